@@ -18,7 +18,7 @@ from palate_core.cohort_terms import GRAPH_FAILURE, MAX_ATTEMPTS
 def uses_reserve(*, masked: bool, inclusion: object) -> bool:
     """Whether an attempt uses a part of the reserve.
 
-    **Guarantees:** what can't be read counts: only a number from 1 says that no step is sampled.
+    **Guarantees:** unreadable facts count: only a number from 1 says that no step is sampled.
 
     Args:
         masked: whether a cohort shares the noise, as behind masks.

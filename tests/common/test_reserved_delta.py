@@ -8,7 +8,7 @@ import palate
 from palate_core.cohort_terms import GRAPH_FAILURE, MAX_ATTEMPTS, RESERVED_DELTA
 from palate_core.log.entries import ChargeEntry
 from palate_core.privacy_mode import MODES
-from palate_core.reserved_delta import reserved_delta
+from palate_core.reserved_delta import reserved_delta, uses_reserve
 from palate_server.ledger.history import reserves
 
 
@@ -26,3 +26,8 @@ def test_a_device_keeps_the_part_of_all_attempts_that_it_may_take_part_in(partic
     kept = service.delta - service.noise_delta
     assert kept == pytest.approx(max(RESERVED_DELTA, participations * GRAPH_FAILURE), abs=1e-18)
     assert reserved_delta(participations) >= participations * GRAPH_FAILURE
+
+
+@pytest.mark.parametrize("inclusion", ["?", None, 0.999, float("nan"), [1]])
+def test_unreadable_facts_count(inclusion: object) -> None:
+    assert uses_reserve(masked=False, inclusion=inclusion)

@@ -87,8 +87,14 @@ def test_a_limit_of_devices_that_is_met_is_not_one_that_is_passed(monkeypatch: p
     assert "devices'" in alarms(device.device_ledger())
 
 
-SINGLE = {("Ledger", "__init__", "unit"), ("Ledger", "restore", "cosigned")}
-"""Arguments that have one value here: all runs have one unit, and other tests restore from cosigned states."""
+SINGLE = {
+    ("Ledger", "__init__", "unit"),
+    ("Ledger", "restore", "cosigned"),
+    ("SimulatedLedger", "__init__", "durable"),
+    ("SimulatedLedger", "__init__", "driver"),
+}
+"""Arguments that have one value here: all runs have one unit, other tests restore from cosigned states, and simulated
+devices' ledgers are plain files."""
 
 
 def test_every_argument_of_a_ledger_takes_several_values(monkeypatch: pytest.MonkeyPatch) -> None:

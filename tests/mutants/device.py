@@ -299,7 +299,7 @@ def fetched_first() -> Iterator[None]:
     def instead(self: Rounds, plan: bytes) -> str | None:
         return read_plan(plan).plan.model_hash
 
-    with mock.patch.object(Rounds, "wanted", instead):
+    with mock.patch.object(Rounds, "wanted_model", instead):
         yield
 
 

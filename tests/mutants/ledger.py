@@ -220,7 +220,8 @@ def recent_only() -> Iterator[None]:
         def execute(query: str, *given: Any) -> Any:
             return connection.execute(query + " ORDER BY seq DESC LIMIT 64" * query.endswith("FROM charges"), *given)
 
-        return real(self, SimpleNamespace(execute=execute), *asked)
+        window: Any = SimpleNamespace(execute=execute)
+        return real(self, window, *asked)
 
     with (
         mock.patch.object(SimulatedLedger, "_view", instead),

@@ -1,6 +1,6 @@
 """Hosting: passes a server's messages to the app's device, see `palate_client.rounds.dispatch`.
 
-    answered -> OwnHost -> Rounds.wanted -> model, directory: downloaded by the hashes in the plan
+    answered -> OwnHost -> Rounds.wanted_model -> model, directory: downloaded by the hashes in the plan
                         -> Rounds.contribute, Rounds.join
 
 `Rounds` refuses an invalid plan and records the reason on the device; the server doesn't learn it.
@@ -140,7 +140,7 @@ class OwnHost(Closing):
 
         Nothing is fetched for a plan that is refused, its directory neither: whether a model was `sent` with it or not.
         """
-        name = self._rounds.wanted(plan) if self._has_time() else None
+        name = self._rounds.wanted_model(plan) if self._has_time() else None
         if name is not None and sent:
             return sent
         if name is not None and self._kept[0] != name:

@@ -234,7 +234,7 @@ class Contributor:
             self.refusal = str(error)
             return REFUSED
 
-    def wanted(self, signed_plan: bytes) -> str:
+    def wanted_model(self, signed_plan: bytes) -> str:
         """The hash of a plan's model, once all is checked of the plan that needs no model. Nothing is charged.
 
         Raises:

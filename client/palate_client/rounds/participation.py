@@ -130,7 +130,7 @@ class Rounds:
         with Journal(self.store.file) as journal:
             return SigningKey.from_pem(journal.secret("identity", SigningKey.generate().to_pem()))
 
-    def wanted(self, plan: bytes) -> str | None:
+    def wanted_model(self, plan: bytes) -> str | None:
         """The hash of the model that a plan starts from, for whoever fetches it; None: the plan is refused.
 
         A download may take long: what is checked here is checked again, with all else, once the model is there. A fetch
@@ -145,7 +145,7 @@ class Rounds:
             _check_size(service, plan)
             asked = read_signed(plan, public_key=service.public_key)
             with OwnLedger(self.store, service) as ledger:
-                return self._contributor(service, ledger, ONE, asked).wanted(plan)
+                return self._contributor(service, ledger, ONE, asked).wanted_model(plan)
         return None
 
     def contribute(self, plan: bytes, model: bytes, number: int = ONE) -> bytes:

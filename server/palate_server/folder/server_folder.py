@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from palate_server.ledger.witnesses import Witnesses
 
 FORMAT = 2
-"""The format of a server folder that this version makes: see palate_server.service.upgrade."""
+"""The format of a server folder; a folder of another one is refused."""
 COSIGNED = "checkpoint.json"
 FORMAT_FILE = "format"
 PANEL_FILE = "panel.safetensors"
@@ -119,11 +119,8 @@ class Site(Premises):
             raise InputError(f"`FOLDER` must be of one population, got a house: one of {folder}/p/NAME")
         if not site.config_file.is_file():
             raise InputError(f"`FOLDER` must be one that `palate serve init` made, got {folder}")
-        if (found := format_of(site.folder)) > FORMAT:
-            raise InputError(
-                f"`FOLDER` must be of format {FORMAT} or before, got {found}: install the version that made it, or "
-                "restore the backup that its `palate serve upgrade` made"
-            )
+        if (found := format_of(site.folder)) != FORMAT:
+            raise InputError(f"`FOLDER` must be of format {FORMAT}, got {found}: use the version that made it")
         site.config  # noqa: B018 - refuse an invalid configuration before anything is started
         return site
 
@@ -415,7 +412,7 @@ def site_signs(site: Site) -> bool:
 
 
 def format_of(folder: Path) -> int:
-    """The format of a server folder; 1 where none is written.
+    """The format of a server folder; 0 where none is written.
 
     Raises:
         InputError: the file is something else.
@@ -424,7 +421,7 @@ def format_of(folder: Path) -> int:
     try:
         return int(json.loads(path.read_bytes())["format"])
     except FileNotFoundError:
-        return 1
+        return 0
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"`format` must be what Palate wrote, got something else: {path}") from None
 

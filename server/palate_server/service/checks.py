@@ -30,7 +30,7 @@ from palate_core.errors import PalateError
 from palate_core.log.signing import verify
 from palate_server.flower.superlink_state import check_version
 from palate_server.folder.house import House
-from palate_server.folder.server_folder import FORMAT, Site, format_of
+from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import UncosignedError
 from palate_server.operation.releases import latest
@@ -91,11 +91,6 @@ CHECKS: Mapping[str, Kind] = {
         "warning",
         "this account may open fewer than 8,192 files: the gateway has two for each device that waits",
         "raise `LimitNOFILE` of the unit, or `ulimit -Hn`",
-    ),
-    "folder_older": Kind(
-        "note",
-        "the folder is of an earlier version, and served as it is",
-        "`palate serve upgrade`, with the server stopped",
     ),
     "nobody_open": Kind("note", "no population of the house is open", "`palate serve open HOUSE NAME`"),
     "root_runs": Kind("note", "root runs it", "use an account of its own, as the unit in deploy/ does"),
@@ -188,8 +183,6 @@ def _settings(site: Site) -> Iterator[str | ServerProblem]:
         return
     for each in site.config.missing(site.folder):
         yield _tell("profile_lacks", each)
-    if format_of(site.folder) < FORMAT:
-        yield _tell("folder_older")
     yield f"configuration: {items:,} items, attempts of {site.config.cohort.size:,} devices"
 
 

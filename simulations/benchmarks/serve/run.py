@@ -1,6 +1,6 @@
 """What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
 
-PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,large,idle,kills,restore,upgrade,\\
+PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,large,idle,kills,restore,\\
     looks,outside,hour,soak,links,lost,moves,links-kills,links-soak] [--seeds KILLS]
 """
 
@@ -26,7 +26,6 @@ from benchmarks.serve.hour import hour, hour_tables
 from benchmarks.serve.links import LEAST, LOST, charged, compared, moved, one_lost
 from benchmarks.serve.looking import looks
 from benchmarks.serve.restoring import lost_and_restored
-from benchmarks.serve.upgrading import upgraded
 from benchmarks.serve.world import World, totals
 from benchmarks.sheet import Part, Table, main
 from palate_common.enrolment import new_node_key
@@ -310,31 +309,6 @@ def operated(_: Path, __: int) -> Any:
     """An hour of operation with faults."""
     with tempfile.TemporaryDirectory() as home:
         return hour(Path(home))
-
-
-def upgrade(_: Path, __: int) -> Any:
-    """A folder of a former commit, with devices of the present one: taken over, served, and gone back from."""
-    with tempfile.TemporaryDirectory() as home:
-        return upgraded(Path(home))
-
-
-def upgrade_tables(found: Any) -> list[Table]:
-    """What is the same, and who goes on."""
-    spent, devices, seconds = found["spent"], found["devices"], found["seconds"]
-    whole = found["same"] and spent["after"] > spent["before"]
-    rows = [
-        ("ledger, spend, devices, models after it", "the same, and the spend goes on from there", _met(whole)),
-        (
-            "devices, which were upgraded before the server",
-            f"{devices['after']} of {devices['before']} known",
-            _met(found["identities_same"]),
-        ),
-        ("next round by the present tree", f"{seconds[0]:.0f} s, {found['users'][0]} devices", "met"),
-        ("way back: spend", "none that anybody was shown is forgotten", _met(spent["back"] >= spent["shown"] > 0)),
-        ("next round by the former tree", f"{seconds[1]:.0f} s, {found['users'][1]} devices", "met"),
-    ]
-    note = f"The former commit is {found['former'][:8]}. Changed: {'; '.join(found['changes'])}. Back: {found['said']}."
-    return [Table("Upgrade, and back", ("what", "found", "bar"), rows, note)]
 
 
 def outside(_: Path, __: int) -> Any:
@@ -627,7 +601,6 @@ PARTS = {
     "idle": Part(idle, idle_tables),
     "kills": Part(kills, kills_tables),
     "restore": Part(restore, restore_tables),
-    "upgrade": Part(upgrade, upgrade_tables),
     "looks": Part(looking, looking_tables),
     "outside": Part(outside, outside_tables),
     "hour": Part(operated, hour_tables, seeds="7"),

