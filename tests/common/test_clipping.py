@@ -458,12 +458,3 @@ def test_only_clip_makes_a_clipped_update() -> None:
             if "ClippedUpdate" in names and "palate_audit" not in file.parts:  # which forges some on purpose
                 makers.add(file.name)
     assert makers == {"clipping.py"}
-
-
-def test_blocks_over_one_array_of_rows_have_norms_of_their_own() -> None:
-    indptr, rows = np.array([0, 1]), np.array([2], np.int32)
-    small, large = (OuterBlock(indptr, rows, np.array([size]), np.ones((1, 1)), n_rows=4) for size in (0.1, 5.0))
-    layout = tuple(BlockSpec(name=name, shape=(4, 1), weight=math.sqrt(0.5)) for name in "ab")
-    steps = clip(Update((small, large), 1), layout, clip_norm=1.0, grid=1000).vector(0)
-    assert np.square(steps.astype(np.float64)).sum() <= 1000**2
-    assert steps.max() > 900

@@ -258,16 +258,12 @@ def test_where_many_take_part_some_vote() -> None:
     assert 0 < len(np.flatnonzero(cast.values.any(axis=1))) < N_USERS / 4
 
 
-def test_what_is_hidden_of_a_user_depends_on_nobody_before_them() -> None:
-    """Where users times items don't fit into 32 bits."""
-    n_users, n_items = 2**12, 2**20
-    items = [3, 700_000, 1_000_000, 1_048_575]
-    having = {0: items[:3], n_users // 2 + 1: items[:2], n_users - 1: items}
-    owners = np.repeat([*having], [len(each) for each in having.values()])
-    histories = Interactions.from_pairs(
-        owners, [item for each in having.values() for item in each], n_users=n_users, n_items=n_items
-    )
-    hidden = vote.hide(histories, 5)[1]
-    for user in having:
-        alone = vote.hide(histories.only(np.arange(n_users) == user), 5)[1]
-        assert hidden.indices[hidden.indptr[user] : hidden.indptr[user + 1]].tolist() == alone.indices.tolist()
+def test_what_is_hidden_of_a_user_is_their_own_where_users_times_items_need_more_than_32_bits() -> None:
+    n_users = n_items = 70_000
+    items = np.random.default_rng(5).permutation(n_items)[:40]
+    owners = np.repeat([0, 30_678, 61_357, n_users - 1], 10)
+    node = Interactions.from_pairs(owners, items, n_users=n_users, n_items=n_items)
+    for user in np.unique(owners).tolist():
+        for whole, alone in zip(vote.hide(node, 7), vote.hide(node.user(user), 7), strict=True):
+            assert whole.user(user).indices.tolist() == alone.indices.tolist()
+            assert len(alone.indices) == 5

@@ -248,5 +248,5 @@ def no_reserve() -> Iterator[None]:
     test="ledgers",
 )
 def large_tail() -> Iterator[None]:
-    with mock.patch.object(accounting, "TAIL", RESERVED_DELTA), _recounted():
+    with mock.patch.object(sampled, "TAIL", RESERVED_DELTA), _recounted():
         yield

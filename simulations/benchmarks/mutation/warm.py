@@ -55,8 +55,6 @@ MEMORY = 12 * 2**30
 """Bytes of addresses of a child: a mutant that asks for more has an error."""
 ALARM = 4
 """Exit code of an audit that found something."""
-ORDER = "GSXUPWEDFIRKZ"
-"""Tests of the path, what finds much in little time first."""
 OPTIONS = (
     *("-q", "--hypothesis-seed=0", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:anyio"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # hypothesis is there before pytest could rewrite its asserts
@@ -117,19 +115,9 @@ def tests(names: Sequence[str], folder: Path, *, to_the_end: bool) -> dict[str, 
 
 
 def audit(folder: Path) -> dict[str, Any]:
-    """Run `palate audit mechanism` until its verdict.
-
-    Its tests of the path run first, letter by letter: what compares has its verdict at once, and an alarm of one is an
-    alarm of the whole command.
-    """
-    from mechanism.structure import STRUCTURE, structural
-    from palate_audit.evidence.evidence import Verdict
+    """Run `palate audit mechanism` until its verdict."""
     from palate_cli.__main__ import main
 
-    for test in sorted(STRUCTURE, key=lambda each: ORDER.find(each.letter)):
-        alarms = [found.test for found in structural(letters=test.letter, whole=True) if found.verdict is Verdict.ALARM]
-        if alarms:
-            return {"by": alarms[0], "how": "alarm", "alarms": alarms}
     said = folder / "audit.json"
     sys.argv = ["palate", "audit", "mechanism", "--json"]
     os.dup2(os.open(said, os.O_CREAT | os.O_WRONLY, 0o600), 1)

@@ -28,6 +28,7 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun
 from palate_client.rounds.contribution import Contributor
 from palate_common.accounting.sampled import attempt_mu2
+from palate_common.algorithms import PublicFacts
 from palate_common.rounds.wire import REFUSED
 from palate_core.cohort_terms import CohortTerms
 from palate_core.device.floors import Floors
@@ -213,7 +214,9 @@ def _resigned(stage: WatchedRun, plan: RoundPlan, charge: ChargeProof) -> Iterat
         said = ", ".join(f"{name} {value!r}" for name, value in update.items())
         yield f"it costs less than its noise does, with {said}", _charged(changed, charge, stage)
     for path, changed in variants(plan):
-        if not path.startswith(CHOSEN):
+        # a fact that is left out is its default: no other fact, where it was that
+        same = path.startswith("facts") and _facts(changed) == _facts(plan)
+        if not path.startswith(CHOSEN) and not same:
             yield f"its {path} isn't that of the model, or of any plan", _charged(changed, charge, stage)
     if plan.cohort is not None:
         masked = plan.cohort.model_copy(update={"masks": True, "directory": "ab" * 32})
@@ -221,6 +224,14 @@ def _resigned(stage: WatchedRun, plan: RoundPlan, charge: ChargeProof) -> Iterat
         yield "it is to be answered under masks, and was sent in the clear", _charged(changed, charge, stage)
     root = charge.model_copy(update={"checkpoint": Checkpoint(charge.checkpoint.size, "0" * 64)})
     yield "its charge is not in the log", sign_plan(plan, root, stage.key).to_bytes()
+
+
+def _facts(plan: RoundPlan) -> PublicFacts | None:
+    """What the facts of a plan say; None if they say nothing."""
+    try:
+        return PublicFacts.model_validate(plan.facts)
+    except ValueError:
+        return None
 
 
 def _signed(plan: RoundPlan, charge: ChargeProof, stage: WatchedRun) -> bytes:

@@ -80,7 +80,7 @@ def _ask_by(operator: LyingOperator, case: SettingsCase) -> None:
     of_model = {
         "algorithm": case.name,
         "settings": dict(case.settings),
-        "facts": case.facts,
+        "facts": case.facts.model_dump(mode="json"),
         "model_hash": operator.model.hash,
         "layout": algorithm.layout(state, 0),
         "events": steps,

@@ -178,7 +178,7 @@ class _Committed:
         self.machines = [copy.copy(each) for each in self.world.devices]
         self.context = self.world.terms.context
         states: list[Any] = [each._state for each in self.machines]
-        self.entries: list[Entry] = [(at, each.commitment, each.nonce) for at, each in enumerate(states)]
+        self.entries: list[Entry] = [(at, each.nonce.commitment, each.nonce.value) for at, each in enumerate(states)]
 
     def root(self, entries: Sequence[Entry]) -> bytes:
         """The root of a list."""
