@@ -71,7 +71,7 @@ print(sorted(path.name for path in pathlib.Path("data").iterdir()))
 
 ROOT = Path(__file__).parents[2]
 SEAM = "common/palate_common/system.py"
-ASKING = ("common", "client/palate", "client/palate_client", "simulations/palate_*")
+ASKING = ("common", "client/palate_client", "simulations/palate", "simulations/palate_*")
 """A device, and what a person runs on a log: everything but the server."""
 LINUX = {
     *(f"simulations/palate_sim/engines/{name}.py" for name in ("guard", "launch", "processes", "workers")),
