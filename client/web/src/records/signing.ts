@@ -2,7 +2,8 @@
 
 import { InputError, IntegrityError } from "../errors.js";
 import { concat, fromHex, hex, utf8 } from "./bytes.js";
-import { curves, randomBytes, type Signer } from "./crypto.js";
+import { curves, randomBytes } from "./crypto.js";
+import type { Signer } from "./curves.js";
 
 const PREFIX = utf8("palate signature 1\0");
 // eslint-disable-next-line no-control-regex
