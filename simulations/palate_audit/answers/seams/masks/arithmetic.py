@@ -195,11 +195,6 @@ def _ring(dice: Dice, answer: CaseAnswer) -> None:
         answer.of(ring.neighbours, dice.whole(0, n - 1), other)
     for member in (0, n - 1, n, -1):
         answer.of(ring.neighbours, member, k)
-        answer.of(ring.holder_index, member, 0, k)
-        answer.of(ring.holder_index, 1, member, k)
-    answer.of(ring.holder_index, 0, 1, k + 1)
-    for _ in range(4):
-        answer.of(ring.holder_index, dice.whole(0, n - 1), dice.whole(0, n - 1), k)
     for _ in range(6):
         alive = dice.wholes(0, 3, n) > dice.whole(0, 1)
         answer.of(ring.gaps, alive, dice.whole(1, n), dice.whole(0, 3))
@@ -224,11 +219,8 @@ def _complete(dice: Dice, answer: CaseAnswer) -> None:
     for k in (n - 1, n - 2, n):
         answer.of(whole.table, k)
         answer.of(whole.neighbours, dice.whole(0, n - 1), k)
-        answer.of(whole.holder_index, 0, 1, k)
     for member in (0, 1, n - 1, n, -1):
         answer.of(whole.neighbours, member, n - 1)
-        answer.of(whole.holder_index, member, dice.whole(0, n - 1), n - 1)
-        answer.of(whole.holder_index, dice.whole(0, n - 1), member, n - 1)
     wrong: tuple[Any, ...] = (2, 3, True, 3.0)
     for members in wrong:
         answer.of(graph.Complete, members)

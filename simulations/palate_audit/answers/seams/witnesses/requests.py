@@ -16,11 +16,10 @@ from palate_audit.answers.made.keys import release_key
 from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.witnesses.cosigners import WatchedLog, cosigned_size, made_witness
-from palate_common.records.checkpoints import LogState, sign_checkpoint
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import VerifierKey, sign_note
+from palate_common.records.checkpoints import sign_checkpoint
+from palate_common.records.notes import VerifierKey
 from palate_server.witness import cosigner, server, witnessing
-from palate_server.witness.cosigner import Cosigner, Rates, evidence_of_fork
+from palate_server.witness.cosigner import Cosigner, Rates
 from palate_server.witness.folder import log_id
 from palate_server.witness.witnessing import AddCheckpoint
 
@@ -73,22 +72,6 @@ def _requests(dice: Dice, answer: CaseAnswer) -> None:
         b"0" * 40 + b"\n",
     ):
         tell_result(answer, witnessing.read_size, data)
-    own = [VerifierKey.of(log.origin, key)]
-    texts = [
-        LogState(log.origin, each).text
-        for each in (log.tree.checkpoint(), Checkpoint(size, "cd" * 32), Checkpoint(size + 1, "cd" * 32))
-    ]
-    pieces = [sign_note(text, log.origin, key).to_bytes().decode() for text in texts]
-    pieces += [
-        sign_note(texts[1].replace("ledger", "other"), log.origin, key).to_bytes().decode(),
-        sign_note(texts[1], log.origin, release_key(1)).to_bytes().decode(),
-        "x",
-    ]
-    for one in pieces[:3]:
-        for other in pieces:
-            answer.tell(
-                evidence_of_fork(one, other, own), evidence_of_fork(other, one, own), evidence_of_fork(one, other, [])
-            )
 
 
 def _served(dice: Dice, answer: CaseAnswer) -> None:
