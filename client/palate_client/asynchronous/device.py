@@ -54,11 +54,11 @@ _Made = TypeVar("_Made")
 _Arguments = ParamSpec("_Arguments")
 LINES = 200
 """Lines of an export that are made at once."""
-EVENTS, WORK = "_events", "_work"
-"""The thread for events, and the one for longer work."""
+EVENTS = "_events"
+"""The attribute that has the thread for events."""
 
 
-class AsyncDevice(Awaited):
+class AsyncDevice(Awaited[Device]):
     """A device whose methods are awaited. `palate.aio.open` makes it.
 
     Attributes:
@@ -70,7 +70,6 @@ class AsyncDevice(Awaited):
     """
 
     def __init__(self, device: Device) -> None:
-        self._device = device
         self.app: str = device.app
         self.weighting: Weighting = device.weighting
         self.service: Service | None = device.service
@@ -98,7 +97,7 @@ class AsyncDevice(Awaited):
 
         Such as a part that has no method here: `await device.run(lambda it: it.recommendations.tuning())`.
         """
-        return await self._work.run(partial(use, self._device))
+        return await self._work.run(partial(use, self._blocking))
 
     # On the thread for events.
     track = awaited(Device.track, EVENTS)
@@ -112,7 +111,7 @@ class AsyncDevice(Awaited):
 
     async def track_many(self, events: Iterable[Event]) -> list[Tracked]:
         """See `Device.track_many`; the events are read here, in the loop's thread."""
-        return await self._events.run(partial(self._device.track_many, list(events)))
+        return await self._events.run(partial(self._blocking.track_many, list(events)))
 
     # On the thread for longer work. What `interests` returns reads the store: call it by `run`.
     interests = awaited(Device.interests)
@@ -144,7 +143,7 @@ class AsyncDevice(Awaited):
     @property
     def problem(self) -> str:
         """See `Device.problem`; it is in memory."""
-        return self._device.problem
+        return self._blocking.problem
 
     async def identity(self) -> str:
         """See `Device.identity`."""
@@ -171,14 +170,14 @@ class AsyncDevice(Awaited):
         """See `Device.messenger`; a sender may be a coroutine function, which runs in the loop of this call."""
         loop = asyncio.get_running_loop()
         own = {name: sender_of(sender, loop) for name, sender in senders.items()}
-        call = partial(self._device.messenger, own, channels=channels, control=control, expected=expected)
+        call = partial(self._blocking.messenger, own, channels=channels, control=control, expected=expected)
         return AsyncMessenger(await self._messages.run(call), self._messages)
 
     async def join(
         self, plan: bytes, model: bytes, directory: Directory, *, number: int | None = None
     ) -> AsyncMasked | None:
         """See `Device.join`."""
-        found = await self._work.run(partial(self._device.join, plan, model, directory, number=number))
+        found = await self._work.run(partial(self._blocking.join, plan, model, directory, number=number))
         return None if found is None else AsyncMasked(found, self._work)
 
     @arguments_of(Device.sync_in_background)
@@ -188,7 +187,7 @@ class AsyncDevice(Awaited):
         It has a thread of its own, so that every other method goes on meanwhile. Hooks of the policy run there.
         """
         stop = threading.Event()
-        call = partial(self._device.sync, stop=stop, **options)
+        call = partial(self._blocking.sync, stop=stop, **options)
         lane = Lane("palate sync")
         with self._lock:
             self._forget_the_parents()
@@ -216,7 +215,7 @@ class AsyncDevice(Awaited):
 
     async def export_lines(self) -> AsyncGenerator[str, None]:
         """See `Device.export_lines`; `async for line in device.export_lines()`."""
-        lines = self._device.export_lines()
+        lines = self._blocking.export_lines()
         while page := await self._work.run(lambda: list(islice(lines, LINES))):
             for line in page:
                 yield line
@@ -230,8 +229,8 @@ class AsyncDevice(Awaited):
     async def erase(self, *, statement: Path | str | Literal[True] | None = None) -> Statement | None:
         """See `Device.erase`."""
         if statement is None:
-            return await self._events.run(self._device.erase)
-        return await self._events.run(partial(self._device.erase, statement=statement))
+            return await self._events.run(self._blocking.erase)
+        return await self._events.run(partial(self._blocking.erase, statement=statement))
 
     async def close(self) -> None:
         """End what syncs, let calls that were begun end, and close the files. Closing twice is fine.
@@ -261,10 +260,10 @@ class AsyncDevice(Awaited):
             last = lane.begin(lambda: None)
             lane.end()
             last.result()
-        self._device.close()
+        self._blocking.close()
 
     def __repr__(self) -> str:
-        return f"Async{self._device!r}"
+        return f"Async{self._blocking!r}"
 
 
 class Opening:

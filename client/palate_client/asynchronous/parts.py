@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import wait
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from palate_client.asynchronous.lane import Lane
 from palate_client.consent import Consent
@@ -20,18 +20,16 @@ from palate_client.delivery.channel import Sender
 from palate_client.delivery.message import Message
 from palate_client.delivery.messenger import Messenger
 
-if TYPE_CHECKING:
-    from palate_client.rounds.participation import Masked
-
 LOOK = 1.0
 """Seconds between two looks whether the loop in which a message is sent still runs."""
 AsyncSender = Callable[[Sequence[Message]], Awaitable[None]]
 """A sender that is a coroutine function."""
 _Arguments = ParamSpec("_Arguments")
 _Made = TypeVar("_Made")
+_Blocking = TypeVar("_Blocking")
 
 
-class Awaited:
+class Awaited(Generic[_Blocking]):
     """An object whose methods run in a lane.
 
     Args:
@@ -39,7 +37,7 @@ class Awaited:
         lane: where they run, if they don't say otherwise.
     """
 
-    def __init__(self, blocking: Any, lane: Lane) -> None:
+    def __init__(self, blocking: _Blocking, lane: Lane) -> None:
         self._blocking, self._lane = blocking, lane
 
 
@@ -53,7 +51,7 @@ def awaited(
         lane: the attribute that has the lane.
     """
 
-    async def call(self: Awaited, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Made:
+    async def call(self: Awaited[Any], /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Made:
         made: _Made = await getattr(self, lane).run(partial(getattr(self._blocking, method.__name__), *args, **kwargs))
         return made
 
@@ -74,7 +72,7 @@ def arguments_of(
     return said
 
 
-class AsyncConsent(Awaited):
+class AsyncConsent(Awaited[Consent]):
     """What the user agreed to; see `Consent`."""
 
     grant = awaited(Consent.grant)
@@ -83,7 +81,7 @@ class AsyncConsent(Awaited):
     history = awaited(Consent.history)
 
 
-class AsyncMessenger(Awaited):
+class AsyncMessenger(Awaited[Messenger]):
     """Decides on messages; see `Messenger`. A slow sender holds other messages up, and nothing else."""
 
     allow = awaited(Messenger.allow)
@@ -97,17 +95,19 @@ class AsyncMessenger(Awaited):
     in_control = awaited(Messenger.in_control)
 
 
-class AsyncMasked(Awaited):
+class AsyncMasked(Awaited[Any]):
     """A device's part in a masked attempt; see `Masked`."""
 
     @property
     def refusal(self) -> str:
         """See `Masked.refusal`; it is in memory."""
-        return cast("Masked", self._blocking).refusal
+        refusal: str = self._blocking.refusal
+        return refusal
 
     async def answer(self, request: bytes) -> bytes:
         """See `Masked.answer`."""
-        return await self._lane.run(partial(self._blocking.answer, request))
+        answer: bytes = await self._lane.run(partial(self._blocking.answer, request))
+        return answer
 
     async def close(self) -> None:
         """See `Masked.close`."""
