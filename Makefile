@@ -28,7 +28,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check answers mutants soak new lock clean around trackers frameworks
+.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check mutants soak new lock clean around trackers frameworks
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -89,9 +89,6 @@ around: $(VENV)/.dev ## a server and what stands around it: an ACME authority an
 	@$(call need,$(NEEDS) $(AROUND_NEEDS)):
 	$(PIP) $(LOCKED) requirements/around.txt
 	$(PYTEST) -m around
-
-answers: $(VENV)/.dev ## record anew what the mechanism gives for made-up cases, after a change that is meant
-	PYTHONPATH=simulations $(BIN)/python -m palate_audit.answers.battery
 
 mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, against tests and audit: hours; goes on where it stopped
 	$(MUTATION) cover

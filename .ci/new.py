@@ -56,7 +56,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, State
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import Layout, Update
+from palate_core.layout import Layout
+from palate_common.mechanism.update import Update
 
 
 class {title}Settings(BaseModel):

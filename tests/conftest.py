@@ -18,19 +18,19 @@ import pytest
 from absl import logging as absl_logging
 from hypothesis import HealthCheck, settings
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.popularity import Popularity, PopularitySettings
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel, catalogue_hash
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import MAX_USERS, ChargeProof, RoundPlan, SignedPlan, sign_plan
-from palate_common.rounds.privacy_mode import DpMode
+from palate_core.accounting import mu_of
+from palate_core.device.floors import Floors
+from palate_core.log.signing import SigningKey
+from palate_core.plan import MAX_USERS, ChargeProof, RoundPlan, SignedPlan, sign_plan
+from palate_core.privacy_mode import DpMode
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds import replay
 from palate_server.rounds.coordinator import Coordinator, Release

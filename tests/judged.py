@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from palate_client.floors import Floors
 from palate_common.interactions import Interactions
+from palate_core.device.floors import Floors
 from palate_server.service.status import unpublished
 
 DEVICES, ITEMS, EPSILON = 60, 12, 60.0

@@ -9,8 +9,8 @@ import palate
 from palate_client.delivery.channel import Channel
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.records.consistency import SPENT
 from palate_common.rounds.wire import REFUSED
+from palate_core.log.consistency import SPENT
 
 LOOSE = palate.Floors(allow_seeded=True, allow_central=True).for_few()
 DAY = 86_400.0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from palate_common.accounting.sampled import event_mu2
 from palate_common.algorithms import PublicFacts
-from palate_common.mechanism.accounting import charged_mu2
-from palate_common.mechanism.update import BlockSpec
-from palate_common.rounds.plan import RoundPlan
+from palate_core.accounting import charged_mu2
+from palate_core.layout import BlockSpec
+from palate_core.plan import RoundPlan, SignedPlan, open_plan
 
 GRID, SIGMA = 2**14, 2**16
 
@@ -36,3 +37,15 @@ def make_plan(size: int = 3, **changes: Any) -> RoundPlan:
     if "mu2" not in fields:
         fields["mu2"] = charged_mu2(sensitivity=fields["grid"], sigma=fields["sigma"] or SIGMA)
     return RoundPlan.model_validate(fields)
+
+
+def open_as_device(data: bytes, **given: Any) -> SignedPlan:
+    """`open_plan` of a device without floors, which has seen no ledger and pins no witness, but as `given`."""
+    asked: dict[str, Any] = {
+        "pinned": None,
+        "last_seen": lambda _: None,
+        "evidence": lambda _: None,
+        "accept": lambda _: None,
+        "event_price": event_mu2,
+    }
+    return open_plan(data, **asked | given)

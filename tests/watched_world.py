@@ -19,14 +19,14 @@ from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.manifest import Publication
 from palate_common.models.published import Contents
-from palate_common.records.checkpoints import log_key, sign_checkpoint
-from palate_common.records.consistency import SPENT, Shown
-from palate_common.records.cosignatures import Quorum
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import Note, read_note
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.wire import REFUSED
+from palate_core.log.checkpoints import log_key, sign_checkpoint
+from palate_core.log.consistency import SPENT, Shown
+from palate_core.log.cosignatures import Quorum
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import Note, read_note
+from palate_core.log.signing import SigningKey
+from palate_core.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
 

@@ -11,16 +11,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from palate_common.records.checkpoints import log_key, read_state, sign_checkpoint
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import Note, VerifierKey, read_signatures
-from palate_common.records.signing import SigningKey
+from palate_core.log.checkpoints import log_key, read_state, sign_checkpoint
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import Note, VerifierKey, read_signatures
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 from palate_server.witness.cosigner import Cosigner
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
 from palate_server.witness.witnessing import PATH, SIZE_TYPE, AddCheckpoint, read_size
+
+NOTHING_SEEN: dict[str, Any] = {"last_seen": lambda _: None, "evidence": lambda _: None, "accept": lambda _: None}
+"""How `open_plan` reads for a device that has seen no ledger yet, and has no floors."""
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from palate_client.ledger.tables import know_decisions, known_decisions
 from palate_client.store.store import EventStore
-from palate_common.errors import InputError, LockedError, PalateError
+from palate_core.errors import InputError, LockedError, PalateError
 
 logger = logging.getLogger("palate")
 

@@ -44,10 +44,10 @@ from palate_client.store.retention import Limits
 from palate_client.store.store import EventStore
 from palate_client.store.tracker import Tracker
 from palate_client.store.vault import Caller, Keyring, Vault
-from palate_common.errors import InputError
 from palate_common.records.closing import Closing
 from palate_common.records.files import write_durably
 from palate_common.weighting import Weighting, weighting_of
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from palate_common.enrolment import Invitation
     from palate_common.models.model import GlobalModel
     from palate_common.models.published import Published
-    from palate_common.secagg.directory import Directory
+    from palate_core.masks.directory import Directory
 
 _Made = TypeVar("_Made")
 

@@ -6,7 +6,7 @@
     Event(kind='rate', item='film-7', time=None, value=4.0, source='online', id='', props=None)
     >>> Event("like", "film-7", value=4)
     Traceback (most recent call last):
-    palate_common.errors.InputError: `value` must be left out for like, got 4
+    palate_core.errors.InputError: `value` must be left out for like, got 4
 
 How much an event counts is decided elsewhere: see `palate_common.weighting`.
 """
@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, get_args
 
-from palate_common.errors import InputError
-from palate_common.records.canonical import canonical_json, digest
+from palate_core.errors import InputError
+from palate_core.log.canonical import canonical_json, digest
 
 Kind = Literal[
     "impression",

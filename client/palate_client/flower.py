@@ -29,16 +29,16 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.rounds.contribution import Contributor, Identity, ModelReader, unseen
+from palate_client.rounds.contribution import Contributor, Identity, ModelReader, show_nobody
 from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answer_message
-from palate_client.secagg.attempt import MaskedDevice
-from palate_common.errors import InputError, RefusedError
 from palate_common.interactions import Interactions, map_interactions
-from palate_common.records.pinned import Pinned
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.messages import step_of
+from palate_core.device.attempt import MaskedDevice
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError, RefusedError
+from palate_core.log.pinned import Pinned
+from palate_core.masks.messages import step_of
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Host:
     public_key: str
     floors: Floors = field(default_factory=Floors)
     identity_of: Callable[[int], Identity] | None = None
-    advance: Callable[[int], None] = unseen
+    advance: Callable[[int], None] = show_nobody
     pinned: Pinned | None = None
     _reader: ModelReader = field(default_factory=ModelReader, init=False, repr=False)
     _masked: dict[int, tuple[bytes, MaskedDevice]] = field(default_factory=dict, init=False, repr=False)

@@ -17,13 +17,13 @@ from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.service import Service, required
 from palate_client.store.journal import Edition, Journal, note_refusal, reason_of
 from palate_client.store.store import EventStore
-from palate_common.errors import IntegrityError, PalateError, RefusedError, UnreachableError
 from palate_common.models import published
 from palate_common.models.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, check_recorded, evidence_of, read_file
 from palate_common.models.published import Published
-from palate_common.records.canonical import digest
-from palate_common.records.consistency import Shown, check_growth, check_pinned, kept_by, spend_shown
-from palate_common.records.merkle import Checkpoint
+from palate_core.errors import IntegrityError, PalateError, RefusedError, UnreachableError
+from palate_core.log.canonical import digest
+from palate_core.log.consistency import Shown, check_growth, check_pinned, spend_shown, taken_before
+from palate_core.log.merkle import Checkpoint
 
 
 class Models:
@@ -94,7 +94,8 @@ class Models:
         evidence = evidence_of(found.files)
         spent, before = spend_shown(evidence), spend_shown(kept)
         if seen is None or seen.size <= checkpoint.size:
-            check_growth("model", manifest, seen=seen, evidence=kept, spent=spent, pinned=service.pinned)
+            covered = check_pinned("model", manifest, pinned=service.pinned, evidence=kept)
+            check_growth(covered, seen=seen, evidence=kept, spent=spent)
             check_recorded(manifest, service.pinned)
             # A model that doesn't say what was spent must not make this device forget what an earlier one said.
             silent = math.isinf(spent) and math.isfinite(before)
@@ -102,12 +103,12 @@ class Models:
                 raise IntegrityError("a model after a handover of the release key must say what was spent, got none")
             ledger.see(service.population, checkpoint, kept or b"" if silent else evidence, after=seen)
         else:
-            later = kept_by(kept)
-            check_pinned("model", manifest, pinned=service.pinned, before=later)
+            later = check_pinned("model", manifest, pinned=service.pinned, evidence=kept).before
             check_recorded(manifest, service.pinned)
             if later is None or later.checkpoint != seen:
                 later = Shown(checkpoint=seen)
-            check_growth("ledger that was seen last", later, seen=checkpoint, evidence=evidence, spent=before)
+            covered = taken_before("ledger that was seen last", later, evidence=evidence)
+            check_growth(covered, seen=checkpoint, evidence=evidence, spent=before)
         edition = Edition(manifest.population, checkpoint.size, checkpoint.root, signed, self._store.clock())
         with Journal(self._store.file) as journal:
             adopted = journal.adopt(edition, found.files)

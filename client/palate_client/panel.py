@@ -23,8 +23,8 @@ from palate_client.recommend.interests import Interests
 from palate_client.store.journal import Journal, Opened
 from palate_client.store.retention import SET_CLOCK
 from palate_client.store.store import EventStore
-from palate_common.errors import RefusedError
 from palate_common.weighting import Weighting
+from palate_core.errors import RefusedError
 
 WORDS = """\
 Share openly what you like

@@ -21,7 +21,7 @@ from palate_client.events import Event, Tracked, event_from, event_line
 from palate_client.recommend.adaptation.blending import Blend
 from palate_client.store.pace import Pace
 from palate_client.store.store import EventStore
-from palate_common.errors import InputError, PalateError
+from palate_core.errors import InputError, PalateError
 
 FORMAT = 1
 BATCH = 25

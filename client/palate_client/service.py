@@ -11,15 +11,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from palate_client.floors import Floors
-from palate_common.errors import InputError
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
-    from palate_common.records.pinned import Pinned
+    from palate_core.log.pinned import Pinned
 
 _MARGIN = 1e-9
 """Added to the epsilon of the Gaussian: discrete noise and its sharing add less than this, see
-`palate_common.mechanism.accounting`."""
+`palate_core.accounting`."""
 _KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -62,7 +62,7 @@ class Service:
             raise InputError(f"`public_key` must be 64 lower-case hexadecimal digits, got {self.public_key!r:.80}")
         if not isinstance(self.population, str) or not self.population:
             raise InputError(f"`population` must be a name, got {self.population!r:.80}")
-        from palate_common.mechanism.accounting import check_delta, check_epsilon
+        from palate_core.accounting import check_delta, check_epsilon
 
         check_epsilon(self.epsilon)
         check_delta(self.delta)
@@ -83,7 +83,7 @@ class Service:
         Raises:
             InputError: a key is malformed, they aren't as many as `quorum` needs, or there is a quorum without them.
         """
-        from palate_common.records.pinned import Pinned
+        from palate_core.log.pinned import Pinned
 
         if not self.witnesses and (self.quorum or self.next_witnesses):
             raise InputError(f"`witnesses` must be given with a quorum of {self.quorum!r:.20}, got none")
@@ -98,20 +98,20 @@ class Service:
     @property
     def noise_delta(self) -> float:
         """The part of delta for the noise; the rest is for masking graphs or sampled steps, in all rounds."""
-        from palate_common.mechanism.cohort import GRAPH_FAILURE, RESERVED_DELTA
+        from palate_core.reserved_delta import reserved_delta
 
-        return self.delta - max(RESERVED_DELTA, self.participations * GRAPH_FAILURE)
+        return self.delta - reserved_delta(self.participations)
 
     @property
     def limit_mu2(self) -> float:
         """The limit as mu^2, the ledger's unit."""
-        from palate_common.mechanism.accounting import mu_of
+        from palate_core.accounting import mu_of
 
         return mu_of(epsilon=self.epsilon - min(2 * _MARGIN, self.epsilon / 2), delta=self.noise_delta) ** 2
 
     def epsilon_of(self, mu2: float) -> float:
         """Convert a spent mu^2 to epsilon at `delta`, rounded up. Unit: this installation; adjacency: zero-out."""
-        from palate_common.mechanism.accounting import epsilon_of
+        from palate_core.accounting import epsilon_of
 
         if mu2 == 0:
             return 0.0

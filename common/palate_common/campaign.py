@@ -2,7 +2,7 @@
 
 Each device decides by itself whether the campaign fits its user, and sends nothing about that.
 
-    >>> from palate_common.records.signing import SigningKey
+    >>> from palate_core.log.signing import SigningKey
     >>> key = SigningKey.generate()
     >>> campaign = Campaign(id="spring", population="readers", title="Spring reading", item="book-7", expires=2e9)
     >>> open_campaign(sign_campaign(campaign, key), public_key=key.public, now=1.9e9).item
@@ -15,10 +15,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_common.errors import IntegrityError, RefusedError
-from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.records.entries import one_line
-from palate_common.records.signing import SigningKey, verify
+from palate_core.errors import IntegrityError, RefusedError
+from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.log.entries import one_line
+from palate_core.log.signing import SigningKey, verify
 
 TAG = "palate/campaign/1"
 MOST_BYTES = 2**16

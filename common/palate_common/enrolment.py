@@ -26,12 +26,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from palate_common.errors import InputError
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.cosignatures import MOST_WITNESSES
-from palate_common.records.handovers import MOST_HANDOVERS
-from palate_common.records.pinned import Pinned
-from palate_common.records.signing import MOST_KEY, SigningKey, verify
+from palate_core.errors import InputError
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.cosignatures import MOST_WITNESSES
+from palate_core.log.handovers import MOST_HANDOVERS
+from palate_core.log.pinned import Pinned
+from palate_core.log.signing import MOST_KEY, SigningKey, verify
 
 ENROL_TAG: Final = "palate/enrol/1"
 LEAVE_TAG: Final = "palate/leave/1"

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 Combine = Literal["max", "sum"]
 Factors = npt.NDArray[np.float64]

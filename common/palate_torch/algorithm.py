@@ -27,7 +27,8 @@ from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_
 from palate_common.algorithms.parts.server_steps import adam_step, momentum_step
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update, user_weights
 from palate_common.interactions import Interactions, row_squares, segment_sum
-from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
+from palate_common.mechanism.update import Block, DenseBlock, Float64, OuterBlock, Update
+from palate_core.layout import BlockSpec, Layout
 from palate_torch.checks import check_class, check_computes, made
 from palate_torch.functional import FEATURES, Functional, Tensors, one_thread
 from palate_torch.local_items import Batch, LocalItems, batches, local_items

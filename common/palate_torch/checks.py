@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_torch.functional import FEATURES, Functional, one_thread
 from palate_torch.parameters import Parameters
 from palate_torch.recommender import Catalogue, Events, Recommender

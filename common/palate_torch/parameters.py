@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from palate_common.algorithms import State
-from palate_common.errors import InputError, IntegrityError
+from palate_core.errors import InputError, IntegrityError
 from palate_torch.functional import FEATURES, Tensors
 from palate_torch.recommender import Recommender
 

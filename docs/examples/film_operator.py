@@ -9,15 +9,15 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
-from palate_common.mechanism.accounting import mu_of
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.closing import Closing
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import MAX_USERS
+from palate_core.accounting import mu_of
+from palate_core.device.floors import Floors
+from palate_core.log.signing import SigningKey
+from palate_core.plan import MAX_USERS
 from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
 from palate_sim.config import load_config

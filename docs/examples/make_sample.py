@@ -19,7 +19,7 @@ from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
 from palate_common.records.files import write_durably
-from palate_common.records.signing import SigningKey
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 from palate_sim.evaluation.rehearsal import rehearse
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sheet import plain
-from palate_common.records.canonical import canonical_json, digest
+from palate_core.log.canonical import canonical_json, digest
 from palate_sim.progress import Progress
 from palate_sim.provenance import AUDITORS, run_sources, sources_of
 from palate_sim.steps import step

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from palate_common.errors import InputError, PalateError
+from palate_core.errors import InputError, PalateError
 
 RECORDS = "figures.jsonl"
 DIGITS = 9

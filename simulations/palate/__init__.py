@@ -42,7 +42,6 @@ from palate_client.delivery.rules import Reason
 from palate_client.device import Device
 from palate_client.device import open_device as open
 from palate_client.events import Event, Tracked
-from palate_client.floors import Floors
 from palate_client.online.policy import Policy
 from palate_client.portability import ImportReport, Problem
 from palate_client.recommend.interests import Interests
@@ -50,7 +49,10 @@ from palate_client.service import Service
 from palate_client.store.erasing import erase
 from palate_client.store.retention import Limits
 from palate_client.store.vault import new_key
-from palate_common.errors import (
+from palate_common.interactions import Interactions
+from palate_common.weighting import Weighting
+from palate_core.device.floors import Floors
+from palate_core.errors import (
     ClosedError,
     ErasedError,
     InputError,
@@ -61,8 +63,6 @@ from palate_common.errors import (
     UnreachableError,
     WrongKeyError,
 )
-from palate_common.interactions import Interactions
-from palate_common.weighting import Weighting
 
 if TYPE_CHECKING:
     from palate import aio as aio
@@ -84,14 +84,14 @@ if TYPE_CHECKING:
     from palate_common.enrolment import Invitation
     from palate_common.models.model import GlobalModel
     from palate_common.models.published import Published
-    from palate_common.records.merkle import Checkpoint
-    from palate_common.secagg.directory import Directory
+    from palate_core.log.merkle import Checkpoint
+    from palate_core.masks.directory import Directory
 
 _LATER = {
-    "Checkpoint": "palate_common.records.merkle",
+    "Checkpoint": "palate_core.log.merkle",
     "Contact": "palate_client.store.journal",
     "Contribution": "palate_client.recommend.explanation",
-    "Directory": "palate_common.secagg.directory",
+    "Directory": "palate_core.masks.directory",
     "Edition": "palate_client.store.journal",
     "Enrolment": "palate_client.online.enrolment",
     "Explanation": "palate_client.recommend.explanation",

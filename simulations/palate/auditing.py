@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     import numpy.typing as npt

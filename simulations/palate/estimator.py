@@ -6,7 +6,7 @@
     >>> palate.Recommender().recommend(["book-7"])
     Traceback (most recent call last):
         ...
-    palate_common.errors.InputError: this Recommender isn't fitted yet: call fit(interactions) first
+    palate_core.errors.InputError: this Recommender isn't fitted yet: call fit(interactions) first
 
 It is for whoever has a log and a notebook. On a device, `palate.open` has the same model, and more: diversity,
 exploration, reasons, and a history that never leaves it.
@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from palate.simulation import as_path, configuration, simulate
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     from palate_sim.config import SimulationConfig

@@ -41,9 +41,9 @@ from palate_audit.run.ledger import audit_ledger
 from palate_audit.run.mechanism import PAIRS, audit_mechanism
 from palate_audit.run.server_folder import is_server
 from palate_audit.targets.function import Function, Mechanism
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import ACCOUNTANT, check_delta, check_epsilon
 from palate_common.records.files import write_durably
+from palate_core.accounting import ACCOUNTANT, check_delta, check_epsilon
+from palate_core.errors import InputError
 from palate_sim.progress import Progress, wanted
 from palate_sim.steps import Notify
 

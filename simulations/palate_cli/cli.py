@@ -16,7 +16,7 @@ import typer.core
 import typer.main
 from click.utils import make_default_short_help
 
-from palate_common.errors import InputError, PalateError
+from palate_core.errors import InputError, PalateError
 
 EXTRAS = {
     "dp_accounting": "server",

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from palate_client.rounds.contribution import Contributor, Identity
-from palate_client.secagg.attempt import MaskedDevice
-from palate_common.errors import PalateError
 from palate_common.records.closing import Closing
-from palate_common.records.signing import SigningKey
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import step_of
+from palate_core.device.attempt import MaskedDevice
+from palate_core.errors import PalateError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import step_of
 from palate_server.rounds.run import Request, Transport
 
 

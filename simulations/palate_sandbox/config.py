@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 Scenario = Literal["films", "shop", "news", "music"]
 Policy = Literal["none", "popularity", "palate"]

@@ -18,13 +18,13 @@ from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import Reason
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_client.rounds.survey_answers import Behaviour, SurveyEvent, answers, as_interactions
 from palate_common.interactions import Interactions
 from palate_common.records.closing import Closing
 from palate_common.survey import Survey
+from palate_core.device.floors import Floors
 from palate_sandbox.config import Scenario
 from palate_sandbox.operator import CHANNEL, DAY, TEST
 from palate_sandbox.person import SKIP, TAKES

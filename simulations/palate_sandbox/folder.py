@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from palate_common.errors import LockedError
 from palate_common.records.file_lock import FileLock
+from palate_core.errors import LockedError
 
 PREFIX, LOCK = "palate-sandbox-", ".lock"
 

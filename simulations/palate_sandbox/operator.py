@@ -26,13 +26,13 @@ import numpy as np
 
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.campaign import Campaign, sign_campaign
-from palate_common.errors import BudgetError, PalateError
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.published import Published
 from palate_common.records.closing import Closing
 from palate_common.records.files import make_folder, write_durably
-from palate_common.rounds.plan import MAX_USERS
 from palate_common.survey import SURVEYING, Survey
+from palate_core.errors import BudgetError, PalateError
+from palate_core.plan import MAX_USERS
 from palate_sandbox.catalogue import Assortment
 from palate_sandbox.cohort import EndingTransport, SandboxCohort
 from palate_sandbox.config import SandboxConfig

@@ -15,7 +15,7 @@ import palate
 from palate_client.events import Kind
 from palate_client.rounds.participation import Masked
 from palate_common.records.closing import Closing
-from palate_common.secagg.directory import Directory
+from palate_core.masks.directory import Directory
 from palate_sandbox.config import Scenario
 from palate_sandbox.operator import CHANNEL, TEST
 

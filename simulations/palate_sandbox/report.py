@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from palate_common.mechanism.accounting import epsilon_of
+from palate_core.accounting import epsilon_of
 from palate_sandbox.config import assumptions
 from palate_sandbox.loyalty import kept, lead_of, returned
 from palate_sandbox.population import Population

@@ -23,10 +23,10 @@ from pydantic_core import PydanticCustomError
 
 from palate_common.algorithms import admit, algorithm_class
 from palate_common.algorithms.parts.panel import takes_panel
-from palate_common.errors import InputError
-from palate_common.rounds.plan import Noise
-from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_common.weighting import weighting_settings
+from palate_core.errors import InputError
+from palate_core.plan import Noise
+from palate_core.privacy_mode import DpMode, PrivacyMode, mode_of
 
 SETTINGS = "algorithm.settings."
 BASELINES = (

@@ -11,7 +11,7 @@ import pytest
 
 from palate import Device, Tracked
 from palate_client.consent import PURPOSES, PUT_BACK, REMAINS, Decision
-from palate_common.errors import InputError, LockedError, PalateError
+from palate_core.errors import InputError, LockedError, PalateError
 
 
 def test_everything_is_denied_until_granted(open_device: Callable[..., Device]) -> None:

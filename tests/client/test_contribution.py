@@ -10,19 +10,19 @@ from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Identity, ModelReader
 from palate_common.algorithms import PublicFacts, State
 from palate_common.algorithms.popularity import Popularity
-from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import ClippedUpdate, DenseSteps, OuterBlock, Update
 from palate_common.models.model import GlobalModel
-from palate_common.records.canonical import digest
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED, decode, split
-from palate_common.secagg.directory import Directory
+from palate_core.accounting import mu_of
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import digest
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.plan import SignedPlan
 
 MakeRun = Callable[..., Any]
 
@@ -187,14 +187,14 @@ def test_devices_follow_the_ledger_from_run_to_run(make_run: MakeRun) -> None:
 def test_a_state_that_another_process_has_seen_meanwhile_costs_no_charge(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (plan, model), node, read = run.first(), run.nodes()[0], contribution.Contributor._model
+    (plan, model), node, read = run.first(), run.nodes()[0], contribution.Contributor._read_model
 
     def reading(self: contribution.Contributor, *args: Any) -> Any:
         self.ledger.see("readers", Checkpoint(run.ledger.checkpoint().size + 1, "ab" * 32), after=None)
         return read(self, *args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(contribution.Contributor, "_model", reading)
+        patched.setattr(contribution.Contributor, "_read_model", reading)
         assert node.answer(plan, model) == REFUSED
     assert run.devices.size() == 0
     with DeviceLedger(":memory:") as devices:
@@ -247,7 +247,7 @@ def test_a_history_that_the_algorithm_fails_on_takes_nobody_along_in_a_node_of_h
     plan, model, node = SignedPlan.model_validate_json(signed).plan, GlobalModel.from_bytes(data), run.nodes()[0]
     contribute, bad, owners = Popularity.contribute, run.histories.items_of(9), np.arange(360) % 40
     many = run.histories.users(owners)
-    expected = node._trained(plan, model, many.only(owners != 9)).total()
+    expected = node._train_and_clip(plan, model, many.only(owners != 9)).total()
 
     def fails(self: Popularity, state: State, round_: int, histories: Interactions) -> Update:
         if any(np.array_equal(histories.items_of(row), bad) for row in range(histories.n_users)):
@@ -255,7 +255,7 @@ def test_a_history_that_the_algorithm_fails_on_takes_nobody_along_in_a_node_of_h
         return contribute(self, state, round_, histories)
 
     monkeypatch.setattr(Popularity, "contribute", fails)
-    assert node._sparing(plan, model, many).total().tolist() == expected.tolist()
+    assert node._train_or_fall_back(plan, model, many).total().tolist() == expected.tolist()
 
 
 def test_nodes_that_share_a_reader_verify_and_parse_a_model_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.floors import Floors
 from palate_client.ledger.trust import Trust
 from palate_client.rounds.contribution import Contributor, check_floors
+from palate_common.accounting import sampled
 from palate_common.algorithms import PublicFacts, State
 from palate_common.algorithms.popularity import Popularity
-from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import Update
 from palate_common.models.model import GlobalModel
-from palate_common.records.signing import SigningKey
-from palate_common.rounds import plan as plan_module
-from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED
+from palate_core.cohort_terms import CohortTerms
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError, IntegrityError, RefusedError
+from palate_core.log.signing import SigningKey
+from palate_core.plan import SignedPlan
 from palate_server.ledger.ledger import Ledger
 
 MakeRun = Callable[..., Any]
@@ -59,7 +59,7 @@ def test_floors_come_before_sampled_steps_are_counted(run: Any, monkeypatch: pyt
     """Counting takes seconds: a device that refuses single events anyway must not be made to."""
     base, model = run.first()
     plan = run.altered(base, dp="local", events={"inclusion": 0.001, "steps": 64})
-    monkeypatch.setattr(plan_module, "sampled_mu2", lambda **_: pytest.fail("counted"))
+    monkeypatch.setattr(sampled, "sampled_mu2", lambda **_: pytest.fail("counted"))
     with pytest.raises(RefusedError, match="not single events"):
         run.nodes()[0].contribute(plan, model)
 

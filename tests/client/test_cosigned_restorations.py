@@ -13,11 +13,11 @@ from watched_world import World, make_world
 from witnessed import Asked
 
 import palate
-from palate_common.errors import IntegrityError
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import read_note
 from palate_common.records.tiles import read_log
+from palate_core.errors import IntegrityError
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import read_note
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
 

@@ -15,10 +15,10 @@ from palate_client.online.hosting import OwnHost
 from palate_client.online.https import RejectedError, StoppedError
 from palate_client.online.policy import Policy
 from palate_client.online.retry import Deadline, SyncEnd
-from palate_common.errors import InputError, IntegrityError, PalateError, UnreachableError
-from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.directory import Directory
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import InputError, IntegrityError, PalateError, UnreachableError
+from palate_core.masks.directory import Directory
 
 
 def deadline(**changes: Any) -> Deadline:

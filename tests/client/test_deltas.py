@@ -12,13 +12,13 @@ import pytest
 
 import palate
 from palate_client.store.journal import Journal
-from palate_common.errors import IntegrityError, RefusedError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import MerkleTree
-from palate_common.records.signing import SigningKey
+from palate_core.errors import IntegrityError, RefusedError
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import MerkleTree
+from palate_core.log.signing import SigningKey
 
 OpenDevice = Callable[..., palate.Device]
 KEY = SigningKey.generate()

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_client.events import KINDS, MAX_DEPTH, SOURCES, VALUES, Event, Tracked, event_from, event_line
-from palate_common.errors import InputError
 from palate_common.weighting import weighting_names, weighting_of
+from palate_core.errors import InputError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 JSON = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | TEXT, lambda inner: st.lists(inner, max_size=3))

@@ -23,9 +23,9 @@ from palate_client.recommend.adaptation.blending import (
 )
 from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.recommender import Recommendation
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
+from palate_core.errors import InputError
 
 Open = Callable[..., Device]
 Trained = Callable[..., GlobalModel]

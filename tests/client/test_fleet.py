@@ -23,8 +23,8 @@ from palate_client.online import flower_wire as fleet
 from palate_client.online import https
 from palate_client.online.flower_messages import Reply, ServerMessage, record_dict, values
 from palate_common.enrolment import new_node_key
-from palate_common.errors import IntegrityError, UnreachableError
 from palate_common.records import protobuf
+from palate_core.errors import IntegrityError, UnreachableError
 
 NODE = 2**63 + 5
 METADATA: dict[str, Any] = {

@@ -16,8 +16,8 @@ import palate
 from palate import Device, Tracked
 from palate_client.store import folder as folders
 from palate_client.store import key_file
-from palate_common.errors import ErasedError, PalateError
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import ErasedError, PalateError
 
 Open = Callable[..., Device]
 KEY = bytes(range(32))

@@ -10,9 +10,9 @@ from palate_client.recommend.adaptation.fusion import LEAST, NOTHING, fused_weig
 from palate_client.recommend.recommender import ModelRecommender
 from palate_client.recommend.scoring import ByFactors, scorer_of
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
+from palate_core.errors import InputError
 from palate_sim.evaluation.on_device import OnDevice, weighs_sources
 from palate_sim.evaluation.rehearsal import rehearse
 

@@ -14,13 +14,13 @@ from watched_world import World, entered, make_world
 
 import palate
 from palate_client.ledger.own_ledger import OwnLedger
-from palate_common.errors import IntegrityError
 from palate_common.models.manifest import Publication
-from palate_common.records.checkpoints import sign_checkpoint
-from palate_common.records.consistency import Shown
-from palate_common.records.handovers import MOST_HANDOVERS, Handover, follow, make_handover
-from palate_common.records.notes import ED25519, VerifierKey, read_note
-from palate_common.records.signing import SigningKey
+from palate_core.errors import IntegrityError
+from palate_core.log.checkpoints import sign_checkpoint
+from palate_core.log.consistency import Shown
+from palate_core.log.handovers import MOST_HANDOVERS, Handover, follow, make_handover
+from palate_core.log.notes import ED25519, VerifierKey, read_note
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 
 

@@ -21,10 +21,10 @@ from palate_client.events import KINDS, VALUES
 from palate_client.recommend.evidence import CODES, EVENT, NOTHING, Weighed
 from palate_client.recommend.interests import Interests
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.weighting import weighting_names, weighting_of
+from palate_core.errors import InputError
 from palate_sim.data import positives, read_log
 
 DAY = 86_400.0

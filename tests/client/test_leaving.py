@@ -23,16 +23,16 @@ from palate_client.online.enrolment import Enrolment, keep
 from palate_client.rounds.contribution import Contributor
 from palate_client.store.journal import EVENTS, Journal, Sent
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import ErasedError, InputError, IntegrityError, LockedError
-from palate_common.mechanism.accounting import mu_of
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.manifest import EXTENDS
-from palate_common.records.canonical import digest
-from palate_common.records.consistency import PROVED, SPENT
-from palate_common.records.signing import SigningKey
 from palate_common.rounds.wire import REFUSED
 from palate_common.survey import Survey
+from palate_core.accounting import mu_of
+from palate_core.errors import ErasedError, InputError, IntegrityError, LockedError
+from palate_core.log.canonical import digest
+from palate_core.log.consistency import PROVED, SPENT
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_sim.card.card import card_payload, sign_card

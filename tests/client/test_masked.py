@@ -8,20 +8,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.hostile import PLANS, Turn
-from palate_client.secagg import attempt
-from palate_client.secagg.attempt import MaskedDevice
-from palate_client.secagg.checks import draw
-from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
-from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
-from palate_common.secagg import cohort as cohorts
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.graph_terms import graph_terms
-from palate_common.secagg.messages import (
+
+from palate_core.device import attempt
+from palate_core.device.attempt import MaskedDevice
+from palate_core.device.checks import draw
+from palate_core.device.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
+from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_core.masks import ring_cohort as cohorts
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.directory import Directory
+from palate_core.masks.graph_terms import graph_terms
+from palate_core.masks.messages import (
     BOX,
     HEADER,
     PIECE,
@@ -33,7 +33,7 @@ from palate_common.secagg.messages import (
     UnmaskRequest,
     pack_flags,
 )
-from palate_common.secagg.transcript import RECEIPT, receipt_payload, sign
+from palate_core.masks.transcript import RECEIPT, receipt_payload, sign
 from palate_server.secagg.attempt import Unmasking
 
 

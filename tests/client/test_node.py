@@ -14,11 +14,11 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from palate_client import flower as node
-from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, app, host_from_config, node_app
-from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions, map_interactions
 from palate_common.rounds.wire import REFUSED
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError, PalateError
 from palate_sim.engines.grid import identify
 
 

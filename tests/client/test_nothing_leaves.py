@@ -24,11 +24,11 @@ import pytest
 import palate
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor, Identity
-from palate_common.mechanism.cohort import CohortTerms
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.records.signing import SigningKey
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.directory import Directory
+from palate_core.cohort_terms import CohortTerms
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
 
 MARKS = (b"MARKED-item-77-\xc3\xa9", b"MARKED-prop-78", b"MARKED-id-79-of-the-app")
 DEVICES = 12

@@ -12,12 +12,12 @@ import pytest
 
 import palate
 from palate_client.ledger.own_ledger import OwnLedger
-from palate_common.errors import IntegrityError, RefusedError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.records.consistency import SPENT, Shown
-from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import IntegrityError, RefusedError
+from palate_core.log.consistency import SPENT, Shown
+from palate_core.plan import SignedPlan
 from palate_server.ledger.ledger import Ledger
 
 LOOSE = palate.Floors(allow_seeded=True, allow_central=True)

@@ -14,7 +14,7 @@ import palate
 from palate import Device, RefusedError
 from palate_client import panel
 from palate_common.algorithms.parts.links import panel_size
-from palate_common.errors import ErasedError, PalateError
+from palate_core.errors import ErasedError, PalateError
 from palate_sim.panel.panel import panel_of
 
 DAY = 86400.0

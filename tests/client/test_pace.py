@@ -16,7 +16,7 @@ from palate_client.recommend.interests import Interests
 from palate_client.store import pace
 from palate_client.store.store import PAGE
 from palate_client.store.store_file import PAGES, StoreFile
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 COUNT = 1000
 

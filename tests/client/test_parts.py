@@ -13,7 +13,7 @@ import pytest
 import palate
 from palate_client.models import Models
 from palate_client.recommend.recommender import ModelRecommender
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 Open = Callable[..., palate.Device]
 

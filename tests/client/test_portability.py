@@ -11,7 +11,7 @@ import pytest
 
 from palate import Device, Event
 from palate_client.portability import ImportReport, Problem
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 KEY, NOW = bytes(32), 1_790_000_000.0
 Open = Callable[..., Device]

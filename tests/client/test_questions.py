@@ -12,9 +12,9 @@ from palate import Device
 from palate_client.recommend.questions import KNOWN, questions
 from palate_client.recommend.scoring import Taste, scorer_of
 from palate_common.algorithms import algorithm_names
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
+from palate_core.errors import InputError
 
 Trained = Callable[..., GlobalModel]
 ITEMS = tuple(f"i{n:02d}" for n in range(60))

@@ -13,14 +13,14 @@ import palate
 from palate import Device, Event, Weighting
 from palate_client.recommend.interests import Interests
 from palate_client.recommend.recency import decaying, recent
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.signing import SigningKey
+from palate_core.errors import InputError
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.signing import SigningKey
 
 DAY = 86_400.0
 ITEMS = tuple(f"i{n:02d}" for n in range(60))

@@ -17,9 +17,9 @@ from palate_client.recommend.explanation import largest
 from palate_client.recommend.exploration import RandomHistories
 from palate_client.recommend.recommender import ModelRecommender
 from palate_common.algorithms import algorithm_names
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
+from palate_core.errors import InputError
 
 Open = Callable[..., Device]
 Trained = Callable[..., GlobalModel]

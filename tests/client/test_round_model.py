@@ -12,10 +12,10 @@ import palate
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import RejectedError
 from palate_client.online.retry import SyncEnd
-from palate_common.errors import IntegrityError
-from palate_common.records.canonical import digest
-from palate_common.rounds.plan import Noise, read_plan, sign_plan
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import digest
+from palate_core.plan import Noise, read_plan, sign_plan
 
 FLOORS = palate.Floors(allow_seeded=True, allow_central=True).for_few()
 

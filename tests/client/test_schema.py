@@ -15,7 +15,7 @@ import pytest
 from palate import Device, Event
 from palate_client.consent import Decision
 from palate_client.store import schema, store_file
-from palate_common.errors import InputError, PalateError
+from palate_core.errors import InputError, PalateError
 
 NOW = 1_790_000_000.0
 SAMPLES = Path(__file__).parent / "samples"

@@ -21,21 +21,21 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.rounds import contribution, participation
 from palate_client.rounds.contribution import Contributor
-from palate_client.secagg.attempt import MaskedDevice
 from palate_client.store.journal import Journal
 from palate_client.store.store import EventStore
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.popularity import Popularity
-from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED, decode
-from palate_common.secagg.messages import Header, Step, write
+from palate_core.device.attempt import MaskedDevice
+from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.signing import SigningKey
+from palate_core.masks.messages import Header, Step, write
+from palate_core.plan import SignedPlan
 from palate_server.ledger.ledger import Ledger
 
 OpenDevice = Callable[..., palate.Device]

@@ -19,9 +19,9 @@ import palate
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import MerkleTree
-from palate_common.rounds.plan import SignedPlan
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import MerkleTree
+from palate_core.plan import SignedPlan
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import pytest
 import palate
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.ledger.trust import Trust
-from palate_common.rounds.plan import SignedPlan
+from palate_core.plan import SignedPlan
 
 OpenDevice = Callable[..., palate.Device]
 

@@ -17,8 +17,8 @@ import palate
 from palate import Device, Event, Limits, Tracked
 from palate_client.store.folder import StoreFolder
 from palate_client.store.vault import Caller, Vault
-from palate_common.errors import ClosedError, ErasedError, IntegrityError, LockedError, PalateError, WrongKeyError
 from palate_common.records.file_lock import FileLock
+from palate_core.errors import ClosedError, ErasedError, IntegrityError, LockedError, PalateError, WrongKeyError
 
 KEY, DAY = bytes(range(32)), 86_400.0
 Open = Callable[..., Device]

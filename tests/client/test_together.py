@@ -14,7 +14,7 @@ import sqlcipher3.dbapi2 as sqlcipher
 
 import palate
 from palate_client.events import Kind
-from palate_common.errors import WrongKeyError
+from palate_core.errors import WrongKeyError
 
 pytestmark = pytest.mark.slow
 

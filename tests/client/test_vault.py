@@ -18,7 +18,7 @@ from keyring.errors import KeyringLocked, PasswordDeleteError
 
 import palate
 from palate_client.store.vault import Caller, Vault
-from palate_common.errors import InputError, IntegrityError, PalateError, WrongKeyError
+from palate_core.errors import InputError, IntegrityError, PalateError, WrongKeyError
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 

@@ -12,20 +12,21 @@ from typing import Any
 
 import pytest
 from certificates import certificate
+from plans import open_as_device
 from watched_world import WITNESSES, World, make_world
-from witnessed import Committee
+from witnessed import NOTHING_SEEN, Committee
 
 import palate
-from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.models import published
-from palate_common.records.canonical import canonical_json
-from palate_common.records.checkpoints import log_key, sign_checkpoint
-from palate_common.records.consistency import Shown
-from palate_common.records.cosignatures import cosign
-from palate_common.records.notes import COSIGNATURE, VerifierKey, read_note
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import PLAN_TAG, open_plan
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import InputError, IntegrityError, RefusedError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.checkpoints import log_key, sign_checkpoint
+from palate_core.log.consistency import Shown
+from palate_core.log.cosignatures import cosign
+from palate_core.log.notes import COSIGNATURE, VerifierKey, read_note
+from palate_core.log.signing import SigningKey
+from palate_core.plan import PLAN_TAG
 from palate_server.ledger.ledger import Ledger
 
 
@@ -202,10 +203,10 @@ def test_while_a_witness_changes_its_key_the_old_quorum_and_the_new_one_count(wo
     plan = world.plan(ledger, by_the_new)
     world.accepts(for_a_while, plan)
     world.refuses(only_old, plan, "must be cosigned by 2 of 3 witnesses, got 1")
-    opened = open_plan(
+    opened = open_as_device(
         plan,
         public_key=world.run.key.public,
-        last_seen=lambda _: None,
+        **NOTHING_SEEN,
         pinned=only_new.pinned,
     )
     assert opened.charge is not None
@@ -219,7 +220,7 @@ def test_a_device_of_before_refuses_what_it_can_not_read_and_reads_what_it_could
         parts = {"plan": signed["plan"], "charge": {**signed["charge"], **changes}}
         data = canonical_json({**parts, "signature": key.sign(PLAN_TAG, canonical_json(parts))})
         with pytest.raises(IntegrityError, match="a plan must be signed canonical JSON"):
-            open_plan(data, public_key=key.public, last_seen=lambda _: None)
+            open_as_device(data, public_key=key.public, last_seen=lambda _: None)
     made = world.model(ledger), world.unentered(ledger, world.cosigned(ledger))
     manifests = [json.loads((each / published.MANIFEST).read_bytes()) for each in made]
     assert [each["format"] for each in manifests] == [4, 3]

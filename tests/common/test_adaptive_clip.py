@@ -12,7 +12,8 @@ import pytest
 from palate_common.algorithms import PublicFacts, State, make_algorithm
 from palate_common.algorithms.parts.adaptive_clip import RANGE, SHARE, WITHIN, AdaptiveClip
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.update import BlockSpec, DenseBlock, Update
+from palate_common.mechanism.update import DenseBlock, Update
+from palate_core.layout import BlockSpec
 
 LAYOUT = (BlockSpec(name="change", shape=(8,), weight=1.0),)
 EVERYBODY = np.ones(400, np.bool_)

@@ -22,11 +22,11 @@ from palate_common.algorithms import registry as algorithm_registry
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.quarantine import QUARANTINED
 from palate_common.algorithms.popularity import Popularity, PopularitySettings
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import DenseBlock, split_vector
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
+from palate_core.errors import InputError
 
 GRID = 2**20
 NAMES = ("als", "popularity")

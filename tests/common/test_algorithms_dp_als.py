@@ -7,9 +7,9 @@ import pytest
 
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.algorithms.parts.reconstruction import matrices, outer_svec, rebuild, symmetric_size
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import DenseBlock, OuterBlock
+from palate_core.errors import InputError
 from palate_sim.published.dp_als import DpAls, DpAlsSettings, _positive
 
 SETTINGS = {"embedding_size": 6}

@@ -9,9 +9,9 @@ from palate_common.algorithms import PublicFacts, algorithm_class, make_algorith
 from palate_common.algorithms.parts.server_steps import adam_step, newton_direction
 from palate_common.algorithms.sgd.biases import item_biases
 from palate_common.algorithms.sgd.losses import ImplicitLoss, LogisticLoss, RatingLoss, predict, sampled
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import OuterBlock
+from palate_core.errors import InputError
 
 SMALL = {"embedding_size": 6}
 LOSSES: dict[str, dict[str, Any]] = {

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from palate_common.mechanism.bounded import bounded
-from palate_common.mechanism.clipping import MAX_GRID
+from palate_core.layout import MAX_GRID
+from palate_core.noise.bounded import bounded
 
 WORDS = st.one_of(st.integers(-3, 3), st.integers(-(2**27), 2**27), st.integers(-(2**63), 2**63 - 1))
 

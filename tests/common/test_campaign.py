@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from palate_common.campaign import MOST_BYTES, Campaign, open_campaign, sign_campaign
-from palate_common.errors import IntegrityError, RefusedError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.signing import SigningKey
+from palate_core.errors import IntegrityError, RefusedError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.signing import SigningKey
 
 KEY = SigningKey.generate()
 SPRING = Campaign(id="spring", population="readers", title="Spring reading", item="book-7", expires=2e9)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.canonical import MOST_LEVELS, canonical_json, digest, read_canonical
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import MOST_LEVELS, canonical_json, digest, read_canonical
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 _VALUES = st.recursive(_SCALARS, lambda v: st.lists(v, max_size=4) | st.dictionaries(st.text(), v, max_size=4))

@@ -16,18 +16,10 @@ from palate_common import interactions
 from palate_common.algorithms import Algorithm
 from palate_common.interactions import segment_sum
 from palate_common.mechanism import clipping, pairs, update
-from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID, clip
+from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import (
-    Block,
-    BlockSpec,
-    ClippedUpdate,
-    DenseBlock,
-    Layout,
-    OuterBlock,
-    Update,
-    whole_direction,
-)
+from palate_common.mechanism.update import Block, ClippedUpdate, DenseBlock, OuterBlock, Update, whole_direction
+from palate_core.layout import CLIP_NORMS, MAX_GRID, BlockSpec, Layout
 
 PACKAGES = Path(__file__).parents[2]
 

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from palate_common.errors import InputError
-from palate_common.mechanism.clipping import MAX_GRID, clip
+from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.pairs import MOST_ROWS, PairBlock
-from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, OuterBlock, Update
+from palate_common.mechanism.update import Block, DenseBlock, OuterBlock, Update
+from palate_core.errors import InputError
+from palate_core.layout import MAX_GRID, BlockSpec
 
 LAYOUT = (BlockSpec(name="x", shape=(1,), weight=1.0),)
 ONE = Update((DenseBlock(np.ones((1, 1))),), 1)

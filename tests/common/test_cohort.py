@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from palate_common.errors import InputError
-from palate_common.mechanism import cohort
-from palate_common.mechanism.accounting import GaussianEvent, account
-from palate_common.mechanism.cohort import TAIL, CohortTerms, modulus_bits, share_sigma, shares_slack
-from palate_common.secagg import graph_terms as terms
+from palate_common.accounting.releases import GaussianEvent, account
+from palate_core import cohort_terms as cohort
+from palate_core.cohort_terms import TAIL, CohortTerms, modulus_bits, share_sigma, shares_slack
+from palate_core.errors import InputError
+from palate_core.masks import graph_terms as terms
 
 COHORT: dict[str, Any] = {"n_max": 1000, "n_min": 900, "c_max": 100, "masks": False}
 

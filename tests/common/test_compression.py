@@ -7,8 +7,8 @@ import pytest
 
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.algorithms.parts.compression import Sizes
-from palate_common.errors import InputError
-from palate_common.mechanism.update import layout_size
+from palate_core.errors import InputError
+from palate_core.layout import layout_size
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("als", {}),

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
-from palate_common.errors import IntegrityError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.consistency import PROVED, SPENT, Shown, check_growth, kept_by, shown_by, spend_shown
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.consistency import (
+    PROVED,
+    SPENT,
+    Shown,
+    check_growth,
+    check_pinned,
+    kept_by,
+    shown_by,
+    spend_shown,
+)
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.pinned import Pinned
 from palate_server.ledger.ledger import Ledger
 
 FACTS = {"mechanism": "discrete Gaussian"}
@@ -14,6 +28,12 @@ FACTS = {"mechanism": "discrete Gaussian"}
 
 def charge(ledger: Ledger, run: str, round_: int) -> None:
     ledger.charge(run=run, round_=round_, attempt=0, plan_hash="ab" * 32, mu2=0.001, run_limit=1.0, facts=FACTS)
+
+
+def grown(what: str, shown: Shown, *, seen: Checkpoint | None, evidence: bytes | None, spent: Any = math.inf) -> None:
+    """Check a state as a device does that pins no witnesses."""
+    covered = check_pinned(what, shown, pinned=Pinned("readers", "ab" * 32), evidence=evidence)
+    check_growth(covered, seen=seen, evidence=evidence, spent=spent)
 
 
 def manifest(shown: Shown, spent: object) -> bytes:
@@ -33,7 +53,7 @@ def test_a_ledger_proves_its_latest_charges_and_publications_by_themselves() -> 
         charges = [entry.seq + 1 for entry in ledger.entries() if entry.kind == "charge"]
         assert set(charges[-PROVED - 1 : -1]) <= set(shown.consistency)
         assert not set(charges[:4]) & set(shown.consistency)
-        check_growth("plan", shown, seen=model, evidence=None)
+        grown("plan", shown, seen=model, evidence=None)
 
 
 @pytest.mark.parametrize(("spent", "accepted"), [(0.002, True), (0.003, False), (None, False), (True, False)])
@@ -44,10 +64,10 @@ def test_a_restored_ledger_must_not_forget_what_a_model_has_shown(spent: object,
         ledger.restore(witness=seen.checkpoint, spent=0.002)
         evidence = manifest(seen, spent)
         if accepted:
-            check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=evidence)
+            grown("model", ledger.shown(), seen=seen.checkpoint, evidence=evidence)
         else:
             with pytest.raises(IntegrityError, match="has forgotten some"):
-                check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=evidence)
+                grown("model", ledger.shown(), seen=seen.checkpoint, evidence=evidence)
 
 
 @pytest.mark.parametrize(("spent", "accepted"), [(0.002, True), (0.001, False), (float("nan"), False)])
@@ -59,10 +79,10 @@ def test_what_was_spent_never_goes_down(spent: float, accepted: bool) -> None:
         ledger.close_run("a", {})
         kept = manifest(seen, 0.002)
         if accepted:
-            check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=kept, spent=spent)
+            grown("model", ledger.shown(), seen=seen.checkpoint, evidence=kept, spent=spent)
         else:
             with pytest.raises(IntegrityError, match="must not go down"):
-                check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=kept, spent=spent)
+                grown("model", ledger.shown(), seen=seen.checkpoint, evidence=kept, spent=spent)
 
 
 def test_evidence_tells_what_it_showed() -> None:
@@ -82,8 +102,8 @@ def test_evidence_that_can_not_be_read_is_no_leave(evidence: bytes) -> None:
     with Ledger(":memory:", population="readers") as ledger:
         seen = ledger.shown()
         ledger.open_run("a", {})
-        check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=None, spent=0.1)
+        grown("model", ledger.shown(), seen=seen.checkpoint, evidence=None, spent=0.1)
         for before in (seen.checkpoint, ledger.checkpoint(), None):
             with pytest.raises(IntegrityError, match="can't be read: nothing is taken after it"):
-                check_growth("model", ledger.shown(), seen=before, evidence=evidence, spent=0.1)
+                grown("model", ledger.shown(), seen=before, evidence=evidence, spent=0.1)
     assert (kept_by(None), kept_by(b"")) == (None, None)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.checkpoints import (
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.checkpoints import (
     MOST_SIZE,
     LogState,
     log_key,
@@ -18,10 +18,10 @@ from palate_common.records.checkpoints import (
     read_state,
     sign_checkpoint,
 )
-from palate_common.records.cosignatures import MOST_TIME, Quorum, cosign, open_cosignature
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import COSIGNATURE, ED25519, Note, Signature, VerifierKey, read_note, sign_note
-from palate_common.records.signing import SigningKey
+from palate_core.log.cosignatures import MOST_TIME, Quorum, cosign, open_cosignature
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import COSIGNATURE, ED25519, Note, Signature, VerifierKey, read_note, sign_note
+from palate_core.log.signing import SigningKey
 
 KEY = SigningKey.generate()
 LOG = log_key("readers", KEY.public)

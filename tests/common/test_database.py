@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from palate_common.errors import InputError, IntegrityError, LockedError, PalateError
 from palate_common.records import database
 from palate_common.records.database import Database
+from palate_core.errors import InputError, IntegrityError, LockedError, PalateError
 
 SCHEMA = ("CREATE TABLE notes(text TEXT)",)
 

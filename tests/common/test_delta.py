@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.parts.links import Links
-from palate_common.errors import IntegrityError
 from palate_common.models.compact import compact, expand_unpacked, inflated
 from palate_common.models.delta import HEADER, MIX, REST, ROWS, DeltaHeader, apply_delta
 from palate_common.models.delta_search import make_delta
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash, read_metadata
-from palate_common.records.canonical import canonical_json, digest
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import canonical_json, digest
 
 MOST = 10**7
 Ids = tuple[str, ...]

@@ -12,8 +12,8 @@ import pytest
 
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.trust import Trust
-from palate_common.errors import InputError, IntegrityError, RefusedError
-from palate_common.records.merkle import Checkpoint
+from palate_core.errors import InputError, IntegrityError, RefusedError
+from palate_core.log.merkle import Checkpoint
 
 HASH = "ab" * 32
 

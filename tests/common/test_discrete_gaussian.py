@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2, norm
 
-from palate_common.errors import InputError, PalateError
-from palate_common.mechanism import discrete_gaussian
-from palate_common.mechanism.discrete_gaussian import MAX_SIGMA, sample_discrete_gaussian
-from palate_common.mechanism.randomness import SecureSource, SeededSource
+from palate_core.errors import InputError, PalateError
+from palate_core.noise import discrete_gaussian
+from palate_core.noise.discrete_gaussian import MAX_SIGMA, sample_discrete_gaussian
+from palate_core.noise.randomness import SecureSource, SeededSource
 
 TOP = 2**64 - 1
 FALSE_ALARM = 1e-6  # and the seeds are fixed: a passing test stays green

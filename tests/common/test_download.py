@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import IntegrityError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel, ModelHeader
-from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.signing import SigningKey
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import canonical_json, digest, read_canonical
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.signing import SigningKey
 
 KEY = SigningKey.generate()
 ITEMS = tuple(f"item-{row}" for row in range(500))

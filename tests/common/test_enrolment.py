@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from palate_common import enrolment
 from palate_common.enrolment import Enrolled, EnrolRequest, Invitation, NodeKey
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.notes import COSIGNATURE, VerifierKey
-from palate_common.records.signing import SigningKey
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.notes import COSIGNATURE, VerifierKey
+from palate_core.log.signing import SigningKey
 
 
 @pytest.fixture(scope="module")

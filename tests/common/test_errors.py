@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from palate_common import errors
-from palate_common.errors import (
+from palate_core import errors
+from palate_core.errors import (
     BudgetError,
     ClosedError,
     ErasedError,

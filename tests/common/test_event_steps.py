@@ -13,17 +13,19 @@ from pydantic import ValidationError
 
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
+from palate_common.accounting.sampled import attempt_mu2
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.algorithms.event_mf import EventMf, EventMfSettings
-from palate_common.errors import InputError, RefusedError
 from palate_common.interactions import Interactions, row_squares
-from palate_common.mechanism.randomness import SecureSource, SeededSource
-from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseSteps, OuterBlock, Update, layout_size
+from palate_common.mechanism.update import ClippedUpdate, DenseSteps, OuterBlock, Update
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.rounds import event_steps as steps_module
 from palate_common.rounds.event_steps import event_steps, sampled
-from palate_common.rounds.plan import Noise, RoundPlan, Sampling, attempt_mu2
-from palate_common.rounds.privacy_mode import DpMode
+from palate_core.errors import InputError, RefusedError
+from palate_core.layout import BlockSpec, layout_size
+from palate_core.noise.randomness import SecureSource, SeededSource
+from palate_core.plan import Noise, RoundPlan, Sampling
+from palate_core.privacy_mode import DpMode
 
 ITEMS, SIZE, GRID, SIGMA = 30, 5, 2**14, 2**15
 
@@ -243,7 +245,7 @@ def test_a_whole_users_part_never_leaves_under_a_plan_that_charges_for_single_ev
     with DeviceLedger(":memory:") as ledger:
         node = Contributor(histories(), range(20), ledger, public_key="ab" * 32)
         with pytest.raises(RefusedError, match="must derive from EventAlgorithm, and does not"):
-            node._noised(plan, model, histories(), SeededSource(b"x"))
+            node._add_noise(plan, model, histories(), SeededSource(b"x"))
 
 
 def test_an_event_that_the_algorithm_fails_on_counts_as_none_whatever_the_state() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.signing import SigningKey
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from palate_common import system
-from palate_common.errors import LockedError
 from palate_common.records.file_lock import FileLock
+from palate_core.errors import LockedError
 
 
 def test_it_is_waited_for_and_given_up_and_nothing_is_written(tmp_path: Path) -> None:

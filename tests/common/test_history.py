@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common.errors import BudgetError, InputError
-from palate_common.mechanism.accounting import total_mu2
-from palate_common.records.canonical import read_canonical
-from palate_common.records.handovers import make_handover, make_new_start
-from palate_common.records.signing import SigningKey
+from palate_core.accounting import total_mu2
+from palate_core.errors import BudgetError, InputError
+from palate_core.log.canonical import read_canonical
+from palate_core.log.handovers import make_handover, make_new_start
+from palate_core.log.signing import SigningKey
 from palate_server.ledger import history
 from palate_server.ledger.history import BudgetEntry, Entry, History, entry_from
 

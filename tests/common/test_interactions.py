@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate_common import interactions
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions, gathered_sums, row_chunks, row_squares, segment_sum
+from palate_core.errors import InputError
 
 
 def made(seed: int, n_users: int, n_items: int) -> Interactions:

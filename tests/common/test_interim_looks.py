@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.survey import Survey
+from palate_core.errors import BudgetError, InputError, IntegrityError
 from palate_server.ledger.interim_looks import InterimLooks
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.surveys import looks_of

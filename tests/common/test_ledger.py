@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.errors import BudgetError, InputError, PalateError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.merkle import verify_consistency, verify_inclusion
-from palate_common.records.signing import SigningKey
+from palate_core.errors import BudgetError, InputError, PalateError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.merkle import verify_consistency, verify_inclusion
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.history import ChargeEntry, SealEntry
 from palate_server.ledger.ledger import Charge, Ledger, verify_extract
 

@@ -10,7 +10,7 @@ from palate_server.ledger.ledger import Checkpoint, Ledger
 
 CHARGER = """
 import sys
-from palate_common.errors import BudgetError
+from palate_core.errors import BudgetError
 from palate_server.ledger.ledger import Ledger
 
 path, run = sys.argv[1:]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from palate_common.errors import InputError, IntegrityError
+from palate_core.errors import InputError, IntegrityError
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.ledger import Charge, Ledger
 from palate_server.ledger.log import Log, indexed

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.merkle import MerkleTree
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.merkle import MerkleTree
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.log import Log, indexed
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records import merkle
-from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log import merkle
+from palate_core.log.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
 
 SIZES = range(41)
 LEAVES = [bytes([size]) * size for size in range(41)]

@@ -6,10 +6,10 @@ import pytest
 import safetensors.numpy
 
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash, read_metadata
-from palate_common.records.canonical import canonical_json, digest
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json, digest
 
 ITEMS = ("a", "b", "c")
 

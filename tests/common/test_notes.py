@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.notes import (
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.notes import (
     COSIGNATURE,
     ED25519,
     MOST_NAME,
@@ -24,7 +24,7 @@ from palate_common.records.notes import (
     sign_note,
     verify_note,
 )
-from palate_common.records.signing import SigningKey, verify
+from palate_core.log.signing import SigningKey, verify
 
 PETER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
 ENOCH = "EnochRoot+af0cfe78+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop"

@@ -13,10 +13,10 @@ from palate_common.algorithms.als.pairs import balanced, item_map, link_amounts,
 from palate_common.algorithms.als.plan import AlsPlan, AlsSettings
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.parts.panel import check_panel, panel_inputs
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import block_sums
+from palate_core.errors import InputError
 
 GRID = 2**20
 

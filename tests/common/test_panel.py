@@ -16,7 +16,7 @@ from palate_common.algorithms.parts.panel import (
     takes_panel,
     without_panel,
 )
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 MAP = np.array([[0.0, 0.5, 0.1], [0.5, 0.0, 0.2], [0.1, -0.4, 0.0]])
 INPUTS = panel_inputs(Links.strongest(np.array([1, 3, 4]), MAP, most=2), users=7)

@@ -6,24 +6,25 @@ from typing import Any
 
 import plans
 import pytest
+from plans import open_as_device
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.mechanism.accounting import charged_mu2
-from palate_common.records.canonical import canonical_json
-from palate_common.records.merkle import MerkleTree
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import (
+from palate_common.accounting.sampled import attempt_mu2, event_mu2
+from palate_core.accounting import charged_mu2
+from palate_core.errors import InputError, IntegrityError, RefusedError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.merkle import MerkleTree
+from palate_core.log.signing import SigningKey
+from palate_core.plan import (
     PLAN_TAG,
     ChargeProof,
     RoundPlan,
     Sampling,
     SignedPlan,
     _verify_cost,
-    attempt_mu2,
-    open_plan,
+    refuse_events,
     sign_plan,
 )
-from palate_common.rounds.privacy_mode import DpMode
+from palate_core.privacy_mode import DpMode
 from palate_server.ledger.ledger import Checkpoint, Ledger
 
 GRID, SIGMA = 2**14, 2**15
@@ -66,7 +67,7 @@ KEY = SigningKey.generate()
 
 
 def opened(data: bytes, seen: Callable[[str], Checkpoint | None] = never) -> SignedPlan:
-    return open_plan(data, public_key=KEY.public, last_seen=seen)
+    return open_as_device(data, public_key=KEY.public, last_seen=seen)
 
 
 def test_a_device_reads_what_the_server_signed(ledger: Ledger) -> None:
@@ -232,15 +233,17 @@ def test_a_device_works_the_cost_out_for_itself(ledger: Ledger, changes: dict[st
 
 
 def test_a_device_works_out_what_sampled_steps_cost() -> None:
-    """The leading term, q^2 of each step's cost, is less than they cost."""
+    """The leading term, q^2 of each step's cost, is less than they cost; without an accounting none is answered."""
     events = Sampling(inclusion=0.5, steps=2)
     owed = attempt_mu2(GRID, SIGMA, events)
     assert owed > 0.5**2 * 2 * COST
     local = make_plan(dp="local", events=events, mu2=owed)
-    _verify_cost(local)
+    _verify_cost(local, event_mu2)
     for less in (math.nextafter(owed, 0.0), 0.5**2 * 2 * COST):
         with pytest.raises(IntegrityError, match="at least what its noise costs"):
-            _verify_cost(local.model_copy(update={"mu2": less}))
+            _verify_cost(local.model_copy(update={"mu2": less}), event_mu2)
+    with pytest.raises(RefusedError, match="unit must be the user"):
+        _verify_cost(local, refuse_events)
 
 
 def test_a_ledger_that_grew_is_accepted_only_with_its_proof(ledger: Ledger) -> None:

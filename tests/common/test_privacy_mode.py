@@ -9,19 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import make_plan
 
-from palate_common.errors import InputError
-from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms, modulus_bits, share_sigma
-from palate_common.rounds.plan import RoundPlan
-from palate_common.rounds.privacy_mode import (
-    CENTRAL,
-    DISTRIBUTED,
-    LOCAL,
-    MODES,
-    OFF,
-    DpMode,
-    PrivacyMode,
-    mode_of,
-)
+from palate_core.cohort_terms import RESERVED_DELTA, CohortTerms, modulus_bits, share_sigma
+from palate_core.errors import InputError
+from palate_core.plan import RoundPlan
+from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, MODES, OFF, DpMode, PrivacyMode, mode_of
 
 COHORT = CohortTerms(n_max=100, n_min=90, c_max=10, masks=False)
 

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from pairs import Paired, paired
 
 from palate_common.algorithms import PublicFacts, lent
-from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.models import manifest, published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.compact import compact, compact_unpacked, deflated, expand, expand_unpacked
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
-from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.signing import SigningKey
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json, digest, read_canonical
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.signing import SigningKey
 
 KEY = SigningKey.generate()
 AT = Shown(checkpoint=Checkpoint(3, "ab" * 32))

@@ -24,11 +24,11 @@ from palate_common.algorithms import (
 from palate_common.algorithms.parts.quarantine import QUARANTINED, inputs_of, learned_from, rows_of, unheard
 from palate_common.algorithms.popularity import Popularity, PopularitySettings
 from palate_common.algorithms.verdict import CANDIDATE, ROWS, JudgedModel, JudgedPair, Judging, arrays_of
-from palate_common.errors import InputError, IntegrityError
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import block_sums
 from palate_common.models.compact import compact, expand
 from palate_common.models.model import GlobalModel, ModelHeader
+from palate_core.errors import InputError, IntegrityError
 
 USERS, ITEMS, OUT, GRID = 300, 60, 7, 2**20
 FACTS = PublicFacts(n_users=USERS, n_items=ITEMS, mu=40.0, seed=3)

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from palate_common.errors import InputError
-from palate_common.mechanism import randomness
-from palate_common.mechanism.randomness import SecureSource, SeededSource
+from palate_core.errors import InputError
+from palate_core.noise import randomness
+from palate_core.noise.randomness import SecureSource, SeededSource
 
 
 def _in_child(work):

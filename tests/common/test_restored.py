@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.records.consistency import spend_shown
-from palate_common.records.merkle import Checkpoint, verify_consistency
+from palate_core.errors import BudgetError, InputError, IntegrityError
+from palate_core.log.consistency import spend_shown
+from palate_core.log.merkle import Checkpoint, verify_consistency
 from palate_server.ledger.history import History, entry_from
 from palate_server.ledger.ledger import Ledger
 

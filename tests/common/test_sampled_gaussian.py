@@ -12,21 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.errors import InputError
-from palate_common.mechanism import accounting
-from palate_common.mechanism.accounting import (
-    TAIL,
-    GaussianEvent,
-    account,
-    charged_mu2,
-    delta_of,
-    epsilon_of,
-    epsilon_pld,
-    mu_of,
-    noise_for,
-    sampled_mu2,
-    split_budget,
-)
+from palate_common.accounting import sampled as sampled_sums
+from palate_common.accounting.releases import GaussianEvent, account
+from palate_common.accounting.sampled import TAIL, noise_for, sampled_mu2
+from palate_core.accounting import charged_mu2, delta_of, epsilon_of, mu_of, split_budget
+from palate_core.errors import InputError
+from palate_sim.card.second_accountant import epsilon_pld
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +90,7 @@ def test_secret_coins() -> None:
 @pytest.mark.parametrize(("mu", "inclusion"), [(1.0, 0.1), (5.0, 0.1), (3.0, 0.5), (0.5, 0.01)])
 def test_no_probability_of_a_step_is_left_out(mu: float, inclusion: float, removed: bool) -> None:
     """What is missing costs nothing, and losses of many steps add up."""
-    _, masses, lost = accounting._step(mu, inclusion, 1e-3, removed=removed)
+    _, masses, lost = sampled_sums._step(mu, inclusion, 1e-3, removed=removed)
     assert masses.sum() + lost == pytest.approx(1.0, abs=1e-12)
 
 
@@ -140,7 +131,7 @@ def test_releases_with_steps_are_accounted_like_others() -> None:
 
 def test_numpy_is_all_that_a_device_needs() -> None:
     code = (
-        "import sys; from palate_common.mechanism.accounting import sampled_mu2 as m;"
+        "import sys; from palate_common.accounting.sampled import sampled_mu2 as m;"
         "m(sensitivity=1024, sigma=4096, inclusion=0.5, steps=2); print(*sys.modules)"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -205,7 +196,7 @@ def test_threads_that_ask_for_the_same_cost_get_the_same() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(cost, asked))
-    accounting._sampled.cache_clear()
+    sampled_sums._sampled.cache_clear()
     assert found == [cost(inclusion) for inclusion in asked]
 
 
@@ -214,6 +205,6 @@ def test_sampled_in_bounded_time(
     sensitivity: int, sigma: int, inclusion: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device that allows single events works the cost out, whatever a plan says: what takes long isn't begun."""
-    monkeypatch.setattr(accounting, "_power", lambda *_: pytest.fail("counted"))
+    monkeypatch.setattr(sampled_sums, "_power", lambda *_: pytest.fail("counted"))
     terms = {"sensitivity": sensitivity, "sigma": sigma, "steps": 64}
     assert sampled_mu2(inclusion=inclusion, **terms) == sampled_mu2(inclusion=1.0, **terms)

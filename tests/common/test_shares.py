@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from scipy.stats import chi2
 
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import InputError
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.randomness import SeededSource
-from palate_common.mechanism.update import DUMMIES, ClippedUpdate, DenseBlock, Update
-from palate_common.rounds.plan import Noise, RoundPlan
+from palate_common.mechanism.update import ClippedUpdate, DenseBlock, Update
 from palate_common.rounds.shares import add_shares, share_source, squares
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import InputError
+from palate_core.layout import DUMMIES
+from palate_core.noise.randomness import SeededSource
+from palate_core.plan import Noise, RoundPlan
 
 FALSE_ALARM = 1e-7
 GRID, SIGMA = 2**10, 2**12

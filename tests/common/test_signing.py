@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records import signing
-from palate_common.records.signing import SigningKey, verify
+from palate_common.records.key_file import load_key, save_key
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log import signing
+from palate_core.log.signing import SigningKey, verify
 
 ORDER = 2**252 + 27742317777372353535851937790883648493  # of the group, RFC 8032, section 5.1
 
@@ -88,10 +89,10 @@ def test_tags_are_short_printable_ascii(key: SigningKey, tag: str) -> None:
 
 def test_save_and_load(tmp_path: Path) -> None:
     key, path = SigningKey.generate(), tmp_path / "operator.pem"
-    key.save(path)
+    save_key(key, path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in tmp_path.iterdir()] == ["operator.pem"]
-    loaded = SigningKey.load(path)
+    loaded = load_key(path)
     assert loaded.public == key.public
     assert loaded.sign("t", b"") == key.sign("t", b"")
 
@@ -99,7 +100,7 @@ def test_save_and_load(tmp_path: Path) -> None:
 def test_a_loose_umask_does_not_open_the_key(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        SigningKey.generate().save(tmp_path / "key")
+        save_key(SigningKey.generate(), tmp_path / "key")
     finally:
         os.umask(before)
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
@@ -107,10 +108,10 @@ def test_a_loose_umask_does_not_open_the_key(tmp_path: Path) -> None:
 
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "key"
-    SigningKey.generate().save(path)
+    save_key(SigningKey.generate(), path)
     before = path.read_bytes()
     with pytest.raises(InputError, match=r"`key` must be a new file[^\n]*\Z"):
-        SigningKey.generate().save(path)
+        save_key(SigningKey.generate(), path)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -121,7 +122,7 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="No space left"):
-        SigningKey.generate().save(tmp_path / "key")
+        save_key(SigningKey.generate(), tmp_path / "key")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -132,7 +133,7 @@ def test_keys_that_cannot_be_loaded(tmp_path: Path) -> None:
         path.chmod(mode)
         return path
 
-    SigningKey.generate().save(tmp_path / "good")
+    save_key(SigningKey.generate(), tmp_path / "good")
     good = (tmp_path / "good").read_bytes()
     pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     locked = Ed25519PrivateKey.generate().private_bytes(pem, pkcs8, serialization.BestAvailableEncryption(b"x"))
@@ -146,9 +147,9 @@ def test_keys_that_cannot_be_loaded(tmp_path: Path) -> None:
         (written("open", good, 0o644), "chmod 600"),
     ]:
         with pytest.raises(InputError, match=rf"\A`key` must be[^\n]*{reason}[^\n]*\Z"):
-            SigningKey.load(path)
+            load_key(path)
     with pytest.raises(InputError, match="writable folder"):
-        SigningKey.generate().save(tmp_path / "no" / "folder")
+        save_key(SigningKey.generate(), tmp_path / "no" / "folder")
 
 
 def test_the_secret_is_not_shown(key: SigningKey) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from palate_common.algorithms.parts.hashing import below, mixed
 from palate_common.algorithms.parts.sketch import Sketch
-from palate_common.errors import InputError
 from palate_common.mechanism.update import OuterBlock
+from palate_core.errors import InputError
 
 
 def sent(n_users: int = 40, n_rows: int = 3000, seed: int = 0) -> OuterBlock:

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from palate_common.algorithms import PublicFacts, algorithm_names, make_algorithm
 from palate_common.algorithms.analytics import NOISE, TOTALS
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import split_vector
 from palate_common.survey import Survey
+from palate_core.errors import InputError
 
 SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=("a", "b"), experiments=("x",))
 QUESTIONS = SURVEY.questions()

@@ -23,10 +23,11 @@ from typing import Any
 import pytest
 
 from palate_common import system
-from palate_common.errors import LockedError
 from palate_common.records.file_lock import FileLock
 from palate_common.records.files import create_durably, write_durably
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key, save_key
+from palate_core.errors import LockedError
+from palate_core.log.signing import SigningKey
 
 STAND_IN = """
 import fcntl, os, sys, types
@@ -71,6 +72,8 @@ print(sorted(path.name for path in pathlib.Path("data").iterdir()))
 
 ROOT = Path(__file__).parents[2]
 SEAM = "common/palate_common/system.py"
+CORE = "common/palate_core/noise/randomness.py"
+"""It depends on nothing else of ours, and counts the forks of this process itself."""
 ASKING = ("common", "client/palate_client", "simulations/palate", "simulations/palate_*")
 """A device, and what a person runs on a log: everything but the server."""
 LINUX = {
@@ -170,9 +173,9 @@ def test_on_windows_a_new_file_comes_by_a_rename_and_modes_say_nothing(
     monkeypatch.delattr(os, "link")
     create_durably(tmp_path / "file", b"one")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    SigningKey.generate().save(tmp_path / "key")
+    save_key(SigningKey.generate(), tmp_path / "key")
     (tmp_path / "key").chmod(0o666)  # what Windows reports of every file that can be written
-    SigningKey.load(tmp_path / "key")
+    load_key(tmp_path / "key")
     assert (system.children_seconds(), system.peak_memory(children=True)) == (0.0, None)
 
 
@@ -234,6 +237,7 @@ def test_what_systems_do_differently_is_asked_for_in_one_module() -> None:
             if asked := sorted(set(asked_of_a_system(path.read_text(encoding="utf-8")))):
                 found[path.relative_to(ROOT).as_posix()] = asked
     assert {"fcntl", "msvcrt", "resource", "os.link", "os.register_at_fork", "sys.platform", "chmod"} <= {*found[SEAM]}
+    assert found.pop(CORE) == ["os.register_at_fork"]
     assert set(found) == {SEAM, *LINUX}, {name: asked for name, asked in found.items() if name not in LINUX}
     server = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in (ROOT / "server").rglob("*.py")}
     assert {name for name in server if MODULES.intersection(asked_of_a_system(server[name]))} == LOADED_ON_LINUX

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from palate_client.ledger import totals
 from palate_client.ledger.device_ids import RUNS, IdRuns, pack, runs_of, unpack
 from palate_client.ledger.totals import DeviceTotals
-from palate_common.errors import IntegrityError
+from palate_core.errors import IntegrityError
 
 
 def ids(*values: int) -> IdRuns:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.tiles import MOST_LEAF, pack_entries, read_entries, read_log, tile, tile_path, tiles_of
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.merkle import Checkpoint, MerkleTree
 
 
 def test_paths() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from palate_client.ledger.trust import Trust, conditions, worst_case_costs
-from palate_common.errors import IntegrityError
+from palate_core.errors import IntegrityError
 
 SHARED, MORE = Trust(2, 20, 1.0), Trust(30, 200, 3.0)
 LOCAL, CENTRAL = Trust(None, None, 0.5), Trust(None, None, None)

@@ -2,16 +2,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from palate_common.mechanism.update import (
-    BlockSpec,
-    ClippedUpdate,
-    DenseBlock,
-    DenseSteps,
-    OuterSteps,
-    Update,
-    layout_size,
-    split_vector,
-)
+from palate_common.mechanism.update import ClippedUpdate, DenseBlock, DenseSteps, OuterSteps, Update, split_vector
+from palate_core.layout import BlockSpec, layout_size
 
 LAYOUT = (
     BlockSpec(name="scalar", shape=(), weight=0.1),

@@ -20,11 +20,11 @@ from palate_common.algorithms.verdict import (
     VOTES,
     arrays_of,
 )
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import block_sums
 from palate_common.models.model import GlobalModel, ModelHeader
+from palate_core.errors import InputError
 
 USERS, ITEMS, GRID = 40, 90, 2**20
 FACTS = PublicFacts(n_users=USERS, n_items=ITEMS, mu=1.0)

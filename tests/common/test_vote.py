@@ -23,8 +23,9 @@ from palate_common.algorithms.als.vote import (
 from palate_common.algorithms.parts.links import Links
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.update import BlockSpec, DenseBlock, OuterBlock, Update, split_vector
+from palate_common.mechanism.update import DenseBlock, OuterBlock, Update, split_vector
 from palate_common.score_sources import CONTENT, PAIRS, PANEL
+from palate_core.layout import BlockSpec
 
 GRID = 2**20
 N_USERS, N_ITEMS, GENRES = 1600, 120, 4

@@ -10,8 +10,8 @@ import pytest
 from palate_common.algorithms import PublicFacts, State, make_algorithm, next_state
 from palate_common.algorithms.als.warm import FORMER, combined_counts, combined_products, hand_over, signal_of
 from palate_common.algorithms.parts.quarantine import inputs_of
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import mu_of
+from palate_core.accounting import mu_of
+from palate_core.errors import InputError
 
 DELTA = 1e-5
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.errors import InputError
 from palate_common.weighting import Weighting, weighting_names, weighting_of, weighting_settings
+from palate_core.errors import InputError
 
 NAN = math.nan
 

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common.errors import IntegrityError
-from palate_common.mechanism.clipping import MAX_GRID, clip
-from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock, DenseSteps, Update
-from palate_common.records.canonical import canonical_json
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.update import ClippedUpdate, DenseBlock, DenseSteps, Update
 from palate_common.rounds.wire import MAX_USERS, REFUSED, ContributionHeader, decode, dtype_for, encode, packed_bytes
+from palate_core.errors import IntegrityError
+from palate_core.layout import MAX_GRID, BlockSpec
+from palate_core.log.canonical import canonical_json
 
 HASH = "ab" * 32
 

@@ -17,10 +17,10 @@ from pydantic import BaseModel
 
 import palate
 from palate_cli.cli import app
-from palate_common import errors
 from palate_common.algorithms import algorithm_class
-from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan
 from palate_common.rounds.wire import ContributionHeader
+from palate_core import errors
+from palate_core.plan import ChargeProof, RoundPlan, SignedPlan
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.house import HouseConfig
 from palate_server.ledger.history import (

@@ -21,8 +21,8 @@ from palate_client.recommend.evidence import BURST, RESTED_DAYS, TIRED
 from palate_client.recommend.recommender import Recommendation
 from palate_client.rounds.report import PrivacyReport
 from palate_common.models import published
-from palate_common.records.consistency import SPENT
 from palate_common.weighting import weighting_names
+from palate_core.log.consistency import SPENT
 
 NAME = re.compile(r"`([^`]+)`")
 

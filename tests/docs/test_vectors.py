@@ -23,23 +23,23 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from flwr.proto import fleet_pb2
+from plans import open_as_device
 
-from palate_common.errors import InputError, IntegrityError
 from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import MANIFEST, SIGNATURE, check_recorded, read_manifest
-from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.checkpoints import log_key
-from palate_common.records.consistency import check_growth
-from palate_common.records.cosignatures import Quorum
-from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
-from palate_common.records.notes import VerifierKey, read_note, verify_note
-from palate_common.records.pinned import Pinned
-from palate_common.rounds.plan import open_plan
 from palate_common.rounds.wire import decode
-from palate_common.secagg.agreement import KeyPair, agree
-from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import check
-from palate_common.secagg.graph_terms import graph_terms
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json, digest, read_canonical
+from palate_core.log.checkpoints import log_key
+from palate_core.log.consistency import check_growth, check_pinned
+from palate_core.log.cosignatures import Quorum
+from palate_core.log.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
+from palate_core.log.notes import VerifierKey, read_note, verify_note
+from palate_core.log.pinned import Pinned
+from palate_core.masks.agreement import KeyPair, agree
+from palate_core.masks.directory import Directory
+from palate_core.masks.graph_terms import graph_terms
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (
@@ -243,13 +243,13 @@ def test_plan_as_a_device_reads_it() -> None:
     case = vectors("plan.json")
     seen = Checkpoint(**case["device_has_seen"])
     data = case["signed_plan"].encode()
-    signed = open_plan(data, public_key=case["public_key"], last_seen=lambda population: seen)
+    signed = open_as_device(data, public_key=case["public_key"], last_seen=lambda population: seen)
     assert signed.plan.hash == case["plan_hash"]
     forked = Checkpoint(seen.size, "0" * 64)
     with pytest.raises(IntegrityError):
-        open_plan(data, public_key=case["public_key"], last_seen=lambda population: forked)
+        open_as_device(data, public_key=case["public_key"], last_seen=lambda population: forked)
     with pytest.raises(IntegrityError):
-        open_plan(data.replace(b'"round":0', b'"round":1'), public_key=case["public_key"], last_seen=lambda _: None)
+        open_as_device(data.replace(b'"round":0', b'"round":1'), public_key=case["public_key"])
 
 
 OF_THE_STATE = ("checkpoint", "consistency", "epochs", "cosigned", "handovers", "format", "publication")
@@ -275,9 +275,11 @@ def test_manifest_as_a_device_reads_it() -> None:
     with pytest.raises(IntegrityError, match="must show its own entry"):
         check_recorded(read_manifest(bare, case["public_key"]), pinned)
     for seen in (tree.checkpoint(2), Checkpoint(**case["device_has_seen"])):
-        check_growth("model", manifest, seen=seen, evidence=None)
+        pinned = Pinned(manifest.population, case["public_key"])
+        covered = check_pinned("model", manifest, pinned=pinned, evidence=None)
+        check_growth(covered, seen=seen, evidence=None, spent=math.inf)
         with pytest.raises(IntegrityError):
-            check_growth("model", manifest, seen=Checkpoint(seen.size, "0" * 64), evidence=None)
+            check_growth(covered, seen=Checkpoint(seen.size, "0" * 64), evidence=None, spent=math.inf)
 
 
 def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
@@ -285,20 +287,20 @@ def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
     first = case["public_key"]
     pinned = Pinned.of(case["population"], first, case["witnesses"], needed=case["needed"])
     assert [str(pinned.log(key)) for key in (first, case["second_key"])] == case["log_keys"]
-    asked: Any = {"public_key": first, "last_seen": lambda _: None}
     for plan in case["plans"].values():
-        signed = open_plan(plan.encode(), pinned=pinned, **asked)
+        signed = open_as_device(plan.encode(), public_key=first, pinned=pinned)
         assert signed.charge is not None
         assert signed.charge.version == 2
     for plan in case["refused_plans"].values():
         with pytest.raises(IntegrityError):
-            open_plan(plan.encode(), pinned=pinned, **asked)
+            open_as_device(plan.encode(), public_key=first, pinned=pinned)
     seen = Checkpoint(**case["device_has_seen"])
 
     def read(model: Any) -> None:
         files = {MANIFEST: model["manifest"].encode(), SIGNATURE: model["signature"].encode()}
         manifest = read_manifest(files, first)
-        check_growth("model", manifest, seen=seen, evidence=None, pinned=pinned)
+        covered = check_pinned("model", manifest, pinned=pinned, evidence=None)
+        check_growth(covered, seen=seen, evidence=None, spent=math.inf)
         check_recorded(manifest, pinned)
 
     for model in case["models"].values():

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.mechanism.accounting import mu_of
 from palate_common.models import published
-from palate_common.records.canonical import digest
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.accounting import mu_of
+from palate_core.log.canonical import digest
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay
@@ -101,7 +101,7 @@ class Killable:
 
     def check_finished(self) -> None:
         """The final model is signed, loads, and is what the sealed releases make."""
-        public_key = SigningKey.load(self.folder / "key").public
+        public_key = load_key(self.folder / "key").public
         found = published.read(self.folder / "model", public_key=public_key)
         model, items = found.model, found.items
         seals = self.entries("seal")

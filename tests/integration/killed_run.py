@@ -26,18 +26,19 @@ from typing import Any
 import numpy as np
 
 from palate_cli.cli import run as command_line
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import catalogue_hash
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key, save_key
 from palate_common.rounds import wire
+from palate_core.accounting import mu_of
+from palate_core.device.floors import Floors
+from palate_core.errors import PalateError
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.log import Log
 from palate_server.rounds import coordinator
@@ -142,8 +143,8 @@ def whole_run(folder: Path, *, algorithm: str, settings: dict[str, Any], dp: str
     })  # fmt: skip
     key_file = folder / "key"
     if not key_file.exists():
-        SigningKey.generate().save(key_file)
-    key, floors = SigningKey.load(key_file), Floors(allow_off=off, allow_central=not off)
+        save_key(SigningKey.generate(), key_file)
+    key, floors = load_key(key_file), Floors(allow_off=off, allow_central=not off)
     with (
         open_run(terms, folder, ledger=folder / "ledger.db", key=key) as server,
         DeviceLedger(folder / "devices.db", durable=False) as devices,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.mechanism.accounting import mu_of
+from palate_core.accounting import mu_of
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
 KILLED = -signal.SIGKILL

@@ -14,12 +14,12 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online.hosting import OwnHost
 from palate_client.rounds.contribution import Identity
 from palate_client.rounds.participation import Masked
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Step
+from palate_core.cohort_terms import CohortTerms
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import Step
+from palate_core.plan import SignedPlan
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import run_rounds

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.floors import Floors
-from palate_common.errors import InputError, IntegrityError, LockedError
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import save_key
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError, IntegrityError, LockedError
+from palate_core.log.signing import SigningKey
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.lock import RunLock
 from palate_sim.engines import Job, launch
@@ -52,7 +53,7 @@ sys.addaudithook(seen)
 
 def job_for(run: Any, folder: Path, **changes: Any) -> Job:
     folder.mkdir()
-    SigningKey.generate().save(folder / "release.key")
+    save_key(SigningKey.generate(), folder / "release.key")
     parts = {"folder": folder, "terms": run.terms, "ledger": folder / "ledger.db", "key": folder / "release.key"}
     return Job(**{**parts, "floors": run.floors, **changes})
 

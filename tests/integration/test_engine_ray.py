@@ -24,8 +24,9 @@ import numpy as np
 import pytest
 
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.errors import InputError, PalateError, RefusedError
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import save_key
+from palate_core.errors import InputError, PalateError, RefusedError
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Release
 from palate_sim.engines import Job
@@ -127,7 +128,7 @@ def until(true: Callable[[], object], seconds: float = 60.0) -> bool:
 
 def job_for(run: Any, folder: Path, **changes: Any) -> Job:
     folder.mkdir()
-    SigningKey.generate().save(folder / "release.key")
+    save_key(SigningKey.generate(), folder / "release.key")
     parts = {"folder": folder, "terms": run.terms, "ledger": folder / "ledger.db", "key": folder / "release.key"}
     return Job(**{**parts, "floors": run.floors, "users_per_node": 7, **changes})
 

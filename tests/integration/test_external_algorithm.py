@@ -16,9 +16,9 @@ import pytest
 from palate_cli.cli import run
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import algorithm_names, make_algorithm, registry
-from palate_common.errors import InputError
 from palate_common.models import published
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.errors import InputError
 from palate_server.ledger.ledger import verify_extract
 from palate_server.rounds.run import run_rounds
 from palate_sim.card.card import verify_card
@@ -121,7 +121,7 @@ def simulate(log: Path, out: Path, *options: str) -> int:
 def test_the_command_line_runs_it_and_gives_it_a_card(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert simulate(log, out, "--epsilon", "3", "--set", "algorithm.settings.embedding_size=4") == 0
-    public_key = SigningKey.load(out / "key").public
+    public_key = load_key(out / "key").public
     card = json.loads((out / "privacy_card.json").read_bytes())
     verify_card(card, public_key=public_key)
     assert card["stamp"] == "SIMULATED: masks off"

@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks.worlds.surveys import Asked
 from palate_common.algorithms.analytics import NOISE, TOTALS
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
 from palate_common.survey import Survey
+from palate_core.errors import InputError
 from palate_server.surveys.analytics import Figure, figures
 from palate_server.surveys.intervals import Arm, Noised, compare, ratio_interval
 

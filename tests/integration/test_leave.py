@@ -17,8 +17,8 @@ import palate
 from palate_cli.cli import run
 from palate_client.online.enrolment import keep
 from palate_common.enrolment import Invitation, LeaveAnswer, make_leave
-from palate_common.errors import InputError, PalateError, RefusedError, UnreachableError
-from palate_common.records.signing import SigningKey
+from palate_core.errors import InputError, PalateError, RefusedError, UnreachableError
+from palate_core.log.signing import SigningKey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site

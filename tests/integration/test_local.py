@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import IntegrityError, RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import DUMMIES, DenseSteps, layout_size
-from palate_common.rounds.plan import RoundPlan, SignedPlan
-from palate_common.rounds.privacy_mode import DpMode
+from palate_common.mechanism.update import DenseSteps
 from palate_common.rounds.shares import add_shares, share_source
 from palate_common.rounds.wire import REFUSED, decode_local, vector_bytes
+from palate_core.device.floors import Floors
+from palate_core.errors import IntegrityError, RefusedError
+from palate_core.layout import DUMMIES, layout_size
+from palate_core.plan import RoundPlan, SignedPlan
+from palate_core.privacy_mode import DpMode
 from palate_server.rounds.run import run_round
 from palate_sim.engines.in_process import InProcess
 
@@ -174,7 +175,7 @@ def test_a_local_plan_can_not_bring_a_cohort_and_terms_agree_with_the_facts(run:
 
 
 def _json(value: dict[str, Any]) -> bytes:
-    from palate_common.records.canonical import canonical_json
+    from palate_core.log.canonical import canonical_json
 
     return canonical_json(value)
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from palate_cli.cli import run as palate
-from palate_client.floors import Floors
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import InputError, IntegrityError, RefusedError
-from palate_common.mechanism.cohort import RESERVED_DELTA
-from palate_common.rounds.plan import SignedPlan
+from palate_core.cohort_terms import RESERVED_DELTA
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError, IntegrityError, RefusedError
+from palate_core.plan import SignedPlan
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.run import run_rounds
 from palate_sim.config import build_config
@@ -87,7 +87,7 @@ def test_a_plan_whose_steps_cost_more_or_less_than_was_charged_is_refused(events
 
 def _resigned(run: Any, plan: bytes, changes: dict[str, Any]) -> bytes:
     """The same charge under another plan, signed by the server itself."""
-    from palate_common.rounds.plan import RoundPlan, sign_plan
+    from palate_core.plan import RoundPlan, sign_plan
 
     signed = SignedPlan.model_validate_json(plan)
     changed = RoundPlan.model_validate({**signed.plan.model_dump(), **changes})

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from palate_audit.secagg.cohort import MaskedCohort
-from palate_common.errors import IntegrityError
-from palate_common.secagg.messages import Step
+from palate_core.errors import IntegrityError
+from palate_core.masks.messages import Step
 
 
 @pytest.mark.parametrize("n", range(3, 13))

@@ -7,18 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from palate_audit.secagg.adversary import Adversary
+from palate_audit.secagg.attacks import let_pass
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.hostile import PLANS, Turn
-from palate_client.secagg import checks as masked_checks
-from palate_client.secagg.states import Advertised, Shared
-from palate_common.errors import IntegrityError, PalateError, RefusedError
-from palate_common.secagg import cohort as cohorts
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.boxes import Label, open_box
-from palate_common.secagg.graph_terms import GraphTerms, graph_terms
-from palate_common.secagg.messages import (
+
+from palate_core.device import checks as masked_checks
+from palate_core.device.states import Advertised, Shared
+from palate_core.errors import IntegrityError, PalateError, RefusedError
+from palate_core.masks import ring_cohort as cohorts
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.boxes import Label, open_box
+from palate_core.masks.graph_terms import GraphTerms, graph_terms
+from palate_core.masks.messages import (
     BOX,
     BOX_BODY,
     KEY,
@@ -36,8 +37,8 @@ from palate_common.secagg.messages import (
     read,
     write,
 )
-from palate_common.secagg.shamir import combine, split
-from palate_common.secagg.transcript import (
+from palate_core.masks.shamir import combine, split
+from palate_core.masks.transcript import (
     ADVERT,
     MEMBERS,
     advert_payload,
@@ -89,7 +90,7 @@ def show(world: MaskedCohort, device: int, request: ShareRequest | CheckRequest 
 
 def without(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert hasattr(masked_checks, check)
-    monkeypatch.setattr(masked_checks, check, lambda *_, **__: None)
+    monkeypatch.setattr(masked_checks, check, let_pass(check))
 
 
 def refused(act: Callable[[], object], reason: str) -> None:
@@ -155,7 +156,7 @@ def test_replayed_adverts_get_the_shares_without_the_attempt_in_the_signature(mo
     def forgetful(context: bytes, toss: int, root: bytes, device: int, body: bytes) -> bytes:
         return advert_payload(bytes(32), toss, root, device, body)
 
-    for module in ("palate_client.secagg.attempt", "palate_client.secagg.checks", "palate_server.secagg.cohort"):
+    for module in ("palate_core.device.attempt", "palate_core.device.checks", "palate_server.secagg.cohort"):
         monkeypatch.setattr(f"{module}.advert_payload", forgetful)
     world = MaskedCohort(12, n_min=9)
     boxes, early = replay(world)
@@ -453,9 +454,7 @@ def test_who_deals_another_secret_than_its_own_is_named_and_gives_a_wrong_sum_un
         world = MaskedCohort(12, n_min=9)
         server = at(world, Step.SHARE)
         with monkeypatch.context() as patched:
-            patched.setattr(
-                "palate_client.secagg.attempt.split", lambda secret, **kwargs: split(secret[::-1], **kwargs)
-            )
+            patched.setattr("palate_core.device.attempt.split", lambda secret, **kwargs: split(secret[::-1], **kwargs))
             server.receive(1, world.devices[1].answer(Step.SHARE, server.request(1)))
         world.exchange(server, {})
         while not server.finished:

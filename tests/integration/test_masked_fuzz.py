@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.fuzz import fuzz
-from palate_common.errors import IntegrityError, RefusedError
-from palate_common.secagg.messages import Header, Step, write
+from palate_core.errors import IntegrityError, RefusedError
+from palate_core.masks.messages import Header, Step, write
 
 
 @pytest.mark.parametrize("seed", [1, 2])

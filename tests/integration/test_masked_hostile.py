@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from palate_audit.secagg.hostile import ANYWHERE, HOSTILE, NAMED, PLANS, POISON, Life, live, play
-from palate_common.secagg import cohort as cohorts
-from palate_common.secagg.graph_terms import GraphTerms, graph_terms
-from palate_common.secagg.messages import Step
+from palate_core.masks import ring_cohort as cohorts
+from palate_core.masks.graph_terms import GraphTerms, graph_terms
+from palate_core.masks.messages import Step
 from palate_server.secagg import sum as sums
 from palate_server.secagg.recovery import Wanted
 

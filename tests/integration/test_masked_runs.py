@@ -13,21 +13,22 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from pydantic import ValidationError
 
-from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Identity
-from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.update import released_size
-from palate_common.records.merkle import Checkpoint
-from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import SignedPlan
+from palate_common.records.key_file import save_key
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader, decode_share, encode_share
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Step
+from palate_core.cohort_terms import CohortTerms
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError, IntegrityError, RefusedError
+from palate_core.layout import released_size
+from palate_core.log.merkle import Checkpoint
+from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import Step
+from palate_core.plan import SignedPlan
 from palate_server.flower.transport import NEXT, GridTransport, roll_call
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.coordinator import Coordinator, Release
@@ -341,7 +342,7 @@ def test_too_few_devices_cost_nothing(make_run: Callable[..., Any], identities: 
 
 def test_the_local_engine_runs_masks(make_run: Callable[..., Any], identities: Identities, tmp_path: Path) -> None:
     run = make_run(**distributed(identities))
-    run.key.save(tmp_path / "release.key")
+    save_key(run.key, tmp_path / "release.key")
     identities.save(tmp_path / "identities")
     folder = tmp_path / "engine"
     folder.mkdir()

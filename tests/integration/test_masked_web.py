@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from palate_audit.secagg import cohort as cohorts
 from palate_audit.secagg.attacks import ATTACKS, SMALL_RINGS, Attack, small_rings
 from palate_audit.secagg.cohort import MaskedCohort
-from palate_client.secagg.attempt import MaskedDevice
-from palate_common import errors
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.boxes import Dealt
-from palate_common.secagg.messages import Step
+
+from palate_audit.secagg import cohort as cohorts
+from palate_core import errors
+from palate_core.device.attempt import MaskedDevice
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.boxes import Dealt
+from palate_core.masks.messages import Step
 
 WEB = Path(__file__).parents[2] / "client" / "web"
 

@@ -16,10 +16,10 @@ from palate_cli.cli import run
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import PublicFacts, algorithm_class, registry
-from palate_common.errors import InputError
 from palate_common.models import published
 from palate_common.models.model import GlobalModel, ModelHeader
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.errors import InputError
 from palate_server.rounds.run import run_round, run_rounds
 from palate_sim.config import load_config
 from palate_sim.engines import local
@@ -118,7 +118,7 @@ def test_the_command_line_takes_a_class_by_its_place(desk: Path, monkeypatch: py
     assert run([*words, "--set", "evaluation.baselines=none", "--set", "evaluation.projection=none"]) == 0
     card = json.loads((desk / "run" / "privacy_card.json").read_bytes())
     assert 2.9 < card["epsilon"] <= 3
-    public_key = SigningKey.load(desk / "run" / "key").public
+    public_key = load_key(desk / "run" / "key").public
     header = published.read(desk / "run" / "model", public_key=public_key).model.header
     monkeypatch.setattr(registry, "_admitted", set())
     with pytest.raises(InputError, match=r"must be registered under `palate.algorithms`.*, got 'mine:Mine'"):

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import Algorithm, BlockSpec, Layout, PairBlock, PublicFacts, State, Update, lent
 from palate_common.interactions import Interactions
-from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import Float64
+from palate_core.cohort_terms import CohortTerms
+from palate_core.device.floors import Floors
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import run_rounds

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import Algorithm, PublicFacts, State, algorithm_names, make_algorithm
-from palate_common.errors import RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import BlockSpec, DenseBlock, DenseSteps, OuterBlock, OuterSteps, Update
+from palate_common.mechanism.update import DenseBlock, DenseSteps, OuterBlock, OuterSteps, Update
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.wire import REFUSED, decode
+from palate_core.device.floors import Floors
+from palate_core.errors import RefusedError
+from palate_core.layout import BlockSpec
+from palate_core.plan import RoundPlan, SignedPlan
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import noised
 from palate_server.rounds.run import first_answers
@@ -122,8 +123,8 @@ def test_a_singular_system_of_one_user_costs_that_user_alone() -> None:
     model, plan = _Served(algorithm, state), _Asked(algorithm.layout(state, 1))
     node = Contributor(histories, range(3), None, "", Floors())  # type: ignore[arg-type] # no ledger: below it
     with np.errstate(all="ignore"):
-        clipped = node._clipped(plan, model, histories)  # type: ignore[arg-type] # what the method uses of both
-    alone = node._clipped(plan, model, histories.users(np.array([0, 2])))  # type: ignore[arg-type] # as above
+        clipped = node._clip_joined(plan, model, histories)  # type: ignore[arg-type] # what the method uses of both
+    alone = node._clip_joined(plan, model, histories.users(np.array([0, 2])))  # type: ignore[arg-type] # as above
     for user, row in ((0, 0), (2, 1)):
         assert clipped.vector(user).any()
         assert np.array_equal(clipped.vector(user), alone.vector(row))

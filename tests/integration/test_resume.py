@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.records.canonical import digest
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.log.canonical import digest
 from palate_server.ledger.ledger import verify_extract
 from palate_sim.card.card import verify_card
 
@@ -75,7 +75,7 @@ def resumed(simulation: Any) -> Any:
 def check_card(simulation: Any) -> None:
     """Card, extract and result are there, signed, and say what the ledger says."""
     folder = simulation.folder
-    public_key = SigningKey.load(folder / "key").public
+    public_key = load_key(folder / "key").public
     card = json.loads((folder / "privacy_card.json").read_bytes())
     verify_card(card, public_key=public_key)
     assert [(release["round"], release["attempt"]) for release in card["releases"]] == simulation.charged()

@@ -14,8 +14,8 @@ from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import DecodedContribution, decode
+from palate_core.plan import SignedPlan
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import run_round, run_rounds
 from palate_sim.engines.in_process import InProcess

@@ -11,12 +11,12 @@ import pytest
 
 import palate
 from benchmarks.worlds.surveys import DELTA, MONDAY, Asked, World, experiment_answers, truth
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
-from palate_common.records.signing import SigningKey
 from palate_common.rounds.wire import REFUSED, decode
 from palate_common.survey import Survey
+from palate_core.accounting import mu_of
+from palate_core.errors import InputError
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Coordinator
 from palate_server.rounds.run import open_run

@@ -23,14 +23,14 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.models import Models
 from palate_client.service import Service
 from palate_client.store.journal import Journal
-from palate_common.errors import PalateError
 from palate_common.models import manifest as manifests
 from palate_common.models.published import Published
-from palate_common.records import consistency
-from palate_common.records.canonical import canonical_json
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.pinned import Pinned
-from palate_common.rounds import plan as plans
+from palate_core import plan as plans
+from palate_core.errors import PalateError
+from palate_core.log import consistency
+from palate_core.log.canonical import canonical_json
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.pinned import Pinned
 
 WEB = Path(__file__).parents[2] / "client" / "web"
 OTHER = "steps for single events"
@@ -100,25 +100,33 @@ def number(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-check_growth, open_plan, read_manifest = consistency.check_growth, plans.open_plan, manifests.read_manifest
+check_pinned, check_growth = consistency.check_pinned, consistency.check_growth
+open_plan, read_manifest = plans.open_plan, manifests.read_manifest
 
 
-def judged_growth(
-    what: str,
-    shown: consistency.Shown,
-    *,
-    seen: Checkpoint | None,
-    evidence: bytes | None,
-    spent: float = math.inf,
-    pinned: Pinned | None = None,
-) -> None:
-    asked = {"seen": seen, "evidence": evidence, "spent": spent, "pinned": pinned}
-    _, error = outcome(lambda: check_growth(what, shown, **asked))  # type: ignore[arg-type]
+def compare_growth(error: Exception | None, what: str, shown: consistency.Shown, **rest: Any) -> None:
     if not judge.within:
         dumped = shown.model_dump(mode="json")
         state = canonical_json({name: dumped[name] for name in consistency.Shown.model_fields if name in dumped})
-        rest = {"spent": number(spent), "pinned": pins(pinned), **globals()["seen"](seen, evidence)}
         judge.compare("growth", error, what=what, shown=state.decode(), **rest)
+
+
+def judged_pinned(
+    what: str, shown: consistency.Shown, *, pinned: Pinned, evidence: bytes | None
+) -> consistency.Covered:
+    covered, error = outcome(lambda: check_pinned(what, shown, pinned=pinned, evidence=evidence))
+    if error is not None:
+        compare_growth(error, what, shown, spent=number(math.inf), pinned=pins(pinned), **seen(None, evidence))
+        raise error
+    return covered  # type: ignore[no-any-return]
+
+
+def judged_growth(
+    covered: consistency.Covered, *, seen: Checkpoint | None, evidence: bytes | None, spent: float
+) -> None:
+    _, error = outcome(lambda: check_growth(covered, seen=seen, evidence=evidence, spent=spent))
+    rest = {"spent": number(spent), "pinned": pins(covered.pinned), **globals()["seen"](seen, evidence)}
+    compare_growth(error, covered.what, covered.shown, **rest)
     if error is not None:
         raise error
 
@@ -128,11 +136,13 @@ def judged_plan(
     *,
     public_key: str,
     last_seen: Callable[[str], Checkpoint | None],
-    evidence: Callable[[str], bytes | None] = lambda _: None,
-    accept: Callable[[plans.RoundPlan], None] = lambda _: None,
-    pinned: Pinned | None = None,
+    evidence: Callable[[str], bytes | None],
+    accept: Callable[[plans.RoundPlan], None],
+    pinned: Pinned | None,
+    event_price: plans.EventPrice,
 ) -> plans.SignedPlan:
     asked: dict[str, Any] = {"public_key": public_key, "last_seen": last_seen, "evidence": evidence, "pinned": pinned}
+    asked["event_price"] = event_price
     judge.within += 1
     signed, error = outcome(lambda: open_plan(data, accept=accept, **asked))
     judge.within -= 1
@@ -184,7 +194,8 @@ def judged_take(self: Models, found: Published, service: Service, ledger: Device
 
 take = Models._take
 Models._take = judged_take  # type: ignore[method-assign] # it stands before it
-consistency.check_growth, plans.open_plan, manifests.read_manifest = judged_growth, judged_plan, judged_manifest
+consistency.check_pinned, consistency.check_growth = judged_pinned, judged_growth
+plans.open_plan, manifests.read_manifest = judged_plan, judged_manifest
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

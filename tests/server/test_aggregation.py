@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common.mechanism.clipping import MAX_GRID
-from palate_common.mechanism.update import released_size
-from palate_common.records.canonical import canonical_json
-from palate_common.rounds.plan import MAX_USERS, RoundPlan
-from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.wire import REFUSED, dtype_for, share_dtype
+from palate_core.layout import MAX_GRID, released_size
+from palate_core.log.canonical import canonical_json
+from palate_core.plan import MAX_USERS, RoundPlan
+from palate_core.privacy_mode import DpMode
 from palate_server.rounds.aggregation import ParticipationCounts, aggregate
 
 SIGMA = 2**27

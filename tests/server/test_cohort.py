@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import sigma_for
-from palate_common.mechanism.cohort import CohortTerms, modulus_bits, share_sigma
+from palate_core.accounting import sigma_for
+from palate_core.cohort_terms import CohortTerms, modulus_bits, share_sigma
+from palate_core.errors import InputError
 from palate_server.rounds.cohort import COARSE, FINE, choose_cohort, choose_grid
 
 DIRECTORY = "ab" * 32

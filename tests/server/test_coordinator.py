@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError
-from palate_common.mechanism.accounting import charged_mu2
-from palate_common.mechanism.update import DUMMIES
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.wire import REFUSED
+from palate_core.accounting import charged_mu2
+from palate_core.errors import BudgetError, InputError, IntegrityError, LockedError
+from palate_core.layout import DUMMIES
+from palate_core.log.signing import SigningKey
+from palate_core.plan import RoundPlan, SignedPlan
 from palate_server.ledger import ledger as ledger_module
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds import coordinator as coordinator_module

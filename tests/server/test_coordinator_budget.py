@@ -8,14 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
+from palate_common.accounting.releases import GaussianEvent, account
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.popularity import Popularity
-from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.mechanism.accounting import GaussianEvent, account, mu_of
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.update import DUMMIES, BlockSpec
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import RoundPlan, SignedPlan
+from palate_core.accounting import mu_of
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import BudgetError, InputError, IntegrityError
+from palate_core.layout import DUMMIES, BlockSpec
+from palate_core.log.signing import SigningKey
+from palate_core.plan import RoundPlan, SignedPlan
 from palate_server.ledger import history
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds import coordinator as coordinator_module

@@ -6,10 +6,10 @@ import pytest
 
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.records.canonical import digest
-from palate_common.rounds.plan import Noise
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import BudgetError, InputError, IntegrityError
+from palate_core.log.canonical import digest
+from palate_core.plan import Noise
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms

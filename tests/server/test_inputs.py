@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts, make_algorithm, next_state
-from palate_common.errors import IntegrityError
-from palate_common.records.canonical import digest
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import digest
 from palate_server.rounds.registry import INPUTS, Registry, pack_inputs
 
 INPUT = {"features": np.eye(3, dtype=np.float32)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from palate_common.errors import LockedError
+from palate_core.errors import LockedError
 from palate_server.rounds.lock import RunLock
 
 OWNER = """
@@ -85,7 +85,7 @@ def test_an_owner_that_lost_the_folder_finds_out(tmp_path: Path, how: str) -> No
 FORK = """
 import os, signal, sys
 from pathlib import Path
-from palate_common.errors import LockedError
+from palate_core.errors import LockedError
 from palate_server.rounds.lock import RunLock
 folder = Path(sys.argv[1])
 lock = RunLock(folder)

@@ -9,13 +9,6 @@ from typing import Any
 
 import pytest
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.checkpoints import log_key, open_checkpoint, sign_checkpoint
-from palate_common.records.cosignatures import cosign
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import Note, read_note
-from palate_common.records.signing import SigningKey
 from palate_common.records.tiles import (
     CHECKPOINT,
     HASH_BYTES,
@@ -26,6 +19,13 @@ from palate_common.records.tiles import (
     tile_path,
     tiles_of,
 )
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.checkpoints import log_key, open_checkpoint, sign_checkpoint
+from palate_core.log.cosignatures import cosign
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import Note, read_note
+from palate_core.log.signing import SigningKey
 from palate_server.ledger import mirror as mirror_file
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror

@@ -8,10 +8,10 @@ import plans
 import pytest
 
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import IntegrityError
-from palate_common.mechanism.randomness import SecureSource, SeededSource
-from palate_common.mechanism.update import DUMMIES, BlockSpec
-from palate_common.rounds.plan import RoundPlan
+from palate_core.errors import IntegrityError
+from palate_core.layout import DUMMIES, BlockSpec
+from palate_core.noise.randomness import SecureSource, SeededSource
+from palate_core.plan import RoundPlan
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import noised, source_for
 

@@ -12,14 +12,15 @@ import plans
 import pytest
 
 from palate_common.algorithms import PublicFacts, Reach, make_algorithm, next_state
-from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import SecureSource
-from palate_common.mechanism.update import DUMMIES, BlockSpec, block_sums, split_vector
-from palate_common.rounds.plan import RoundPlan, SignedPlan
+from palate_common.mechanism.update import block_sums, split_vector
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import IntegrityError
+from palate_core.layout import DUMMIES, BlockSpec
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SecureSource
+from palate_core.plan import RoundPlan, SignedPlan
 from palate_server.rounds import coordinator as coordinator_module
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import NoisyAggregate

@@ -8,15 +8,15 @@ import pytest
 import safetensors.numpy
 
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import IntegrityError
-from palate_common.mechanism.update import DUMMIES
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
-from palate_common.records.canonical import digest
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.signing import SigningKey
+from palate_core.errors import IntegrityError
+from palate_core.layout import DUMMIES
+from palate_core.log.canonical import digest
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.signing import SigningKey
 from palate_server.rounds import registry as registry_module
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import NoisyAggregate, noised

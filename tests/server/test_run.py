@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from palate_common.errors import InputError, IntegrityError, LockedError
+from palate_core.errors import InputError, IntegrityError, LockedError
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.run import Request, first_answers, open_run, run_round, run_rounds

@@ -12,10 +12,11 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from palate_client.flower import Host, Shards, node_app
-from palate_common.errors import IntegrityError, LockedError, PalateError
 from palate_common.models.model import GlobalModel
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import RoundPlan
+from palate_common.records.key_file import save_key
+from palate_core.errors import IntegrityError, LockedError, PalateError
+from palate_core.log.signing import SigningKey
+from palate_core.plan import RoundPlan
 from palate_server.flower.app import ServerJob, app, await_nodes
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.run import run_rounds
@@ -29,7 +30,7 @@ def prepared(run: Any, folder: Path, **changes: Any) -> tuple[ServerJob, Context
     """A job file in a private folder, and the context that names it."""
     (folder / "run").mkdir()
     (folder / "engine").mkdir()
-    run.key.save(folder / "run" / "release.key")
+    save_key(run.key, folder / "run" / "release.key")
     parts = {"folder": folder / "run", "terms": run.terms, "ledger": folder / "ledger.db", "nodes": 3}
     job = ServerJob(**{**parts, "key": folder / "run" / "release.key", **changes})
     (folder / "engine" / "job.json").write_text(job.model_dump_json())
@@ -102,7 +103,7 @@ def test_a_job_that_cannot_be_read_is_told(make_run: Any, tmp_path: Path) -> Non
 def test_a_key_that_is_not_the_devices_gets_no_contribution(make_run: Any, tmp_path: Path) -> None:
     run = make_run()
     other = tmp_path / "other.key"
-    SigningKey.generate().save(other)
+    save_key(SigningKey.generate(), other)
     _, context = prepared(run, tmp_path, key=other)
     with pytest.raises(IntegrityError, match="got 0"):
         app(grid_of(run), context)

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from palate_common.algorithms import PublicFacts
-from palate_common.mechanism.accounting import mu_of
+from palate_core.accounting import mu_of
 from palate_server.rounds.terms import RunTerms
 
 EPSILON, DELTA = 5.0, 1e-5

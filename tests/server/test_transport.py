@@ -9,9 +9,9 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.rounds.plan import read_plan
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import BudgetError, InputError, IntegrityError
+from palate_core.plan import read_plan
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request, run_rounds
 from palate_server.rounds.shelf import ModelShelf

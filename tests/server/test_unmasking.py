@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from palate_audit.secagg.cohort import MaskedCohort
-from palate_common.errors import InputError, IntegrityError
-from palate_common.secagg.messages import BOX, HEADER, Header, Step, write
+from palate_core.errors import InputError, IntegrityError
+from palate_core.masks.messages import BOX, HEADER, Header, Step, write
 from palate_server.secagg.attempt import Unmasking
 from palate_server.secagg.conduct import Conduct
 

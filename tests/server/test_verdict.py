@@ -10,8 +10,8 @@ import pytest
 
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.verdict import BLOCKS, FOUND, NOISE, SHOWN, VOTES
-from palate_common.errors import InputError
 from palate_common.models.model import GlobalModel, ModelHeader
+from palate_core.errors import InputError
 from palate_server.surveys.verdict import (
     ALIKE,
     DOUBT,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.baselines import ease as ease_module
 from palate_sim.baselines.device_only import DeviceOnly, catalogue_features
 from palate_sim.baselines.ease import Ease

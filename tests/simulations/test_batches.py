@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data import InteractionLog, Workspace, read_log, tables
 
 

@@ -23,7 +23,7 @@ import pytest
 
 from benchmarks.web import browsers
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 from palate_sim.engines.processes import running
 
 FOLDER = Path(__file__).parents[2] / "simulations" / "benchmarks"

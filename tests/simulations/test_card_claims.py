@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import IntegrityError
-from palate_common.mechanism.accounting import charged_mu2, delta_of, mu_of, sigma_for
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.records.signing import SigningKey
+from palate_core.accounting import charged_mu2, delta_of, mu_of, sigma_for
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import IntegrityError
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.terms import RunTerms

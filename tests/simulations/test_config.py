@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from palate_cli.commands.config import _lines
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.config import (
     BASELINES,
     SimulationConfig,

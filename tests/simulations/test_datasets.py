@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import palate_sim.data as package
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data import InteractionLog, describe, positives, read_log
 from palate_sim.preparation.filters import k_core
 

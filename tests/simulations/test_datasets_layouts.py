@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data import load, positives
 
 

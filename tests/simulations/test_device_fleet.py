@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from palate_client.online.sync import SyncResult
-from palate_common.errors import IntegrityError
+from palate_core.errors import IntegrityError
 from palate_sim.studies import device_fleet
 from palate_sim.studies.device_fleet import FleetPlan, run_fleet
 

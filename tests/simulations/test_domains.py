@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from palate_common.domains import FEW, focused
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.config import load_config
 from palate_sim.data import domains_of, joined, load, read_log
 from palate_sim.evaluation.domains import asked_within, by_domain, domains

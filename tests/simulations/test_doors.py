@@ -35,7 +35,7 @@ def module() -> Iterator[Any]:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """What may be larger than the messages here may not be."""
-    monkeypatch.setattr("palate_common.rounds.plan.MOST_PLAN", SIZE // 2)
+    monkeypatch.setattr("palate_core.plan.MOST_PLAN", SIZE // 2)
     monkeypatch.setattr("palate_server.ledger.extract.MOST_EXTRACT", SIZE // 2)
     monkeypatch.setattr("palate_common.models.model.MOST_HEADER", 2**14)
     monkeypatch.setattr("palate_common.models.manifest.MOST_SIGNED", 2**14)

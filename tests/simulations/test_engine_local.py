@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.floors import Floors
-from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import save_key
 from palate_common.rounds.shares import squares
+from palate_core.device.floors import Floors
+from palate_core.errors import BudgetError, InputError, IntegrityError, LockedError
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.lock import RunLock
@@ -37,7 +38,7 @@ def job_for(run: Any, folder: Path, **changes: Any) -> Job:
     """The same run as a job, in a folder of its own."""
     folder.mkdir(exist_ok=True)
     if not (key := folder / "release.key").exists():
-        SigningKey.generate().save(key)
+        save_key(SigningKey.generate(), key)
     parts = {"folder": folder, "terms": run.terms, "ledger": folder / "ledger.db", "key": key, "floors": run.floors}
     return Job(**{**parts, **changes})
 

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.parts.panel import panel_inputs
-from palate_common.errors import InputError, IntegrityError, LockedError, PalateError
 from palate_common.interactions import Interactions
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import save_key
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError, IntegrityError, LockedError, PalateError
+from palate_core.log.signing import SigningKey
 from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.lock import RunLock
@@ -54,7 +55,7 @@ local.run_local(Job.model_validate_json(open(sys.argv[1]).read()), histories, wa
 
 def job_for(run: Any, folder: Path, **changes: Any) -> Job:
     folder.mkdir()
-    SigningKey.generate().save(folder / "release.key")
+    save_key(SigningKey.generate(), folder / "release.key")
     parts = {"folder": folder, "terms": run.terms, "ledger": folder / "ledger.db", "key": folder / "release.key"}
     return Job(**{**parts, "floors": run.floors, "users_per_node": NODE, "workers": 2, **changes})
 

@@ -19,8 +19,8 @@ from sklearn.utils.validation import check_is_fitted
 
 import palate
 from palate_cli.cli import run as palate_command
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.data.readers import as_source
 from palate_sim.run.result import PrivacyCard, Result
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.evaluation import saved_lists
 from palate_sim.evaluation.evaluation import evaluate, evaluate_sampled, mean_rank, rank
 from palate_sim.evaluation.sampling import LOOKED, TESTED, some_heldout

@@ -5,10 +5,10 @@ from palate_cli.cli import run
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.als.algorithm import Als
 from palate_common.algorithms.als.plan import AlsSettings
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import epsilon_of
-from palate_common.mechanism.update import layout_size
 from palate_common.rounds.wire import packed_bytes
+from palate_core.accounting import epsilon_of
+from palate_core.errors import InputError
+from palate_core.layout import layout_size
 from palate_sim.studies.feasibility import GRID, band, measurements, plan
 
 POINTS = [

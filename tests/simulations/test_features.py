@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.config import load_config
 from palate_sim.features.features import components, distinct, features_width, item_features, joined_features
 from palate_sim.run.experiment import start

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from palate_cli.cli import run
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.config import load_config
 from palate_sim.studies.frontier import SeedMean, measure
 

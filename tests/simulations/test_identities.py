@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.engines.identities import Identities
 
 

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from palate_audit.run.ledger import audit_ledger
-from palate_common.errors import BudgetError, InputError
-from palate_common.mechanism.accounting import epsilon_of, mu_of
+from palate_core.accounting import epsilon_of, mu_of
+from palate_core.errors import BudgetError, InputError
 from palate_sim.config import load_config
 from palate_sim.progress.table import print_result
 from palate_sim.progress.wording import verdict_text

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.config import SimulationConfig, load_config
 from palate_sim.preparation.kept import MANIFEST
 from palate_sim.preparation.preparation import Prepared, prepare
@@ -205,7 +205,7 @@ def test_a_cache_that_is_no_folder_is_one_clear_line(log: Path) -> None:
 
 CHILD = """
 import sys
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 from palate_sim.config import load_config
 from palate_sim.preparation.preparation import prepare
 stop = sys.argv[2]

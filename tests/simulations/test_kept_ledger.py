@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from palate_common.errors import RefusedError
+from palate_core.errors import RefusedError
 from palate_sim.engines.cluster.actors import KeptLedger, LedgerKeeper
 
 

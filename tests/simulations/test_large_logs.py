@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions, save_array
+from palate_core.errors import InputError
 from palate_sim.data import InteractionLog, Pairs, Workspace, describe, positives, read_log
 from palate_sim.data.events import EventBlock, Rows, stable_order
 from palate_sim.data.ids import IdList

@@ -8,8 +8,8 @@ import pytest
 from palate_audit.secagg import cost as masking_cost
 from palate_audit.secagg.cost import Scale, measure
 from palate_audit.secagg.floor import Floor, Operations
-from palate_common.errors import InputError
-from palate_common.secagg.messages import Step
+from palate_core.errors import InputError
+from palate_core.masks.messages import Step
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.features import minilm
 from palate_sim.features.features import item_features
 

@@ -126,7 +126,7 @@ def test_a_process_that_a_test_starts_has_the_mutant_too(toy: Path) -> None:
 @pytest.mark.slow
 def test_a_warmed_process_tells_a_mutant_that_a_test_finds_from_one_that_it_does_not() -> None:
     """The real thing: production code, its own test, the process that the campaign uses."""
-    module = "palate_common.mechanism.randomness"
+    module = "palate_core.noise.randomness"
     source = making.source_of(module)
     before = (rooms.ROOT / rooms.file_of(module)).read_bytes()
     warm = campaign.Warm()
@@ -213,7 +213,7 @@ def test_a_judgement_of_a_function_that_changed_is_stale(tmp_path: Path, monkeyp
 def test_a_line_is_found_where_it_is_now_and_who_asks_for_a_fixture_executes_its_lines(tmp_path: Path) -> None:
     test = tmp_path / "test_toy.py"
     test.write_text(
-        "import pytest\nfrom palate_common.mechanism.randomness import SecureSource\n"
+        "import pytest\nfrom palate_core.noise.randomness import SecureSource\n"
         "@pytest.fixture(scope='module')\ndef words():\n    return SecureSource().words(3)\n"
         "def test_one(words):\n    assert len(words) == 3\n"
         "def test_two():\n    pass\n"
@@ -225,7 +225,7 @@ def test_a_line_is_found_where_it_is_now_and_who_asks_for_a_fixture_executes_its
     done = subprocess.run(call, env=variables, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     covered = Covered(tmp_path / "map")
-    file = str(rooms.file_of("palate_common.mechanism.randomness"))
+    file = str(rooms.file_of("palate_core.noise.randomness"))
     every = range(1, 200)
     assert covered.executing(file, every) == {"test_toy.py::test_one"}
     lines = covered.sources[file].splitlines()

@@ -15,8 +15,8 @@ from palate_common.algorithms import Interactions
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.parts.panel import PANEL_INPUTS, check_panel
-from palate_common.errors import InputError
 from palate_common.score_sources import PANEL
+from palate_core.errors import InputError
 from palate_sim.baselines import ease
 from palate_sim.baselines.ease import Ease
 from palate_sim.config import SimulationConfig, load_config

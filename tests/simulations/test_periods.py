@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.config import load_config
 from palate_sim.data import read_log
 from palate_sim.evaluation.periods import periods

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import palate_sim.plots as plots
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.plots import Plots, frontier_of, svg_frontier
 from palate_sim.plots.theme import spread
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.config import load_config
 from palate_sim.preparation.preparation import Prepared, describe_split, prepare
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.evaluation.projection import halves, with_new_users
 from palate_sim.evaluation.rehearsal import rehearse
 

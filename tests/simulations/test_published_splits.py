@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from benchmarks.worlds import film_archives
 from palate_cli.cli import app
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.config import load_config
 from palate_sim.data import positives, read_log, registry
 from palate_sim.evaluation.model_evaluation import headline

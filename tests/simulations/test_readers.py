@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data import InteractionLog, read_log
 
 ROWS = [("u1", "i1", 4.0, 100.0), ("u1", "i2", 3.5, 200.0), ("u2", "i1", 5.0, 300.0)]

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.config import load_config
 from palate_sim.data import read_log
 from palate_sim.evaluation.recency import Dated, choose_recency, dated, judge_recency

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.worlds import film_archives
-from palate_common.errors import InputError, IntegrityError
+from palate_core.errors import InputError, IntegrityError
 from palate_sim.data import describe, get, list_datasets, load, registry
 from palate_sim.data.download import Remote, cache_dir, fetch
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from palate_cli.cli import run
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import mu_of
+from palate_core.accounting import mu_of
+from palate_core.errors import InputError
 from palate_sim.config import load_config
 from palate_sim.plots import releases as figure
 from palate_sim.studies.releases import LATE, MODELS, OFF, ONCE, ONCE_LATE, OWN, measure

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.config import load_config, parse_setting
 from palate_sim.report import card as cards
 from palate_sim.report import charts, sentences, tables, write_report

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import palate
 from palate_client.rounds.contribution import Contributor
-from palate_common.errors import BudgetError, InputError, IntegrityError
+from palate_core.errors import BudgetError, InputError, IntegrityError
 from palate_sim.config import load_config
 from palate_sim.progress import print_result
 from palate_sim.run.experiment import start
@@ -210,7 +210,7 @@ def test_a_promise_that_is_none_is_warned_of(
 def test_users_whose_node_failed_are_missed(
     frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trained = Contributor._trained
+    trained = Contributor._train_and_clip
 
     def short_of_memory(contributor: Contributor, *given: Any) -> Any:
         if contributor.devices[0] == 40:
@@ -219,7 +219,7 @@ def test_users_whose_node_failed_are_missed(
 
     options: dict[str, Any] = {"dp": "central", "settings": {**QUICK, "engine.users_per_node": 40}}
     whole = palate.simulate(frame, out=tmp_path / "whole", **options)
-    monkeypatch.setattr(Contributor, "_trained", short_of_memory)
+    monkeypatch.setattr(Contributor, "_train_and_clip", short_of_memory)
     made = palate.simulate(frame, out=tmp_path / "run", **options)
     words = "contributions of 56 users, and not of all 96: nodes failed or refused"
     assert any(words in warning for warning in made.summary["warnings"])

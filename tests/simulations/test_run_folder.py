@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from palate_common.errors import InputError
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.errors import InputError
 from palate_sim.run import run_folder
 from palate_sim.run.run_folder import FACTS, RunFolder, check_new, create, default_folder
 
@@ -21,7 +21,7 @@ def test_a_new_folder_has_its_facts_and_a_private_key(tmp_path: Path) -> None:
     folder = create(tmp_path / "deep" / "run", STARTED)
     assert folder.read() == STARTED
     assert folder.key_file.stat().st_mode & 0o777 == 0o600
-    assert len(SigningKey.load(folder.key_file).public) == 64
+    assert len(load_key(folder.key_file).public) == 64
     assert (folder.finished, folder.begun) == (False, False)
     assert sorted(path.name for path in folder.path.iterdir()) == ["key", "run.json"]
 

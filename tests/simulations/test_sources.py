@@ -13,7 +13,7 @@ import fsspec
 import pandas as pd
 import pytest
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data import files_of, is_place, load, read_log
 
 FRAME = pd.DataFrame({"user": [1, 2, 3, 1, 2, 3], "item": [7, 7, 8, 9, 9, 9], "ts": [5, 4, 3, 2, 1, 0]})
@@ -138,7 +138,7 @@ def test_an_address_without_fsspec_names_what_to_install() -> None:
     code = (
         "import sys; sys.modules['fsspec'] = None\n"
         "from palate_sim.data import load\n"
-        "from palate_common.errors import InputError\n"
+        "from palate_core.errors import InputError\n"
         "try:\n    load('s3://bucket/log.csv')\n"
         "except InputError as error:\n    print(error)"
     )

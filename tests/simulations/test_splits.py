@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.data import InteractionLog, positives, read_log
 from palate_sim.preparation.splits import BASES, SPLITS, Split, split
 

@@ -20,8 +20,8 @@ import pandas as pd
 import pytest
 
 import palate
-from palate_common.errors import InputError
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.errors import InputError
 from palate_sim.config import load_config
 from palate_sim.progress import Progress
 from palate_sim.run import experiment
@@ -202,7 +202,7 @@ def test_a_run_is_read_back(kind: str, frame: pd.DataFrame, desk: Path, capfd: p
     assert all(name.startswith(known) for name in kept.values)
     secret = (result.folder / "key").read_bytes().strip()
     assert len(secret) >= 32
-    SigningKey.load(result.folder / "key")
+    load_key(result.folder / "key")
     places = [path for path in desk.rglob("*") if path.is_file() and "run" not in path.relative_to(desk).parts[:1]]
     written = b"".join(path.read_bytes() for path in places if "ledger.db" not in path.name)
     assert secret not in written

@@ -17,10 +17,10 @@ from sklearn.base import clone
 
 import palate
 from palate_cli.cli import run as palate_command
-from palate_common.errors import InputError, LockedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import delta_of, epsilon_of
 from palate_common.records.file_lock import FileLock
+from palate_core.accounting import delta_of, epsilon_of
+from palate_core.errors import InputError, LockedError
 from palate_sim.config import load_config
 from palate_sim.preparation.preparation import prepare
 from palate_sim.run import experiment

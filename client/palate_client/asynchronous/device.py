@@ -39,8 +39,8 @@ from palate_client.delivery.calendar import Calendar
 from palate_client.device import Device, open_device
 from palate_client.events import Event, Tracked
 from palate_client.service import Service
-from palate_common.errors import ClosedError
 from palate_common.weighting import Weighting
+from palate_core.errors import ClosedError
 
 if TYPE_CHECKING:
     from palate_client.asynchronous.parts import AsyncSender
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from palate_client.leaving.statement import Statement
     from palate_client.online.enrolment import Enrolment
     from palate_client.online.sync import SyncResult
-    from palate_common.secagg.directory import Directory
+    from palate_core.masks.directory import Directory
 
 _Made = TypeVar("_Made")
 _Arguments = ParamSpec("_Arguments")

@@ -25,7 +25,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from palate_client.store.forking import ForkGuard
-from palate_common.errors import ClosedError
+from palate_core.errors import ClosedError
 
 _Made = TypeVar("_Made")
 Job = tuple[Future[Any], Callable[[], Any]]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from palate_client.delivery.channel import Sender
 from palate_client.delivery.message import Message
-from palate_common.errors import InputError, PalateError
+from palate_core.errors import InputError, PalateError
 
 
 def apprise_sender(*addresses: str) -> Sender:

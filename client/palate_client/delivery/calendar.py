@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 Zone = tzinfo | Callable[[], tzinfo] | str | None
 """The user's time zone: a `tzinfo`, its name, a function that returns it, or None: this machine's setting."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from palate_client.delivery.message import Message
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 Sender = Callable[[Sequence[Message]], None]
 """A function that brings messages to the user as one delivery. If it raises an error, they did not arrive."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 LONGEST = {"id": 128, "title": 200, "body": 4000, "item": 512, "link": 2000, "campaign": 128}
 """The most characters of each member."""

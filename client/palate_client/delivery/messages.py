@@ -20,7 +20,7 @@ from palate_client.delivery.messenger import CONTROL, Messenger
 from palate_client.delivery.record import arm_of, delivery_lines, record_of
 from palate_client.service import Service
 from palate_client.store.store import EventStore
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     from palate_common.campaign import Campaign

@@ -22,7 +22,7 @@ from palate_client.delivery.judge import Judge, allowed_channels
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import REACTIONS, Allowance, Delivery, Record
 from palate_client.delivery.rules import DAY, Reason
-from palate_common.errors import InputError, PalateError
+from palate_core.errors import InputError, PalateError
 
 if TYPE_CHECKING:
     from palate_common.campaign import Campaign

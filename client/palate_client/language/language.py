@@ -29,7 +29,7 @@ from gettext import c2py
 from pathlib import Path
 from typing import Any
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 FOLDER = Path(__file__).with_name("catalogues")
 BASE = "en"

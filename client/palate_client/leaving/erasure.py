@@ -15,8 +15,8 @@ from pathlib import Path
 from palate_client.leaving.statement import Statement
 from palate_client.store.journal import Journal, Opened
 from palate_client.store.store import EventStore
-from palate_common.errors import InputError, LockedError
 from palate_common.records.files import write_durably
+from palate_core.errors import InputError, LockedError
 
 Recorded = tuple[int, tuple[Opened, ...]]
 TRIES = 10

@@ -25,7 +25,6 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from palate_client.leaving.statement import Round, SeenState, Statement
-from palate_common.errors import InputError, IntegrityError
 from palate_common.models.manifest import (
     MANIFEST,
     MOST_SIGNED,
@@ -36,13 +35,14 @@ from palate_common.models.manifest import (
     read_file,
     read_manifest,
 )
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.consistency import Shown, check_growth, shown_by, spend_shown
-from palate_common.records.handovers import check_included
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.pinned import Pinned
-from palate_common.records.signing import verify as verify_signature
-from palate_common.rounds.plan import PLAN_TAG, SignedPlan, signed_bytes, signer
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.consistency import Shown, check_growth, check_pinned, shown_by, spend_shown, taken_before
+from palate_core.log.handovers import check_included
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.pinned import Pinned
+from palate_core.log.signing import verify as verify_signature
+from palate_core.plan import PLAN_TAG, SignedPlan, signed_bytes, signer
 
 CARD = "privacy_card.json"
 MOST_CARD = 2**24
@@ -212,13 +212,15 @@ def _one_ledger(statement: Statement, asked: _Read, beside: Iterable[_Read]) -> 
     if asked.manifest.version <= state.size:
         before = asked.manifest.checkpoint
         later = shown_by(kept) or Shown(checkpoint=seen)
-        check_growth("state at leaving", later, seen=before, evidence=asked.evidence, spent=spend_shown(kept))
+        covered = taken_before("state at leaving", later, evidence=asked.evidence)
+        check_growth(covered, seen=before, evidence=asked.evidence, spent=spend_shown(kept))
         return False
     between = [each for each in beside if state.size < each.manifest.version < asked.manifest.version]
     pinned = Pinned(asked.manifest.population, statement.public_key or "")
     for each in [*sorted(between, key=lambda read: read.manifest.version), asked]:
         spent = spend_shown(each.evidence)
-        check_growth("model", each.manifest, seen=seen, evidence=kept, spent=spent, pinned=pinned)
+        covered = check_pinned("model", each.manifest, pinned=pinned, evidence=kept)
+        check_growth(covered, seen=seen, evidence=kept, spent=spent)
         seen, kept = each.manifest.checkpoint, each.evidence
     return True
 

@@ -35,13 +35,13 @@ from palate_client.rounds.report import ADJACENCY, EVENT, NOISED, PrivacyReport
 from palate_client.service import Service, required
 from palate_client.store.journal import Journal, Sent
 from palate_client.store.store import EventStore
-from palate_common.errors import InputError, IntegrityError
-from palate_common.mechanism.accounting import ACCOUNTANT, ACCOUNTANT_VERSION, total_mu2
 from palate_common.models.manifest import MANIFEST
-from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.records.consistency import MOST_KEPT, shown_by
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.signing import SigningKey
+from palate_core.accounting import ACCOUNTANT, ACCOUNTANT_VERSION, total_mu2
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.log.consistency import MOST_KEPT, shown_by
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.signing import SigningKey
 
 MOST_STATEMENT = 2**23
 """Bytes of the largest statement that is read."""

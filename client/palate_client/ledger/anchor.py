@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from palate_client.store.store import EventStore
-from palate_common.errors import IntegrityError
+from palate_core.errors import IntegrityError
 
 _NAME = "charges"
 

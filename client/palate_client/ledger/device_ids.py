@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError, IntegrityError
+from palate_core.errors import InputError, IntegrityError
 
 Ids = npt.NDArray[np.int64]
 

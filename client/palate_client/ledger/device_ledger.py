@@ -33,11 +33,11 @@ from palate_client.ledger.device_ids import IdRuns, Ids, pack, runs_of, unpack
 from palate_client.ledger.tables import KIND, SCHEMA
 from palate_client.ledger.totals import DeviceTotals
 from palate_client.ledger.trust import Trust
-from palate_common.errors import InputError, RefusedError
-from palate_common.mechanism.accounting import total_mu2
 from palate_common.records.closing import Closing
 from palate_common.records.database import PLAIN, Database, Driver
-from palate_common.records.merkle import Checkpoint
+from palate_core.accounting import total_mu2
+from palate_core.errors import InputError, RefusedError
+from palate_core.log.merkle import Checkpoint
 
 
 @dataclass(frozen=True)

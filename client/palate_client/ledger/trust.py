@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from palate_common.errors import IntegrityError
+from palate_core.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from palate_common.rounds.plan import RoundPlan
+    from palate_core.plan import RoundPlan
 
 MOST = 0.99e8
 """mu^2 above which there is no guarantee: the accountant counts up to mu = 10^4."""

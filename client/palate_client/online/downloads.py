@@ -18,11 +18,11 @@ from typing import Any
 
 from palate_client.online.https import Https, RejectedError
 from palate_client.online.retry import SyncEnd
-from palate_common.errors import IntegrityError, UnreachableError
 from palate_common.models import published
 from palate_common.models.manifest import MOST_SIGNED
 from palate_common.models.published import Published
-from palate_common.records.canonical import digest
+from palate_core.errors import IntegrityError, UnreachableError
+from palate_core.log.canonical import digest
 
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MOST_POINTER = 1024

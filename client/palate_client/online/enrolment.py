@@ -28,8 +28,8 @@ from palate_common.enrolment import (
     new_node_key,
     token_hash,
 )
-from palate_common.errors import InputError, RefusedError, UnreachableError
-from palate_common.records.signing import SigningKey
+from palate_core.errors import InputError, RefusedError, UnreachableError
+from palate_core.log.signing import SigningKey
 
 _KEPT = "enrolment"
 _MOST_ANSWER = 4096

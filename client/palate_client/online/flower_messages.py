@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from palate_client.rounds.dispatch import RECORD, Answer
-from palate_common.records.canonical import digest
 from palate_common.records.protobuf import (
     Fields,
     all_bytes,
@@ -30,6 +29,7 @@ from palate_common.records.protobuf import (
     uint,
     zigzag,
 )
+from palate_core.log.canonical import digest
 
 Record = Mapping[str, bool | int | float | str | bytes]
 MOST_VALUES = 16

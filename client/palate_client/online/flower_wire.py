@@ -34,8 +34,6 @@ from palate_client.online.flower_messages import Notice, Record, Reply, ReplyUpl
 from palate_client.online.https import Https, RejectedError, StoppedError
 from palate_client.rounds.dispatch import Answer
 from palate_common.enrolment import NodeKey
-from palate_common.errors import IntegrityError, UnreachableError
-from palate_common.records.canonical import digest
 from palate_common.records.protobuf import (
     Fields,
     all_bytes,
@@ -49,6 +47,8 @@ from palate_common.records.protobuf import (
     uint,
 )
 from palate_common.rounds import exchange
+from palate_core.errors import IntegrityError, UnreachableError
+from palate_core.log.canonical import digest
 
 FLWR: Final = "1.42"
 """The version of Flower whose protocol this is."""

@@ -15,16 +15,16 @@ from typing import TypeVar
 
 from palate_client.consent import Purpose
 from palate_client.online.retry import SyncEnd
-from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.participation import Masked, Rounds
+from palate_client.rounds.purposes import purpose_of
 from palate_client.store.journal import note_refusal, reason_of
 from palate_client.store.store import EventStore
-from palate_common.errors import RefusedError
 from palate_common.records.closing import Closing
-from palate_common.rounds.plan import read_plan
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Step, step_of
+from palate_core.errors import RefusedError
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import Step, step_of
+from palate_core.plan import read_plan
 
 _Got = TypeVar("_Got")
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from palate_common.errors import InputError, UnreachableError
 from palate_common.records.closing import Closing
+from palate_core.errors import InputError, UnreachableError
 
 STEP_SECONDS = 0.25
 """Seconds that a read waits before it checks for a stop."""

@@ -23,7 +23,7 @@ from palate_client.rounds.participation import Rounds
 from palate_client.service import Service, required
 from palate_client.store.store import EventStore
 from palate_common.enrolment import Invitation
-from palate_common.errors import InputError, PalateError, RefusedError
+from palate_core.errors import InputError, PalateError, RefusedError
 
 
 class Syncing:

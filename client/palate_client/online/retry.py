@@ -23,7 +23,7 @@ from palate_client.online.flower_wire import LEAVE_SECONDS
 from palate_client.online.https import RejectedError, StoppedError
 from palate_client.online.policy import Policy
 from palate_client.store.journal import reason_of
-from palate_common.errors import InputError, UnreachableError
+from palate_core.errors import InputError, UnreachableError
 
 Ended = Literal[
     "come back", "model", "time", "stopped", "policy", "no consent", "spent", "not enrolled", "busy", "unreachable",

@@ -34,10 +34,10 @@ from palate_client.service import Service
 from palate_client.store.journal import Contact, Journal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.enrolment import Invitation
-from palate_common.errors import InputError, IntegrityError, LockedError, PalateError, RefusedError, UnreachableError
-from palate_common.records.canonical import digest
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
-from palate_common.secagg.directory import Directory
+from palate_core.errors import InputError, IntegrityError, LockedError, PalateError, RefusedError, UnreachableError
+from palate_core.log.canonical import digest
+from palate_core.masks.directory import Directory
 
 logger = logging.getLogger("palate")
 

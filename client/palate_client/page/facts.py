@@ -27,8 +27,8 @@ from palate_client.recommend.recommender import ModelRecommender, Recommendation
 from palate_client.rounds.report import PrivacyReport
 from palate_client.service import Service
 from palate_client.store.store import EventStore
-from palate_common.errors import InputError, IntegrityError, PalateError
-from palate_common.mechanism.accounting import total_mu2
+from palate_core.accounting import total_mu2
+from palate_core.errors import InputError, IntegrityError, PalateError
 
 EVENTS, SHOWN, ROUNDS, MESSAGES, TASTES, WEEKS = 12, 8, 12, 8, 8, 26
 """The most events, recommendations, rounds, messages, parts of the taste and weeks on a page."""

@@ -35,9 +35,9 @@ from palate_client.language.language import Language
 from palate_client.leaving.statement import Statement
 from palate_client.page.html import Child
 from palate_client.page.page import Actions, notice, said
-from palate_common.errors import InputError, PalateError
 from palate_common.records.closing import Closing
 from palate_common.system import is_anothers
+from palate_core.errors import InputError, PalateError
 
 logger = logging.getLogger("palate")
 

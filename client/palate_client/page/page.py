@@ -31,8 +31,8 @@ from palate_client.page.html import Child, e, titled, written
 from palate_client.recommend.explanation import reason_in
 from palate_client.rounds.report import ADJACENCY, EVENT
 from palate_client.store.journal import EVENTS as SINGLE_EVENTS
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
+from palate_core.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
+from palate_core.errors import InputError
 
 STYLE = Path(__file__).with_name("style.css")
 SECTIONS = ("did", "shown", "left", "budget", "agreed", "messages", "leave")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 DISCOVERY = 0.2
 """The default setting."""

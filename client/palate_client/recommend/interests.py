@@ -30,9 +30,9 @@ from palate_client.store.forking import ForkGuard
 from palate_client.store.reading import Mark, since
 from palate_client.store.retention import SET_CLOCK
 from palate_client.store.store import EventStore
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.weighting import Weighting
+from palate_core.errors import InputError
 
 COLUMNS = "seq, kind, item, time, received, value, imported"
 

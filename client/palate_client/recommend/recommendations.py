@@ -24,9 +24,9 @@ from palate_client.store.activity import Activity
 from palate_client.store.store import EventStore
 from palate_client.store.tracker import Tracker
 from palate_common.campaign import Campaign
-from palate_common.errors import InputError, PalateError
 from palate_common.models.model import GlobalModel
 from palate_common.weighting import Weighting
+from palate_core.errors import InputError, PalateError
 
 HOUR, YEAR = 3600.0, 365 * 86_400.0
 

@@ -33,9 +33,9 @@ from palate_client.recommend.selection import Rows, Selection
 from palate_client.store.forking import ForkGuard
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.domains import focused
-from palate_common.errors import InputError
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.score_sources import CONTENT, POPULARITY, family_of
+from palate_core.errors import InputError
 
 TURNED_DOWN: Kind = "dismiss"
 POOL, SHORT = 4, 10

@@ -8,7 +8,7 @@ from functools import partial, reduce
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 Rows = npt.NDArray[np.int64]
 

@@ -18,37 +18,41 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger, Seen
 from palate_client.ledger.trust import Trust
-from palate_client.rounds.admission import check_floors, purpose_of
-from palate_client.secagg.attempt import MaskedDevice
+from palate_client.rounds.purposes import purpose_of
+from palate_common.accounting.sampled import event_mu2
 from palate_common.algorithms import EventAlgorithm
+from palate_common.algorithms.base import facts_of
 from palate_common.algorithms.parts.quarantine import learned_from
-from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.bounded import bounded
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.randomness import Source
-from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64, layout_size, released_size
+from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64
 from palate_common.models.model import GlobalModel
-from palate_common.records.canonical import digest
-from palate_common.records.consistency import spend_shown
-from palate_common.records.pinned import Pinned
-from palate_common.records.signing import SigningKey
 from palate_common.rounds.event_steps import event_steps
-from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import RoundPlan, SignedPlan, open_plan, signer
 from palate_common.rounds.shares import NoisyShare, add_shares, share_source
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
-from palate_common.secagg.directory import Directory
+from palate_core.device.admission import check_floors
+from palate_core.device.attempt import MaskedDevice
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_core.layout import layout_size, released_size
+from palate_core.log.canonical import digest
+from palate_core.log.consistency import spend_shown
+from palate_core.log.pinned import Pinned
+from palate_core.log.signing import SigningKey
+from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.masks.directory import Directory
+from palate_core.noise.bounded import bounded
+from palate_core.noise.randomness import Source
+from palate_core.plan import RoundPlan, SignedPlan, open_plan, signer
 
 AT_LIMIT = "every installation here has reached a limit of its own"
 USERS_AT_ONCE = 16_384
 """Simulated users of a node whose updates are in memory at the same time."""
 
 
-def unseen(users: int) -> None:
+def show_nobody(_users: int) -> None:
     """Show nobody how far a node is."""
 
 
@@ -138,7 +142,7 @@ class Contributor:
     clock: Callable[[], float] = time.time
     catalogue: str | None = None
     reader: ModelReader = field(default_factory=ModelReader)
-    advance: Callable[[int], None] = unseen
+    advance: Callable[[int], None] = show_nobody
     pinned: Pinned | None = None
     refusal: str = field(default="", init=False)
 
@@ -162,7 +166,7 @@ class Contributor:
             IntegrityError: the plan does not verify.
             RefusedError: as `contribute`: it would not be charged.
         """
-        plan = self._opened(signed_plan)[0].plan
+        plan = self._verify_plan(signed_plan)[0].plan
         joined = self.ledger.affords(
             run=plan.run, round_=plan.round, attempt=plan.attempt, mu2=plan.mu2, devices=self.devices
         )
@@ -192,11 +196,11 @@ class Contributor:
                 limits of every device.
             InputError: the algorithm's contribution does not fit the plan's layout, or the batch.
         """
-        signed, model, before = self._verified(signed_plan, model_bytes)
+        signed, model, before = self._verify(signed_plan, model_bytes)
         plan = signed.plan
         if plan.cohort is not None and plan.cohort.masks:
             raise RefusedError("a plan with masks must be answered under masks")
-        joined = self._charged(signed, signed_plan, before)
+        joined = self._charge_once(signed, signed_plan, before)
         histories = self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
         devices = self.devices if joined.all() else [self.devices[int(row)] for row in np.flatnonzero(joined)]
         shared = plan.mode.noised_by_devices
@@ -210,14 +214,14 @@ class Contributor:
             size=released_size(plan.layout) if shared else layout_size(plan.layout),
         )
         if not shared:
-            return encode(answer, self._clipped(plan, model, histories))
-        share = self._noised(plan, model, histories, share_source(plan, devices))
+            return encode(answer, self._clip_joined(plan, model, histories))
+        share = self._add_noise(plan, model, histories, share_source(plan, devices))
         return encode_share(answer, share, bits=plan.bits(histories.n_users))
 
-    def _noised(self, plan: RoundPlan, model: GlobalModel, histories: Interactions, source: Source) -> NoisyShare:
+    def _add_noise(self, plan: RoundPlan, model: GlobalModel, histories: Interactions, source: Source) -> NoisyShare:
         """The contribution with the devices' noise: on the clipped sum, or in each step if the unit is an event."""
         if plan.events is None:
-            return add_shares(self._clipped(plan, model, histories), plan, source)
+            return add_shares(self._clip_joined(plan, model, histories), plan, source)
         if not isinstance(model.algorithm, EventAlgorithm):  # a whole user's part is not what the plan has charged
             raise RefusedError("an algorithm for single events must derive from EventAlgorithm, and does not")
         return event_steps(model.algorithm, model.state, plan, learned_from(histories, model.state), source)
@@ -235,11 +239,11 @@ class Contributor:
         """
         if len(self.devices) != 1:
             raise InputError(f"with masks a node must be one installation, got {len(self.devices)}")
-        signed, model, before = self._verified(signed_plan, model_bytes)
+        signed, model, before = self._verify(signed_plan, model_bytes)
         plan, device = signed.plan, int(self.devices[0])
 
         def vector() -> Int64:
-            clipped = self._clipped(plan, model, self.histories.users(slice(None)))
+            clipped = self._clip_joined(plan, model, self.histories.users(slice(None)))
             return add_shares(clipped, plan, share_source(plan, self.devices)).steps
 
         machine = MaskedDevice(
@@ -251,15 +255,15 @@ class Contributor:
             vector=vector,
             latch=partial(self.ledger.latch, device=device, run=plan.run, round_=plan.round, attempt=plan.attempt),
         )
-        self._charged(signed, signed_plan, before)
+        self._charge_once(signed, signed_plan, before)
         return machine
 
-    def _verified(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel, Seen]:
+    def _verify(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel, Seen]:
         """The plan, checked against the floors, its model, and the state of the ledger that it was checked against."""
-        signed, before = self._opened(signed_plan)
-        return signed, self._model(signed.plan, model_bytes), before
+        signed, before = self._verify_plan(signed_plan)
+        return signed, self._read_model(signed.plan, model_bytes), before
 
-    def _opened(self, signed_plan: bytes) -> tuple[SignedPlan, Seen]:
+    def _verify_plan(self, signed_plan: bytes) -> tuple[SignedPlan, Seen]:
         """The plan, checked against the floors and what these devices have seen of the ledger, which comes with it."""
         seen = cache(self.ledger.seen)
         accept = partial(check_floors, floors=self.floors, now=self.clock())
@@ -270,10 +274,11 @@ class Contributor:
             evidence=lambda population: seen(population)[1],
             accept=accept,
             pinned=self.pinned,
+            event_price=event_mu2,
         )
         return signed, seen(signed.plan.population)
 
-    def _charged(self, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
+    def _charge_once(self, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         """Charge the plan; returns which of the installations take part, bool [n_users].
 
         The state of the ledger that it shows is kept first: where another was seen meanwhile, nobody is charged.
@@ -287,27 +292,27 @@ class Contributor:
                 shown = kept or b""
         if charge is not None:
             self.ledger.see(signed.plan.population, charge.checkpoint, shown, after=before[0])
-        joined = self._charge(signed.plan)
+        joined = self._write_charge(signed.plan)
         if not joined.any():
             raise RefusedError(AT_LIMIT)
         return joined
 
-    def _model(self, plan: RoundPlan, data: bytes) -> GlobalModel:
+    def _read_model(self, plan: RoundPlan, data: bytes) -> GlobalModel:
         """The model that the plan names; it must have the catalogue of these histories."""
         model = self.reader.read(data, plan.model_hash)
         header = model.header
-        if (header.algorithm, header.settings, header.facts) != (plan.algorithm, plan.settings, plan.facts):
+        if (header.algorithm, header.settings, header.facts) != (plan.algorithm, plan.settings, facts_of(plan)):
             raise IntegrityError("the model must have the algorithm, settings and facts that the plan names")
         if model.algorithm.unit != ("user" if plan.events is None else "event"):
             raise RefusedError("the algorithm must be one of the plan's unit, got another")
         _ = model.quarantined  # refuse what marks no items of the catalogue before it is charged
         if self.catalogue not in (None, header.catalogue):
             raise RefusedError("the catalogue must be the one this device has its items from, got another")
-        if plan.facts.n_items != self.histories.n_items:
-            raise RefusedError(f"the catalogue must have {self.histories.n_items} items, got {plan.facts.n_items}")
+        if header.facts.n_items != self.histories.n_items:
+            raise RefusedError(f"the catalogue must have {self.histories.n_items} items, got {header.facts.n_items}")
         return model
 
-    def _charge(self, plan: RoundPlan) -> npt.NDArray[np.bool_]:
+    def _write_charge(self, plan: RoundPlan) -> npt.NDArray[np.bool_]:
         """Write the participation to the ledger; returns which devices may take part, bool [n_users]."""
         return self.ledger.charge(
             plan.hash,
@@ -321,46 +326,46 @@ class Contributor:
             devices=self.devices,
         )
 
-    def _clipped(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate | ClippedSum:
+    def _clip_joined(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate | ClippedSum:
         """Train and clip, many users one part after the other. The sum is the same integers, however it is cut.
 
         **Guarantees:** one device's vector passes the final norm check: no algorithm and no sum makes it longer.
         """
         if histories.n_users == 1:
-            alone = self._spared(plan, model, histories).total()
+            alone = self._clip_part(plan, model, histories).total()
             return ClippedSum(bounded(alone, grid=plan.grid), 1, plan.grid)
         if histories.n_users <= USERS_AT_ONCE:
-            return self._spared(plan, model, histories)
+            return self._clip_part(plan, model, histories)
         firsts = range(0, histories.n_users, USERS_AT_ONCE)
-        parts = (self._spared(plan, model, histories.users(slice(each, each + USERS_AT_ONCE))) for each in firsts)
+        parts = (self._clip_part(plan, model, histories.users(slice(each, each + USERS_AT_ONCE))) for each in firsts)
         return ClippedSum.of(parts, plan.layout, grid=plan.grid)
 
-    def _spared(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
+    def _clip_part(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
         """Train and clip. If the algorithm fails for a user, they count as one without events: a failure would leak."""
-        clipped = self._sparing(plan, model, histories)
+        clipped = self._train_or_fall_back(plan, model, histories)
         self.advance(histories.n_users)
         return clipped
 
-    def _sparing(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
-        """`_spared`, unseen."""
+    def _train_or_fall_back(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
+        """As `_clip_part`, which shows how far it is."""
         try:
-            return self._trained(plan, model, histories)
+            return self._train_and_clip(plan, model, histories)
         except Exception:
             # If it fails even without events, the failure doesn't depend on behaviour.
-            if not self._works(plan, model, histories.user(0).only(np.zeros(1, np.bool_))):
+            if not self._can_train(plan, model, histories.user(0).only(np.zeros(1, np.bool_))):
                 raise
-        works = [self._works(plan, model, histories.user(row)) for row in range(histories.n_users)]
-        return self._trained(plan, model, histories.only(np.asarray(works, np.bool_)))
+        works = [self._can_train(plan, model, histories.user(row)) for row in range(histories.n_users)]
+        return self._train_and_clip(plan, model, histories.only(np.asarray(works, np.bool_)))
 
-    def _works(self, plan: RoundPlan, model: GlobalModel, history: Interactions) -> bool:
+    def _can_train(self, plan: RoundPlan, model: GlobalModel, history: Interactions) -> bool:
         """Whether the algorithm succeeds for one user's history."""
         try:
-            self._trained(plan, model, history)
+            self._train_and_clip(plan, model, history)
         except Exception:
             return False
         return True
 
-    def _trained(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
+    def _train_and_clip(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
         """The clipped contributions of a batch. Only here does behaviour become an update."""
         update = model.algorithm.contribute(model.state, plan.round, learned_from(histories, model.state))
         if update.n_users != histories.n_users:

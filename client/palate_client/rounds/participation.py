@@ -23,25 +23,25 @@ from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.ledger.trust import conditions, worst_case_costs
 from palate_client.models import Models
 from palate_client.recommend.interests import Interests
-from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, Identity
+from palate_client.rounds.purposes import purpose_of
 from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import OwnAnswers, survey_of
-from palate_client.secagg.attempt import MaskedDevice
 from palate_client.service import Service, required
 from palate_client.store.journal import EVENTS, LEAVING, Journal, Sent, note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.algorithms.analytics import NAME as ANALYTICS
-from palate_common.errors import RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import total_mu2
 from palate_common.models.model import catalogue_hash
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import RoundPlan, SignedPlan, read_plan, read_signed
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import step_of
 from palate_common.weighting import Weighting
+from palate_core.accounting import total_mu2
+from palate_core.device.attempt import MaskedDevice
+from palate_core.errors import RefusedError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import step_of
+from palate_core.plan import RoundPlan, SignedPlan, read_plan, read_signed
 
 _SAID = {"train": "training", "analytics": "surveys"}
 
@@ -141,7 +141,7 @@ class Rounds:
             the floors, was answered before or would exceed a limit.
         """
         service = required(self.service)
-        with self._refusing():
+        with self._refuse_on_error():
             _check_size(service, plan)
             asked = read_signed(plan, public_key=service.public_key)
             with OwnLedger(self.store, service) as ledger:
@@ -158,7 +158,7 @@ class Rounds:
         **Guarantees:** a refusal tells the user why and the server nothing: whatever goes wrong, it is one constant.
         """
         service = required(self.service)
-        with self._refusing():
+        with self._refuse_on_error():
             _check_size(service, plan, model)
             asked = read_plan(plan)
             with OwnLedger(self.store, service) as ledger:
@@ -171,7 +171,7 @@ class Rounds:
     def join(self, plan: bytes, model: bytes, directory: Directory, place: int | None = None) -> Masked | None:
         """Charge a masked attempt and return this device's part in it; None if it refuses; see `Device.join`."""
         service = required(self.service)
-        with self._refusing(), ExitStack() as stack:
+        with self._refuse_on_error(), ExitStack() as stack:
             _check_size(service, plan, model)
             asked, identity = read_plan(plan), Identity(self.identity(), directory)
             if identity.key.public not in directory.identities:
@@ -264,7 +264,7 @@ class Rounds:
             journal.record(sent)
 
     @contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def _refuse_on_error(self) -> Iterator[None]:
         """Turn any error into a refusal, and record its reason for the user."""
         self.refusal = ""
         try:

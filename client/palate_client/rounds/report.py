@@ -18,9 +18,9 @@ from palate_client.ledger.device_ledger import Receipt
 from palate_client.service import Service
 from palate_client.store.journal import EVENTS, Contact, Edition, Journal, Opened, Refusal, Sent
 from palate_client.store.store import EventStore
-from palate_common.errors import IntegrityError
-from palate_common.mechanism.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
-from palate_common.records.merkle import Checkpoint
+from palate_core.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
+from palate_core.errors import IntegrityError
+from palate_core.log.merkle import Checkpoint
 
 UNIT, ADJACENCY = "user (this installation)", "zero-out"
 EVENT = "event (one item of this installation's history): some rounds protected no more"

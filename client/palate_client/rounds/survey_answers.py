@@ -27,10 +27,10 @@ from palate_client.events import Event, Kind
 from palate_client.loyalty import DAY
 from palate_client.store.activity import PASSIVE
 from palate_client.store.store import EventStore
-from palate_common.errors import RefusedError
 from palate_common.interactions import Interactions
-from palate_common.rounds.plan import RoundPlan
 from palate_common.survey import MOST_ITEMS, MOST_SENT, RETENTION_DAYS, Survey
+from palate_core.errors import RefusedError
+from palate_core.plan import RoundPlan
 
 logger = logging.getLogger("palate")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from palate_client.store.folder import FILES, StoreFolder, remove
 from palate_client.store.key_file import Wrapped, bury, is_id, overwrite, read
 from palate_client.store.vault import Keyring, Vault
-from palate_common.errors import InputError, PalateError
+from palate_core.errors import InputError, PalateError
 
 
 def folder_of(path: Path | str) -> Path:

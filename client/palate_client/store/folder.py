@@ -24,10 +24,10 @@ from pathlib import Path
 
 from palate_client.store.key_file import is_id
 from palate_client.store.vault import Vault
-from palate_common.errors import InputError, IntegrityError, LockedError, PalateError, WrongKeyError
 from palate_common.records.file_lock import FileLock
 from palate_common.records.files import create_durably
 from palate_common.system import sync_folder
+from palate_core.errors import InputError, IntegrityError, LockedError, PalateError, WrongKeyError
 
 FILES = ("db", "db-wal", "db-shm", "new", "journal", "ledger", "sync", "deliveries", "reserve")
 """Endings, after the store's id, by which files of a store are recognised."""

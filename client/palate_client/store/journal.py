@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from palate_client.store.store import EventStore
 from palate_client.store.store_file import StoreFile
-from palate_common.errors import PalateError, RefusedError
 from palate_common.records.closing import Closing
 from palate_common.records.database import Database
+from palate_core.errors import PalateError, RefusedError
 
 _KIND = 0x50414C4A  # "PALJ"
 _SCHEMA = (

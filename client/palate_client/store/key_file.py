@@ -9,7 +9,7 @@ file: what it leads to is neither read nor overwritten.
 
     >>> parse(b'{"erased":"../photos","format":1}')
     Traceback (most recent call last):
-    palate_common.errors.IntegrityError: key.json must be the key file of a store, got something else
+    palate_core.errors.IntegrityError: key.json must be the key file of a store, got something else
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palate_common.errors import InputError, IntegrityError, PalateError
-from palate_common.records.canonical import canonical_json
 from palate_common.system import AT_ONCE, NO_LINK, sync
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json
 
 KEY_FILE = "key.json"
 MOST_BYTES = 4096

@@ -14,7 +14,7 @@ import math
 import sqlite3
 from dataclasses import dataclass, fields
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 DAY = 86_400.0
 SET_CLOCK = 1_704_067_200.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from palate_common.errors import InputError
 from palate_common.records.database import Database
+from palate_core.errors import InputError
 
 KIND = 0x50414C45  # "PALE"
 FIRST = (

@@ -29,9 +29,9 @@ from palate_client.store.pace import Pace
 from palate_client.store.recent_events import KNOWN, RecentEvents
 from palate_client.store.retention import DAY, SET_CLOCK, Limits, drop_excess, drop_old, retention_time
 from palate_client.store.store_file import StoreFile
-from palate_common.errors import ErasedError, PalateError
-from palate_common.records.canonical import canonical_json
 from palate_common.records.closing import Closing
+from palate_core.errors import ErasedError, PalateError
+from palate_core.log.canonical import canonical_json
 
 CHECKED_EVERY = 256
 """Number of stored events after which the size of the file is checked."""

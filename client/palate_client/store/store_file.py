@@ -21,9 +21,9 @@ from palate_client.store.folder import StoreFolder
 from palate_client.store.forking import ForkGuard
 from palate_client.store.pace import give_way
 from palate_client.store.schema import KIND, migrate
-from palate_common.errors import ClosedError, ErasedError, PalateError
 from palate_common.records.closing import Closing
 from palate_common.records.database import Database, Driver
+from palate_core.errors import ClosedError, ErasedError, PalateError
 
 BUSY_SECONDS = 5.0
 """Seconds that a transaction waits for another process."""

@@ -12,7 +12,7 @@ import logging
 from palate_client.events import Event, Tracked
 from palate_client.store.pace import ahead
 from palate_client.store.store import EventStore
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 logger = logging.getLogger("palate")
 

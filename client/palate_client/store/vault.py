@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from palate_client.store.key_file import KEY_FILE, NONCE_BYTES, SALT_BYTES, Tombstone, Wrapped, bury, read
-from palate_common.errors import InputError, PalateError, WrongKeyError
 from palate_common.records.files import create_durably
+from palate_core.errors import InputError, PalateError, WrongKeyError
 
 KEY_BYTES = 32
 _INFO = b"palate device store, key of the data key, version 1"

@@ -18,7 +18,8 @@ from palate_common.algorithms.registry import (
 )
 from palate_common.interactions import Interactions
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, OuterBlock, Update, whole_direction
+from palate_common.mechanism.update import DenseBlock, OuterBlock, Update, whole_direction
+from palate_core.layout import BlockSpec, Layout
 
 __all__ = [
     "Algorithm",

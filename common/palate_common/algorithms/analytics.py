@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.base import Algorithm, PublicFacts, State
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, Update
+from palate_common.mechanism.update import DenseBlock, Update
 from palate_common.survey import SURVEYING, Survey
+from palate_core.errors import InputError
+from palate_core.layout import BlockSpec, Layout
 
 NAME = SURVEYING
 TOTALS, NOISE = "totals", "noise"

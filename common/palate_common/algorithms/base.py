@@ -22,12 +22,14 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_common.algorithms.parts.links import Links
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import Float64, Layout, Update
+from palate_common.mechanism.update import Float64, Update
+from palate_core.errors import InputError, IntegrityError
+from palate_core.layout import Layout
+from palate_core.plan import RoundPlan
 
 State = dict[str, npt.NDArray[Any]]
 """Named public arrays: all that an algorithm knows between rounds, and what a model file holds."""
@@ -66,6 +68,20 @@ class PublicFacts(BaseModel):
         if self.mu is None:
             return math.inf
         return self.mu * (math.sqrt(self.n_users) if self.local else self.n_users)
+
+
+def facts_of(plan: RoundPlan) -> PublicFacts:
+    """The facts that a plan names.
+
+    Raises:
+        IntegrityError: it names others.
+    """
+    try:
+        return PublicFacts.model_validate(plan.facts)
+    except ValidationError as error:
+        raise IntegrityError(
+            f"`facts` of a plan must be an algorithm's, got {error.error_count()} wrong ones"
+        ) from None
 
 
 class Factors(Protocol):

@@ -30,9 +30,9 @@ from palate_common.algorithms.als.algorithm import FEATURES, Als
 from palate_common.algorithms.als.plan import AlsSettings
 from palate_common.algorithms.als.taste import TINY
 from palate_common.algorithms.base import EventAlgorithm, PublicFacts, State
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares
 from palate_common.mechanism.update import Float64, OuterBlock, Update
+from palate_core.errors import InputError
 
 
 class EventMfSettings(AlsSettings):

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from palate_common.algorithms.base import Algorithm, Factors, ItemRows, PublicFacts, Reach, State
 from palate_common.interactions import Interactions, segment_sum
-from palate_common.mechanism.update import BlockSpec, Float64, Layout, OuterBlock, Update
+from palate_common.mechanism.update import Float64, OuterBlock, Update
 from palate_common.score_sources import POPULARITY
+from palate_core.layout import BlockSpec, Layout
 
 COUNTS = "counts"
 

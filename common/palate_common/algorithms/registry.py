@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from palate_common.algorithms.base import Algorithm, EventAlgorithm, PublicFacts, State
 from palate_common.algorithms.parts.quarantine import QUARANTINED, as_frozen, check_items, told, unheard
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 GROUP = "palate.algorithms"
 COUNTING = "palate.counting"

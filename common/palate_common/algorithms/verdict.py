@@ -60,9 +60,10 @@ from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, Reac
 from palate_common.algorithms.parts.quarantine import rows_of
 from palate_common.algorithms.popularity import Ranked, popularity_block
 from palate_common.algorithms.registry import make_algorithm, only_counts
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import BlockSpec, Bools, DenseBlock, Float64, Layout, OuterBlock, Update
+from palate_common.mechanism.update import Bools, DenseBlock, Float64, OuterBlock, Update
+from palate_core.errors import InputError
+from palate_core.layout import BlockSpec, Layout
 
 NAME = "verdict"
 CANDIDATE, IN_USE = "candidate", "in_use"

@@ -1,1 +1,1 @@
-"""The mechanism: updates, their clipping, the noise, and what both cost. The proof of privacy is about this folder."""
+"""Contributions as whole numbers: blocks, clipping, sums. On a device an error here costs quality, not privacy."""

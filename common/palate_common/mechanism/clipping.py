@@ -17,19 +17,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from palate_common.errors import InputError
 from palate_common.mechanism.pairs import MOST_ROWS, PairBlock
 from palate_common.mechanism.update import (
-    BlockSpec,
     ClippedUpdate,
     DenseBlock,
     Float64,
     OuterBlock,
     Update,
 )
+from palate_core.errors import InputError
+from palate_core.layout import CLIP_NORMS, MAX_GRID, BlockSpec
 
-MAX_GRID = 2**26  # grid^2 stays below 2^53: a float64 sum of squares that passes the check is exact
-CLIP_NORMS = (1e-6, 1e6)  # so that scaled numbers fit int64, even where squares underflow
 GUARD = 1.0 - 2.0**-40  # more than all rounding of the scaling, less than one grid step
 
 

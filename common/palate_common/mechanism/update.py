@@ -20,57 +20,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.interactions import Gather, alike, kept_rows, row_chunks, row_squares, segment_sum
 from palate_common.mechanism.pairs import PairBlock, PairSteps
+from palate_core.layout import BlockSpec, layout_size
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-DUMMIES = 64
-"""Coordinates at the end of each release that no user contributes to, so that anybody can test the released noise."""
 DENSE_AT_ONCE = 2**19  # numbers of a dense matrix that is made at once: 4 MB
 DENSE_SHARE = 32  # above one entry in 32, a dense product is faster than a sparse one
 USERS_AT_ONCE = 16_384  # users whose vectors a sparse product reads again and again: 6 MB at width 96
 MOST_REACH = 2.0**30  # of what is taken off one coordinate of a user: more than clipping leaves, few for exact sums
 LEVER = 8.0  # a centred user's rows are at most so much longer than what is sent: all sums stay exact
 RUN, SHORTEST_RUN = 64, 8  # entries of an item that are summed as one product, at most and in float32 at least
-
-
-class BlockSpec(BaseModel):
-    """One block of the layout: its name, its shape for one user, and its share of the joint norm."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1)
-    shape: tuple[Annotated[int, Field(ge=1)], ...]
-    weight: float = Field(gt=0, le=1)
-    """Factor on the block before clipping. The squares of a layout's weights sum to 1."""
-
-    @property
-    def size(self) -> int:
-        """Number of coordinates."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-
-Layout = tuple[BlockSpec, ...]
-"""The blocks of an update, in order."""
-
-
-def layout_size(layout: Sequence[BlockSpec]) -> int:
-    """Number of coordinates of the whole contribution."""
-    return sum(spec.size for spec in layout)
-
-
-def released_size(layout: Sequence[BlockSpec]) -> int:
-    """Number of coordinates of a release: the contribution's, and the dummies."""
-    return layout_size(layout) + DUMMIES
 
 
 def split_vector(vector: npt.NDArray[np.generic], layout: Sequence[BlockSpec]) -> dict[str, npt.NDArray[np.generic]]:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError
 from palate_common.models.model import catalogue_hash
+from palate_core.errors import InputError
 
 
 @dataclass(frozen=True)

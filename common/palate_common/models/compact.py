@@ -20,9 +20,9 @@ import safetensors
 import safetensors.numpy
 
 from palate_common.algorithms import State
-from palate_common.errors import IntegrityError
 from palate_common.models.model import METADATA_KEY, GlobalModel, read_model
-from palate_common.records.canonical import canonical_json
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import canonical_json
 
 SCALE, GAPS = " scale", " gaps"
 """Suffixes of the names under which an array's scales are stored, and the gaps of lists in place of the lists; no

@@ -20,10 +20,10 @@ import numpy.typing as npt
 import safetensors
 from pydantic import BaseModel, ConfigDict
 
-from palate_common.errors import IntegrityError, PalateError
 from palate_common.models.compact import inflated
 from palate_common.models.model import MOST_HEADER, read_metadata, read_tensors
-from palate_common.records.canonical import digest
+from palate_core.errors import IntegrityError, PalateError
+from palate_core.log.canonical import digest
 
 ROWS, MIX, REST, HEADER = " rows", " mix", " rest", " header"
 STEP = 4096

@@ -31,7 +31,7 @@ from palate_common.models.delta import (
     sources,
 )
 from palate_common.models.model import METADATA_KEY
-from palate_common.records.canonical import canonical_json, digest
+from palate_core.log.canonical import canonical_json, digest
 
 
 def make_delta(base: bytes, result: bytes, *, base_items: Sequence[str], items: Sequence[str]) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from palate_common.errors import IntegrityError
 from palate_common.models.compact import inflated
 from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import (
@@ -24,7 +23,8 @@ from palate_common.models.manifest import (
     read_manifest,
     signed_file,
 )
-from palate_common.records.canonical import digest
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import digest
 
 
 def unpacked(files: Mapping[str, bytes], *, most: int = MOST_BYTES) -> bytes | None:

@@ -15,14 +15,14 @@ from typing import Any, Final, Literal, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from palate_common import system
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.consistency import Shown
-from palate_common.records.entries import PublishEntry, entry_from
-from palate_common.records.handovers import MOST_HANDOVERS, Handover, signer_of
-from palate_common.records.merkle import verify_inclusion
-from palate_common.records.pinned import Pinned
-from palate_common.records.signing import verify
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json, digest, read_canonical
+from palate_core.log.consistency import Shown
+from palate_core.log.entries import PublishEntry, entry_from
+from palate_core.log.handovers import MOST_HANDOVERS, Handover, signer_of
+from palate_core.log.merkle import verify_inclusion
+from palate_core.log.pinned import Pinned
+from palate_core.log.signing import verify
 
 MANIFEST_TAG = "palate/model/1"
 MANIFEST, SIGNATURE = "manifest.json", "signature"

@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate_common.algorithms import Algorithm, PublicFacts, State, grown_state, make_algorithm
 from palate_common.algorithms.parts.quarantine import Rows, rows_of
-from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
-from palate_common.records.canonical import canonical_json, digest
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json, digest
 
 METADATA_KEY = "palate"
 MOST_HEADER = 2**21

@@ -22,7 +22,6 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
 from palate_common.models.compact import compact_unpacked, deflated, expand, expand_unpacked, most_of
@@ -52,10 +51,11 @@ from palate_common.models.manifest import (
     signed_file,
 )
 from palate_common.models.model import GlobalModel, read_tensors
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.consistency import Shown
 from palate_common.records.files import make_folder, write_durably
-from palate_common.records.signing import SigningKey
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.consistency import Shown
+from palate_core.log.signing import SigningKey
 
 __all__ = [
     "COMPACT",

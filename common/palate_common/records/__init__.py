@@ -1,1 +1,1 @@
-"""Records: bytes that can be hashed, signed, proved and kept, whatever they are about."""
+"""Records on disk: databases, locks, durable files, key files, tiles of a log."""

@@ -23,8 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from palate_common.errors import InputError, IntegrityError, LockedError, PalateError
 from palate_common.records.closing import Closing
+from palate_core.errors import InputError, IntegrityError, LockedError, PalateError
 
 _FULL, _NORMAL = 2, 1  # https://sqlite.org/pragma.html#pragma_synchronous
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

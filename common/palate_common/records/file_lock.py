@@ -7,7 +7,7 @@ It writes nothing, so it works on a full disk too.
     >>> with FileLock(path):
     ...     FileLock(path)
     Traceback (most recent call last):
-    palate_common.errors.LockedError: the file must be free, got one that somebody else holds: lock
+    palate_core.errors.LockedError: the file must be free, got one that somebody else holds: lock
 
 A forked child does not own the lock: it closes its copy at once, and the lock ends with the process that took it.
 """
@@ -21,8 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from palate_common import system
-from palate_common.errors import LockedError
 from palate_common.records.closing import Closing
+from palate_core.errors import LockedError
 
 _PAUSE = 0.01
 

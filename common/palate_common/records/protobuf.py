@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 
-from palate_common.errors import IntegrityError
+from palate_core.errors import IntegrityError
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _WORD = 2**64

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.merkle import Checkpoint, MerkleTree
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.merkle import Checkpoint, MerkleTree
 
 WIDTH = 256
 """Entries or hashes of a whole file."""

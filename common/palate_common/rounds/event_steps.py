@@ -4,7 +4,7 @@
     user steps update the user's vector, which stays here; the item step's noised sum is sent
 
 Each step uses the same clipping and noise sampler as every other round. A step may use the noised results of earlier
-ones: the accounting covers adaptive steps (`palate_common.mechanism.accounting`).
+ones: the accounting covers adaptive steps (`palate_core.accounting`).
 """
 
 from __future__ import annotations
@@ -16,24 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.base import EventAlgorithm, State
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions, segment_sum
-from palate_common.mechanism.bounded import bounded
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import Source
-from palate_common.mechanism.update import (
-    BlockSpec,
-    ClippedUpdate,
-    DenseBlock,
-    DenseSteps,
-    Float64,
-    Int64,
-    Update,
-    layout_size,
-)
-from palate_common.rounds.plan import RoundPlan
+from palate_common.mechanism.update import ClippedUpdate, DenseBlock, DenseSteps, Float64, Int64, Update
 from palate_common.rounds.shares import NoisyShare, with_noise
+from palate_core.errors import InputError
+from palate_core.layout import BlockSpec, layout_size
+from palate_core.noise.bounded import bounded
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import Source
+from palate_core.plan import RoundPlan
 
 
 def event_steps(

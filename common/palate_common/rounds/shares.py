@@ -3,7 +3,7 @@
     ClippedUpdate --add_shares--> NoisyShare --> masks, or, with `local` and in a simulation without masks, the wire
 
 A node that hosts many simulated devices adds all their shares at once. The sum of m shares N_Z(0, s^2) has the law
-N_Z(0, m s^2), up to the distance that the accounting charges anyway (`palate_common.mechanism.cohort.shares_slack`). m
+N_Z(0, m s^2), up to the distance that the accounting charges anyway (`palate_core.cohort_terms.shares_slack`). m
 is written as at most four squares, so that each draw has a whole number for its sigma:
 
     >>> squares(2048), squares(7), squares(1)
@@ -22,12 +22,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from palate_common.errors import InputError
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
-from palate_common.mechanism.update import DUMMIES, ClippedSum, ClippedUpdate, Int64
-from palate_common.records.canonical import canonical_json
-from palate_common.rounds.plan import Noise, RoundPlan
+from palate_common.algorithms.base import facts_of
+from palate_common.mechanism.update import ClippedSum, ClippedUpdate
+from palate_core.errors import InputError
+from palate_core.layout import DUMMIES, Int64
+from palate_core.log.canonical import canonical_json
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SecureSource, SeededSource, Source
+from palate_core.plan import Noise, RoundPlan
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def share_source(plan: RoundPlan, devices: Sequence[int]) -> Source:
     """A fresh secure source, or, for a plan with seeded noise, one that repeats for these devices."""
     if plan.noise is Noise.SECURE:
         return SecureSource()
-    scope = {"seed": plan.facts.seed, "round": plan.round, "attempt": plan.attempt, "devices": [*map(int, devices)]}
+    scope = {"seed": facts_of(plan).seed, "round": plan.round, "attempt": plan.attempt, "devices": [*map(int, devices)]}
     return SeededSource(hashlib.sha256(b"palate/seeded-share/1" + canonical_json(scope)).digest())
 
 

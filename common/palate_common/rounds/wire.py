@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_common.errors import IntegrityError
-from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64, layout_size, released_size
-from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.rounds.plan import MAX_USERS, RoundPlan
+from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64
 from palate_common.rounds.shares import NoisyShare
+from palate_core.errors import IntegrityError
+from palate_core.layout import layout_size, released_size
+from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.plan import MAX_USERS, RoundPlan
 
 REFUSED = b"refused"
 """The one answer of a device that doesn't take part, whatever its reason."""

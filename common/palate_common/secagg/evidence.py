@@ -28,22 +28,14 @@ from typing import Annotated, Any, Final, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.secagg.agreement import KeyPair, check_public
-from palate_common.secagg.boxes import (
-    BINDING,
-    NONE,
-    Label,
-    check_path,
-    check_signed,
-    open_box,
-    piece_fits,
-)
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import BOX, HASH, KEY, PIECE, SHARE, SIGNATURE, Advert, BoxReceipt, Commit, Secret
-from palate_common.secagg.shamir import combine
-from palate_common.secagg.transcript import (
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.masks.agreement import KeyPair, check_public
+from palate_core.masks.boxes import BINDING, NONE, Label, check_path, check_signed, open_box, piece_fits
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import BOX, HASH, KEY, PIECE, SHARE, SIGNATURE, Advert, BoxReceipt, Commit, Secret
+from palate_core.masks.shamir import combine
+from palate_core.masks.transcript import (
     ADVERT,
     COMMIT,
     MAX_DEVICES,

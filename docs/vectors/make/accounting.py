@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from palate_common.mechanism.accounting import charged_mu2, epsilon_of
-from palate_common.mechanism.cohort import share_sigma
+from palate_core.accounting import charged_mu2, epsilon_of
+from palate_core.cohort_terms import share_sigma
 
 
 def accounting() -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from palate_common.records.canonical import canonical_json, digest
+from palate_core.log.canonical import canonical_json, digest
 
 
 def canonical() -> dict[str, Any]:

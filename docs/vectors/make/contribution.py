@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from palate_common.interactions import Interactions
-from palate_common.mechanism.bounded import bounded
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, OuterBlock, Update, layout_size
+from palate_common.mechanism.update import Block, DenseBlock, OuterBlock, Update
 from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, encode
+from palate_core.layout import BlockSpec, layout_size
+from palate_core.noise.bounded import bounded
 
 GRID = 2**10
 BOUNDED = (

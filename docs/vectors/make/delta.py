@@ -10,7 +10,7 @@ import safetensors.numpy
 from palate_common.algorithms import PublicFacts
 from palate_common.models.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predicted
 from palate_common.models.model import METADATA_KEY, ModelHeader, catalogue_hash
-from palate_common.records.canonical import canonical_json, digest
+from palate_core.log.canonical import canonical_json, digest
 
 
 def delta() -> dict[str, Any]:

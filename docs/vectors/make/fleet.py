@@ -9,10 +9,10 @@ from palate_client.online.flower_messages import Notice, Reply, ReplyUpload, Ser
 from palate_client.online.flower_wire import Fleet
 from palate_client.online.https import HttpResponse
 from palate_common.enrolment import new_node_key
-from palate_common.errors import UnreachableError
-from palate_common.records.canonical import digest
 from palate_common.records.protobuf import blob, double, text, uint
 from palate_common.rounds import exchange
+from palate_core.errors import UnreachableError
+from palate_core.log.canonical import digest
 
 
 def fleet() -> dict[str, Any]:

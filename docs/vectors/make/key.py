@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_common.records.signing import SigningKey
+from palate_core.log.signing import SigningKey
 
 SECRET = bytes(range(32))
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from palate_common.models.manifest import MANIFEST_TAG, said_by
 from palate_common.models.model import catalogue_hash
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.consistency import Shown
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import RoundPlan, SignedPlan
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.consistency import Shown
+from palate_core.log.signing import SigningKey
+from palate_core.plan import RoundPlan, SignedPlan
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.log import Log
 

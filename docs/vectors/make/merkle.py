@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from palate_common.records.canonical import canonical_json
-from palate_common.records.merkle import MerkleTree
+from palate_core.log.canonical import canonical_json
+from palate_core.log.merkle import MerkleTree
 
 
 def merkle() -> dict[str, Any]:

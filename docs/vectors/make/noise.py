@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import SeededSource
-from palate_common.rounds.plan import Noise, SignedPlan
-from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.shares import share_source, with_noise
+from palate_core.cohort_terms import CohortTerms
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SeededSource
+from palate_core.plan import Noise, SignedPlan
+from palate_core.privacy_mode import DpMode
 
 from .plan import plan
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.checkpoints import log_key, origin_of, sign_checkpoint
-from palate_common.records.cosignatures import Quorum, cosign
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import COSIGNATURE, Note, VerifierKey, sign_note
-from palate_common.records.signing import SigningKey
 from palate_common.records.tiles import pack_entries, tile, tile_path
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.checkpoints import log_key, origin_of, sign_checkpoint
+from palate_core.log.cosignatures import Quorum, cosign
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import COSIGNATURE, Note, VerifierKey, sign_note
+from palate_core.log.signing import SigningKey
 from palate_server.witness.witnessing import AddCheckpoint
 
 from .key import SECRET, test_key

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.mechanism.accounting import charged_mu2, mu_of, sigma_for
-from palate_common.mechanism.update import DUMMIES, layout_size
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
-from palate_common.records.merkle import Checkpoint
-from palate_common.rounds.plan import PLAN_TAG, ChargeProof, Noise, RoundPlan, SignedPlan, sign_plan
-from palate_common.rounds.privacy_mode import DpMode
+from palate_core.accounting import charged_mu2, mu_of, sigma_for
+from palate_core.layout import DUMMIES, layout_size
+from palate_core.log.merkle import Checkpoint
+from palate_core.plan import PLAN_TAG, ChargeProof, Noise, RoundPlan, SignedPlan, sign_plan
+from palate_core.privacy_mode import DpMode
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.log import Log
 

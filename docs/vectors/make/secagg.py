@@ -8,20 +8,18 @@ from unittest import mock
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import SignedPlan
-from palate_common.rounds.privacy_mode import DpMode
-from palate_common.secagg import boxes
-from palate_common.secagg.agreement import KeyPair, agree, seal
-from palate_common.secagg.boxes import Label, make_box, open_box, path_of, root_of, tree_of
-from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import Scene, ShownBox, ShownReceipt
-from palate_common.secagg.graph import Ring
-from palate_common.secagg.graph_terms import graph_terms
-from palate_common.secagg.masking import Masker
-from palate_common.secagg.messages import (
+from palate_core.cohort_terms import CohortTerms
+from palate_core.log.signing import SigningKey
+from palate_core.masks import boxes
+from palate_core.masks.agreement import KeyPair, agree, seal
+from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.masks.boxes import Label, make_box, open_box, path_of, root_of, tree_of
+from palate_core.masks.directory import Directory
+from palate_core.masks.graph import Ring
+from palate_core.masks.graph_terms import graph_terms
+from palate_core.masks.masking import Masker
+from palate_core.masks.messages import (
     Advert,
     BoxReceipt,
     Complaint,
@@ -32,10 +30,10 @@ from palate_common.secagg.messages import (
     pack_flags,
     write,
 )
-from palate_common.secagg.packing import pack, residue_type
-from palate_common.secagg.shamir import combine
-from palate_common.secagg.transcript import BOX as BOX_TAG
-from palate_common.secagg.transcript import (
+from palate_core.masks.packing import pack, residue_type
+from palate_core.masks.shamir import combine
+from palate_core.masks.transcript import BOX as BOX_TAG
+from palate_core.masks.transcript import (
     OPENING,
     RECEIPT,
     REVEAL,
@@ -54,6 +52,8 @@ from palate_common.secagg.transcript import (
     ring_seed,
     sign,
 )
+from palate_core.plan import SignedPlan
+from palate_core.privacy_mode import DpMode
 
 from .key import SECRET, test_key
 from .plan import plan

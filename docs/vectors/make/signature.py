@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from palate_common.records.canonical import canonical_json
+from palate_core.log.canonical import canonical_json
 
 from .key import SECRET, test_key
 

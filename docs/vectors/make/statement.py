@@ -14,8 +14,8 @@ from palate_client.online.enrolment import Enrolment, keep
 from palate_client.rounds.report import Spending
 from palate_client.service import Service
 from palate_client.store.journal import Journal, Opened, Sent
-from palate_common.mechanism.accounting import total_mu2
-from palate_common.rounds.plan import SignedPlan
+from palate_core.accounting import total_mu2
+from palate_core.plan import SignedPlan
 
 from .key import SECRET, test_key
 from .plan import plan

@@ -11,14 +11,14 @@ from palate_common.algorithms.base import State
 from palate_common.algorithms.parts.quarantine import QUARANTINED
 from palate_common.algorithms.verdict import CANDIDATE, IN_USE, ROWS, JudgedModel, JudgedPair, arrays_of
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import charged_mu2, mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.cohort import CohortTerms
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
-from palate_common.rounds.plan import Noise, RoundPlan
-from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.shares import add_shares, share_source
 from palate_common.rounds.wire import ContributionHeader, encode_share
+from palate_core.accounting import charged_mu2, mu_of, sigma_for
+from palate_core.cohort_terms import CohortTerms
+from palate_core.plan import Noise, RoundPlan
+from palate_core.privacy_mode import DpMode
 
 from .contributed import als_linked, als_state
 from .plan import charged

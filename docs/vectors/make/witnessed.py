@@ -8,14 +8,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from palate_common.models.manifest import MANIFEST_TAG, said_by
-from palate_common.records.canonical import canonical_json
-from palate_common.records.checkpoints import origin_of, sign_checkpoint
-from palate_common.records.consistency import Shown
-from palate_common.records.cosignatures import cosign
-from palate_common.records.handovers import HANDOVER_TAG, handover_bytes, make_handover
-from palate_common.records.notes import COSIGNATURE, ED25519, VerifierKey
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import ChargeProof, SignedPlan, sign_plan
+from palate_core.log.canonical import canonical_json
+from palate_core.log.checkpoints import origin_of, sign_checkpoint
+from palate_core.log.consistency import Shown
+from palate_core.log.cosignatures import cosign
+from palate_core.log.handovers import HANDOVER_TAG, handover_bytes, make_handover
+from palate_core.log.notes import COSIGNATURE, ED25519, VerifierKey
+from palate_core.log.signing import SigningKey
+from palate_core.plan import ChargeProof, SignedPlan, sign_plan
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.log import Log
 

@@ -24,8 +24,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from palate_common.errors import InputError
 from palate_common.records.files import create_durably
+from palate_core.errors import InputError
 from palate_server.folder.config import MOST_MEMORY, PASSWORD_HASH
 from palate_server.folder.house import House
 from palate_server.folder.server_folder import Site

@@ -21,9 +21,9 @@ from typing import Any
 from cryptography import x509
 from markupsafe import Markup
 
-from palate_common.mechanism.accounting import mu_of
-from palate_common.records.entries import ChargeEntry, Entry, RestoredEntry
-from palate_common.secagg.messages import Step
+from palate_core.accounting import mu_of
+from palate_core.log.entries import ChargeEntry, Entry, RestoredEntry
+from palate_core.masks.messages import Step
 from palate_server.console import charts
 from palate_server.console.survey import SurveyShown, read_survey
 from palate_server.console.words import PARTS, RARE, STEPS, LogLine, part_words, told, without_identifiers

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from palate_common.errors import PalateError
 from palate_common.records.closing import Closing
+from palate_core.errors import PalateError
 from palate_server.console.board import LOG, Board, BoardReader, EventMemory, stamp_of_file
 from palate_server.console.words import BAD, GOOD, NOTE, LogLine, Says, line_of_error, part_words, told
 from palate_server.folder.house import House

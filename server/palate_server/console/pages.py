@@ -31,8 +31,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from palate_common.errors import InputError
 from palate_common.records.closing import Closing
+from palate_core.errors import InputError
 from palate_server.console.access import KNOWN_SECONDS, LONGEST, SESSION_SECONDS, Access
 from palate_server.console.board import Board, BoardReader, Parts
 from palate_server.console.house import HouseBoard, HouseReader

@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 from palate_server.console import charts
 from palate_server.operation.survey_results import read_result
 

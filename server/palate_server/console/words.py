@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from palate_common.secagg.messages import Step
+from palate_core.masks.messages import Step
 from palate_server.folder.events import told_reason
 from palate_server.folder.logs import SECRET, unwrapped
 from palate_server.operation.outlook import TROUBLES

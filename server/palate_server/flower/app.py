@@ -24,10 +24,10 @@ from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.errors import PalateError
 from palate_common.models.model import GlobalModel
 from palate_common.records.files import write_durably
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.errors import PalateError
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import open_run, run_rounds
@@ -59,7 +59,7 @@ class ServerJob(BaseModel):
 
 def open_job(job: ServerJob) -> AbstractContextManager[Coordinator]:
     """Open the run of a job, see `open_run`."""
-    return open_run(job.terms, job.folder, ledger=job.ledger, key=SigningKey.load(job.key))
+    return open_run(job.terms, job.folder, ledger=job.ledger, key=load_key(job.key))
 
 
 @app.main()

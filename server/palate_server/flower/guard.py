@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     from flwr.supercore.protobuf.client import ProtobufClient

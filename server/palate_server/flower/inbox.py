@@ -24,8 +24,8 @@ from flwr.common.serde_utils import metadata_from_proto
 from flwr.proto.message_pb2 import Metadata
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
-from palate_common.errors import IntegrityError
 from palate_common.records.protobuf import last_bytes, read
+from palate_core.errors import IntegrityError
 from palate_server.flower.link import MOST_OBJECTS, Link
 
 MOST_SMALL = 2**12

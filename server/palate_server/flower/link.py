@@ -30,9 +30,9 @@ from flwr.supercore.inflatable.inflatable_object import (
 )
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 
-from palate_common.errors import PalateError
 from palate_common.records.protobuf import all_bytes, blob, last_bytes, last_uint, read, text, uint
 from palate_common.rounds.exchange import Availability
+from palate_core.errors import PalateError
 
 PUSH, COLLECT, PURGE, ONLINE = (f"/v1/runtime/palate-{name}" for name in ("push", "collect", "purge", "online"))
 """The paths. The gateway passes none below `/v1/runtime/`."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from flwr.supercore.logger import update_console_handler
 
-from palate_common.errors import LockedError, PalateError
+from palate_core.errors import LockedError, PalateError
 from palate_server.flower.grid import PromptGrid
 from palate_server.flower.messenger import GridMessenger
 from palate_server.flower.spread_grid import Connection, SpreadGrid

@@ -46,9 +46,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from palate_common.errors import IntegrityError, PalateError
 from palate_common.records.protobuf import Fields, all_bytes, blob, last_bytes, last_text, last_uint, read, uint
 from palate_common.rounds import exchange
+from palate_core.errors import IntegrityError, PalateError
 from palate_server.flower.kept_state import KeptState
 from palate_server.flower.link import COLLECT, ONLINE, PRESENT, PURGE, PUSH
 

@@ -29,8 +29,8 @@ from flwr.supercore.retry import RetryInvoker, constant
 from flwr.supercore.run import Run
 from flwr.superlink.grid.http_grid import HttpGrid
 
-from palate_common.errors import PalateError
 from palate_common.rounds.exchange import Availability
+from palate_core.errors import PalateError
 from palate_server.flower.grid import PromptGrid
 from palate_server.flower.link import Link
 from palate_server.folder.places import number_at, split

@@ -38,7 +38,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.flower.guard import FLEET, TokenGuard, token_of
 from palate_server.flower.kept_state import kept_state
 from palate_server.flower.shortcut import Shortcut

@@ -32,7 +32,7 @@ from flwr.proto.control_pb2 import (
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 
-from palate_common.errors import InputError, PalateError, RefusedError
+from palate_core.errors import InputError, PalateError, RefusedError
 from palate_server.flower.guard import HEALTH, show, token_of
 from palate_server.folder.places import number_at, split
 from palate_server.folder.server_folder import Site

@@ -25,7 +25,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid.http_grid import HttpGrid
 
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 from palate_server.flower.guard import show
 from palate_server.flower.superlink_state import LinkControl
 

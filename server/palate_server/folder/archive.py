@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.folder.config import parse_config
 from palate_server.folder.server_folder import FORMAT_FILE, PANEL_FILE, QUARANTINE_FILE
 

@@ -20,20 +20,20 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models.manifest import MANIFEST, SIGNATURE, files_of, read_manifest
-from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.records.checkpoints import open_checkpoint, origin_of, read_state
-from palate_common.records.consistency import SPENT, spend_shown
-from palate_common.records.entries import MOST_EPOCH
 from palate_common.records.files import write_durably
-from palate_common.records.handovers import Handover, signer_of
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import ED25519, Note, VerifierKey, read_note
-from palate_common.records.signing import verify
 from palate_common.records.tiles import CHECKPOINT, read_log
-from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes, signer
 from palate_common.system import lock_folder
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.log.checkpoints import open_checkpoint, origin_of, read_state
+from palate_core.log.consistency import SPENT, spend_shown
+from palate_core.log.entries import MOST_EPOCH
+from palate_core.log.handovers import Handover, signer_of
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import ED25519, Note, VerifierKey, read_note
+from palate_core.log.signing import verify
+from palate_core.plan import PLAN_TAG, read_plan, signed_bytes, signer
 from palate_server.folder.archive import FILES, FOLDERS, FURTHER, pack, unpack
 from palate_server.folder.enrolments import copy_register
 from palate_server.folder.server_folder import COSIGNED, Site, read_cosigned

@@ -26,8 +26,8 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from palate_common.errors import InputError
 from palate_common.records.files import write_durably
+from palate_core.errors import InputError
 
 AUTHORITY_DAYS, LEAF_DAYS, RENEW_DAYS = 3650, 397, 30
 PUBLIC = "public"

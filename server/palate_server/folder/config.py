@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from palate_common.errors import InputError
-from palate_common.mechanism.clipping import CLIP_NORMS
-from palate_common.records.cosignatures import Quorum
-from palate_common.records.notes import VerifierKey
-from palate_common.rounds.plan import Noise
-from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_common.survey import Survey
+from palate_core.errors import InputError
+from palate_core.layout import CLIP_NORMS
+from palate_core.log.cosignatures import Quorum
+from palate_core.log.notes import VerifierKey
+from palate_core.plan import Noise
+from palate_core.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_server.folder.certificates import pair_of
 from palate_server.folder.profiles import PROFILES, TRIAL, SettingInForce, complete, loosened
 from palate_server.ledger.history import one_line

@@ -22,10 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from palate_common.enrolment import new_token, token_hash
-from palate_common.errors import InputError, RefusedError
 from palate_common.records.closing import Closing
 from palate_common.records.database import PLAIN, Database, Driver
-from palate_common.secagg.directory import Directory
+from palate_core.errors import InputError, RefusedError
+from palate_core.masks.directory import Directory
 
 _KIND = 0x50414531  # "PAE1"
 _SCHEMA = (

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from palate_common.errors import InputError, PalateError
 from palate_common.records.files import create_durably, write_durably
 from palate_common.system import sync_folder
+from palate_core.errors import InputError, PalateError
 from palate_server.folder.certificates import issue, keep_place, make_authority, pair_of
 from palate_server.folder.config import FOLDER_NAME, NAME, ConsoleSettings, MetricsSettings, ServerConfig
 from palate_server.folder.server_folder import Premises, Site

@@ -24,8 +24,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from palate_common.errors import InputError, IntegrityError, PalateError
-from palate_common.records.canonical import canonical_json
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json
 
 FILE = "operators.jsonl"
 """The file in a server folder or a house."""

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from palate_common.errors import PalateError
-from palate_common.mechanism.accounting import epsilon_of, mu_of
-from palate_common.rounds.privacy_mode import DpMode, mode_of
+from palate_core.accounting import epsilon_of, mu_of
+from palate_core.errors import PalateError
+from palate_core.privacy_mode import DpMode, mode_of
 
 TRIAL: Final = "trial"
 TRIAL_WORDS = "TRIAL: this server is only tried out, and what comes of it is not for the public"

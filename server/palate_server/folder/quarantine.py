@@ -16,10 +16,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_common.errors import InputError, IntegrityError, PalateError
-from palate_common.records.canonical import canonical_json, read_canonical
 from palate_common.records.file_lock import FileLock
 from palate_common.records.files import write_durably
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json, read_canonical
 
 OPERATOR = "operator"
 """In the place of the run whose verdict names an item."""

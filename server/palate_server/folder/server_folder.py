@@ -43,14 +43,15 @@ from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.links import MOST_LINKS
 from palate_common.algorithms.parts.panel import check_panel
-from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models.catalogue import ItemCatalogue, read_lines
-from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.records.checkpoints import LogState, read_state
-from palate_common.records.consistency import SPENT
 from palate_common.records.files import write_durably
-from palate_common.records.notes import MOST_NOTE, Note, read_note
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.log.checkpoints import LogState, read_state
+from palate_core.log.consistency import SPENT
+from palate_core.log.notes import MOST_NOTE, Note, read_note
+from palate_core.log.signing import SigningKey
 from palate_server.folder.config import ServerConfig, read_config
 from palate_server.folder.quarantine import Quarantine
 from palate_server.ledger.ledger import Ledger
@@ -241,7 +242,7 @@ class Site(Premises):
 
     def key(self) -> SigningKey:
         """The release key."""
-        return SigningKey.load(self.folder / "key")
+        return load_key(self.folder / "key")
 
     def ledger(self, *, read_only: bool = False) -> Ledger:
         """Open the population's ledger; the caller has to close it."""

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from palate_common.records.closing import Closing
-from palate_common.records.entries import Entry
+from palate_core.log.entries import Entry
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 

@@ -16,10 +16,10 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from palate_common.errors import PalateError
 from palate_common.models.manifest import evidence_of
 from palate_common.records.files import write_durably
-from palate_common.rounds.plan import MOST_PLAN
+from palate_core.errors import PalateError
+from palate_core.plan import MOST_PLAN
 
 WITNESS, MODEL = "plan.json", "model.json"
 """The latest plan; and the latest model's manifest with its signature, which is there until the next charge."""

@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from palate_common.errors import InputError, IntegrityError, PalateError
-from palate_common.records.checkpoints import open_checkpoint
 from palate_common.records.closing import Closing
-from palate_common.records.cosignatures import Quorum, open_cosignature
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import Note, Signature, VerifierKey, read_signatures
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.checkpoints import open_checkpoint
+from palate_core.log.cosignatures import Quorum, open_cosignature
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import Note, Signature, VerifierKey, read_signatures
 from palate_server.witness.witnessing import MOST_ANSWER, PATH, SIZE_TYPE, AddCheckpoint, read_size
 
 SECONDS = 5.0

@@ -22,11 +22,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.records.entries import MOST_ENTRY, Entry, Hash, Name, entry_from, one_line
-from palate_common.records.merkle import Checkpoint, verify_inclusion
-from palate_common.records.signing import SigningKey, verify
+from palate_core.errors import BudgetError, InputError, IntegrityError
+from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.log.entries import MOST_ENTRY, Entry, Hash, Name, entry_from, one_line
+from palate_core.log.merkle import Checkpoint, verify_inclusion
+from palate_core.log.signing import SigningKey, verify
 from palate_server.ledger.history import History
 from palate_server.ledger.log import Log
 

@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.mechanism.accounting import round_up
-from palate_common.mechanism.cohort import MAX_ATTEMPTS
-from palate_common.records.entries import (
+from palate_common.survey import SURVEYING
+from palate_core.accounting import round_up
+from palate_core.cohort_terms import MAX_ATTEMPTS
+from palate_core.errors import BudgetError, InputError, IntegrityError
+from palate_core.log.entries import (
     AuditEntry,
     BudgetEntry,
     ChargeEntry,
@@ -40,8 +41,8 @@ from palate_common.records.entries import (
     entry_from,
     one_line,
 )
-from palate_common.records.handovers import check_handover, check_new_start
-from palate_common.survey import SURVEYING
+from palate_core.log.handovers import check_handover, check_new_start
+from palate_core.reserved_delta import uses_reserve
 from palate_server.ledger.interim_looks import InterimLooks
 
 __all__ = [
@@ -66,7 +67,7 @@ __all__ = [
 
 
 DISTRIBUTED = "distributed"
-"""The value of `dp` for noise shared by devices in a charge's facts, see `palate_common.rounds.privacy_mode`."""
+"""The value of `dp` for noise shared by devices in a charge's facts, see `palate_core.privacy_mode`."""
 
 
 @dataclass
@@ -288,8 +289,7 @@ def reserves(entry: Entry) -> bool:
     """
     if not isinstance(entry, ChargeEntry):
         return isinstance(entry, LostEntry)
-    inclusion = entry.facts.get("inclusion", 1)
-    return entry.facts.get("dp") == DISTRIBUTED or not (isinstance(inclusion, int | float) and inclusion >= 1)
+    return uses_reserve(masked=entry.facts.get("dp") == DISTRIBUTED, inclusion=entry.facts.get("inclusion", 1))
 
 
 def _survey(entry: OpenEntry) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ So nobody can look until a difference appears by chance: a further look is refus
     >>> looks.opened("week-48", asked)
     >>> looks.opened("week-49", {**asked, "first_day": "2026-11-30"})
     Traceback (most recent call last):
-    palate_common.errors.BudgetError: `new-model` must be looked at in the weeks it was registered with, ...
+    palate_core.errors.BudgetError: `new-model` must be looked at in the weeks it was registered with, ...
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from palate_common.errors import BudgetError, InputError
+from palate_core.errors import BudgetError, InputError
 
 
 class InterimLooks:

@@ -28,15 +28,15 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.canonical import read_canonical
-from palate_common.records.checkpoints import origin_of
-from palate_common.records.consistency import MOST_EPOCHS, PROVED, Shown
-from palate_common.records.entries import MOST_ENTRY, Entry, HandoverEntry
-from palate_common.records.handovers import MOST_HANDOVERS, make_handover, make_new_start
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import ED25519, VerifierKey
-from palate_common.records.signing import SigningKey
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import read_canonical
+from palate_core.log.checkpoints import origin_of
+from palate_core.log.consistency import MOST_EPOCHS, PROVED, Shown
+from palate_core.log.entries import MOST_ENTRY, Entry, HandoverEntry
+from palate_core.log.handovers import MOST_HANDOVERS, make_handover, make_new_start
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import ED25519, VerifierKey
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.extract import Extract, verify_extract, write_extract
 from palate_server.ledger.ledger_file import KIND, LedgerFile
 

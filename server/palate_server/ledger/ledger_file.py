@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from palate_common.errors import InputError
 from palate_common.records.closing import Closing
 from palate_common.records.database import Database
-from palate_common.records.entries import Entry, entry_from
 from palate_common.records.tiles import MOST_LEAF
+from palate_core.errors import InputError
+from palate_core.log.entries import Entry, entry_from
 from palate_server.ledger.log import Log, indexed, tampered
 
 KIND = 0x50414C31  # "PAL1"

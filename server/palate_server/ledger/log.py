@@ -15,10 +15,10 @@ import hashlib
 from collections.abc import Collection
 from typing import Any
 
-from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.records.canonical import read_canonical
-from palate_common.records.entries import MOST_ENTRY
-from palate_common.records.merkle import MerkleTree
+from palate_core.errors import BudgetError, InputError, IntegrityError
+from palate_core.log.canonical import read_canonical
+from palate_core.log.entries import MOST_ENTRY
+from palate_core.log.merkle import MerkleTree
 from palate_server.ledger.history import Entry, History, entry_from
 
 CHAIN_START = hashlib.sha256(b"palate ledger chain 1").digest()

@@ -12,13 +12,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from palate_common.errors import PalateError
-from palate_common.records.checkpoints import read_state
 from palate_common.records.files import write_durably
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import MOST_NOTE, Note, read_note
 from palate_common.records.tiles import CHECKPOINT, WIDTH, pack_entries, tile, tile_path, tiles_of
 from palate_common.system import sync_folder
+from palate_core.errors import PalateError
+from palate_core.log.checkpoints import read_state
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import MOST_NOTE, Note, read_note
 from palate_server.ledger.ledger import Ledger
 
 Sign = Callable[[Checkpoint], Note]

@@ -13,12 +13,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from palate_common.errors import PalateError
-from palate_common.records.checkpoints import sign_checkpoint
 from palate_common.records.closing import Closing
-from palate_common.records.consistency import Shown
-from palate_common.records.notes import Note, VerifierKey
-from palate_common.records.signing import SigningKey
+from palate_core.errors import PalateError
+from palate_core.log.checkpoints import sign_checkpoint
+from palate_core.log.consistency import Shown
+from palate_core.log.notes import Note, VerifierKey
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.cosigning import TooFewWitnessesError, WitnessAddress, WitnessClient
 from palate_server.ledger.ledger import Ledger
 

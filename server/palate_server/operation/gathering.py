@@ -16,8 +16,8 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 
-from palate_common.errors import InputError
 from palate_common.rounds.exchange import SURVEYS, Availability
+from palate_core.errors import InputError
 
 
 class TooFewError(InputError):

@@ -16,11 +16,11 @@ from palate_common.algorithms import State
 from palate_common.algorithms.parts.quarantine import inputs_of, told
 from palate_common.algorithms.registry import algorithm_class
 from palate_common.algorithms.verdict import JudgedPair
-from palate_common.errors import BudgetError, InputError, IntegrityError, PalateError
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
 from palate_common.records.closing import Closing
-from palate_common.records.entries import PublishEntry
+from palate_core.errors import BudgetError, InputError, IntegrityError, PalateError
+from palate_core.log.entries import PublishEntry
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
 from palate_server.folder.quarantine import QuarantinedItem, QuarantineFullError

@@ -17,14 +17,14 @@ from time import sleep
 from typing import Any
 
 from palate_common.algorithms.verdict import NAME as JUDGING
-from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError, PalateError
-from palate_common.records.checkpoints import sign_checkpoint
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import Note
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
-from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import FaultEvidence
 from palate_common.survey import SURVEYING, Survey
+from palate_core.errors import BudgetError, InputError, IntegrityError, LockedError, PalateError
+from palate_core.log.checkpoints import sign_checkpoint
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import Note
+from palate_core.masks.directory import Directory
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.presence import SeenByQuarter

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from palate_common.errors import PalateError
-from palate_common.mechanism.accounting import epsilon_of
+from palate_core.accounting import epsilon_of
+from palate_core.errors import PalateError
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog, told_reason
 from palate_server.folder.server_folder import Site, site_signs

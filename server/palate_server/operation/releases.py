@@ -29,21 +29,21 @@ from palate_common.algorithms.popularity import COUNTS
 from palate_common.algorithms.registry import only_counts
 from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.algorithms.verdict import JudgedPair
-from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.models.manifest import EXTENDS, ITEMS, Manifest, Publication, learned_by, read_manifest
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.models.published import Contents, Published
-from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.consistency import SPENT, Shown
-from palate_common.records.entries import MOST_ENTRY, OpenEntry, PublishEntry, RestoredEntry
 from palate_common.records.files import write_durably
-from palate_common.records.pinned import Pinned
-from palate_common.rounds.plan import Noise
-from palate_common.rounds.privacy_mode import DpMode
 from palate_common.survey import SURVEYING
 from palate_common.system import lock_folder
+from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_core.log.canonical import canonical_json, digest, read_canonical
+from palate_core.log.consistency import SPENT, Shown
+from palate_core.log.entries import MOST_ENTRY, OpenEntry, PublishEntry, RestoredEntry
+from palate_core.log.pinned import Pinned
+from palate_core.plan import Noise
+from palate_core.privacy_mode import DpMode
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.profiles import TRIAL
 from palate_server.folder.server_folder import Site

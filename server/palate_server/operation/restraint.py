@@ -22,8 +22,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from palate_common.errors import InputError, PalateError
 from palate_common.records.files import write_durably
+from palate_core.errors import InputError, PalateError
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.history import ChargeEntry, Entry
 from palate_server.operation.terms import DAY

@@ -4,7 +4,7 @@
     replace_lost_key   a new start where there is no key to hand over with: apps have to pin the new one
     rotate_key   backup -> handover in the ledger, signed by both keys -> the new key is the key -> latest model again
 
-Devices follow the handover (`palate_common.records.handovers`). Each step can be done again: a rotation that was
+Devices follow the handover (`palate_core.log.handovers`). Each step can be done again: a rotation that was
 interrupted is finished by the next.
 """
 
@@ -15,14 +15,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from palate_common.errors import InputError, LockedError
 from palate_common.models import published
 from palate_common.models.manifest import MANIFEST
 from palate_common.models.published import Published
-from palate_common.records.checkpoints import origin_of
 from palate_common.records.files import write_durably
-from palate_common.records.notes import ED25519, VerifierKey
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key, save_key
+from palate_core.errors import InputError, LockedError
+from palate_core.log.checkpoints import origin_of
+from palate_core.log.notes import ED25519, VerifierKey
+from palate_core.log.signing import SigningKey
 from palate_server.folder.backup import write_backup
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
@@ -61,10 +62,10 @@ def prepare(site: Site) -> VerifierKey:
     """
     path = site.folder / "keys" / NEXT
     if not path.exists():
-        SigningKey.generate().save(path)
+        save_key(SigningKey.generate(), path)
     with site.ledger(read_only=True) as ledger:
         origin = origin_of(site.config.population, _began_with(site, ledger), ledger.epoch)
-    return VerifierKey(origin, ED25519, bytes.fromhex(SigningKey.load(path).public))
+    return VerifierKey(origin, ED25519, bytes.fromhex(load_key(path).public))
 
 
 def rotate_key(site: Site, archive: Path) -> Rotation:
@@ -87,7 +88,7 @@ def rotate_key(site: Site, archive: Path) -> Rotation:
         if restraint_of(site).under_way:
             raise InputError("no round may be under way for another release key: start the server, and let it end")
         log = prepare(site)
-        new = SigningKey.load(site.folder / "keys" / NEXT)
+        new = load_key(site.folder / "keys" / NEXT)
         with site.ledger() as ledger:
             done = ledger.handed_over()
             if not done or done[-1].new_key != new.public:
@@ -122,7 +123,7 @@ def replace_lost_key(site: Site) -> Rotation:
         found = published.read(site.models / former, public_key=old)
         with site.ledger() as ledger:
             ledger.start_anew(old, new)
-        new.save(site.folder / "key")
+        save_key(new, site.folder / "key")
         write_durably(site.folder / "keys" / f"{old}.pub", f"{old}\n".encode())
         with site.ledger() as ledger:
             log = ledger.log_key(new.public)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from palate_common.algorithms.parts.quarantine import QUARANTINED
-from palate_common.errors import InputError
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.files import make_folder, write_durably
 from palate_common.survey import SURVEYING, Survey
+from palate_core.errors import InputError
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger

@@ -8,9 +8,9 @@ from typing import Literal
 
 from palate_common.algorithms.registry import only_counts
 from palate_common.algorithms.verdict import NAME as JUDGING
-from palate_common.errors import IntegrityError
-from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING
+from palate_core.errors import IntegrityError
+from palate_core.masks.directory import Directory
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.history import CloseEntry, Entry
 from palate_server.ledger.ledger import Ledger

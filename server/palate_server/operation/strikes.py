@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from palate_common.secagg.directory import Directory
+from palate_core.masks.directory import Directory
 from palate_server.folder.config import CohortSettings
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog

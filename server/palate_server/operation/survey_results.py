@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.mechanism.accounting import epsilon_of, total_mu2
-from palate_common.records.canonical import canonical_json, read_canonical
 from palate_common.records.files import write_durably
-from palate_common.records.signing import verify
 from palate_common.survey import Survey
+from palate_core.accounting import epsilon_of, total_mu2
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.log.signing import verify
 from palate_server.folder.profiles import TRIAL
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
-from palate_common.errors import BudgetError
-from palate_common.records.entries import Entry
 from palate_common.survey import SURVEYING, Survey
+from palate_core.errors import BudgetError
+from palate_core.log.entries import Entry
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
 from palate_server.ledger.interim_looks import InterimLooks

@@ -23,13 +23,13 @@ from palate_common.algorithms.parts.panel import PANEL_INPUTS, has_panel, takes_
 from palate_common.algorithms.registry import only_counts
 from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.algorithms.verdict import JudgedPair
-from palate_common.errors import BudgetError, InputError
-from palate_common.mechanism.accounting import mu_of, total_mu2
-from palate_common.mechanism.cohort import MAX_ATTEMPTS
-from palate_common.records.canonical import digest
-from palate_common.rounds.privacy_mode import DpMode, mode_of
-from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING, Survey
+from palate_core.accounting import mu_of, total_mu2
+from palate_core.cohort_terms import MAX_ATTEMPTS
+from palate_core.errors import BudgetError, InputError
+from palate_core.log.canonical import digest
+from palate_core.masks.directory import Directory
+from palate_core.privacy_mode import DpMode, mode_of
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.history import ChargeEntry, Entry, RestoredEntry, reserves
 from palate_server.ledger.ledger import Ledger

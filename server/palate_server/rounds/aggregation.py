@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.mechanism.cohort import TAIL
-from palate_common.mechanism.update import Int64, layout_size, released_size
-from palate_common.rounds.plan import RoundPlan
+from palate_common.mechanism.update import Int64
 from palate_common.rounds.wire import (
     REFUSED,
     ContributionHeader,
@@ -21,6 +18,10 @@ from palate_common.rounds.wire import (
     decode_share,
     split,
 )
+from palate_core.cohort_terms import TAIL
+from palate_core.errors import InputError, IntegrityError
+from palate_core.layout import layout_size, released_size
+from palate_core.plan import RoundPlan
 from palate_server.secagg.attempt import Unmasking
 
 Replies = Mapping[int, bytes] | Iterable[tuple[int, bytes]]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from palate_common.errors import BudgetError, InputError
-from palate_common.mechanism.accounting import charged_mu2, noise_for, sigma_for
-from palate_common.mechanism.cohort import MAX_ATTEMPTS
-from palate_common.mechanism.discrete_gaussian import MAX_SIGMA
-from palate_common.rounds.plan import Sampling, attempt_mu2
+from palate_common.accounting.sampled import attempt_mu2, noise_for
+from palate_core.accounting import charged_mu2, sigma_for
+from palate_core.cohort_terms import MAX_ATTEMPTS
+from palate_core.errors import BudgetError, InputError
+from palate_core.noise.discrete_gaussian import MAX_SIGMA
+from palate_core.plan import Sampling
 from palate_server.ledger.history import ChargeEntry
 from palate_server.rounds.terms import RunTerms
 

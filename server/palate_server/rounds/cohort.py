@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import sigma_for
-from palate_common.mechanism.cohort import CohortTerms, modulus_bits, share_sigma
-from palate_common.secagg.graph_terms import graph_terms
+from palate_core.accounting import sigma_for
+from palate_core.cohort_terms import CohortTerms, modulus_bits, share_sigma
+from palate_core.errors import InputError
+from palate_core.masks.graph_terms import graph_terms
 
 FINE = 2**20
 """The usual number of grid steps per clip norm."""

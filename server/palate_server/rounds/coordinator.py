@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.mechanism.update import released_size
 from palate_common.models.model import GlobalModel
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
-from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import FaultEvidence
+from palate_core.errors import InputError, IntegrityError
+from palate_core.layout import released_size
+from palate_core.log.signing import SigningKey
+from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.masks.directory import Directory
+from palate_core.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_server.ledger.history import ChargeEntry, one_line
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts, Replies, aggregate, recovered

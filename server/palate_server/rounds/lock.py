@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from palate_common.errors import LockedError
 from palate_common.records.closing import Closing
 from palate_common.records.file_lock import FileLock
+from palate_core.errors import LockedError
 
 
 class RunLock(Closing):

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import IntegrityError
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
-from palate_common.mechanism.update import DUMMIES, Int64, block_sums, block_units, layout_size
-from palate_common.records.canonical import canonical_json
-from palate_common.rounds.plan import Noise, RoundPlan
+from palate_common.algorithms.base import facts_of
+from palate_common.mechanism.update import Int64, block_sums, block_units
+from palate_core.errors import IntegrityError
+from palate_core.layout import DUMMIES, layout_size
+from palate_core.log.canonical import canonical_json
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SecureSource, SeededSource, Source
+from palate_core.plan import Noise, RoundPlan
 from palate_server.rounds.aggregation import Aggregate
 
 
@@ -55,7 +57,7 @@ def source_for(plan: RoundPlan) -> Source:
     """A fresh secure random source, or, for experiments with seeded noise, one from the seed."""
     if plan.noise is Noise.SECURE:
         return SecureSource()
-    scope = {"seed": plan.facts.seed, "round": plan.round, "attempt": plan.attempt}
+    scope = {"seed": facts_of(plan).seed, "round": plan.round, "attempt": plan.attempt}
     return SeededSource(hashlib.sha256(b"palate/seeded-noise/1" + canonical_json(scope)).digest())
 
 

@@ -42,9 +42,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate_common.algorithms.base import Reach
-from palate_common.errors import IntegrityError
-from palate_common.mechanism.update import DUMMIES, Int64
-from palate_common.rounds.plan import RoundPlan
+from palate_common.mechanism.update import Int64
+from palate_core.errors import IntegrityError
+from palate_core.layout import DUMMIES
+from palate_core.plan import RoundPlan
 from palate_server.rounds.noise import NoisyAggregate
 
 FALSE_VOID = -40.0

@@ -54,7 +54,7 @@ class Exchanged(_Told):
     """One exchange of an attempt: a request to each device that is left, and their answers.
 
     Attributes:
-        step: number of the masked step, `palate_common.secagg.messages.Step`; 0 without masks.
+        step: number of the masked step, `palate_core.masks.messages.Step`; 0 without masks.
         since: when it was sent, seconds since 1970.
         asked: devices that were asked.
         answered: those that have answered.

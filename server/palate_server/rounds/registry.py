@@ -17,15 +17,15 @@ import safetensors
 import safetensors.numpy
 
 from palate_common.algorithms import State
-from palate_common.errors import IntegrityError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import METADATA_KEY, GlobalModel, read_metadata
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.consistency import Shown
 from palate_common.records.files import make_folder, write_durably
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import RoundPlan
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.consistency import Shown
+from palate_core.log.signing import SigningKey
+from palate_core.plan import RoundPlan
 from palate_server.rounds.noise import NoisyAggregate
 
 INPUTS = "inputs.safetensors"

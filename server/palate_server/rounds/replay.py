@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from palate_common.algorithms import State, first_state, make_algorithm, next_state
-from palate_common.errors import IntegrityError
 from palate_common.models.model import GlobalModel, ModelHeader
-from palate_common.records.entries import Entry
+from palate_core.errors import IntegrityError
+from palate_core.log.entries import Entry
 from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.terms import RunTerms

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.signing import SigningKey
-from palate_common.secagg.directory import Directory
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.lock import RunLock

@@ -20,8 +20,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from palate_common.records.canonical import digest
 from palate_common.records.files import write_durably
+from palate_core.log.canonical import digest
 
 
 class ModelShelf:

@@ -16,13 +16,13 @@ from palate_common.algorithms import PublicFacts, State, make_algorithm
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.als.warm import signal_of
 from palate_common.algorithms.parts.links import panel_size
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import LEAST_INCLUSION, epsilon_of, mu_of
-from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.records.canonical import digest
-from palate_common.rounds.plan import MAX_USERS, Noise
-from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
+from palate_core.accounting import epsilon_of, mu_of
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import InputError
+from palate_core.layout import CLIP_NORMS, MAX_GRID
+from palate_core.log.canonical import digest
+from palate_core.plan import LEAST_INCLUSION, MAX_USERS, Noise
+from palate_core.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_server.rounds.cohort import spendable_grid
 from palate_server.rounds.registry import pack_inputs
 

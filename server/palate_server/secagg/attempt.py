@@ -19,13 +19,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 
-from palate_common.errors import InputError, IntegrityError
 from palate_common.mechanism.update import Int64
-from palate_common.records.signing import SigningKey
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Header, Step, read, write
-from palate_common.secagg.transcript import AttemptTerms
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import Header, Step, read, write
+from palate_core.masks.transcript import AttemptTerms
 from palate_server.secagg.cohort import first_stage
 from palate_server.secagg.conduct import Conduct
 from palate_server.secagg.stage import Attempt, Stage, UnmaskedSum

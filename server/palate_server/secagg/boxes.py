@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate_common.errors import IntegrityError
-from palate_common.secagg.agreement import KeyPair, check_public
-from palate_common.secagg.boxes import NONE, open_box, path_of, root_of, tree_of
 from palate_common.secagg.evidence import ShownBox
-from palate_common.secagg.messages import KEY, OPENING, BoxReceipt, Complaint, Flags, Step, pack_flags, split_pieces
-from palate_common.secagg.transcript import OPENING as OPENING_TAG
-from palate_common.secagg.transcript import RECEIPT, check_signature, opening_payload, receipt_payload
+from palate_core.errors import IntegrityError
+from palate_core.masks.agreement import KeyPair, check_public
+from palate_core.masks.boxes import NONE, open_box, path_of, root_of, tree_of
+from palate_core.masks.messages import KEY, OPENING, BoxReceipt, Complaint, Flags, Step, pack_flags, split_pieces
+from palate_core.masks.transcript import OPENING as OPENING_TAG
+from palate_core.masks.transcript import RECEIPT, check_signature, opening_payload, receipt_payload
 from palate_server.secagg.shared import Receipts, SharedCohort, shown_receipt, tree_for
 from palate_server.secagg.stage import BaseStage, Stage, member_of
 from palate_server.secagg.sum import InputStage

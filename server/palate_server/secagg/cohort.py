@@ -9,11 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.secagg.agreement import check_public
-from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.evidence import Scene
-from palate_common.secagg.messages import (
+from palate_core.errors import InputError, IntegrityError
+from palate_core.masks.agreement import check_public
+from palate_core.masks.messages import (
     BOX,
     Advert,
     Commit,
@@ -23,7 +22,8 @@ from palate_common.secagg.messages import (
     encode_entries,
     share_body,
 )
-from palate_common.secagg.transcript import (
+from palate_core.masks.ring_cohort import Cohort
+from palate_core.masks.transcript import (
     ADVERT,
     COMMIT,
     advert_payload,

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from palate_common.errors import IntegrityError
-from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import FaultEvidence, check
+from palate_core.errors import IntegrityError
+from palate_core.masks.directory import Directory
 
 
 @dataclass

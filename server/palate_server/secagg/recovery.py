@@ -14,15 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import IntegrityError
 from palate_common.mechanism.update import Int64
-from palate_common.secagg.agreement import KeyPair, agree
 from palate_common.secagg.evidence import secret_fits
-from palate_common.secagg.masking import Masker
-from palate_common.secagg.messages import Flags, Secret
-from palate_common.secagg.packing import Residues
-from palate_common.secagg.shamir import combine, combine_all, misfits
-from palate_common.secagg.transcript import pair_info
+from palate_core.errors import IntegrityError
+from palate_core.masks.agreement import KeyPair, agree
+from palate_core.masks.masking import Masker
+from palate_core.masks.messages import Flags, Secret
+from palate_core.masks.packing import Residues
+from palate_core.masks.shamir import combine
+from palate_core.masks.transcript import pair_info
+from palate_server.secagg.decoding import combine_all, misfits
 from palate_server.secagg.shared import SharedCohort
 from palate_server.secagg.stage import Bytes
 

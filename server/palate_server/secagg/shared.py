@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import IntegrityError
-from palate_common.records.merkle import MerkleTree
-from palate_common.secagg.boxes import BINDING, NONE, Label, check_signed, path_of, root_of, tree_of
-from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.evidence import Scene, ShownReceipt
-from palate_common.secagg.messages import Advert, BoxReceipt, Flags
+from palate_core.errors import IntegrityError
+from palate_core.log.merkle import MerkleTree
+from palate_core.masks.boxes import BINDING, NONE, Label, check_signed, path_of, root_of, tree_of
+from palate_core.masks.messages import Advert, BoxReceipt, Flags
+from palate_core.masks.ring_cohort import Cohort
 from palate_server.secagg.stage import Attempt, Bytes
 
 Receipts = Mapping[int, BoxReceipt]

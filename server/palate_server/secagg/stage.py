@@ -14,14 +14,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import IntegrityError
 from palate_common.mechanism.update import Int64
-from palate_common.records.signing import SigningKey
-from palate_common.secagg.cohort import Cohort
-from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import FaultEvidence
-from palate_common.secagg.messages import Flags, Step, read_fixed
-from palate_common.secagg.transcript import AttemptTerms
+from palate_core.errors import IntegrityError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import Flags, Step, read_fixed
+from palate_core.masks.ring_cohort import Cohort
+from palate_core.masks.transcript import AttemptTerms
 from palate_server.secagg.conduct import Conduct
 
 Bytes = npt.NDArray[np.uint8]

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from palate_common.errors import IntegrityError
-from palate_common.secagg.boxes import NONE, path_of, piece_fits, root_of, tree_of
 from palate_common.secagg.evidence import ShownBox, ShownPiece
-from palate_common.secagg.messages import (
-    PIECE,
-    SHARE,
-    SIGNATURE,
-    Flags,
-    Step,
-    pack_flags,
-    read_fixed,
-    split_pieces,
-)
-from palate_common.secagg.packing import PackedSum, Residues
-from palate_common.secagg.transcript import (
+from palate_core.errors import IntegrityError
+from palate_core.masks.boxes import NONE, path_of, piece_fits, root_of, tree_of
+from palate_core.masks.messages import PIECE, SHARE, SIGNATURE, Flags, Step, pack_flags, read_fixed, split_pieces
+from palate_core.masks.packing import PackedSum, Residues
+from palate_core.masks.transcript import (
     CONSISTENCY,
     INPUT,
     MEMBERS,

@@ -25,9 +25,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from palate_common.errors import PalateError
 from palate_common.records.database import NoRoomError
-from palate_common.records.signing import verify
+from palate_core.errors import PalateError
+from palate_core.log.signing import verify
 from palate_server.flower.superlink_state import check_version
 from palate_server.folder.house import House
 from palate_server.folder.server_folder import FORMAT, Site, format_of

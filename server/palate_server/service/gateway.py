@@ -39,7 +39,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.house import House
 from palate_server.folder.places import SLOTS, place_of_slot

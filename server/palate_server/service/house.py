@@ -32,8 +32,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from palate_common.errors import PalateError
 from palate_common.records.closing import Closing
+from palate_core.errors import PalateError
 from palate_server.flower.superlink_state import check_version
 from palate_server.folder.events import EventLog
 from palate_server.folder.house import House

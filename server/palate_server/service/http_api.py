@@ -41,9 +41,9 @@ from palate_common.enrolment import (
     read_request,
     token_hash,
 )
-from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
-from palate_common.records.canonical import canonical_json
 from palate_common.records.closing import Closing
+from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_core.log.canonical import canonical_json
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, EventTally
 from palate_server.folder.places import place_of_header, split

@@ -21,8 +21,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from palate_common.enrolment import Invitation
-from palate_common.errors import InputError, PalateError
 from palate_common.records.closing import Closing
+from palate_core.errors import InputError, PalateError
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, EventTally
 from palate_server.folder.server_folder import Site

@@ -32,7 +32,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.folder.config import Elsewhere, MetricsSettings
 from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site

@@ -28,8 +28,8 @@ from typing import Any, Literal
 
 from cryptography import x509
 
-from palate_common.errors import InputError, PalateError
 from palate_common.records.database import NoRoomError
+from palate_core.errors import InputError, PalateError
 from palate_server.folder.backup import last_backup
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.config import read_config

@@ -22,8 +22,8 @@ from pathlib import Path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from palate_common.errors import InputError
 from palate_common.records.files import write_durably
+from palate_core.errors import InputError
 
 NUMBER, PROOF = "palate-number", "palate-proof"
 """Headers: what an asker has drawn, and the server's proof that this answer is its own."""

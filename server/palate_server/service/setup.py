@@ -20,12 +20,13 @@ import numpy.typing as npt
 from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.panel import check_panel, without_panel
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import mu_of
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
 from palate_common.records.files import create_durably, write_durably
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import save_key
 from palate_common.system import sync_folder
+from palate_core.accounting import mu_of
+from palate_core.errors import InputError
+from palate_core.log.signing import SigningKey
 from palate_server.folder.certificates import issue, keep_place, make_authority
 from palate_server.folder.config import parse_config
 from palate_server.folder.enrolments import Enrolments
@@ -132,7 +133,7 @@ def make_site(
         if panel is not None:
             write_durably(site.panel_file, pack_inputs(panel))
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
-        SigningKey.generate().save(site.folder / "key")
+        save_key(SigningKey.generate(), site.folder / "key")
         make_authority(site.tls)
         make_certificates(site)
         make_databases(site)

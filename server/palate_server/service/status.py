@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from palate_common.errors import PalateError
-from palate_common.records.checkpoints import read_state
-from palate_common.records.notes import VerifierKey
+from palate_core.errors import PalateError
+from palate_core.log.checkpoints import read_state
+from palate_core.log.notes import VerifierKey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.places import split
 from palate_server.folder.server_folder import Site, read_cosigned

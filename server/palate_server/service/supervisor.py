@@ -26,8 +26,8 @@ from typing import Protocol
 
 from starlette.applications import Starlette
 
-from palate_common.errors import LockedError, PalateError
 from palate_common.records.closing import Closing
+from palate_core.errors import LockedError, PalateError
 from palate_server.flower.links import SuperLinks, remove_former
 from palate_server.flower.superlink_state import (
     LinkControl,

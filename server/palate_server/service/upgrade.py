@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from palate_common.errors import IntegrityError
+from palate_core.errors import IntegrityError
 from palate_server.folder.archive import unpack
 from palate_server.folder.backup import scratch, write_backup
 from palate_server.folder.enrolments import Enrolments

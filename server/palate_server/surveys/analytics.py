@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from palate_common.algorithms.analytics import NAME, NOISE, TOTALS
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import epsilon_of
 from palate_common.models.model import GlobalModel
 from palate_common.survey import MOST_SENT, RETENTION_DAYS, Survey
+from palate_core.accounting import epsilon_of
+from palate_core.errors import InputError
 from palate_server.surveys.intervals import CONFIDENCE, Arm, Comparison, Noised, compare, ratio_interval
 
 LEAST = 20.0

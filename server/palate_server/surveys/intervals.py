@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 CONFIDENCE = 0.95
 _NORMAL = NormalDist()

@@ -81,8 +81,8 @@ from palate_common.algorithms.verdict import (
     Judging,
     arrays_of,
 )
-from palate_common.errors import InputError
 from palate_common.models.model import GlobalModel
+from palate_core.errors import InputError
 
 DOUBT = 5.0
 """Standard errors beyond which something is no chance."""

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.checkpoints import ORIGIN, LogState, read_state
-from palate_common.records.cosignatures import cosign, open_cosignature
-from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency
-from palate_common.records.notes import Note, VerifierKey, read_note
-from palate_common.records.signing import verify_text
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.checkpoints import ORIGIN, LogState, read_state
+from palate_core.log.cosignatures import cosign, open_cosignature
+from palate_core.log.merkle import Checkpoint, MerkleTree, verify_consistency
+from palate_core.log.notes import Note, VerifierKey, read_note
+from palate_core.log.signing import verify_text
 from palate_server.witness.folder import State, WitnessFolder, log_id
 from palate_server.witness.witnessing import SIZE_TYPE, AddCheckpoint, read_request, size_answer
 

@@ -28,13 +28,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.records.entries import one_line
 from palate_common.records.files import create_durably, write_durably
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import COSIGNATURE, ED25519, VerifierKey, check_name
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key, save_key
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.log.entries import one_line
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import COSIGNATURE, ED25519, VerifierKey, check_name
+from palate_core.log.signing import SigningKey
 
 MOST_LOG_FILE = 2**14
 """Bytes of the largest file of a log's keys."""
@@ -120,7 +121,7 @@ class WitnessFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for path in made._folders(config):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            SigningKey.generate().save(made.key_file)
+            save_key(SigningKey.generate(), made.key_file)
             create_durably(made.config_file, _template(config).encode())
         except OSError as error:
             raise InputError(f"`FOLDER` must be a place that can be written, got {folder}: {error.strerror}") from None
@@ -158,7 +159,7 @@ class WitnessFolder:
     @cached_property
     def key(self) -> SigningKey:
         """The witness's key."""
-        return SigningKey.load(self.key_file)
+        return load_key(self.key_file)
 
     @cached_property
     def verifier_key(self) -> VerifierKey:

@@ -24,8 +24,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from palate_common.errors import InputError, LockedError, PalateError
 from palate_common.records.file_lock import FileLock
+from palate_core.errors import InputError, LockedError, PalateError
 from palate_server.witness.cosigner import PLAIN, Cosigner
 from palate_server.witness.folder import WitnessFolder
 from palate_server.witness.witnessing import MOST_REQUEST, PATH

@@ -4,9 +4,9 @@ POST PREFIX/add-checkpoint     "old SIZE\n", a line of base 64 for each hash of 
 200                            signature lines: the cosignatures
 409, text/x.tlog.size          "SIZE\n": the size that the witness has cosigned last, where SIZE isn't that
 
->>> from palate_common.records.checkpoints import sign_checkpoint
->>> from palate_common.records.merkle import MerkleTree
->>> from palate_common.records.signing import SigningKey
+>>> from palate_core.log.checkpoints import sign_checkpoint
+>>> from palate_core.log.merkle import MerkleTree
+>>> from palate_core.log.signing import SigningKey
 >>> tree = MerkleTree([b"a", b"b", b"c"])
 >>> note = sign_checkpoint(tree.checkpoint(), "example.com/log", SigningKey.generate())
 >>> request = AddCheckpoint(2, tree.consistency_proof(2, 3), note)
@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from palate_common.errors import IntegrityError
-from palate_common.records.checkpoints import read_decimal
-from palate_common.records.notes import MOST_NOTE, Note, from_base64, read_note, to_base64
+from palate_core.errors import IntegrityError
+from palate_core.log.checkpoints import read_decimal
+from palate_core.log.notes import MOST_NOTE, Note, from_base64, read_note, to_base64
 
 PATH = "/add-checkpoint"
 """What is asked for, below the witness's prefix."""

@@ -21,7 +21,7 @@ from palate_audit.counted.claims import ALPHA, lower_bounds
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.target import Contributions, Released
 from palate_audit.harness.trials import Presence, Trial, Trials, conduct
-from palate_common.mechanism.accounting import epsilon_of, mu_of
+from palate_core.accounting import epsilon_of, mu_of
 
 EPSILONS, DELTA = (1.0, 4.0, 8.0, 13.0), 1e-6
 SEEDS, CANARIES = 1000, 4096

@@ -1,7 +1,7 @@
 """The audit of a mechanism: how tight its bounds are, how often they are wrong, what it finds, and what it costs.
 
 PYTHONPATH=simulations python simulations/benchmarks/audit/run.py \\
-    [--parts tight,messages,covered,clean,whole,deficit,cost,foreign,mutants,seen] [--seeds 20]
+    [--parts tight,messages,covered,clean,whole,deficit,cost,foreign,mutants] [--seeds 20]
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from benchmarks.audit.clean import DELTA, EPSILONS, MODES, clean, clean_tables, 
 from benchmarks.audit.cost import cost, cost_tables
 from benchmarks.audit.covered import covered, covered_tables
 from benchmarks.audit.mutants import mutants, mutants_tables
-from benchmarks.audit.seen import seen, seen_tables
 from benchmarks.sheet import Part, Table, main
 from palate_audit.counted.claims import lower_bounds
 from palate_audit.evidence.evidence import Verdict, judge
@@ -282,7 +281,6 @@ PARTS = {
     "cost": Part(cost, cost_tables),
     "foreign": Part(foreign, foreign_tables, seeds="0 to 2; 0 where batches are sampled"),
     "mutants": Part(mutants, mutants_tables),
-    "seen": Part(seen, seen_tables, seeds="1"),
 }
 
 

@@ -18,8 +18,8 @@ import pandas as pd
 from benchmarks.measure import DELTA, METRIC, ML_1M, RETAIL, TWEETINGS, DataSet, prepared_of, quality, rehearsed
 from benchmarks.sheet import Part, Table, cell, main, mean_error
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.baselines.device_only import catalogue_features
 from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.fitting import fit_baselines

@@ -17,11 +17,11 @@ from benchmarks.sheet import Part, Table, cell, main
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.algorithms.als.algorithm import Als
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.update import layout_size
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.wire import packed_bytes
+from palate_core.accounting import mu_of
+from palate_core.layout import layout_size
 from palate_sim.evaluation.rehearsal import GRID
 
 FACTORS, PLANNED = (1, 8, 32), (100_000, 1_000_000)

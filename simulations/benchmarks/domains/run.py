@@ -18,8 +18,8 @@ import pandas as pd
 from benchmarks.measure import DELTA, METRIC, ML_1M, SECOND, epsilon_label, prepared_of, rehearsed
 from benchmarks.sheet import Part, Table, cell, main, mean_error
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.evaluation.domains import NEW, Focused, asked_within, events_within
 from palate_sim.evaluation.evaluation import CatalogueScorer, evaluate
 from palate_sim.evaluation.model_evaluation import Restricted

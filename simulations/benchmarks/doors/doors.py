@@ -16,32 +16,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import palate
 from palate_audit.secagg.cohort import MaskedCohort
-from palate_client.floors import Floors
+
+import palate
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online import flower_messages as fleet_messages
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.campaign import Campaign, open_campaign, sign_campaign
 from palate_common.enrolment import Enrolled, Invitation, NodeKey, make_request, new_node_key, new_token, read_request
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.compact import compact_unpacked, expand
 from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import MANIFEST_TAG, read_manifest
 from palate_common.models.model import GlobalModel, ModelHeader
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import Checkpoint
 from palate_common.records.protobuf import blob, read, text
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import MAX_USERS, open_plan, read_plan
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import BOX, HEADER, SIGNATURE, Step
+from palate_core.accounting import mu_of
+from palate_core.device.floors import Floors
+from palate_core.errors import PalateError
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import BOX, HEADER, SIGNATURE, Step
+from palate_core.plan import MAX_USERS, open_plan, read_plan
 from palate_server.flower.inbox import has_reply_shape
 from palate_server.flower.superlink import only_short_headers
 from palate_server.ledger.extract import verify_extract

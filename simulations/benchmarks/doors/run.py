@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.doors.doors import Door, Frame, doors, kinds
 from benchmarks.sheet import Part, Table, main
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 SIZE = 2**26
 CPU, MEMORY = 1.0, 3.0

@@ -26,13 +26,13 @@ from benchmarks.measure import (
     rehearsed,
 )
 from benchmarks.sheet import Part, Table, cell, main, mean_error
-from palate_common.errors import PalateError
-from palate_common.mechanism.accounting import epsilon_of, mu_of, split_budget
 from palate_common.models.catalogue import lines
 from palate_common.models.compact import compact, expand, inflated
 from palate_common.models.delta import apply_delta
 from palate_common.models.delta_search import make_delta
 from palate_common.models.model import GlobalModel
+from palate_core.accounting import epsilon_of, mu_of, split_budget
+from palate_core.errors import PalateError
 from palate_sim.config import load_config
 from palate_sim.evaluation.model_evaluation import judge
 from palate_sim.evaluation.periods import periods

@@ -15,7 +15,7 @@ from benchmarks.durability.kills import BESIDE, FIVE, Judgement, judge
 from benchmarks.durability.powercut import cut, lived, without_flushes, without_syncs
 from benchmarks.durability.world import made
 from benchmarks.sheet import Part, Table, main
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 CUTS_A_KILL = 5
 EXAMPLES = 3

@@ -13,14 +13,14 @@ import numpy as np
 import palate
 from benchmarks.durability.victims import opened
 from palate_common.algorithms import PublicFacts
-from palate_common.mechanism.accounting import mu_of
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import MerkleTree
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
+from palate_core.accounting import mu_of
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import MerkleTree
+from palate_core.log.signing import SigningKey
+from palate_core.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms

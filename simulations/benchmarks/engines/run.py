@@ -20,15 +20,16 @@ from flwr.app import Context
 
 from benchmarks.measure import DELTA, ML_1M, split_of
 from benchmarks.sheet import Part, Table, main
-from palate_client.floors import Floors
 from palate_client.flower import Host, node_app
 from palate_common.algorithms import PublicFacts
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
 from palate_common.models.model import catalogue_hash
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import MAX_USERS
+from palate_common.records.key_file import save_key
 from palate_common.rounds.wire import REFUSED
+from palate_core.accounting import mu_of
+from palate_core.device.floors import Floors
+from palate_core.log.signing import SigningKey
+from palate_core.plan import MAX_USERS
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.coordinator import Release
@@ -63,7 +64,7 @@ def job_in(folder: Path, split: Split, histories: Interactions, users_per_node: 
         catalogue=catalogue_hash(split.items), epsilon=EPSILON, delta=DELTA, per_node=users_per_node,
     )  # fmt: skip
     key = folder / "release.key"
-    SigningKey.generate().save(key)
+    save_key(SigningKey.generate(), key)
     floors = Floors(allow_seeded=True, allow_central=True)
     ledger = folder / "ledger.db"
     return Job(folder=folder, terms=terms, ledger=ledger, key=key, users_per_node=users_per_node, floors=floors)
@@ -182,7 +183,7 @@ def distributed_job(folder: Path, histories: Interactions, size: int, **more: An
         cohort=choose_cohort(n_users=users, corrupt=0.05, dropout=0.05, directory=None), cohort_floor=1,
         per_node=MAX_USERS, about={},
     )  # fmt: skip
-    SigningKey.generate().save(folder / "release.key")
+    save_key(SigningKey.generate(), folder / "release.key")
     floors = Floors(allow_seeded=True, allow_unmasked=True).for_few()
     files = {"folder": folder, "ledger": folder / "ledger.db", "key": folder / "release.key"}
     return Job(**files, terms=terms, users_per_node=size, floors=floors, **more)

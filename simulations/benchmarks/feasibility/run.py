@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from palate_common.mechanism.accounting import mu_of
+from palate_core.accounting import mu_of
 from palate_sim.config import load_config
 from palate_sim.evaluation.model_evaluation import judge
 from palate_sim.evaluation.rehearsal import rehearse

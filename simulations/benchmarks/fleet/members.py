@@ -10,8 +10,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from palate_client.floors import Floors
 from palate_common.enrolment import Invitation
+from palate_core.device.floors import Floors
 from palate_sim.studies.device_fleet import FleetPlan, run_fleet
 
 

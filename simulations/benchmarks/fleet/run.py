@@ -20,11 +20,11 @@ from typing import Any
 from benchmarks.serve.run import PROCESSES
 from benchmarks.serve.world import ITEMS, World
 from benchmarks.sheet import Part, Table, main
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
-from palate_common.secagg.graph_terms import LARGEST_COMPLETE
+from palate_core.device.floors import Floors
+from palate_core.masks.graph_terms import LARGEST_COMPLETE
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.registry import INPUTS, Registry
 from palate_server.rounds.run import open_run, run_rounds

@@ -32,9 +32,9 @@ from palate_client.recommend.scoring import Scorer as DeviceScorer
 from palate_client.recommend.scoring import scorer_of
 from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
 from palate_common.models.model import GlobalModel
+from palate_core.errors import InputError
 from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.model_evaluation import judge
 from palate_sim.evaluation.on_device import OnDevice

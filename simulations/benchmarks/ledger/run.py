@@ -23,7 +23,7 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.run.checkpoints import checkpoints
 from palate_audit.run.ledger import first_bad_entry, records_of
 from palate_audit.run.receipts import read_receipts, reconcile
-from palate_common.records.merkle import Checkpoint
+from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.log import Log, indexed

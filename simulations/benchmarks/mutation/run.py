@@ -1,6 +1,6 @@
 """What tests and audit find of machine-made mutants, counted: the records of the campaign and its judgements as tables.
 
-PYTHONPATH=simulations python simulations/benchmarks/mutation/run.py [--parts mutants,meaning]
+PYTHONPATH=simulations python simulations/benchmarks/mutation/run.py [--parts mutants]
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 from scipy import stats
 
 from benchmarks.mutation import campaign, making, rooms
-from benchmarks.mutation.meaning import meaning, meaning_tables
 from benchmarks.sheet import Part, Table, main
 
 HARMLESS = tuple(name for name in campaign.CLASSES if name != "tested")
@@ -136,7 +135,6 @@ def _audit(figures: Any) -> Table:
 
 PARTS = {
     "mutants": Part(mutants, tables, seeds=str(making.SEED)),
-    "meaning": Part(meaning, meaning_tables, seeds="none"),
 }
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ import numpy.typing as npt
 from benchmarks.measure import DELTA, METRIC, ML_1M, prepared_of, quality, real_run
 from benchmarks.pfl import users
 from benchmarks.sheet import Part, Table, cell, main
-from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError, PalateError
 from palate_sim.preparation.splits import Split
 
 GOAL, EPSILON = 0.30, 5.0

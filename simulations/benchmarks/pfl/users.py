@@ -22,13 +22,14 @@ import numpy as np
 from benchmarks.sheet import Table
 from benchmarks.worlds.long_log import World
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import SecureSource
-from palate_common.mechanism.update import block_sums, block_units, layout_size
+from palate_common.mechanism.update import block_sums, block_units
+from palate_core.accounting import mu_of, sigma_for
+from palate_core.errors import PalateError
+from palate_core.layout import layout_size
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SecureSource
 from palate_sim.engines.job import node_size
 
 USERS = (1000, 100_000)

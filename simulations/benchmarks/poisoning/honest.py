@@ -15,17 +15,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
-
-from benchmarks.journal import once_each
-from benchmarks.sheet import Table
 from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, play, terms_of
 from palate_audit.poisoning.campaign import ACCUSERS, left_out
 from palate_audit.poisoning.verdicts import divided, said, verdict_on
 from palate_audit.poisoning.world import World, made_world
-from palate_common.errors import InputError
+from scipy import stats
+
+from benchmarks.journal import once_each
+from benchmarks.sheet import Table
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.privacy_mode import DpMode
+from palate_core.errors import InputError
+from palate_core.privacy_mode import DpMode
 from palate_server.operation.terms import check_judging
 from palate_server.rounds.possible import FALSE_VOID
 from palate_server.rounds.replay import Replay, model_header

@@ -15,12 +15,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-
-from benchmarks.journal import once_each
-from benchmarks.measure import DELTA, ML_1M, RETAIL, DataSet
-from benchmarks.poisoning import honest
-from benchmarks.sheet import Part, Table, main, mean_interval
-from benchmarks.worlds import long_log
 from palate_audit.poisoning.attacked_run import AttackedSetting, Played, PoisoningAttack, play
 from palate_audit.poisoning.campaign import RUNS, CampaignTurn, accused, campaign
 from palate_audit.poisoning.section import ONE, Cell, armed
@@ -35,8 +29,14 @@ from palate_audit.poisoning.verdicts import (
     verdict_on,
 )
 from palate_audit.poisoning.world import Goal, World, goal_of, judged, read_world
-from palate_common.mechanism.accounting import epsilon_of, mu_of
+
+from benchmarks.journal import once_each
+from benchmarks.measure import DELTA, ML_1M, RETAIL, DataSet
+from benchmarks.poisoning import honest
+from benchmarks.sheet import Part, Table, main, mean_interval
+from benchmarks.worlds import long_log
 from palate_common.models.model import GlobalModel
+from palate_core.accounting import epsilon_of, mu_of
 from palate_server.rounds import coordinator
 from palate_server.surveys.verdict import Judgement
 

@@ -20,11 +20,12 @@ import numpy as np
 
 from benchmarks.measure import METRIC, ML_1M, TWEETINGS, DataSet, epsilon_label
 from benchmarks.sheet import Part, Table, cell, main
-from palate_client.floors import Floors
 from palate_common.algorithms import PublicFacts
-from palate_common.mechanism.accounting import ACCOUNTANT, mu_of
 from palate_common.models.model import catalogue_hash
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import save_key
+from palate_core.accounting import ACCOUNTANT, mu_of
+from palate_core.device.floors import Floors
+from palate_core.log.signing import SigningKey
 from palate_server.rounds.terms import RunTerms
 from palate_sim.config import load_config
 from palate_sim.engines import Job
@@ -233,7 +234,7 @@ def production(data: Path, seeds: int) -> Any:
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            SigningKey.generate().save(folder / "release.key")
+            save_key(SigningKey.generate(), folder / "release.key")
             job = Job(
                 folder=folder,
                 terms=terms,

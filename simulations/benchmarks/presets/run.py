@@ -28,7 +28,7 @@ from benchmarks.measure import (
     rehearsed,
 )
 from benchmarks.sheet import Part, Table, main, mean_error
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 from palate_sim.config import build_config, preset_settings
 from palate_sim.preparation.preparation import Prepared, prepare
 

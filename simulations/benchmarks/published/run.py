@@ -15,8 +15,8 @@ from typing import Any
 from benchmarks.measure import DELTA, METRIC, ML_1M, epsilon_label, quality, split_of
 from benchmarks.sheet import Part, Table, cell, main
 from palate_common.algorithms import make_algorithm
-from palate_common.mechanism.update import layout_size
 from palate_common.models.model import GlobalModel
+from palate_core.layout import layout_size
 from palate_sim.evaluation.fitting import fit_baselines
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.splits import Split

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 from benchmarks.serve.world import free_ports
 from benchmarks.sheet import Part, Table, main, mean_interval
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 from palate_sandbox.config import POLICIES, SandboxConfig, load
 from palate_sandbox.folder import sandbox_folder
 from palate_sandbox.report import facts

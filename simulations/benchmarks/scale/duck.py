@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.sheet import Part, Table
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 LOGS = ("a140k", "a1m")
 MEMORY = "3GB"

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no type
 from benchmarks.scale import duck
 from benchmarks.sheet import Part, Sheet, Table, main
 from benchmarks.worlds import long_log
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 from palate_sim.progress.wording import display_name, epsilon_text
 
 GIB = 2**30

@@ -13,14 +13,14 @@ import palate
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.clipping import clip
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import SignedPlan
+from palate_core.accounting import mu_of
+from palate_core.errors import PalateError
+from palate_core.log.signing import SigningKey
+from palate_core.plan import SignedPlan
 from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess

@@ -23,7 +23,7 @@ from benchmarks.sdk.frames import kept as kept_
 from benchmarks.sdk.pages import page_rows, pages
 from benchmarks.sdk.rounds import EVENTS, ITEMS, WIDTH, as_rows, measured
 from benchmarks.sheet import Part, Table, main
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 KEY = bytes(range(32))
 LIMITS = palate.Limits(max_events=10**7, max_per_day=10**7, max_bytes=2**32)

@@ -7,8 +7,8 @@ from collections import defaultdict
 import numpy as np
 
 from palate_audit.secagg.cohort import MaskedCohort
-from palate_common.errors import IntegrityError, PalateError
-from palate_common.secagg.messages import Step
+from palate_core.errors import IntegrityError, PalateError
+from palate_core.masks.messages import Step
 
 
 def outcomes(attempts: int, *, seed: int) -> dict[str, list[int]]:

@@ -18,8 +18,8 @@ from benchmarks.sheet import Part, Table, main
 from palate_audit.secagg.cost import MaskingCost, Scale, measure
 from palate_audit.secagg.fuzz import fuzz
 from palate_audit.secagg.hostile import HOSTILE, NAMED, PLANS, POISON, live, play
-from palate_common.errors import PalateError
-from palate_common.secagg.graph_terms import LARGEST_COMPLETE
+from palate_core.errors import PalateError
+from palate_core.masks.graph_terms import LARGEST_COMPLETE
 
 RATIO, UPLOAD, FLOWER = 1.6, 1.03, 50.0
 ATTEMPTS, RECORDS = 1000, 100_000

@@ -26,10 +26,10 @@ from typing import Any
 from benchmarks.serve.world import World, free_ports, totals
 from benchmarks.sheet import Table
 from benchmarks.web.browsers import Browsers
-from palate_common.errors import PalateError
-from palate_common.mechanism.accounting import epsilon_of
-from palate_common.rounds.privacy_mode import DpMode
 from palate_common.survey import SURVEYING
+from palate_core.accounting import epsilon_of
+from palate_core.errors import PalateError
+from palate_core.privacy_mode import DpMode
 from palate_server.folder.enrolments import Enrolments
 from palate_server.rounds.terms import noise_delta
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.serve.world import World, totals
 from palate_common.models import published
-from palate_common.records.canonical import digest
+from palate_core.log.canonical import digest
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.places import split
 from palate_server.operation.releases import latest_manifest

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serve.world import World
-from palate_common.records.consistency import spend_shown
+from palate_core.log.consistency import spend_shown
 from palate_server.folder.backup import read_backup, write_backup
 from palate_server.folder.witness import WITNESS
 from palate_server.operation.releases import listed

@@ -30,7 +30,7 @@ from benchmarks.serve.upgrading import upgraded
 from benchmarks.serve.world import World, totals
 from benchmarks.sheet import Part, Table, main
 from palate_common.enrolment import new_node_key
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 from palate_server.flower.kept_state import KeptFile
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
@@ -573,7 +573,7 @@ def _pidfd(pid: int) -> int:
 
 def _sound(world: World) -> bool:
     """The ledger opens (which replays every rule), covers the witness, and every sealed release is there."""
-    from palate_common.rounds.plan import SignedPlan
+    from palate_core.plan import SignedPlan
     from palate_server.folder.witness import WITNESS
 
     try:

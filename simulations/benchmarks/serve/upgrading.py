@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serve.world import ITEMS, World
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 from palate_server.folder.server_folder import Site, format_of
 from palate_server.service.upgrade import standing, try_upgrade, upgrade
 

@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 
 from palate_common.enrolment import Invitation
-from palate_common.errors import PalateError
-from palate_common.rounds.plan import Noise
+from palate_core.errors import PalateError
+from palate_core.plan import Noise
 from palate_server.folder.config import SPACING
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog

@@ -16,8 +16,8 @@ from benchmarks.measure import DELTA, DESKDROP, METRIC, ML_1M, DataSet, epsilon_
 from benchmarks.sheet import Table, cell
 from palate_common.algorithms import PublicFacts, make_algorithm, next_state
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.clipping import clip
+from palate_core.accounting import mu_of
 
 GRID, COHORT, ROUNDS, ALONE = 2**20, 200, 5, 50
 EPSILONS = (5.0, None)

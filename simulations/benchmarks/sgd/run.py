@@ -21,13 +21,14 @@ from benchmarks.sgd.modules import judged_tables, run_deskdrop, run_ml_1m, run_u
 from benchmarks.sgd.tune import cuts, rmse, tuned, tuned_tables, validation_cut
 from benchmarks.sheet import Part, Table, cell, main
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import SecureSource
-from palate_common.mechanism.update import block_sums, block_units, layout_size
+from palate_common.mechanism.update import block_sums, block_units
+from palate_core.accounting import mu_of, sigma_for
+from palate_core.errors import InputError, PalateError
+from palate_core.layout import layout_size
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SecureSource
 from palate_sim.config import load_config
 from palate_sim.data import load
 from palate_sim.preparation.preparation import weighed

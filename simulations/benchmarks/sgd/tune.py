@@ -19,8 +19,8 @@ import numpy.typing as npt
 from benchmarks.measure import rehearsed
 from benchmarks.sheet import Table
 from palate_common.algorithms import State
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
+from palate_core.errors import PalateError
 from palate_sim.config import load_config
 from palate_sim.data.log import InteractionLog
 from palate_sim.features.features import item_features

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.measure import ML_1M, real_run
 from benchmarks.sheet import Part, Table, main
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 ARGUMENTS = (
     "--epsilon",
@@ -47,8 +47,8 @@ STEPS: dict[str, tuple[str, ...]] = {
         "palate_client.rounds.contribution:check_floors",
     ),
     "device: its own ledger": ("palate_client.ledger.device_ledger:DeviceLedger.charge",),
-    "device: read the model": ("palate_client.rounds.contribution:Contributor._model",),
-    "device: learn (projection, normalise)": ("palate_client.rounds.contribution:Contributor._trained",),
+    "device: read the model": ("palate_client.rounds.contribution:Contributor._read_model",),
+    "device: learn (projection, normalise)": ("palate_client.rounds.contribution:Contributor._train_and_clip",),
     "device: clip and quantise": ("palate_client.rounds.contribution:clip",),
     "device: sum of the shard's users (integer product)": ("palate_common.mechanism.update:ClippedUpdate.total",),
     "device: exact discrete Gaussian share of the noise": ("palate_client.rounds.contribution:add_shares",),

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.measure import DELTA, METRIC, ML_1M, TWEETINGS, DataSet, prepared_of, quality, rehearsed
 from benchmarks.sheet import Part, Table, cell, main, mean_error
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.preparation.preparation import Prepared
 
 Figures = dict[str, list[list[float]]]

@@ -12,8 +12,8 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
-from palate_common.errors import PalateError
 from palate_common.records.closing import Closing
+from palate_core.errors import PalateError
 from palate_sim.engines.processes import descendants
 
 WEB = Path(__file__).resolve().parents[3] / "client" / "web"

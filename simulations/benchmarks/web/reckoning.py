@@ -13,8 +13,8 @@ from benchmarks.serve.world import World
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.models.model import GlobalModel, read_metadata
-from palate_common.rounds.plan import RoundPlan, read_plan
 from palate_common.rounds.shares import add_shares, share_source
+from palate_core.plan import RoundPlan, read_plan
 
 Steps = npt.NDArray[np.int64]
 

@@ -23,8 +23,8 @@ from benchmarks.serve.world import World
 from benchmarks.sheet import Part, Table, main
 from benchmarks.web.browsers import Browsers
 from benchmarks.web.reckoning import expected, releases, shown_vector, vector_of
-from palate_common.errors import PalateError
-from palate_common.rounds.plan import read_plan
+from palate_core.errors import PalateError
+from palate_core.plan import read_plan
 
 BROWSERS, PYTHON, ROUNDS, OTHERS = 10, 20, 3, 5
 ITEMS, LIKED, WIDTH, CROWD = 20_000, 400, 16, 100

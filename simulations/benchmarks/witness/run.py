@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sheet import Part, Table, main
-from palate_common.records.checkpoints import log_key, sign_checkpoint
-from palate_common.records.cosignatures import Quorum, cosign
-from palate_common.records.merkle import MerkleTree
-from palate_common.records.notes import COSIGNATURE, VerifierKey, read_note
-from palate_common.records.signing import SigningKey
+from palate_core.log.checkpoints import log_key, sign_checkpoint
+from palate_core.log.cosignatures import Quorum, cosign
+from palate_core.log.merkle import MerkleTree
+from palate_core.log.notes import COSIGNATURE, VerifierKey, read_note
+from palate_core.log.signing import SigningKey
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
 from palate_server.ledger.cosigning import WitnessAddress, WitnessClient

@@ -20,19 +20,19 @@ from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import Reason
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_client.rounds.survey_answers import Behaviour, SurveyEvent, answers, as_interactions
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.analytics import NAME, NOISE, TOTALS
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
-from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms
 from palate_common.models.model import GlobalModel, catalogue_hash
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.privacy_mode import DpMode
 from palate_common.survey import Survey
+from palate_core.accounting import mu_of
+from palate_core.cohort_terms import RESERVED_DELTA, CohortTerms
+from palate_core.device.floors import Floors
+from palate_core.log.signing import SigningKey
+from palate_core.privacy_mode import DpMode
 from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess

@@ -28,8 +28,8 @@ from scipy.stats import binom  # type: ignore[import-untyped]  # scipy ships no 
 
 from palate_audit.attacks.rates import lower, upper
 from palate_audit.evidence.evidence import Bound, Rung
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import epsilon_of
+from palate_core.accounting import epsilon_of
+from palate_core.errors import InputError
 
 _NORMAL = NormalDist()
 WIDEST = 30.0

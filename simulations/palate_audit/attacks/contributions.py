@@ -20,7 +20,7 @@ from palate_common.algorithms import Algorithm, State
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import ClippedUpdate, OuterSteps
-from palate_common.rounds.plan import RoundPlan
+from palate_core.plan import RoundPlan
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -21,7 +21,7 @@ from palate_audit.attacks.rates import Area
 from palate_audit.attacks.subject import Subject
 from palate_audit.evidence.evidence import Bound, Finding, Rung
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import epsilon_of
+from palate_core.accounting import epsilon_of
 
 ATTACK = "user membership, likelihood ratio"
 KNOWS = "all other users, the target's history"

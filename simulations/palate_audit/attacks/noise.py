@@ -11,10 +11,10 @@ from enum import StrEnum
 
 import numpy as np
 
-from palate_common.mechanism.randomness import SecureSource
 from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64
-from palate_common.rounds.plan import Noise, RoundPlan
 from palate_common.rounds.shares import add_shares
+from palate_core.noise.randomness import SecureSource
+from palate_core.plan import Noise, RoundPlan
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import NoisyAggregate, noised
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta, gamma, rankdata  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 CONFIDENCE = 0.95

@@ -16,8 +16,8 @@ from palate_audit.attacks.contributions import clipped_of
 from palate_audit.attacks.noise import released
 from palate_audit.attacks.subject import Subject
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.plan import RoundPlan
-from palate_common.rounds.privacy_mode import OFF
+from palate_core.plan import RoundPlan
+from palate_core.privacy_mode import OFF
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
 

@@ -18,7 +18,7 @@ from palate_audit.attacks.subject import Subject, load_subject
 from palate_audit.evidence.claim import stated
 from palate_audit.evidence.evidence import Finding, Section, judge
 from palate_audit.evidence.series import roc
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 ATTACKS = ("interaction", "membership", "model", "attribute", "substitution")
 """The attacks that can be chosen; `model` is LiRA on the released model, with rehearsals."""

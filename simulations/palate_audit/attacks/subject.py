@@ -17,11 +17,11 @@ import pandas as pd
 
 from palate_audit.attacks.contributions import Spread, clipped_of, spread, uncentred
 from palate_common.algorithms import Algorithm, State
-from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.plan import RoundPlan
+from palate_core.errors import InputError, IntegrityError
+from palate_core.plan import RoundPlan
 from palate_server.ledger.extract import verify_extract
 from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.registry import Registry

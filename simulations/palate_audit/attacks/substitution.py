@@ -15,14 +15,14 @@ import numpy as np
 
 from palate_audit.attacks.subject import Subject
 from palate_audit.evidence.evidence import Finding
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import ChargeProof, Noise, RoundPlan, sign_plan
 from palate_common.rounds.wire import REFUSED
+from palate_core.device.floors import Floors
+from palate_core.log.signing import SigningKey
+from palate_core.plan import ChargeProof, Noise, RoundPlan, sign_plan
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.replay import model_header
 

@@ -34,7 +34,7 @@ from palate_audit.statistics.counting import (
 )
 from palate_audit.statistics.sampling import Sampled
 from palate_audit.statistics.scored import Shift, known_null, two_samples
-from palate_common.mechanism.accounting import epsilon_of
+from palate_core.accounting import epsilon_of
 
 ALPHA = 0.05
 """The level of each single bound."""

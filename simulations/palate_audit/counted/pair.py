@@ -26,7 +26,7 @@ from palate_audit.harness.canaries import Floats
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.trials import Trials
 from palate_audit.statistics.counting import ErrorCounts, epsilon_raw, epsilon_trade_off, epsilons_raw, refuted
-from palate_common.mechanism.accounting import mu_of
+from palate_core.accounting import mu_of
 
 CHOOSING = 8
 """One of this many runs is used to select the rule."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from palate_common.rounds.plan import Noise
+from palate_core.plan import Noise
 from palate_server.rounds.terms import RunTerms
 from palate_sim.card.guarantee import adversary, stamp
 

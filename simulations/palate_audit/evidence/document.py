@@ -15,9 +15,9 @@ from importlib.metadata import version
 from typing import Any
 
 from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
-from palate_common.errors import InputError, IntegrityError, PalateError
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.signing import SigningKey, verify
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.signing import SigningKey, verify
 
 SCHEMA = 1
 TAG = "palate/audit/1"

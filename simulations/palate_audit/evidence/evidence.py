@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from palate_audit.evidence.chance import COUNTED
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 LEAST_P = 1e-300
 """Smaller p-values are given as this one."""
@@ -145,11 +145,6 @@ class Section:
     def alarms(self) -> tuple[Finding, ...]:
         """Findings whose evidence exceeds the claim."""
         return tuple(found for found in self.findings if found.verdict is Verdict.ALARM)
-
-    @property
-    def only_changed(self) -> bool:
-        """Whether no alarm says more than that the code behaves otherwise than the one that passed: known answers."""
-        return all(self.name == "mechanism" and found.test.startswith("N ") for found in self.alarms)
 
     @property
     def counts(self) -> dict[Verdict, int]:

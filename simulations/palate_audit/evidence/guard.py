@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from palate_audit.evidence.evidence import Finding
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 BROKEN = (
     PalateError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, OSError, RecursionError,

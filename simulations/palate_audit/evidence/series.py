@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 NAMES = ("facts", "scores", "delta_curve", "kill_table", "roc", "intervals", "tables", "card", "claim", "made")
 """The names that the report can draw."""

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.target import Contributions, Released, numbers
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 NORM = 2.0
 """Length of a canary, in clip norms."""

@@ -26,9 +26,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate_audit.harness.target import Contributions
 from palate_common.algorithms import Algorithm, PublicFacts, State, lent
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions, segment_sum
-from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, Layout, OuterBlock, Update
+from palate_common.mechanism.update import Block, DenseBlock, OuterBlock, Update
+from palate_core.errors import InputError
+from palate_core.layout import BlockSpec, Layout
 
 RANK_ONE = 1e-9
 """Largest deviation of a contribution from a product of one row vector and a column vector, relative to its size."""

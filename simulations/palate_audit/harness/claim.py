@@ -14,8 +14,8 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import check_delta, epsilon_of
+from palate_core.accounting import check_delta, epsilon_of
+from palate_core.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,14 +25,15 @@ from palate_audit.harness.canary_algorithm import CanaryAlgorithm, CanaryTable, 
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released, Vector
 from palate_audit.harness.watched_run import WatchedRun
+from palate_common.accounting.releases import GaussianEvent, account
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import GaussianEvent, account, charged_mu2, epsilon_of, mu_of, sigma_for
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.update import DUMMIES
-from palate_common.rounds.plan import MAX_USERS, Noise, RoundPlan
-from palate_common.rounds.privacy_mode import PrivacyMode, mode_of
 from palate_common.rounds.wire import decode_share
+from palate_core.accounting import charged_mu2, epsilon_of, mu_of, sigma_for
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import InputError
+from palate_core.layout import DUMMIES
+from palate_core.plan import MAX_USERS, Noise, RoundPlan
+from palate_core.privacy_mode import PrivacyMode, mode_of
 from palate_server.rounds.cohort import FINE
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.terms import RunTerms
@@ -252,7 +253,7 @@ class Production:
 
     @property
     def _reserved(self) -> float:
-        return self.mode.reserved_delta()
+        return self.mode.reserved_delta(None)
 
     @cached_property
     def _cohort(self) -> CohortTerms | None:

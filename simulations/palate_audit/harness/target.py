@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.harness.claim import Claim
-from palate_common.errors import InputError, PalateError
+from palate_core.errors import InputError, PalateError
 
 Vector = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from palate_audit.harness.canaries import Bools, Canaries, Floats, orthogonal
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.target import Released, Target
 from palate_audit.harness.worlds import TimeBudget, fault_of, one_line
-from palate_common.errors import InputError, PalateError
+from palate_core.errors import InputError, PalateError
 
 
 class Presence(StrEnum):

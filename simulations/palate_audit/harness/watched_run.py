@@ -26,22 +26,23 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from palate_client import flower
-from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Identity
 from palate_client.rounds.dispatch import RECORD
 from palate_common.algorithms import State
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import DUMMIES, Int64
+from palate_common.mechanism.update import Int64
 from palate_common.records.closing import Closing
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import Noise, RoundPlan, SignedPlan
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode_share
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Step, step_of
+from palate_core.device.floors import Floors
+from palate_core.errors import PalateError
+from palate_core.layout import DUMMIES
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import Step, step_of
+from palate_core.plan import Noise, RoundPlan, SignedPlan
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.registry import Registry, pack_inputs

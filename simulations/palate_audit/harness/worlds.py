@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.harness.target import Contributions, Released, Target
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 Floats = npt.NDArray[np.float64]
 Row = tuple[npt.NDArray[np.int64], Floats]

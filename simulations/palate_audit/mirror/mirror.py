@@ -18,13 +18,6 @@ from pathlib import Path
 
 from palate_audit.evidence.evidence import Finding, Section
 from palate_audit.run.card import check_key
-from palate_common.errors import BudgetError, InputError, IntegrityError, PalateError
-from palate_common.records.canonical import read_canonical
-from palate_common.records.checkpoints import open_checkpoint, origin_of, read_state
-from palate_common.records.cosignatures import Quorum
-from palate_common.records.entries import entry_from
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import ED25519, MOST_NOTE, Note, VerifierKey, read_note
 from palate_common.records.tiles import (
     CHECKPOINT,
     HASH_BYTES,
@@ -36,6 +29,13 @@ from palate_common.records.tiles import (
     tile_path,
     tiles_of,
 )
+from palate_core.errors import BudgetError, InputError, IntegrityError, PalateError
+from palate_core.log.canonical import read_canonical
+from palate_core.log.checkpoints import open_checkpoint, origin_of, read_state
+from palate_core.log.cosignatures import Quorum
+from palate_core.log.entries import entry_from
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import ED25519, MOST_NOTE, Note, VerifierKey, read_note
 from palate_server.ledger.log import Log
 
 MOST = 2**28

@@ -149,7 +149,6 @@ def render(sections: Sequence[Section], *, signer: str | None = None) -> str:
     parts = [_part(section, charts) for section in sections]
     counts = {verdict: sum(section.counts[verdict] for section in sections) for verdict in Verdict}
     claim = _claim(sections)
-    changed = all(section.only_changed for section in sections)
     unclaimed = next((section.unclaimed for section in sections if section.unclaimed is not None), None)
     return pages.get_template("audit.html.j2").render(
         parts=parts,
@@ -158,11 +157,10 @@ def render(sections: Sequence[Section], *, signer: str | None = None) -> str:
         claim=None if claim is None else claims.rows(claim),
         stamp=None if claim is None else claim.get("stamp"),
         unclaimed=unclaimed,
-        changed=changed,
         alarms=_all(parts, Verdict.ALARM),
         unchecked=_all(parts, Verdict.UNCHECKABLE),
         missing=[(_TITLES[name], *PARTS[name]) for name in PARTS if name not in {part.name for part in parts}],
-        headline=_headline(counts, unclaimed, changed=changed),
+        headline=_headline(counts, unclaimed),
         tiles=_tiles(counts, sum(section.controls for section in sections), claimed=unclaimed is None),
         alpha=f"{ALPHA:g}",
         rungs=[(rung.value, said) for rung, said in _RUNGS.items()],
@@ -208,13 +206,10 @@ _TOLD = {
 }
 
 
-def _headline(counts: Mapping[Verdict, int], unclaimed: str | None, *, changed: bool) -> str:
-    """The result of the audit, in a sentence; `changed`: only known answers raise an alarm."""
+def _headline(counts: Mapping[Verdict, int], unclaimed: str | None) -> str:
+    """The result of the audit, in a sentence."""
     if number := counts[Verdict.ALARM]:
-        findings = f"{number} finding{'s' if number > 1 else ''}"
-        if changed:
-            return f"The code behaves otherwise than the one that passed: {findings}. It may exceed the claim."
-        return f"The evidence exceeds the claim: {findings}."
+        return f"The evidence exceeds the claim: {number} finding{'s' if number > 1 else ''}."
     if unclaimed is not None:
         return f"{unclaimed}. Nothing is claimed, so that nothing could be found to exceed it."
     if counts[Verdict.UNCHECKABLE]:

@@ -17,20 +17,12 @@ import numpy as np
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.run.run_records import RunRecords
-from palate_common.mechanism.accounting import (
-    CENTRAL_SIGMA_FLOOR,
-    PLD_INTERVAL,
-    PLD_MOST,
-    TAIL,
-    delta_of,
-    epsilon_of,
-    epsilon_pld,
-    pld_interval,
-    total_mu2,
-)
-from palate_common.mechanism.cohort import shares_slack
-from palate_common.rounds.plan import Noise
+from palate_common.accounting.sampled import TAIL
+from palate_core.accounting import CENTRAL_SIGMA_FLOOR, delta_of, epsilon_of, total_mu2
+from palate_core.cohort_terms import shares_slack
+from palate_core.plan import Noise
 from palate_server.ledger.history import ChargeEntry, Entry, OpenEntry, PopulationEntry, RestoredEntry
+from palate_sim.card.second_accountant import PLD_INTERVAL, PLD_MOST, epsilon_pld, pld_interval
 
 Sums = Mapping[tuple[float, float], int]
 """(noise multiplier, inclusion probability) -> number of such noised sums."""

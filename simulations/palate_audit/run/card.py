@@ -18,8 +18,8 @@ from typing import Any
 
 from palate_audit.evidence.claim import from_card
 from palate_audit.evidence.evidence import Finding, Section
-from palate_common.errors import InputError, IntegrityError, PalateError
-from palate_common.records.canonical import canonical_json, digest, read_canonical
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json, digest, read_canonical
 from palate_server.ledger.extract import MOST_EXTRACT, verify_extract
 from palate_sim.card.card import card_payload, verify_card
 from palate_sim.run.run_folder import RunFolder

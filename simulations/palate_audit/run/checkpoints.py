@@ -14,12 +14,12 @@ from palate_audit.run.extract import Known, first_bad, first_uncleared, named, o
 from palate_audit.run.live import LiveLedger
 from palate_audit.run.receipts import Receipts
 from palate_audit.run.run_records import RunRecords
-from palate_common.errors import PalateError
 from palate_common.models.manifest import MOST_SIGNED
 from palate_common.models.published import MANIFEST_TAG
-from palate_common.records.canonical import read_canonical
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.signing import verify
+from palate_core.errors import PalateError
+from palate_core.log.canonical import read_canonical
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.signing import verify
 from palate_server.ledger.extract import MOST_EXTRACT
 from palate_sim.card.card import verify_card
 

@@ -17,15 +17,15 @@ from palate_audit.run.run_records import Place, RunRecords
 from palate_audit.run.signed_files import private_keys, signed_files
 from palate_audit.run.statements import statements
 from palate_common.algorithms import algorithm_class
-from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import released_size
 from palate_common.models import published
 from palate_common.models.compact import compact_unpacked, expand_unpacked
 from palate_common.models.model import GlobalModel
-from palate_common.records.canonical import digest
-from palate_common.records.consistency import SPENT
-from palate_common.rounds.plan import Noise
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.layout import released_size
+from palate_core.log.canonical import digest
+from palate_core.log.consistency import SPENT
+from palate_core.plan import Noise
 from palate_server.folder.profiles import TRIAL
 from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.registry import INPUTS, Registry

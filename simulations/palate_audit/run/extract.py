@@ -5,7 +5,7 @@ left unchanged helps to locate the fault. A root, an entry and every hash of a p
 that matches clears the entries of its range; a hash that doesn't means that its range has a bad entry. The result is
 the first bad entry, or the few entries among which it is.
 
-    >>> from palate_common.records.merkle import MerkleTree
+    >>> from palate_core.log.merkle import MerkleTree
     >>> tree = MerkleTree([b"a", b"b", b"c"])
     >>> known = of_inclusion(b"b", 1, 3, tree.root(), tree.inclusion_proof(1, 3), by="the extract")
     >>> first_bad([b"a", b"b", b"x"], known), first_bad([b"a", b"b", b"c"], known)
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate_audit.evidence.evidence import Finding
-from palate_common.errors import BudgetError, InputError, IntegrityError, PalateError
-from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.records.merkle import MerkleTree, consistency_ranges, inclusion_ranges, verify_inclusion
-from palate_common.records.signing import verify
+from palate_core.errors import BudgetError, InputError, IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.log.merkle import MerkleTree, consistency_ranges, inclusion_ranges, verify_inclusion
+from palate_core.log.signing import verify
 from palate_server.ledger.extract import EXTRACT_TAG, MOST_EXTRACT
 from palate_server.ledger.history import Entry, History, entry_from
 

@@ -28,8 +28,8 @@ from palate_audit.run.live import LiveLedger, read_live
 from palate_audit.run.receipts import Receipts, participation, read_receipts, reconcile
 from palate_audit.run.run_records import RunRecords
 from palate_audit.run.server_folder import audit_server, is_server
-from palate_common.errors import InputError, IntegrityError, PalateError
-from palate_common.records.merkle import Checkpoint
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.history import Entry
 from palate_sim.run.run_folder import RunFolder
 

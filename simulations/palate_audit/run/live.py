@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate_common.errors import InputError, PalateError
-from palate_common.records.canonical import read_canonical
 from palate_common.records.database import Database
-from palate_common.records.entries import MOST_ENTRY
-from palate_common.records.merkle import MerkleTree
+from palate_core.errors import InputError, PalateError
+from palate_core.log.canonical import read_canonical
+from palate_core.log.entries import MOST_ENTRY
+from palate_core.log.merkle import MerkleTree
 from palate_server.ledger.history import Entry, History, entry_from
 from palate_server.ledger.ledger import KIND
 from palate_server.ledger.log import CHAIN_START, indexed

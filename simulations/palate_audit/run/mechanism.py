@@ -1,7 +1,7 @@
 """Mechanism: the counted tests of a target, as one section of an audit.
 
 canaries -> runs of the target -> A B B2 C C2 H J K R --------+
-the production path, observed  -> D E F G I K N P R S U W X Z --+-> verdicts given together -> Section
+the production path, observed  -> D E F G I K P R S U W X Z --+-> verdicts given together -> Section
 or somebody else's, observed   -> D F G I --------------------+
 
 >>> from palate_audit.harness.production import Production
@@ -13,7 +13,6 @@ or somebody else's, observed   -> D F G I --------------------+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.new_code import NewCode, new_code
 from palate_audit.checks import seeds
 from palate_audit.checks.seeds import QUICK_SEEDS, birthdays, plan_seed, seed_search
 from palate_audit.counted.claims import claim_cost, claim_tests, lower_bounds, thresholds
@@ -44,7 +42,7 @@ from palate_audit.harness.worlds import TimeBudget
 from palate_audit.run.path import masks_change_nothing, same_sources
 from palate_audit.run.structure import ASSUMPTIONS as OF_THE_PATH
 from palate_audit.run.structure import structural
-from palate_common.mechanism.accounting import delta_of
+from palate_core.accounting import delta_of
 from palate_sim.steps import Notify, silent, step
 
 Test = Callable[[Trials], list[Finding]]
@@ -72,7 +70,6 @@ _EPSILONS = 120
 
 NOT_OF_OTHERS = {
     "E": "only what the mechanism returns is seen, and not its logs, files, sizes or errors",
-    "N": "answers were recorded of Palate's own code alone",
     "P": "there is no device of Palate's in it",
     "S": "nothing is masked by Palate's secure aggregation",
     "W": "its random words aren't recorded, so that their source and their number aren't known",
@@ -148,30 +145,26 @@ def audit_mechanism(
     findings: list[Finding] = []
     bounds: list[Bound] = []
     series: list[Mapping[str, Any]] = []
-    with new_code() if own and thorough else nullcontext(NewCode()) as new:
-        for target in targets:
-            gaussian = bool(target.claim.releases)
-            presences = (DEEP if deep else QUICK) if gaussian else (Presence.HALF,) * pairs
-            if isinstance(target, (Production, DeviceMessages)):
-                kept: list[Trials] = []
-                made = survived(
-                    "A the round itself", partial(_own_runs, target, presences, seed, thorough, quick, kept)
-                )
-                if not kept:
-                    findings += made
-                    continue
-                [trials], found = kept, made
-            else:
-                trials, found = _foreign_runs(target, presences, seed, canaries, thorough, budget, notify)
-            low = lower_bounds(trials) if gaussian else pair_bounds(trials)
-            mark = f" [{target.name}]" if len(targets) > 1 else ""
-            findings += [replace(each, test=each.test + mark) for each in found]
-            bounds += [replace(each, name=each.name + mark) for each in low]
-            series.append(_series(trials, low))
-        findings += path
-        if own and thorough:
-            findings += structural(quick=quick, deep=deep, whole=True)
-            findings.append(new.finding())
+    for target in targets:
+        gaussian = bool(target.claim.releases)
+        presences = (DEEP if deep else QUICK) if gaussian else (Presence.HALF,) * pairs
+        if isinstance(target, (Production, DeviceMessages)):
+            kept: list[Trials] = []
+            made = survived("A the round itself", partial(_own_runs, target, presences, seed, thorough, quick, kept))
+            if not kept:
+                findings += made
+                continue
+            [trials], found = kept, made
+        else:
+            trials, found = _foreign_runs(target, presences, seed, canaries, thorough, budget, notify)
+        low = lower_bounds(trials) if gaussian else pair_bounds(trials)
+        mark = f" [{target.name}]" if len(targets) > 1 else ""
+        findings += [replace(each, test=each.test + mark) for each in found]
+        bounds += [replace(each, name=each.name + mark) for each in low]
+        series.append(_series(trials, low))
+    findings += path
+    if own and thorough:
+        findings += structural(quick=quick, deep=deep, whole=True)
     first = series[0] if series else {"facts": {}}
     joined: dict[str, Any] = {**first, "scores": [each for one in series for each in one["scores"]]}
     return Section(

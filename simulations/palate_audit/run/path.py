@@ -11,8 +11,8 @@ import numpy as np
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.canaries import orthogonal
 from palate_audit.harness.production import Production
-from palate_common.errors import InputError
-from palate_common.records.canonical import read_canonical
+from palate_core.errors import InputError
+from palate_core.log.canonical import read_canonical
 from palate_server.ledger.extract import MOST_EXTRACT, verify_extract
 from palate_sim.provenance import auditors, loaded_from_elsewhere, run_sources
 

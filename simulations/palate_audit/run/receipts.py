@@ -22,12 +22,12 @@ from palate_audit.run.extract import Known, of_consistency, of_inclusion, of_roo
 from palate_audit.run.live import snapshot
 from palate_audit.run.run_records import Place, RunRecords
 from palate_client.ledger.device_ledger import DeviceLedger, Receipt
-from palate_common.errors import InputError, PalateError
 from palate_common.models.manifest import Publication
-from palate_common.records.canonical import canonical_json
-from palate_common.records.consistency import shown_by
-from palate_common.records.merkle import Checkpoint
-from palate_common.rounds.plan import SignedPlan
+from palate_core.errors import InputError, PalateError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.consistency import shown_by
+from palate_core.log.merkle import Checkpoint
+from palate_core.plan import SignedPlan
 from palate_server.rounds.registry import Registry
 
 SQLITE = b"SQLite format 3\x00"

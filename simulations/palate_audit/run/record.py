@@ -15,9 +15,10 @@ from typing import Any
 from palate_audit.evidence import document
 from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import Section, Verdict
-from palate_common.errors import InputError, PalateError
-from palate_common.records.canonical import digest
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.errors import InputError, PalateError
+from palate_core.log.canonical import digest
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.lock import RunLock
@@ -48,7 +49,7 @@ def record(folder: Path, audit: bytes, *, ledger: Path | None = None) -> None:
         raise InputError(f"`--ledger` must be the ledger that the run was charged to, got no file: {path}")
     _check_run(sections, run)
     with RunLock(folder), Ledger(path, population=population) as log:
-        key = SigningKey.load(RunFolder(folder).key_file)
+        key = load_key(RunFolder(folder).key_file)
         entries = log.entries(run)
         if not any(entry.kind == "close" for entry in entries):
             raise InputError(f"an audit must be of a run that is finished and in its ledger, got {run}")

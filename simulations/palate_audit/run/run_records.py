@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from palate_audit.run.extract import RunExtract
 from palate_audit.run.live import LiveLedger
-from palate_common.errors import IntegrityError
+from palate_core.errors import IntegrityError
 from palate_server.ledger.history import ChargeEntry, CloseEntry, Entry, OpenEntry, SealEntry, one_line
 from palate_server.rounds.terms import RunTerms
 

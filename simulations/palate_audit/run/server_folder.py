@@ -34,20 +34,20 @@ from palate_audit.run.run_records import RunRecords
 from palate_audit.run.signed_files import private_keys
 from palate_audit.run.statements import ordered
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.models.manifest import Manifest, files_of, read_manifest
 from palate_common.models.model import GlobalModel
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.checkpoints import open_checkpoint, origin_of
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import ED25519, Note, VerifierKey, read_note
-from palate_common.records.signing import SigningKey, verify
 from palate_common.records.tiles import CHECKPOINT, WIDTH, pack_entries, tile, tile_path, tiles_of
-from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes, signer
-from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.checkpoints import open_checkpoint, origin_of
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import ED25519, Note, VerifierKey, read_note
+from palate_core.log.signing import SigningKey, verify
+from palate_core.masks.directory import Directory
+from palate_core.plan import PLAN_TAG, read_plan, signed_bytes, signer
 from palate_server.folder.witness import MODEL, WITNESS
 from palate_server.ledger.history import ChargeEntry, Entry, HandoverEntry, PublishEntry, RestoredEntry, SealEntry
 from palate_server.operation.releases import CARD, LATEST

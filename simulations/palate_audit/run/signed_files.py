@@ -11,8 +11,8 @@ from pathlib import Path
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.run.run_records import RunRecords
-from palate_common.errors import InputError, PalateError
-from palate_common.records.signing import MOST_KEY, SigningKey
+from palate_core.errors import InputError, PalateError
+from palate_core.log.signing import MOST_KEY, SigningKey
 from palate_sim.run.inventory import FILES, GROWING, MARK, OPTIONAL, SECRETS, Inventory, listed, read_inventory
 
 AUDITS = frozenset({"audit.html", "audit.json"})

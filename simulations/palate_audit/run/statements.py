@@ -17,10 +17,10 @@ from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import Finding
 from palate_audit.run.run_records import RunRecords
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.errors import PalateError
 from palate_common.models import published
 from palate_common.models.catalogue import read_lines
 from palate_common.models.model import GlobalModel
+from palate_core.errors import PalateError
 
 LEAST_ITEMS = 30
 """Items from which an order can be told from chance at all."""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from palate_audit.harness.claim import Claim
 from palate_audit.statistics.counting import ErrorCounts, refuted
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 FINE, COARSE = 1e-3, 4e-3
 """Widths of the grid of privacy losses: for a claim, and for each step of a search. They are rounded so that a curve

@@ -35,7 +35,7 @@ from flwr.serverapp.strategy import (
 
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released
-from palate_common.mechanism.accounting import epsilon_of
+from palate_core.accounting import epsilon_of
 from palate_sim.engines.grid import LocalGrid
 
 CLIENTS, SIZE, LONG = 500, 2000, 8000

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.target import Contributions, Released, numbers
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 Mechanism = Callable[..., npt.ArrayLike]
 """(data float64 [users, dimension], rng) -> the array it would publish. The second argument may be left out."""

@@ -26,8 +26,8 @@ import numpy as np
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released
 from palate_audit.statistics.sampling import Sampled
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import epsilon_of
+from palate_core.accounting import epsilon_of
+from palate_core.errors import InputError
 
 USERS, SIZE = 512, 2048
 NOISE_MULTIPLIER, CLIP_NORM, DELTA = 1.0, 0.5, 1e-6

@@ -25,8 +25,8 @@ from typing import Any
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released, Vector
 from palate_audit.statistics.sampling import Sampled
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import epsilon_of
+from palate_core.accounting import epsilon_of
+from palate_core.errors import InputError
 
 USERS, SIZE = 1000, 4000
 NOISE_MULTIPLIER, MAX_GRAD_NORM, DELTA = 1.0, 0.5, 1e-6

@@ -33,8 +33,8 @@ import numpy as np
 
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import epsilon_of
+from palate_core.accounting import epsilon_of
+from palate_core.errors import InputError
 
 USERS, SIZE = 500, 4000
 NOISE_MULTIPLIER, CLIPPING_BOUND, DELTA = 1.0, 0.5, 1e-6

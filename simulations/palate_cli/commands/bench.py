@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     from palate_audit.secagg.cost import MaskingCost, Side

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from palate_common.errors import InputError
 from palate_common.records.files import create_durably
+from palate_core.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="What a run made, as plain files for other tools.")
 

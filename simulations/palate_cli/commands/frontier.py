@@ -11,9 +11,9 @@ import typer
 from rich.table import Table
 
 from palate_cli.commands.simulate import sort_out
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import ACCOUNTANT
 from palate_common.records.files import write_durably
+from palate_core.accounting import ACCOUNTANT
+from palate_core.errors import InputError
 from palate_sim.config import load_config, parse_setting
 
 

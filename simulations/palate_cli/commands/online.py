@@ -10,12 +10,12 @@ import typer
 
 from palate_cli.commands.device import App, Key, Store, app
 from palate_cli.commands.device import _device as open_store
-from palate_client.floors import Floors
 from palate_client.online.enrolment import enrolment_of
 from palate_client.online.retry import Ended
 from palate_client.service import Service
 from palate_common.enrolment import Invitation
-from palate_common.errors import InputError
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError
 from palate_sim.studies.device_fleet import FleetPlan, run_fleet, summary
 
 ACCEPTABLE = ("central", "seeded", "unmasked", "off", "few")

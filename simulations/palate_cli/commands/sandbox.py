@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate_common.errors import InputError, PalateError
 from palate_common.records.files import write_durably
 from palate_common.system import ending_signals
+from palate_core.errors import InputError, PalateError
 
 if TYPE_CHECKING:
     from palate_sandbox.config import SandboxConfig

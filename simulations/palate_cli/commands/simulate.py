@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.config import load_config, parse_setting, preset_names
 
 if TYPE_CHECKING:

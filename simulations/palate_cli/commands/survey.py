@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate_cli.commands.serve.folder import Folder
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import mu_of
+from palate_core.accounting import mu_of
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     from palate_common.survey import Survey

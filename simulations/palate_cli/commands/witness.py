@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 app = typer.Typer(help="A witness of ledgers: it cosigns what only ever grew.", no_args_is_help=True)
 
@@ -44,7 +44,7 @@ def add(
     ] = None,
 ) -> None:
     """Watch a log, or accept a further key of one; a witness that runs need not be started again."""
-    from palate_common.records.notes import VerifierKey
+    from palate_core.log.notes import VerifierKey
     from palate_server.witness.folder import WitnessFolder
 
     key = VerifierKey.read(log)

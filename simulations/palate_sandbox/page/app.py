@@ -25,9 +25,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import BaseRoute, Route
 
 from palate_client.consent import PURPOSES
-from palate_common.errors import PalateError
 from palate_common.records.closing import Closing
 from palate_common.system import is_anothers
+from palate_core.errors import PalateError
 from palate_sandbox.config import MOST_MASKED, POLICIES, assumptions
 from palate_sandbox.page.charts import DayCurve, ErrorPoint, curves
 from palate_sandbox.page.runner import PACES, Runner, SandboxStanding

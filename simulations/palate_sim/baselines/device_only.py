@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions, segment_sum
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

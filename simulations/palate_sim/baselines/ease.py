@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.baselines.sparse import BLOCK_ENTRIES, cooccurrence, matrix
 
 ITEM_LIMIT = 20_000  # 1.6 GB of float32, and 8e12 multiply-adds to invert

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import scipy.sparse  # type: ignore[import-untyped]  # scipy ships no types
 from scipy.linalg import lapack  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.baselines.sparse import cooccurrences, matrix
 from palate_sim.cores import one_blas_thread
 

@@ -10,20 +10,13 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
-from palate_common.errors import IntegrityError
-from palate_common.mechanism.accounting import (
-    ACCOUNTANT,
-    ACCOUNTANT_VERSION,
-    GaussianEvent,
-    account,
-    delta_of,
-    epsilon_of,
-    total_mu2,
-)
-from palate_common.records.canonical import canonical_json
-from palate_common.records.signing import SigningKey, verify
-from palate_common.rounds.plan import Noise
-from palate_common.rounds.privacy_mode import PrivacyMode
+from palate_common.accounting.releases import GaussianEvent, account
+from palate_core.accounting import ACCOUNTANT, ACCOUNTANT_VERSION, delta_of, epsilon_of, total_mu2
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.signing import SigningKey, verify
+from palate_core.plan import Noise
+from palate_core.privacy_mode import PrivacyMode
 from palate_server.ledger.extract import Extract
 from palate_server.rounds.terms import RunTerms
 from palate_sim.card.guarantee import adversary, collusion_threshold, guarantee, mechanism, panel_words, stamp

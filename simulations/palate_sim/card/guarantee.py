@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from palate_common.mechanism.accounting import ACCOUNTANT, epsilon_of
-from palate_common.rounds.plan import Noise
+from palate_core.accounting import ACCOUNTANT, epsilon_of
+from palate_core.plan import Noise
 from palate_server.folder.profiles import TRIAL
 from palate_server.rounds.terms import RunTerms
 

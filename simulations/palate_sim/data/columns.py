@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 REQUIRED = ("user_id", "item_id")
 FIELDS = (*REQUIRED, "kind", "value", "timestamp", "domain")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data.columns import show
 from palate_sim.data.log import InteractionLog
 

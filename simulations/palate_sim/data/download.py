@@ -26,7 +26,7 @@ from pathlib import Path
 
 import platformdirs
 
-from palate_common.errors import InputError, IntegrityError
+from palate_core.errors import InputError, IntegrityError
 
 CHUNK = 1 << 20  # bytes read at once
 TIMEOUT = 30.0  # seconds without a byte

@@ -21,8 +21,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
-from palate_common.errors import InputError
 from palate_common.interactions import Ints
+from palate_core.errors import InputError
 from palate_sim.data.columns import show
 
 MISSING = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>", "nat", "\\n"})

@@ -25,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data import features
 from palate_sim.data.columns import ColumnMap, show
 from palate_sim.data.domains import with_domains

@@ -25,8 +25,8 @@ import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.compute as pa_compute  # type: ignore[import-untyped]  # it ships no types
 
-from palate_common.errors import InputError
 from palate_common.weighting import Combine, Weighting
+from palate_core.errors import InputError
 from palate_sim.data.columns import show
 from palate_sim.data.events import EventBlock, Place, Rows, stable_order
 from palate_sim.data.ids import IdList

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data.columns import ColumnMap, find_columns, show, unread
 from palate_sim.data.events import ROWS_IN_MEMORY, Place
 from palate_sim.data.log import InteractionLog, count_rows, distinct_pairs

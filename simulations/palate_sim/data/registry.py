@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data import shipped
 from palate_sim.data.columns import ColumnMap, show
 from palate_sim.data.download import Remote, Say, cache_dir, fetch, say_to_stderr

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data.columns import show
 from palate_sim.data.domains import DOMAIN, Domains
 from palate_sim.data.events import EventBlock, Place, Rows, stable_order

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pandas as pd
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data.features import item_table
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.readers import purchases_only, read_log

@@ -24,7 +24,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data.columns import show
 
 

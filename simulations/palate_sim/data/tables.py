@@ -30,7 +30,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.csv as pa_csv  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pa_parquet  # type: ignore[import-untyped]  # it ships no types
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data.columns import ColumnMap, find_columns, positions, show, unread
 from palate_sim.data.sources import ByteSource
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from palate_client.flower import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE
 from palate_common.interactions import Interactions, save_interactions
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
 from palate_server.flower.app import ServerJob
 from palate_sim.engines.job import Job
 
@@ -46,7 +46,7 @@ def write_bundle(folder: Path, job: Job, histories: Interactions, *, port: int) 
         "job": str(folder / "job.json"),
         HISTORIES: str(place),
         DEVICES: str(job.devices),
-        PUBLIC_KEY: SigningKey.load(job.key).public,
+        PUBLIC_KEY: load_key(job.key).public,
         FLOORS: json.dumps(asdict(job.floors)),
         SIZE: job.users_per_node,
     }

@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from palate_common import errors
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.plan import RoundPlan
+from palate_core import errors
+from palate_core.errors import PalateError
+from palate_core.plan import RoundPlan
 from palate_server.rounds.aggregation import ParticipationCounts
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.lock import RunLock

@@ -16,11 +16,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from palate_client.rounds.contribution import Identity
-from palate_common.errors import InputError
 from palate_common.records.files import create_durably
-from palate_common.records.signing import SigningKey
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.transcript import MAX_DEVICES
+from palate_core.errors import InputError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.masks.transcript import MAX_DEVICES
 
 KEY = 32
 

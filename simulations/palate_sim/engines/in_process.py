@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.rounds.run import Request
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_client.floors import Floors
 from palate_common.models.model import GlobalModel
+from palate_core.device.floors import Floors
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.terms import RunTerms
 

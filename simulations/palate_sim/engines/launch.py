@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError, PalateError
 from palate_sim.engines.bundle import write_bundle
 from palate_sim.engines.job import Job
 from palate_sim.engines.processes import MARK, PROC, end, marked

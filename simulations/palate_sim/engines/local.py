@@ -18,7 +18,7 @@ from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms.registry import algorithm_class, is_admitted, is_lent
 from palate_common.interactions import Interactions
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
 from palate_common.system import forks
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Coordinator, Release
@@ -55,7 +55,7 @@ def run_local(
         PalateError: a worker has ended; an open attempt is void and stays charged.
     """
     begun, begun_cpu = time.perf_counter(), time.process_time()
-    key = SigningKey.load(job.key)
+    key = load_key(job.key)
     identities = None if job.identities is None else Identities.load(job.identities)
     with open_run(job.terms, job.folder, ledger=job.ledger, key=key) as coordinator:
         shown = SteppedTransport(coordinator, histories.n_users, notify)

@@ -20,9 +20,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions, map_interactions
 from palate_common.records.closing import Closing
+from palate_core.errors import InputError, PalateError
 
 ENTRIES_AT_ONCE = 2**22
 """Entries that are copied to the file at once: 16 MB."""

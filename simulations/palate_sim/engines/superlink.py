@@ -20,7 +20,7 @@ from flwr.common.constant import Status, SubStatus
 from flwr.proto.control_pb2 import ListRunsRequest, StreamLogsRequest
 from flwr.supercore.control import ControlHttpClient
 
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 
 def free_port() -> int:

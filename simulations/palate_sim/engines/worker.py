@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms.registry import admit, algorithm_class
-from palate_common.errors import PalateError
+from palate_core.device.floors import Floors
+from palate_core.errors import PalateError
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
 from palate_sim.engines.grid import LocalGrid

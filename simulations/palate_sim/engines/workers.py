@@ -22,10 +22,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 
-from palate_client.rounds.contribution import unseen
-from palate_common import errors
-from palate_common.errors import InputError, PalateError
+from palate_client.rounds.contribution import show_nobody
 from palate_common.records.closing import Closing
+from palate_core import errors
+from palate_core.errors import InputError, PalateError
 from palate_server.rounds.run import Request
 from palate_sim.engines.worker import Advanced, Answered, Asked, Failed, Lost, Start
 
@@ -67,7 +67,7 @@ class Workers(Closing):
         number: int,
         *,
         descriptors: Collection[int],
-        advance: Callable[[int], None] = unseen,
+        advance: Callable[[int], None] = show_nobody,
         warn: Callable[[str], None] = unheard,
         program: str = PROGRAM,
         ahead: int = 1,

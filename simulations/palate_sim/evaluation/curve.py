@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from palate_common.mechanism.accounting import epsilon_of, total_mu2
-from palate_common.mechanism.update import layout_size, released_size
-from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import packed_bytes
+from palate_core.accounting import epsilon_of, total_mu2
+from palate_core.layout import layout_size, released_size
+from palate_core.plan import RoundPlan
 from palate_server.ledger.history import ChargeEntry
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import ParticipationCounts

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions, segment_sum
+from palate_core.errors import InputError
 from palate_sim.evaluation.blocks import over_blocks, users_of
 from palate_sim.evaluation.saved_lists import Evaluation
 from palate_sim.metrics import LIST_METRICS, RATING_METRICS, USER_METRICS

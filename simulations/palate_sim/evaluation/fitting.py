@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.baselines.device_only import DeviceOnly, catalogue_features
 from palate_sim.baselines.popularity import PopularityBaseline
 from palate_sim.evaluation.blocks import cores

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.als.factors import LINKS
 from palate_common.algorithms.parts.panel import has_panel, without_panel
-from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
 from palate_common.models.model import GlobalModel
 from palate_common.score_sources import PANEL
+from palate_core.errors import InputError
 from palate_sim.baselines import ease
 from palate_sim.baselines.panel_only import PanelOnly
 from palate_sim.baselines.rating_means import RatingMeans

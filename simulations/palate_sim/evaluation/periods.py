@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
+from palate_core.errors import InputError
 from palate_sim.config import SimulationConfig
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import Pairs

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 
 HALVED = 25
 """The purpose of this draw among those of `sampling`."""

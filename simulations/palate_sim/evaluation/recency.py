@@ -23,9 +23,9 @@ import numpy as np
 
 from palate_client.recommend.recency import decaying, recent
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.errors import InputError
 from palate_common.models.model import GlobalModel
 from palate_common.weighting import Weighting
+from palate_core.errors import InputError
 from palate_sim.config import SimulationConfig
 from palate_sim.data.log import InteractionLog
 from palate_sim.evaluation.evaluation import CatalogueScorer

@@ -17,13 +17,14 @@ from palate_common.algorithms import PublicFacts, State, make_algorithm, next_st
 from palate_common.algorithms.als.warm import signal_of
 from palate_common.algorithms.parts.links import panel_size
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import SeededSource
-from palate_common.mechanism.update import block_sums, block_units, layout_size
+from palate_common.mechanism.update import block_sums, block_units
 from palate_common.models.model import GlobalModel, ModelHeader
-from palate_common.records.canonical import canonical_json
+from palate_core.accounting import mu_of, sigma_for
+from palate_core.layout import layout_size
+from palate_core.log.canonical import canonical_json
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SeededSource
 from palate_sim.cores import one_blas_thread
 from palate_sim.features.features import features_width
 from palate_sim.steps import Notify, silent, step

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions, Ints
+from palate_core.errors import InputError
 from palate_sim.metrics import RATING_METRICS
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ import pandas as pd
 
 from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.features.matrices import KNOWN, read_matrix
 
 COMPONENTS = 64

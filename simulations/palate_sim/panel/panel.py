@@ -26,9 +26,9 @@ import scipy.sparse.linalg  # type: ignore[import-untyped]  # scipy ships no typ
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.links import MOST_LINKS, Links, panel_size
 from palate_common.algorithms.parts.panel import panel_inputs
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares
-from palate_common.records.canonical import digest
+from palate_core.errors import InputError
+from palate_core.log.canonical import digest
 from palate_server.rounds.registry import pack_inputs
 from palate_sim.baselines import ease
 from palate_sim.baselines.sparse import BLOCK_ENTRIES, matrix

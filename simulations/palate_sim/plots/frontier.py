@@ -15,8 +15,8 @@ from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from palate_common.errors import InputError
 from palate_common.records.files import write_durably
+from palate_core.errors import InputError
 from palate_sim.plots.lines import Line, Words, bounds, svg_lines
 from palate_sim.plots.quality import ranking
 from palate_sim.plots.theme import ACCENT, COLOURS, epsilon_axis, finish, label_ends

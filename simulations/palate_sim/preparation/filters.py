@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.data.log import InteractionLog, distinct_pairs
 from palate_sim.steps import Notify, silent, step
 

@@ -28,12 +28,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
-from palate_common.errors import InputError, LockedError
 from palate_common.interactions import map_interactions, save_array
-from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.closing import Closing
 from palate_common.records.file_lock import FileLock
 from palate_common.records.files import write_durably
+from palate_core.errors import InputError, LockedError
+from palate_core.log.canonical import canonical_json, digest
 from palate_sim.data.columns import show
 from palate_sim.data.download import cache_dir
 from palate_sim.data.events import when_gone

@@ -17,9 +17,9 @@ import pandas as pd
 from palate_common.algorithms import State, algorithm_class
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.als.plan import SOURCES
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.records.canonical import canonical_json
+from palate_core.errors import InputError
+from palate_core.log.canonical import canonical_json
 from palate_sim.config import SimulationConfig
 from palate_sim.data import Source, Workspace, domains_of, files_of, is_place, joined, load, positives
 from palate_sim.data.events import Place

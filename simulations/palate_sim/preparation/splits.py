@@ -36,8 +36,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError
 from palate_sim.data.ids import in_order
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import Pairs, UserPairs, groups_of, positives

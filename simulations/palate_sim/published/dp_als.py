@@ -28,7 +28,8 @@ from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_
 from palate_common.algorithms.parts.reconstruction import matrices, outer_svec, rebuild, symmetric_size
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
 from palate_common.interactions import Interactions, row_squares, segment_sum
-from palate_common.mechanism.update import BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
+from palate_common.mechanism.update import DenseBlock, Float64, OuterBlock, Update
+from palate_core.layout import BlockSpec, Layout
 
 TABLE, ITEMS, USERS = "table", "items", "users"
 TINY = 1e-12

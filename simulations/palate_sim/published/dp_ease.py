@@ -28,7 +28,8 @@ from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, Stat
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, with_tail
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
 from palate_common.interactions import Interactions, segment_sum
-from palate_common.mechanism.update import BlockSpec, Float64, Layout, OuterBlock, Update
+from palate_common.mechanism.update import Float64, OuterBlock, Update
+from palate_core.layout import BlockSpec, Layout
 
 GRAM, MAP = "gram", "map"
 TINY = 1e-12

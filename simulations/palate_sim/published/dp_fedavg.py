@@ -30,7 +30,8 @@ from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_
 from palate_common.algorithms.parts.reconstruction import rebuild
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import BlockSpec, Float64, Layout, OuterBlock, Update
+from palate_common.mechanism.update import Float64, OuterBlock, Update
+from palate_core.layout import BlockSpec, Layout
 
 TABLE, MOMENTUM, CHANGE = "table", "momentum", "change"
 

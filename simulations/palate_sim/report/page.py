@@ -18,8 +18,8 @@ from typing import Any
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # plotly ships no types
 
-from palate_common.errors import InputError
 from palate_common.records.files import write_durably
+from palate_core.errors import InputError
 from palate_sim.config import as_shown
 from palate_sim.plots.theme import INK
 from palate_sim.progress.wording import is_private, stamp

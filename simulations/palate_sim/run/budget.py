@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 from palate_common.algorithms import make_algorithm
-from palate_common.errors import BudgetError, InputError
-from palate_common.mechanism.accounting import ACCOUNTANT, epsilon_of, mu_of
-from palate_common.mechanism.cohort import MAX_ATTEMPTS
+from palate_core.accounting import ACCOUNTANT, epsilon_of, mu_of
+from palate_core.cohort_terms import MAX_ATTEMPTS
+from palate_core.errors import BudgetError, InputError
 from palate_server.ledger.history import BudgetEntry, reserves
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.terms import RunTerms

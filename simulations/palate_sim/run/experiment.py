@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from palate_client.floors import Floors
 from palate_common.algorithms import State, make_algorithm
-from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import ACCOUNTANT
-from palate_common.records.canonical import digest
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import Noise
+from palate_common.records.key_file import load_key
+from palate_core.accounting import ACCOUNTANT
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.canonical import digest
+from palate_core.plan import Noise
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import INPUTS, Registry, pack_inputs
@@ -78,7 +78,7 @@ class Started:
             BudgetError: the population's or the run's budget doesn't allow it.
             LockedError: another process runs it.
         """
-        key = SigningKey.load(self.folder.key_file).public
+        key = load_key(self.folder.key_file).public
         facts = self.config.model_dump(mode="json")
         with tracking(
             self.config.track,

@@ -16,9 +16,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.errors import IntegrityError
-from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.signing import SigningKey, verify
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import canonical_json, digest, read_canonical
+from palate_core.log.signing import SigningKey, verify
 from palate_sim.run.run_folder import DRAFT, RunFolder
 
 FILES = "files.json"

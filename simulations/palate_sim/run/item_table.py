@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.errors import InputError
 from palate_common.models.compact import rounded
 from palate_common.models.published import Published
+from palate_core.errors import InputError
 
 PRECISIONS = ("float32", "int8")
 KEY = b"palate"

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from palate_common.algorithms.parts.quarantine import told
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
 from palate_common.models.model import GlobalModel
 from palate_common.records.files import make_folder
+from palate_core.accounting import mu_of
+from palate_core.errors import InputError
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.terms import check_judging
 from palate_server.rounds.registry import Registry, pack_inputs

@@ -16,11 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from palate_common.accounting.releases import GaussianEvent
 from palate_common.algorithms.als.algorithm import Als
-from palate_common.mechanism.accounting import PLD_MOST, GaussianEvent, epsilon_pld, pld_interval
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import Noise
+from palate_common.records.key_file import load_key
+from palate_core.log.signing import SigningKey
+from palate_core.plan import Noise
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.lock import RunLock
@@ -28,6 +29,7 @@ from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
 from palate_sim.card.card import card_payload, sign_card
+from palate_sim.card.second_accountant import PLD_MOST, epsilon_pld, pld_interval
 from palate_sim.config import SimulationConfig
 from palate_sim.engines import Outcome
 from palate_sim.evaluation.domains import by_domain
@@ -101,7 +103,7 @@ def write_outcome(
 
     with RunLock(folder.path):
         folder.tidy()
-        key = SigningKey.load(folder.key_file)
+        key = load_key(folder.key_file)
         card = _publish(folder, config, prepared, trained, ledger, key)
         result = _judged(folder, config, prepared, trained, card, notify)
         result |= clock.facts(trained.outcome)

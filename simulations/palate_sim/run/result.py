@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palate_common.errors import InputError, IntegrityError
 from palate_common.models import published
 from palate_common.models.model import GlobalModel
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.errors import InputError, IntegrityError
 from palate_sim.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Result:
 
     @cached_property
     def _published(self) -> published.Published:
-        key = SigningKey.load(RunFolder(self.folder).key_file).public
+        key = load_key(RunFolder(self.folder).key_file).public
         return published.read(self.folder / "model", public_key=key)
 
     def __repr__(self) -> str:

@@ -21,10 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from palate_common.errors import InputError
-from palate_common.records.canonical import canonical_json
 from palate_common.records.files import write_durably
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import save_key
+from palate_core.errors import InputError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.signing import SigningKey
 from palate_sim.engines.identities import Identities
 
 FACTS = frozenset({"config", "source", "terms", "fingerprint", "ledger"})
@@ -134,7 +135,7 @@ def create(path: Path, started: Mapping[str, Any], identities: Identities | None
     made, written = [part for part in (path, *path.parents) if not part.exists()], list[Path]()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        SigningKey.generate().save(folder.key_file)
+        save_key(SigningKey.generate(), folder.key_file)
         written.append(folder.key_file)
         if identities is not None:
             identities.save(folder.identities_file)

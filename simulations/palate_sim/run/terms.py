@@ -7,10 +7,10 @@ import time
 from datetime import UTC, datetime
 
 from palate_common.algorithms import State, algorithm_class
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import check_delta, check_epsilon, default_delta
 from palate_common.models.model import catalogue_hash
-from palate_common.rounds.plan import MAX_USERS
+from palate_core.accounting import check_delta, check_epsilon, default_delta
+from palate_core.errors import InputError
+from palate_core.plan import MAX_USERS
 from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.terms import RunTerms, make_terms
 from palate_sim.config import SimulationConfig

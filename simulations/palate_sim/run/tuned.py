@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palate_common.errors import InputError
-from palate_common.records.canonical import digest
+from palate_core.errors import InputError
+from palate_core.log.canonical import digest
 from palate_sim.config import SimulationConfig
 
 STUDY = "study.json"

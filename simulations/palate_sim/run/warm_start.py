@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from palate_common.algorithms import State
-from palate_common.errors import InputError, IntegrityError
 from palate_common.models import published
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.plan import Noise
+from palate_core.errors import InputError, IntegrityError
+from palate_core.plan import Noise
 from palate_server.ledger.ledger import Ledger
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation.periods import rows_of

@@ -21,7 +21,6 @@ from threading import Barrier, BoundedSemaphore, BrokenBarrierError
 
 from palate_client.device import Device, open_device
 from palate_client.events import Event
-from palate_client.floors import Floors
 from palate_client.online import downloads, sync
 from palate_client.online.https import Https
 from palate_client.online.policy import Policy
@@ -31,9 +30,10 @@ from palate_client.service import Service
 from palate_client.store.journal import Journal
 from palate_client.store.vault import new_key
 from palate_common.enrolment import Invitation
-from palate_common.errors import InputError, PalateError, UnreachableError
 from palate_common.records.files import create_durably
 from palate_common.system import open_many
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError, PalateError, UnreachableError
 
 APP = "fleet"
 AT_ONCE = 8

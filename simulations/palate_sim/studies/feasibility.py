@@ -19,10 +19,10 @@ from palate_common.algorithms.als.algorithm import Als
 from palate_common.algorithms.als.plan import AlsSettings
 from palate_common.algorithms.als.vote import CHOICES
 from palate_common.algorithms.parts.links import MOST_LINKS
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import check_delta, check_epsilon, default_delta, epsilon_of, mu_of, sigma_for
 from palate_common.rounds.wire import packed_bytes
 from palate_common.score_sources import PAIRS
+from palate_core.accounting import check_delta, check_epsilon, default_delta, epsilon_of, mu_of, sigma_for
+from palate_core.errors import InputError
 
 GRID = 2**20
 WINDOW = 2.0

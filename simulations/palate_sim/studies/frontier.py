@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import ACCOUNTANT, check_epsilon, default_delta
+from palate_core.accounting import ACCOUNTANT, check_epsilon, default_delta
+from palate_core.errors import InputError
 from palate_sim.config import SimulationConfig
 from palate_sim.data import Source
 from palate_sim.evaluation.evaluation import CatalogueScorer

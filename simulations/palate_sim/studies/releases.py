@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from palate_common.algorithms import State, algorithm_class
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import ACCOUNTANT, check_epsilon, default_delta, epsilon_of, mu_of, split_budget
 from palate_common.models.model import GlobalModel
+from palate_core.accounting import ACCOUNTANT, check_epsilon, default_delta, epsilon_of, mu_of, split_budget
+from palate_core.errors import InputError
 from palate_sim.config import SimulationConfig
 from palate_sim.data import Source, Workspace
 from palate_sim.data.log import InteractionLog

@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palate_common.errors import InputError, LockedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import ACCOUNTANT, default_delta, epsilon_of, mu_of
-from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.file_lock import FileLock
 from palate_common.records.files import write_durably
+from palate_core.accounting import ACCOUNTANT, default_delta, epsilon_of, mu_of
+from palate_core.errors import InputError, LockedError
+from palate_core.log.canonical import canonical_json, digest
 from palate_sim.config import SETTINGS, SimulationConfig, as_shown, build_config
 from palate_sim.data import Source
 from palate_sim.evaluation.model_evaluation import headline, judge

@@ -5,7 +5,7 @@ A tracked run's id follows from the run, so that one that was cut off goes on un
     >>> check_tracker("mlfow:sqlite:///mlflow.db")
     Traceback (most recent call last):
         ...
-    palate_common.errors.InputError: `track` must be mlflow:URI, wandb:DIR or tensorboard:DIR, got 'mlfow:...'
+    palate_core.errors.InputError: `track` must be mlflow:URI, wandb:DIR or tensorboard:DIR, got 'mlfow:...'
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 SQLITE = "sqlite:///"
 SECRETS = {"password", "passwd", "pwd", "token", "sslpassword"}

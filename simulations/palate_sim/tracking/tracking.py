@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.config import as_shown
 from palate_sim.metrics import RATING_METRICS
 from palate_sim.progress.wording import clean, epsilon_line, point, rounds_line, stamp

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from palate_client.delivery.calendar import Calendar
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 
 def utc(*parts: int) -> float:

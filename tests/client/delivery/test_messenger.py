@@ -16,8 +16,8 @@ from palate_client.delivery.message import Message
 from palate_client.delivery.messenger import Messenger
 from palate_client.delivery.rules import DAY, Reason
 from palate_common.campaign import Campaign, sign_campaign
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.signing import SigningKey
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.signing import SigningKey
 
 NOON = 1_772_452_800.0  # Monday 2026-03-02 12:00 UTC
 KEY = SigningKey.generate()

@@ -11,7 +11,7 @@ from palate_client.delivery import judge, rules
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.channel import Channel, Quiet
 from palate_client.delivery.rules import DAY, LONGEST_PACE, CountedDelivery, Reason, hold, pace
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 pytestmark = pytest.mark.slow
 

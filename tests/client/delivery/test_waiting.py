@@ -15,7 +15,7 @@ from palate_client.delivery.message import Message
 from palate_client.delivery.messenger import Messenger
 from palate_client.delivery.record import Record
 from palate_client.delivery.rules import DAY, Reason
-from palate_common.errors import InputError, PalateError
+from palate_core.errors import InputError, PalateError
 
 NOON = 1_772_452_800.0  # Monday 2026-03-02 12:00 UTC
 NIGHT = NOON + 12 * 3600

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.secagg.agreement import AGREED_BYTES, TAG_BYTES, KeyPair, agree, check_public, seal, unseal
+from palate_core.errors import InputError, IntegrityError
+from palate_core.masks.agreement import AGREED_BYTES, TAG_BYTES, KeyPair, agree, check_public, seal, unseal
 
 P = 2**255 - 19
 # The points of order 1, 2, 4 and 8 on the curve and its twist (Bernstein, Curve25519, "small order").

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from palate_common.errors import IntegrityError
-from palate_common.records.signing import SigningKey
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.boxes import (
+from palate_core.errors import IntegrityError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.boxes import (
     NONE,
     Label,
     check_path,
@@ -23,7 +23,7 @@ from palate_common.secagg.boxes import (
     root_of,
     tree_of,
 )
-from palate_common.secagg.messages import BOX, BOX_BODY, KEY, PIECE, Secret
+from palate_core.masks.messages import BOX, BOX_BODY, KEY, PIECE, Secret
 
 SENDER, RECEIVER = SigningKey.generate(), KeyPair.generate()
 LABEL = Label(

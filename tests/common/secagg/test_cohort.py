@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palate_common.errors import InputError
-from palate_common.secagg.cohort import Cohort
-from palate_common.secagg.transcript import AttemptTerms
+from palate_core.errors import InputError
+from palate_core.masks.ring_cohort import Cohort
+from palate_core.masks.transcript import AttemptTerms
 
 
 def cohort(n: int, n_min: int, *, root: bytes = b"r" * 32, toss: int = 0) -> Cohort:

@@ -4,9 +4,9 @@ import json
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_common.errors import InputError
-from palate_common.records.signing import SigningKey
-from palate_common.secagg.directory import Directory
+from palate_core.errors import InputError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
 
 KEYS = tuple(SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([i] * 32))).public for i in range(5))
 

@@ -13,12 +13,6 @@ import pytest
 
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.hostile import HOSTILE, NAMED, Life, live
-from palate_common.errors import IntegrityError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.signing import SigningKey
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.boxes import Label, make_box, open_box, path_of, root_of, tree_of
-from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import (
     KINDS,
     MOST,
@@ -29,9 +23,15 @@ from palate_common.secagg.evidence import (
     ShownReceipt,
     check,
 )
-from palate_common.secagg.messages import Advert, BoxReceipt, Secret, pack_flags
-from palate_common.secagg.shamir import split
-from palate_common.secagg.transcript import (
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.signing import SigningKey
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.boxes import Label, make_box, open_box, path_of, root_of, tree_of
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import Advert, BoxReceipt, Secret, pack_flags
+from palate_core.masks.shamir import split
+from palate_core.masks.transcript import (
     ADVERT,
     BOX,
     OPENING,

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from palate_common.errors import InputError
-from palate_common.secagg import graph
-from palate_common.secagg.graph import Complete, Ring
+from palate_core.errors import InputError
+from palate_core.masks import graph
+from palate_core.masks.graph import Complete, Ring
 
 
 def test_same_seed_same_ring():

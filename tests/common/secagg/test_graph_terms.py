@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from palate_common.errors import InputError
-from palate_common.secagg import graph_terms as terms
-from palate_common.secagg.graph_terms import graph_terms
+from palate_core.errors import InputError
+from palate_core.masks import graph_terms as terms
+from palate_core.masks.graph_terms import graph_terms
 
 RINGS = [(n, c, d) for n in (251, 300, 1000, 3000, 10_000) for c in (0.01, 0.1, 0.2) for d in (0.0, 0.05, 0.1, 0.2)]
 

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from palate_common import secagg
+from palate_core import masks
 
-MODULES = sorted(path for path in Path(secagg.__file__).parent.glob("*.py") if path.name != "__init__.py")
+HOMES = (masks, secagg)
+MODULES = sorted(
+    path for home in HOMES for path in Path(home.__file__).parent.glob("*.py") if path.name != "__init__.py"
+)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)

@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError
-from palate_common.secagg import masking
-from palate_common.secagg.masking import Masker
-from palate_common.secagg.packing import residue_type
+from palate_core.errors import InputError
+from palate_core.masks import masking
+from palate_core.masks.masking import Masker
+from palate_core.masks.packing import residue_type
 
 STEP = masking._STEP
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_common.errors import IntegrityError
-from palate_common.secagg.messages import (
+from palate_core.errors import IntegrityError
+from palate_core.masks.messages import (
     BOX,
     Advert,
     BoxReceipt,

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.secagg.packing import PackedSum, pack, packed_bytes, residue_type, unpack
+from palate_core.errors import InputError, IntegrityError
+from palate_core.masks.packing import PackedSum, pack, packed_bytes, residue_type, unpack
 
 
 def slowly(values, bits):

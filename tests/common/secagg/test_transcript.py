@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.signing import SigningKey
-from palate_common.secagg.transcript import (
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.transcript import (
     ADVERT,
     COMMIT,
     AttemptTerms,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from palate_common.algorithms import PublicFacts, lent, registry
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_torch import Catalogue, Events, ModuleSettings, Recommender, User, federated
 from palate_torch.parameters import Parameters
 
@@ -156,7 +156,7 @@ WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None  # what an environment without torch says
 from palate_common.algorithms import algorithm_class, algorithm_names
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 assert "torch-mf" in algorithm_names()
 for name in ("als", "sgd", "torch-mf"):
     try:

@@ -12,12 +12,12 @@ import torch
 
 from palate_common.algorithms import PublicFacts, State, algorithm_class, lent, make_algorithm
 from palate_common.algorithms.sgd.losses import RatingLoss
-from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import DenseBlock, OuterBlock, Update
 from palate_common.models.compact import compact, expand
 from palate_common.models.model import GlobalModel, ModelHeader
+from palate_core.errors import IntegrityError
 from palate_torch import Catalogue, Events, MatrixFactorization, ModuleSettings, Recommender, User, federated
 from palate_torch.functional import one_thread
 from palate_torch.local_items import batches, local_items, padded

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms import Algorithm, PublicFacts, State
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, OuterBlock, Update
+from palate_common.mechanism.update import DenseBlock, OuterBlock, Update
+from palate_core.layout import BlockSpec, Layout
 
 
 class Settings(BaseModel):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from palate_common.mechanism.accounting import epsilon_of
+from palate_core.accounting import epsilon_of
 from palate_server.ledger.ledger import Ledger
 
 

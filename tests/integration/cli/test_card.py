@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from palate_common.errors import IntegrityError
-from palate_common.mechanism.accounting import epsilon_closed
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.signing import SigningKey
+from palate_common.accounting.releases import epsilon_closed
+from palate_common.records.key_file import load_key
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.extract import verify_extract
 from palate_sim.card.card import card_payload, verify_card
 from palate_sim.run.result import Result
@@ -57,7 +58,7 @@ def read(run: Path, name: str) -> Any:
 
 
 def public_key(run: Path) -> str:
-    return SigningKey.load(run / "key").public
+    return load_key(run / "key").public
 
 
 def unsigned(card: Any) -> dict[str, Any]:

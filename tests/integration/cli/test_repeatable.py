@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
 from palate_server.ledger.extract import verify_extract
 from palate_sim.config import load_config, preset_names
 from palate_sim.run.result import Result
@@ -103,7 +103,7 @@ def test_what_may_not_be_released_says_so_everywhere(twice: Any, options: tuple[
         manifest = run.read("model/manifest.json")
         assert manifest["for_release"] is False
         assert options[1] in (manifest["dp"], manifest["noise"])
-        extract = verify_extract((run.path / "ledger.json").read_bytes(), SigningKey.load(run.path / "key").public)
+        extract = verify_extract((run.path / "ledger.json").read_bytes(), load_key(run.path / "key").public)
         opened = next(entry for entry in extract.entries if entry.kind == "open")
         assert options[1] in (opened.facts["dp"], opened.facts["noise"])
         assert "NOT FOR RELEASE" in repr(Result.read(run.path)) or "no privacy" in repr(Result.read(run.path))

@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json
 from palate_server.ledger.ledger import Ledger, verify_extract
 from palate_server.rounds import coordinator
 from palate_server.rounds.coordinator import Release
@@ -199,7 +199,7 @@ def test_a_void_attempt_stays_on_the_card(folder: Path, monkeypatch: pytest.Monk
     assert second["epsilon"] is None
     assert "a void attempt changed the schedule" in second["reason"]
     assert "a void attempt changed the schedule" in result.report.read_text()
-    key = SigningKey.load(folder / "run" / "key")
+    key = load_key(folder / "run" / "key")
     verify_card(result.card, public_key=key.public)
     payload = card_payload(verify_extract((folder / "run" / "ledger.json").read_bytes(), key.public))
     assert canonical_json(payload) == canonical_json(unsigned(result.card))
@@ -210,7 +210,7 @@ def unsigned(card: Any) -> dict[str, Any]:
 
 
 def test_a_second_process_is_refused_and_writes_nothing(folder: Path, unfinished: Path) -> None:
-    from palate_common.errors import LockedError
+    from palate_core.errors import LockedError
     from palate_server.rounds.lock import RunLock
 
     before = (unfinished / "events.jsonl").read_bytes()

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import safetensors.numpy
 
-from palate_common.mechanism.accounting import epsilon_of
 from palate_common.models.model import GlobalModel
 from palate_common.models.published import MANIFEST_TAG
-from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.files import write_durably
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.accounting import epsilon_of
+from palate_core.log.canonical import canonical_json, digest
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.registry import INPUTS
 from palate_server.rounds.terms import RunTerms
@@ -100,7 +100,7 @@ def signed_again(folder: Path) -> None:
     """Other numbers, under a manifest and a signature that fit them."""
     model = GlobalModel.from_bytes((folder / "model" / "model.safetensors").read_bytes())
     other = GlobalModel(model.header, model.state | {"counts": model.state["counts"] + 1})
-    key = SigningKey.load(folder / "key")
+    key = load_key(folder / "key")
     manifest = json.loads((folder / "model" / "manifest.json").read_bytes()) | {"model_hash": other.hash}
     manifest["files"]["model.safetensors"] = {"sha256": other.hash, "bytes": len(other.data)}
     payload = canonical_json(manifest)

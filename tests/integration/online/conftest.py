@@ -19,8 +19,9 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online.sync import SyncResult
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.records.canonical import digest
-from palate_common.secagg.directory import Directory
+from palate_common.records.key_file import save_key
+from palate_core.log.canonical import digest
+from palate_core.masks.directory import Directory
 from palate_server.flower.app import ServerJob, open_job
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.run import run_rounds
@@ -71,7 +72,7 @@ class Fleet:
         """Enter the run in the ledger, and publish the model that it starts from."""
         folder = self.folder / "run"
         folder.mkdir()
-        self.run.key.save(self.folder / "key")
+        save_key(self.run.key, self.folder / "key")
         self.job = ServerJob(
             folder=folder, terms=self.run.terms, ledger=self.folder / "ledger.db", key=self.folder / "key"
         )

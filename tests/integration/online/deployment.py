@@ -28,7 +28,7 @@ from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, Unregi
 from flwr.supercore.control import ControlHttpClient
 
 from palate_common.enrolment import ENROL_PATH, Enrolled, Invitation, new_token, read_request
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 from palate_server.flower.guard import show, token_of
 from palate_sim.engines.superlink import free_port
 

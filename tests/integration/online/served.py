@@ -20,7 +20,7 @@ from flwr.serverapp import Grid
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.records.files import write_durably
-from palate_common.secagg.directory import Directory
+from palate_core.masks.directory import Directory
 from palate_server.flower.app import ServerJob, open_job
 from palate_server.flower.grid import PromptGrid
 from palate_server.flower.spread_grid import Connection

@@ -16,7 +16,7 @@ import palate
 from palate_client.online import https, retry
 from palate_client.online.https import Address, Https
 from palate_common.enrolment import Invitation
-from palate_common.errors import InputError, RefusedError, UnreachableError
+from palate_core.errors import InputError, RefusedError, UnreachableError
 from palate_sim.engines.superlink import free_port
 
 no_trouble = lambda path, phase, who: None  # noqa: E731

@@ -17,9 +17,9 @@ from palate_client.online.flower_messages import Reply, ReplyUpload, record_dict
 from palate_client.online.flower_wire import Fleet
 from palate_client.online.https import Https, RejectedError
 from palate_common.enrolment import NodeKey
-from palate_common.records.canonical import digest
 from palate_common.records.protobuf import blob, text
 from palate_common.rounds import exchange
+from palate_core.log.canonical import digest
 
 N = 6
 Lie = Callable[[Reply], Reply]

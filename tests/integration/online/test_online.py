@@ -15,9 +15,9 @@ import pytest
 
 import palate
 from palate_client.online import retry
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.records.canonical import digest
 from palate_common.rounds.wire import REFUSED
+from palate_core.cohort_terms import CohortTerms
+from palate_core.log.canonical import digest
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.terms import RunTerms
 

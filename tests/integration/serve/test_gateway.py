@@ -22,8 +22,8 @@ import pytest
 from benchmarks.serve.world import free_ports
 from palate_cli.cli import run
 from palate_common.enrolment import new_node_key
-from palate_common.errors import InputError
-from palate_common.records.checkpoints import log_key, sign_checkpoint
+from palate_core.errors import InputError
+from palate_core.log.checkpoints import log_key, sign_checkpoint
 from palate_server.flower.superlink import KEEP_SECONDS
 from palate_server.folder.house import make_house
 from palate_server.folder.places import place_of

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from palate_common.errors import InputError, LockedError
+from palate_core.errors import InputError, LockedError
 from palate_server.console.access import Access, hash_password
 from palate_server.console.pages import HouseConsole
 from palate_server.folder.events import EventLog

@@ -18,9 +18,9 @@ import pytest
 
 from palate_cli.cli import run
 from palate_common.enrolment import ENROL_PATH
-from palate_common.errors import RefusedError
 from palate_common.models import published
-from palate_common.rounds.plan import SignedPlan
+from palate_core.errors import RefusedError
+from palate_core.plan import SignedPlan
 from palate_server.flower.guard import token_of
 from palate_server.flower.superlink_state import LinkControl
 from palate_server.folder.enrolments import Enrolments

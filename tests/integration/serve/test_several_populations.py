@@ -30,11 +30,11 @@ from palate_client.leaving.statement import Statement
 from palate_client.online.enrolment import keep
 from palate_client.online.flower_wire import Fleet as Wire
 from palate_client.online.https import Https, RejectedError
-from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.models import published
-from palate_common.records.checkpoints import read_state
-from palate_common.records.notes import read_note
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_core.log.checkpoints import read_state
+from palate_core.log.notes import read_note
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.house import House, make_house

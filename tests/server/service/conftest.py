@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 from flwr.app import Message
 from judged import judged_service
-
 from palate_audit.secagg.hostile import PLANS, Turn
-from palate_client.floors import Floors
+
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import verdict
 from palate_common.interactions import Interactions
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
-from palate_common.rounds.plan import read_plan
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import step_of
+from palate_core.device.floors import Floors
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import step_of
+from palate_core.plan import read_plan
 from palate_server.flower.transport import GridTransport
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog

@@ -18,7 +18,7 @@ import pytest
 from prometheus_client import generate_latest
 from starlette.applications import Starlette
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.folder.config import MetricsSettings, parse_config
 from palate_server.folder.server_folder import Site
 from palate_server.service.metrics import MOST_TOKEN, Metrics, metrics_listeners, read_token

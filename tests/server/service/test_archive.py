@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.folder import archive
 from palate_server.folder.archive import MOST_HEADER, unpack
 

@@ -17,12 +17,13 @@ from palate_audit.evidence.evidence import Finding, Verdict
 from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import run as command
 from palate_common.models import published
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.consistency import Shown
-from palate_common.records.cosignatures import cosign
-from palate_common.records.notes import COSIGNATURE, VerifierKey, read_note
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
 from palate_common.records.tiles import CHECKPOINT
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.consistency import Shown
+from palate_core.log.cosignatures import cosign
+from palate_core.log.notes import COSIGNATURE, VerifierKey, read_note
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.mirror import Mirror
 from palate_server.operation.releases import publish
 from palate_server.service.status import unpublished
@@ -131,7 +132,7 @@ def test_an_honest_server_raises_no_alarm(server: Path) -> None:
 
 
 def test_what_witnesses_say_of_a_server(server: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mirror, key = Mirror(server / "public" / "ledger"), SigningKey.load(server / "key").public
+    mirror, key = Mirror(server / "public" / "ledger"), load_key(server / "key").public
     witnesses = [SigningKey.generate() for _ in range(2)]
     keys = [VerifierKey.of(f"w{place}.example/1", each, COSIGNATURE) for place, each in enumerate(witnesses)]
     data = (mirror.folder / CHECKPOINT).read_bytes()
@@ -204,9 +205,8 @@ def test_an_older_ledger_contradicts_what_was_signed(server: Path) -> None:
 
 def test_a_model_that_the_ledger_never_published_is_an_alarm_though_it_is_signed(server: Path) -> None:
     from palate_common.models.model import GlobalModel
-    from palate_common.records.signing import SigningKey
 
-    key = SigningKey.load(server / "key")
+    key = load_key(server / "key")
     models = server / "public" / "models"
     offer = json.loads((models / "latest").read_bytes())
     found = published.read(models / offer["manifest"], public_key=key.public)
@@ -224,9 +224,8 @@ def test_a_model_that_the_ledger_never_published_is_an_alarm_though_it_is_signed
 
 def test_a_model_without_its_entry_is_an_alarm_where_others_have_one(server: Path) -> None:
     """And one whose entry isn't the ledger's is none that can be read."""
-    from palate_common.records.signing import SigningKey
 
-    key, models = SigningKey.load(server / "key"), server / "public" / "models"
+    key, models = load_key(server / "key"), server / "public" / "models"
     offer = json.loads((models / "latest").read_bytes())
     folder = models / offer["manifest"]
     manifest = json.loads((folder / published.MANIFEST).read_bytes())

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plans import open_as_device
 
 from palate_audit.run.ledger import audit_ledger
-from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models import published
 from palate_common.models.manifest import MANIFEST, SIGNATURE, evidence_of
-from palate_common.records.canonical import canonical_json
-from palate_common.records.consistency import SPENT
-from palate_common.rounds.plan import SignedPlan, open_plan
 from palate_common.system import lock_folder
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.consistency import SPENT
+from palate_core.plan import SignedPlan
 from palate_server.folder.backup import read_backup, write_backup
 from palate_server.folder.server_folder import FORMAT, Site, format_of
 from palate_server.folder.witness import MODEL, WITNESS, Witness, WitnessError
@@ -152,11 +153,13 @@ def test_what_devices_have_seen_of_models_since_the_latest_charge_is_witnessed_t
     assert [event["reason"] for event in service.events("aborted")] == []
     plan = (service.site.witness / WITNESS).read_bytes()
     for model in seen:
-        open_plan(
+        open_as_device(
             plan,
             public_key=service.site.key().public,
             last_seen=lambda _, model=model: model.manifest.checkpoint,
             evidence=lambda _, model=model: evidence_of(model.files),
+            accept=lambda _: None,
+            pinned=None,
         )
 
 
@@ -204,9 +207,9 @@ def test_a_device_that_was_away_for_two_restorations_comes_back(lost: Any, tmp_p
         assert charge is not None
         last = charge.checkpoint
         asked = {"public_key": lost.site.key().public, "last_seen": lambda _, last=last: last}
-        assert len(open_plan(latest_plan, evidence=lambda _, seen=seen: seen, **asked).charge.epochs) == 2
+        assert len(open_as_device(latest_plan, evidence=lambda _, seen=seen: seen, **asked).charge.epochs) == 2
         with pytest.raises(IntegrityError, match="has forgotten some"):
-            open_plan(latest_plan, evidence=lambda _: None, **asked)
+            open_as_device(latest_plan, evidence=lambda _: None, **asked)
 
 
 def test_devices_refuse_a_fork(lost: Any, tmp_path: Path) -> None:

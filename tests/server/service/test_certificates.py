@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from palate_cli.cli import run
-from palate_common.errors import InputError
 from palate_common.records.files import write_durably
+from palate_core.errors import InputError
 from palate_server.folder import certificates
 from palate_server.folder.certificates import install, issue, make_authority
 from palate_server.folder.house import House, make_house

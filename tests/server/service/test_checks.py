@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from palate_cli.cli import run
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import save_key
+from palate_core.log.signing import SigningKey
 from palate_server.folder.certificates import issue, make_authority
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import MODEL
@@ -101,7 +102,7 @@ def test_each_thing_that_is_broken_is_told(site: Site, tmp_path: Path, monkeypat
     key = site.folder / "key"
     mine = key.read_bytes()
     key.unlink()
-    SigningKey.generate().save(key)
+    save_key(SigningKey.generate(), key)
     assert "key_unfit" in found(site)
     key.write_bytes(mine)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from palate_common.errors import BudgetError, InputError
+from palate_core.errors import BudgetError, InputError
 from palate_server.folder.config import ServerConfig, read_config
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger

@@ -22,11 +22,11 @@ from benchmarks.worlds.surveys import World
 from palate_cli.cli import run
 from palate_cli.commands.serve.console import with_password
 from palate_common.enrolment import new_node_key
-from palate_common.errors import InputError
-from palate_common.records.notes import COSIGNATURE, VerifierKey
-from palate_common.records.signing import SigningKey
 from palate_common.rounds.wire import REFUSED
 from palate_common.survey import Survey
+from palate_core.errors import InputError
+from palate_core.log.notes import COSIGNATURE, VerifierKey
+from palate_core.log.signing import SigningKey
 from palate_server.console import access as access_module
 from palate_server.console import charts
 from palate_server.console.access import LONGEST, Access, hash_password, matches

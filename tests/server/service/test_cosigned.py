@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plans import open_as_device
 from witnessed import Running, end, free_port, start
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.checkpoints import LogState, origin_of, read_state, sign_checkpoint
-from palate_common.records.consistency import SPENT, check_growth
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import Note, Signature, read_note
-from palate_common.records.pinned import Pinned
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import SignedPlan, open_plan
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.checkpoints import LogState, origin_of, read_state, sign_checkpoint
+from palate_core.log.consistency import SPENT, check_growth, check_pinned
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import Note, Signature, read_note
+from palate_core.log.pinned import Pinned
+from palate_core.log.signing import SigningKey
+from palate_core.plan import SignedPlan
 from palate_server.folder.backup import read_backup, write_backup
 from palate_server.folder.server_folder import COSIGNED, Site, read_cosigned
 from palate_server.folder.witness import WITNESS, Witness
@@ -107,7 +108,7 @@ def test_plans_and_models_carry_the_cosignatures_of_a_quorum(service: Any, three
     assert rounds
     assert service.events("aborted") == []
     data = (site.witness / WITNESS).read_bytes()
-    signed = open_plan(data, public_key=site.key().public, last_seen=lambda _: None, pinned=pinned)
+    signed = open_as_device(data, public_key=site.key().public, last_seen=lambda _: None, pinned=pinned)
     assert signed.charge is not None
     assert signed.charge.version == 2
     with site.ledger() as ledger:
@@ -284,7 +285,7 @@ def test_a_restored_server_goes_on_where_witnesses_cosigned_last(
     service.operate()
     kept, mirror = shutil.copytree(site.witness, tmp_path / "kept"), shutil.copytree(site.mirror, tmp_path / "mirror")
     data = (kept / WITNESS).read_bytes()
-    seen = open_plan(data, public_key=site.key().public, last_seen=lambda _: None, pinned=pinned).charge
+    seen = open_as_device(data, public_key=site.key().public, last_seen=lambda _: None, pinned=pinned).charge
     assert seen is not None
 
     ports = {"witnesses": [kept], "without_witness": False}
@@ -317,14 +318,8 @@ def test_a_restored_server_goes_on_where_witnesses_cosigned_last(
     assert renew(lossy) is not None
     found = latest(lossy)
     assert found is not None
-    check_growth(
-        "model",
-        found.manifest,
-        seen=seen.checkpoint,
-        evidence=data,
-        spent=float(found.manifest.model_dump()[SPENT]),
-        pinned=pinned,
-    )
+    covered = check_pinned("model", found.manifest, pinned=pinned, evidence=data)
+    check_growth(covered, seen=seen.checkpoint, evidence=data, spent=float(found.manifest.model_dump()[SPENT]))
     shutil.rmtree(kept)
     kept.mkdir()
     (kept / WITNESS).write_bytes(data)

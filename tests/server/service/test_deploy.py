@@ -20,7 +20,7 @@ import yaml
 
 from palate_cli.cli import run
 from palate_cli.commands.serve.folder import init
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.folder.backup import write_backup
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.profiles import PROFILES

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import generate_latest
 
 from palate_common.enrolment import EnrolRequest, make_request, new_node_key, new_token
-from palate_common.errors import PalateError
-from palate_common.records.signing import SigningKey
+from palate_core.errors import PalateError
+from palate_core.log.signing import SigningKey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import OTHER, REASONS, EventLog, EventTally
 from palate_server.folder.server_folder import Site

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from palate_common.errors import InputError, LockedError, RefusedError
+from palate_core.errors import InputError, LockedError, RefusedError
 from palate_server.folder.enrolments import EnrolledDevice, Enrolments, copy_register
 
 A, B = "aa" * 32, "bb" * 32

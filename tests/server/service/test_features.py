@@ -12,7 +12,7 @@ import pytest
 
 from palate_cli.cli import run
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.folder.backup import write_backup
 from palate_server.operation.releases import latest, publish
 from palate_server.operation.schedule import terms_of

@@ -16,7 +16,7 @@ from flwr.supercore.object_store import in_memory_object_store
 from flwr.superlink import main as superlink
 from flwr.superlink.servicer.fleet import fleet_handlers
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.flower import superlink_state as flower
 from palate_server.flower.guard import token_of
 from palate_server.flower.link import COLLECT, ONLINE, PURGE, PUSH

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from palate_cli.cli import run
-from palate_common.errors import PalateError, RefusedError
+from palate_core.errors import PalateError, RefusedError
 from palate_server.flower.guard import TokenGuard, token_of
 from palate_server.flower.superlink_state import LinkControl
 from palate_server.folder.enrolments import Enrolments

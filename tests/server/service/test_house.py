@@ -13,8 +13,8 @@ from witnessed import Committee
 
 from palate_cli.cli import run
 from palate_common.enrolment import Invitation
-from palate_common.errors import InputError
-from palate_common.records.checkpoints import read_state, sign_checkpoint
+from palate_core.errors import InputError
+from palate_core.log.checkpoints import read_state, sign_checkpoint
 from palate_server.folder.house import House, make_house
 from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import Front, configuration, write_configuration

@@ -10,8 +10,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.serde import message_to_proto
 from flwr.superlink.grid.http_grid import HttpGrid
 
-from palate_common.errors import PalateError
 from palate_common.records.protobuf import blob
+from palate_core.errors import PalateError
 from palate_server.flower import inbox
 from palate_server.flower.inbox import MOST_SMALL, Inbox, has_reply_shape
 from palate_server.flower.link import Link

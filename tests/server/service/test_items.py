@@ -11,7 +11,7 @@ import pytest
 
 from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import run
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import read_outlook

@@ -14,8 +14,8 @@ from judged import DEVICES, EPSILON, HONEST, ITEMS, PUSHED, card, histories, tra
 
 from palate_audit.run.ledger import audit_ledger
 from palate_common.algorithms import verdict
-from palate_common.errors import InputError, RefusedError
-from palate_common.mechanism.accounting import epsilon_of, mu_of
+from palate_core.accounting import epsilon_of, mu_of
+from palate_core.errors import InputError, RefusedError
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation import releases

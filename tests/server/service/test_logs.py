@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from palate_common.records.signing import SigningKey
+from palate_core.log.signing import SigningKey
 from palate_server.folder.logs import KEEP, LINE, LogHandler, PartLog, harmless
 from palate_server.service.processes import Child
 

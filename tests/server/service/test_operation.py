@@ -13,11 +13,11 @@ import pytest
 
 from palate_cli.cli import run
 from palate_cli.commands.serve.access import pardon
-from palate_common.errors import IntegrityError, LockedError, PalateError
 from palate_common.rounds.exchange import TRAINING, Availability
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.evidence import FaultEvidence, check
-from palate_common.secagg.messages import Step
+from palate_core.errors import IntegrityError, LockedError, PalateError
+from palate_core.masks.messages import Step
 from palate_server.folder.enrolments import Enrolments
 from palate_server.operation.releases import latest, publish
 from palate_server.operation.restraint import Restraint

@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from palate_cli.cli import app, run
-from palate_common.errors import InputError, IntegrityError
+from palate_core.errors import InputError, IntegrityError
 from palate_server.folder.enrolments import Enrolments, quarter_name, quarter_of
 from palate_server.folder.operators import FILE, MOST_LINE, OperatorLog
 from palate_server.folder.presence import SeenByQuarter

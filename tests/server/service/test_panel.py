@@ -14,7 +14,7 @@ from palate_cli.cli import run
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.parts.panel import panel_inputs
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.folder.backup import read_backup, write_backup
 from palate_server.ledger.extract import verify_extract
 from palate_server.operation.schedule import terms_of

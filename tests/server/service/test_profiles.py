@@ -27,11 +27,11 @@ from pydantic import ValidationError
 from palate_cli.cli import run
 from palate_cli.commands.serve.folder import interruptible
 from palate_cli.commands.serve.questions import QUESTIONS, ask, read_address, read_devices, read_witness
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import mu_of
-from palate_common.records.canonical import digest
-from palate_common.records.notes import COSIGNATURE, VerifierKey
-from palate_common.records.signing import SigningKey
+from palate_core.accounting import mu_of
+from palate_core.errors import InputError
+from palate_core.log.canonical import digest
+from palate_core.log.notes import COSIGNATURE, VerifierKey
+from palate_core.log.signing import SigningKey
 from palate_server.folder.config import ServerConfig, explained, parse_config
 from palate_server.folder.profiles import (
     _DEFAULTS,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.messages import Step
+from palate_core.masks.messages import Step
 from palate_server.rounds.progress import ActivityFile, ServerActivity, WatchedTransport
 from palate_server.rounds.run import Request
 

@@ -14,7 +14,7 @@ from judged import HONEST, ITEMS, PUSHED, TASTE, card, histories, train
 from palate_cli.cli import run
 from palate_common.algorithms import Algorithm, lent
 from palate_common.algorithms.popularity import Popularity
-from palate_common.errors import InputError, IntegrityError, RefusedError
+from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_server.console import words
 from palate_server.folder.quarantine import KEPT, OPERATOR, Quarantine, QuarantinedItem, QuarantineFullError
 from palate_server.folder.server_folder import Site

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from palate_audit.run.ledger import audit_ledger
-from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.models import published
 from palate_common.models.manifest import said_by
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.consistency import SPENT
 from palate_common.records.files import write_durably
+from palate_core.errors import InputError, IntegrityError, RefusedError
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.consistency import SPENT
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.witnesses import UncosignedError

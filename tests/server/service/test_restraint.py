@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from palate_cli.cli import run
-from palate_common.errors import InputError
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import InputError
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.outlook import local, read_outlook
 from palate_server.operation.restraint import DAY, Restraint, voids

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plans import open_as_device
 from typer.testing import CliRunner
 from witnessed import Asked, Committee
 
 from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import app
-from palate_common.errors import InputError, IntegrityError, LockedError
 from palate_common.models import published
-from palate_common.records.canonical import digest
-from palate_common.rounds.plan import SignedPlan, open_plan
+from palate_core.errors import InputError, IntegrityError, LockedError
+from palate_core.log.canonical import digest
+from palate_core.plan import SignedPlan
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.witnesses import UncosignedError
@@ -73,7 +74,7 @@ def test_the_population_goes_on_with_another_key(service: Any, tmp_path: Path) -
     assert service.events("aborted") == []
     data = (site.witness / WITNESS).read_bytes()
     for key in (old, done.new):
-        open_plan(data, public_key=key, last_seen=lambda _: None)
+        open_as_device(data, public_key=key, last_seen=lambda _: None)
     assert SignedPlan.model_validate_json(data).charge is not None
     section = audit_ledger(site.folder, public_key=old)
     assert [(each.test, each.said) for each in section.findings if each.verdict == "alarm"] == []

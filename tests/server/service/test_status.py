@@ -18,9 +18,9 @@ import pytest
 from witnessed import free_port
 
 from palate_cli.cli import run
-from palate_common.errors import InputError
-from palate_common.records.checkpoints import log_key
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import InputError
+from palate_core.log.checkpoints import log_key
 from palate_server.flower.service_app import main
 from palate_server.folder.config import MetricsSettings
 from palate_server.folder.witness import WitnessError

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from benchmarks.worlds.surveys import World
 from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import app
-from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.rounds.exchange import TRAINING, Availability
 from palate_common.rounds.wire import REFUSED
 from palate_common.survey import Survey
+from palate_core.errors import BudgetError, InputError, IntegrityError
 from palate_server.console.board import BoardReader
 from palate_server.folder.events import EventLog
 from palate_server.operation.outlook import latest_trouble, read_outlook

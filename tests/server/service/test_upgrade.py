@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from palate_cli.cli import run
-from palate_common.errors import InputError, IntegrityError, LockedError, PalateError
+from palate_core.errors import InputError, IntegrityError, LockedError, PalateError
 from palate_server.folder.backup import SCRATCH, last_backup, read_backup, scratch, write_backup
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import FORMAT, Site, format_of

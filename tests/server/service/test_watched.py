@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 from palate_server.folder.server_folder import Site
 from palate_server.folder.watched import WatchedSite
 from palate_server.ledger.ledger_file import LedgerFile

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from palate_common.rounds.plan import MOST_PLAN, SignedPlan
+from palate_core.plan import MOST_PLAN, SignedPlan
 from palate_server.folder.witness import ROOM, WITNESS
 from palate_server.operation.operation import Operation
 from palate_server.service.status import read_status

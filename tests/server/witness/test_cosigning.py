@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from witnessed import Log, Running, free_port
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.cosignatures import cosign
-from palate_common.records.notes import COSIGNATURE, VerifierKey
-from palate_common.records.signing import SigningKey
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.cosignatures import cosign
+from palate_core.log.notes import COSIGNATURE, VerifierKey
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.cosigning import TooFewWitnessesError, WitnessAddress, WitnessClient
 from palate_server.witness.folder import WitnessFolder, log_id
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from witnessed import Log
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.checkpoints import LogState, read_state
-from palate_common.records.cosignatures import Quorum, cosign
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import COSIGNATURE, Note, Signature, VerifierKey, read_note, read_signatures, sign_note
-from palate_common.records.signing import SigningKey, verify_text
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.checkpoints import LogState, read_state
+from palate_core.log.cosignatures import Quorum, cosign
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import COSIGNATURE, Note, Signature, VerifierKey, read_note, read_signatures, sign_note
+from palate_core.log.signing import SigningKey, verify_text
 from palate_server.witness import folder as witness_folder
 from palate_server.witness.cosigner import MOST_TEXT, Answer, Cosigner
 from palate_server.witness.folder import MOST_EVIDENCE, State, WitnessFolder, log_id

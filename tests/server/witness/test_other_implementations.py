@@ -15,9 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from witnessed import Log
 
-from palate_common.records.cosignatures import Quorum, cosign, open_cosignature
-from palate_common.records.notes import COSIGNATURE, VerifierKey, read_signatures
-from palate_common.records.signing import SigningKey
+from palate_core.log.cosignatures import Quorum, cosign, open_cosignature
+from palate_core.log.notes import COSIGNATURE, VerifierKey, read_signatures
+from palate_core.log.signing import SigningKey
 from palate_server.witness.cosigner import Cosigner
 from palate_server.witness.folder import WitnessFolder
 from palate_server.witness.witnessing import read_request, read_size

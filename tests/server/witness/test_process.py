@@ -13,8 +13,8 @@ import pytest
 from witnessed import Log, Running
 
 from palate_cli.cli import run
-from palate_common.records.cosignatures import Quorum
-from palate_common.records.notes import read_note, read_signatures
+from palate_core.log.cosignatures import Quorum
+from palate_core.log.notes import read_note, read_signatures
 from palate_server.witness.folder import WitnessFolder, log_id
 from palate_server.witness.witnessing import MOST_REQUEST, SIZE_TYPE, read_size
 

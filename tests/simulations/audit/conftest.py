@@ -17,8 +17,8 @@ from palate_audit.checks import seeds
 from palate_audit.evidence.evidence import Finding, Section, Verdict
 from palate_audit.run import accounts
 from palate_audit.run.ledger import audit_ledger
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.log import Log, indexed
@@ -121,7 +121,7 @@ class Bench:
 
     def resign(self, name: str = "first") -> None:
         """A new extract of the ledger as it is now, as the operator, who has the key, would."""
-        key = SigningKey.load(self.root / name / "key")
+        key = load_key(self.root / name / "key")
         with Ledger(self.ledger, population="readers") as ledger:
             run = next(run for run in ledger.runs() if run.startswith(name))
             (self.root / name / "ledger.json").write_bytes(ledger.extract(run, key))

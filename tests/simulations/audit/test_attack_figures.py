@@ -24,9 +24,9 @@ from palate_audit.attacks.measured import Estimate, measured
 from palate_audit.attacks.membership import Segments, energy_in_span
 from palate_audit.attacks.rates import Area, Rate, curve
 from palate_audit.evidence.evidence import Rung
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import epsilon_of
+from palate_core.accounting import epsilon_of
+from palate_core.errors import InputError
 
 NORMAL = NormalDist()
 

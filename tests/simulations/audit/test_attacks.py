@@ -24,12 +24,12 @@ from palate_audit.evidence.evidence import Finding, Section, Verdict
 from palate_cli.cli import run as palate
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import BlockSpec, DenseBlock, OuterBlock, PairBlock, Update
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares
+from palate_core.errors import InputError
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_server.rounds import noise as server_noise
 from palate_sim.config import load_config
 from palate_sim.run.experiment import start
@@ -286,7 +286,7 @@ def test_the_real_device_refuses_another_model(private: Path) -> None:
 
 def test_a_device_that_takes_any_model_raises_an_alarm(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = load_subject(private)
-    monkeypatch.setattr(Contributor, "_model", lambda _self, _plan, data: GlobalModel.from_bytes(data))
+    monkeypatch.setattr(Contributor, "_read_model", lambda _self, _plan, data: GlobalModel.from_bytes(data))
     refused, _ = substitution.attack(subject, subject.data.train.user(3))
     assert refused.verdict is Verdict.ALARM
     assert "another model beside the plan: ANSWERED" in refused.said

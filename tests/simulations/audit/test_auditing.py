@@ -20,8 +20,8 @@ from palate_audit import AuditResult, Claim, Contributions, Released, Rung, Verd
 from palate_audit.run import mechanism as battery
 from palate_audit.run.structure import structural
 from palate_audit.targets.function import Function
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import epsilon_of
+from palate_core.accounting import epsilon_of
+from palate_core.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 Noise = Callable[[int, np.random.Generator], Any]

@@ -245,7 +245,7 @@ def test_a_seed_of_16_bits_repeats_whatever_the_generator() -> None:
 
 
 def test_noise_of_the_plans_seed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from palate_common.rounds.plan import Noise
+    from palate_core.plan import Noise
     from palate_server.rounds import noise
 
     target = Production(users=64, counts=512, products=512)

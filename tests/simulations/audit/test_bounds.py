@@ -26,7 +26,7 @@ from palate_audit.statistics.counting import (
     upper,
 )
 from palate_audit.statistics.scored import known_null, noncentral_t_above, two_samples
-from palate_common.mechanism.accounting import epsilon_of, mu_of
+from palate_core.accounting import epsilon_of, mu_of
 
 # privacy-estimates 0.1.0.post1 compute_eps_lo(method="beta") and jax-privacy 2.0.0 CanaryScoreAuditor
 # .epsilon_clopper_pearson(one_sided=False, Explicit threshold) agree on all of these to 1e-15.

@@ -12,9 +12,9 @@ from palate_audit.evidence import document
 from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
 from palate_audit.run.card import audit_card
 from palate_audit.run.record import record
-from palate_common.errors import InputError, LockedError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.errors import InputError, LockedError
+from palate_core.log.canonical import canonical_json
 from palate_server.rounds.lock import RunLock
 from palate_sim.card.card import sign_card
 from palate_sim.report.card import card_groups
@@ -40,7 +40,7 @@ def verdicts(folder: Path) -> dict[str, Verdict]:
 
 
 def test_an_honest_card_passes_and_is_shown(bench: Any) -> None:
-    section = audit_card(bench.folder, public_key=SigningKey.load(bench.folder / "key").public)
+    section = audit_card(bench.folder, public_key=load_key(bench.folder / "key").public)
     assert section.alarms == ()
     assert section.series["card"] == on(bench)
     found = {each.test: each.verdict for each in section.findings}
@@ -50,7 +50,7 @@ def test_an_honest_card_passes_and_is_shown(bench: Any) -> None:
 @pytest.mark.parametrize("name", ["epsilon", "delta", "releases", "population", "checkpoint", "audit", "exclusions"])
 def test_whatever_is_changed_does_not_come_from_the_ledger(bench: Any, name: str) -> None:
     """Also where the operator signs the change."""
-    key = SigningKey.load(bench.folder / "key")
+    key = load_key(bench.folder / "key")
     payload = {k: v for k, v in on(bench).items() if k not in ("public_key", "signature")}
     (bench.folder / "privacy_card.json").write_bytes(sign_card({**payload, name: [1]}, key))
     found = audit_card(bench.folder)
@@ -66,7 +66,7 @@ def test_a_change_without_the_key_does_not_verify(bench: Any) -> None:
 
 
 def test_another_spelling_another_model_and_another_version_are_told(bench: Any) -> None:
-    path, key = bench.folder / "privacy_card.json", SigningKey.load(bench.folder / "key")
+    path, key = bench.folder / "privacy_card.json", load_key(bench.folder / "key")
     path.write_text(json.dumps(on(bench), indent=1))
     assert verdicts(bench.folder)["card spelling"] is Verdict.ALARM
     payload = {k: v for k, v in on(bench).items() if k not in ("public_key", "signature")}
@@ -80,7 +80,7 @@ def test_the_implied_risk_is_that_of_riskcal(bench: Any) -> None:
     from palate_sim.card.card import _risk
 
     assert _risk(1.1212371588162633) == pytest.approx(RISKCAL, rel=1e-6)
-    path, key = bench.folder / "privacy_card.json", SigningKey.load(bench.folder / "key")
+    path, key = bench.folder / "privacy_card.json", load_key(bench.folder / "key")
     payload = {k: v for k, v in on(bench).items() if k not in ("public_key", "signature")}
     less = {**payload["implied_risk"], "advantage": 0.01}
     path.write_bytes(sign_card({**payload, "implied_risk": less}, key))

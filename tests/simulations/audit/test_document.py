@@ -7,7 +7,7 @@ import pytest
 from palate_audit.evidence import document
 from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
 from palate_audit.evidence.series import histogram, roc
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 FULL = Section(
     "mechanism",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict, holm, judge
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 
 def test_holm_rejects_what_its_definition_rejects() -> None:

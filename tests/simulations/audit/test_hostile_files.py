@@ -14,7 +14,7 @@ from palate_audit.run.extract import read_extract
 from palate_audit.run.ledger import records_of
 from palate_audit.run.receipts import read_receipts
 from palate_cli.cli import run
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 
 @pytest.mark.parametrize(

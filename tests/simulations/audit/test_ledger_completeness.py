@@ -20,8 +20,9 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import algorithm_class
 from palate_common.algorithms.registry import lent
 from palate_common.models.model import METADATA_KEY, read_metadata
-from palate_common.records.canonical import canonical_json
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.log.canonical import canonical_json
+from palate_core.log.signing import SigningKey
 from palate_sim.card.card import sign_card
 
 
@@ -44,9 +45,9 @@ def model_of_its_own(bench: Any) -> None:
     """A published model, rightly signed, that holds something besides the releases: an un-noised checkpoint."""
     from palate_common.models import published
     from palate_common.models.model import GlobalModel
-    from palate_common.records.consistency import Shown
+    from palate_core.log.consistency import Shown
 
-    key, folder = SigningKey.load(bench.folder / "key"), bench.folder / "model"
+    key, folder = load_key(bench.folder / "key"), bench.folder / "model"
     found = published.read(folder, public_key=key.public)
     state = {name: np.array(array) for name, array in found.model.state.items()}
     state["counts"][0] += 1.5
@@ -96,7 +97,7 @@ def claimed(bench: Any, epsilon: float) -> None:
     """A signed card with an epsilon of its own."""
     path = bench.folder / "privacy_card.json"
     card = {k: v for k, v in json.loads(path.read_bytes()).items() if k not in ("public_key", "signature")}
-    path.write_bytes(sign_card({**card, "epsilon": epsilon}, SigningKey.load(bench.folder / "key")))
+    path.write_bytes(sign_card({**card, "epsilon": epsilon}, load_key(bench.folder / "key")))
 
 
 def twice(bench: Any, *, attempt: int = 0) -> None:
@@ -172,7 +173,7 @@ def test_a_third_accountant_agrees_where_it_is_installed(bench: Any, finding: An
 
 
 def test_a_key_from_outside_is_compared(bench: Any, finding: Any) -> None:
-    own, other = SigningKey.load(bench.folder / "key").public, SigningKey.generate().public
+    own, other = load_key(bench.folder / "key").public, SigningKey.generate().public
     assert finding(bench.audit(), "signing key").verdict is Verdict.UNCHECKABLE
     assert finding(bench.audit(public_key=own), "signing key").verdict is Verdict.PASS
     assert finding(bench.audit(public_key=other), "signing key").verdict is Verdict.ALARM

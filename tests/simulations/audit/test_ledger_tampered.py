@@ -19,8 +19,8 @@ from palate_audit.evidence.evidence import Section, Verdict
 from palate_audit.run.ledger import audit_ledger
 from palate_audit.run.live import read_live
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.records.canonical import canonical_json
-from palate_common.records.merkle import Checkpoint, MerkleTree
+from palate_core.log.canonical import canonical_json
+from palate_core.log.merkle import Checkpoint, MerkleTree
 from palate_server.ledger.ledger import Ledger
 
 Bodies = list[dict[str, Any]]

@@ -22,7 +22,7 @@ from palate_audit.run.structure import structural
 from palate_audit.statistics.counting import ErrorCounts
 from palate_audit.statistics.sampling import EPSILONS, Sampled, deltas
 from palate_cli.cli import run
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.rounds import noise as server_noise
 
 SMALL: dict[str, Any] = {"users": 1024, "counts": 4096, "products": 4096, "epsilon": 4.0}

@@ -17,7 +17,7 @@ from palate_audit.mutants.mutation_testing import find
 from palate_audit.run.mechanism import audit_mechanism
 from palate_audit.run.structure import structural
 from palate_cli.cli import run
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 FEW = DeviceMessages(users=40, epsilon=8.0)
 

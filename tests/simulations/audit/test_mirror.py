@@ -20,13 +20,13 @@ from palate_audit.evidence.evidence import Section, Verdict
 from palate_audit.mirror import mirror as mirrors
 from palate_audit.mirror.mirror import audit_mirror
 from palate_cli.cli import run
-from palate_common.errors import InputError
-from palate_common.records.checkpoints import log_key, sign_checkpoint
-from palate_common.records.cosignatures import Quorum, cosign
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import COSIGNATURE, Note, VerifierKey, read_note
-from palate_common.records.signing import SigningKey
 from palate_common.records.tiles import CHECKPOINT, pack_entries, read_entries, tile, tile_path, tiles_of
+from palate_core.errors import InputError
+from palate_core.log.checkpoints import log_key, sign_checkpoint
+from palate_core.log.cosignatures import Quorum, cosign
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import COSIGNATURE, Note, VerifierKey, read_note
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
 

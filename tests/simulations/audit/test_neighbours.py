@@ -23,7 +23,7 @@ from palate_audit.harness.worlds import TimeBudget, end, pairs, same, same_noise
 from palate_audit.run.mechanism import QUICK, audit_mechanism
 from palate_audit.run.structure import STRUCTURE, Structural, structural
 from palate_audit.targets.function import Function
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 SIGMA, DELTA = 2.0, 1e-6

@@ -12,8 +12,8 @@ from palate_audit.harness.canary_algorithm import CanaryTable, Part, carried, me
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Contributions
 from palate_common.algorithms import algorithm_names, make_algorithm
-from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.mechanism.update import DenseBlock
+from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_server.rounds import coordinator as server
 
 MODES = pytest.mark.parametrize("dp", ["central", "distributed"])

@@ -14,7 +14,7 @@ import pytest
 from palate_audit.evidence.evidence import Verdict
 from palate_audit.run.ledger import parse_head
 from palate_audit.run.live import snapshot
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.ledger.ledger import Ledger
 
 WATCHED = """

@@ -39,7 +39,7 @@ print(*sorted(".".join(f.relative_to(sys.argv[1]).with_suffix("").parts[1:]).rem
 
 def extract(folder: Path, about: dict[str, Any]) -> Path:
     """A run folder with nothing but the extract of a ledger."""
-    from palate_common.records.signing import SigningKey
+    from palate_core.log.signing import SigningKey
     from palate_server.ledger.ledger import Ledger
 
     folder.mkdir()

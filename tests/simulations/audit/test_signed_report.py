@@ -13,8 +13,9 @@ import pytest
 from palate_audit.evidence import document
 from palate_audit.evidence.evidence import Finding, Section
 from palate_cli.cli import run
-from palate_common.errors import IntegrityError
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.errors import IntegrityError
+from palate_core.log.signing import SigningKey
 
 PART = Section("mechanism", "x", (Finding.counted("B noise", 1e-300, "ε × 2"),), (), (), {"facts": {"alpha": 1e-6}})
 
@@ -44,7 +45,7 @@ def signed(bench: Any, tmp_path: Path) -> Path:
 def test_a_signed_audit_verifies_and_names_command_and_code(
     bench: Any, signed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    key = SigningKey.load(tmp_path / "auditor").public
+    key = load_key(tmp_path / "auditor").public
     for words in ([str(signed)], [str(signed.with_suffix(".html")), "--public-key", key]):
         assert run(["audit", "verify", *words]) == 0
     assert key in capsys.readouterr().out

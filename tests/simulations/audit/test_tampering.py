@@ -21,8 +21,8 @@ from palate_audit.run.card import audit_card
 from palate_audit.run.ledger import audit_ledger
 from palate_audit.run.statements import ordered
 from palate_cli.cli import run as command
-from palate_common.records.canonical import canonical_json
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.log.canonical import canonical_json
 from palate_sim.run.inventory import GROWING, SECRETS
 
 COVERED: dict[str, tuple[str, ...]] = {
@@ -105,7 +105,7 @@ def small(bench: Any) -> None:
 
     (bench.folder / "report.html").write_text("<h1>eps 4</h1>")
     folder = RunFolder(bench.folder)
-    renew_inventory(folder, SigningKey.load(folder.key_file), ("report.html",))
+    renew_inventory(folder, load_key(folder.key_file), ("report.html",))
 
 
 def test_every_file_that_is_touched_is_found_and_named(bench: Any) -> None:
@@ -220,7 +220,7 @@ def test_what_a_process_left_beside_the_devices_ledger_is_signed_with_it(bench: 
     for end in ("", "-wal"):
         Path(f"{path}{end}.kept").rename(f"{path}{end}")
     inventory = json.loads((bench.folder / "files.json").read_bytes())
-    write_inventory(folder, inventory["run"], SigningKey.load(folder.key_file), soon={})
+    write_inventory(folder, inventory["run"], load_key(folder.key_file), soon={})
     assert not Path(f"{path}-wal").exists()
     assert finding(bench.audit(), "G signed files").verdict is Verdict.PASS
     Path(f"{path}-wal").write_bytes(b"x")
@@ -266,9 +266,9 @@ def republished(bench: Any, *, items: tuple[str, ...] | None = None, **facts: An
     """The model, published anew with these facts, as the operator, who has the key, can."""
     from palate_common.models import published
     from palate_common.models.catalogue import ItemCatalogue
-    from palate_common.records.consistency import Shown
+    from palate_core.log.consistency import Shown
 
-    key, folder = SigningKey.load(bench.folder / "key"), bench.folder / "model"
+    key, folder = load_key(bench.folder / "key"), bench.folder / "model"
     found = published.read(folder, public_key=key.public)
     catalogue = found.catalogue if items is None else ItemCatalogue(items)
     own = {**(found.manifest.model_extra or {}), **facts}

@@ -7,7 +7,7 @@ import pytest
 
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released, check_target, load_target
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 ROWS = [[0.0, 3.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, -2.0]]
 

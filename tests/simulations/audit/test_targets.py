@@ -14,7 +14,7 @@ from palate_audit.evidence.evidence import Rung, Verdict
 from palate_audit.harness.target import Contributions, load_target
 from palate_audit.run.mechanism import audit_mechanism
 from palate_audit.targets import flower, opacus
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from palate_cli.cli import run
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sandbox.config import SandboxConfig, load
 from palate_sandbox.loyalty import truth
 from palate_sandbox.population import Population, by_chance, by_popularity, exploring, halved

@@ -46,7 +46,12 @@ import {
 interface Fresh {
   readonly at: "fresh";
   readonly toss: number;
-  readonly nonce: Uint8Array;
+  readonly nonce: UnshownNonce | null;
+}
+
+/** A nonce that was drawn for one toss, and that nobody was shown. Once it is shown it is plain bytes. */
+interface UnshownNonce {
+  readonly value: Uint8Array;
   readonly commitment: Uint8Array;
 }
 
@@ -108,6 +113,7 @@ interface Agreed {
   readonly toss: number;
   readonly masked: MaskedSent;
   readonly survivors: Flags;
+  readonly signed: checks.Latched;
 }
 
 /** Shares were sent, or computing the vector failed: all secrets are dropped. */
@@ -145,8 +151,7 @@ export class MaskedDevice {
     if (directory.hash !== terms.directory) throw new RefusedError("the plan must name the directory this device has pinned, got another");
     if (directory.identities[id] !== identity.publicKey) throw new InputError(`\`identity\` must be the key of device ${id} in the directory, got another`);
     [this.#options, this.#vector, this.#terms] = [options, options.vector, checkTerms(terms)];
-    const none = new Uint8Array();
-    this.#state = { at: "fresh", toss: isCommitted(terms) ? -1 : 0, nonce: none, commitment: none };
+    this.#state = { at: "fresh", toss: isCommitted(terms) ? -1 : 0, nonce: null };
   }
 
   /** Answers one request of the server. */
@@ -169,60 +174,64 @@ export class MaskedDevice {
     return answer;
   }
 
-  /** Takes a step, if it may follow the present state. No other place decides this. */
+  /** Takes a step that is due; all but a new toss must be of the present one. */
   async #take(step: Step, toss: number, body: Uint8Array): Promise<[State, Uint8Array]> {
+    const take = this.#stepDue(step);
+    if (step !== "commit") checks.sameToss(toss, this.#state.toss);
+    return take(toss, body);
+  }
+
+  /** The step, if it may follow the present state. No other place decides this. */
+  #stepDue(step: Step): (toss: number, body: Uint8Array) => Promise<[State, Uint8Array]> {
     const [state, committed] = [this.#state, isCommitted(this.#terms)];
-    if (step === "commit" && (state.at === "fresh" || state.at === "advertised") && committed) return this.#commit(state, toss, body);
-    if (step === "advertise" && state.at === "fresh" && state.nonce.length > 0 === committed) return this.#advertise(state, toss, body);
-    if (step === "share" && state.at === "advertised") return this.#share(state, toss, body);
-    if (step === "check" && state.at === "shared") return this.#check(state, toss, body);
-    if (step === "open" && state.at === "checked" && state.madeWith.length) return this.#open(state, toss, body);
-    if (step === "input" && state.at === "checked") return this.#input(state, toss, body);
-    if (step === "consistency" && state.at === "masked") return this.#agree(state, toss, body);
-    if (step === "unmask" && state.at === "agreed") return this.#unmask(state, toss, body);
+    // Nothing else of an earlier toss may enter a new one.
+    if (step === "commit" && (state.at === "fresh" || state.at === "advertised") && committed) return (toss, body) => this.#commit(state.toss, toss, body);
+    if (step === "advertise" && state.at === "fresh" && (state.nonce !== null) === committed) return (toss, body) => this.#advertise(state, toss, body);
+    if (step === "share" && state.at === "advertised") return (toss, body) => this.#share(state, toss, body);
+    if (step === "check" && state.at === "shared") return (toss, body) => this.#check(state, toss, body);
+    if (step === "open" && state.at === "checked" && state.madeWith.length) return (_, body) => this.#open(state, body);
+    if (step === "input" && state.at === "checked") return (toss, body) => this.#sendMasked(state, toss, body);
+    if (step === "consistency" && state.at === "masked") return (toss, body) => this.#agree(state, toss, body);
+    if (step === "unmask" && state.at === "agreed") return (toss, body) => this.#unmask(state, toss, body);
     throw new RefusedError(`the step ${step} is not due, or was answered to another request`);
   }
 
-  /** Commits to a fresh nonce for this toss; the keys of an earlier toss are dropped. */
-  async #commit(state: Fresh | Advertised, toss: number, body: Uint8Array): Promise<[State, Uint8Array]> {
+  /** Commits to a fresh nonce for this toss; nonce and keys of an earlier toss are dropped. */
+  async #commit(last: number, toss: number, body: Uint8Array): Promise<[State, Uint8Array]> {
     messages.exactly("a commit request", body, 0);
-    checks.nextToss(toss, state.toss, this.#terms);
+    checks.nextToss(toss, last, this.#terms);
     const nonce = randomBytes(32);
     const commitment = commitmentTo(nonce);
     const { identity, id } = this.#options;
     const signature = await identity.sign(COMMIT, commitPayload(this.#terms.context, toss, id, commitment));
-    return [{ at: "fresh", toss, nonce, commitment }, concat(commitment, signature)];
+    return [{ at: "fresh", toss, nonce: { value: nonce, commitment } }, concat(commitment, signature)];
   }
 
-  /** Sends the nonce and two new public keys, signed with the cohort's root if there is one. */
+  /** Round 0, advertise keys: the nonce and two new public keys, signed with the cohort's root if there is one. */
   async #advertise(state: Fresh, toss: number, body: Uint8Array): Promise<[State, Uint8Array]> {
     messages.exactly("an advertise request", body, isCommitted(this.#terms) ? 32 : 0);
-    checks.sameToss(toss, state.toss);
     const root = body.slice();
     const [sharePair, maskPair, selfMask] = [await KeyPair.generate(), await KeyPair.generate(), randomBytes(32)];
-    const own = { nonce: state.nonce, shareKey: sharePair.publicKey, maskKey: maskPair.publicKey, selfDigest: hashed(selfMask), signature: new Uint8Array() };
+    const [nonce, commitment] = [state.nonce?.value ?? new Uint8Array(), state.nonce?.commitment ?? new Uint8Array()];
+    const own = { nonce, shareKey: sharePair.publicKey, maskKey: maskPair.publicKey, selfDigest: hashed(selfMask), signature: new Uint8Array() };
     const { identity, id } = this.#options;
     const signature = await identity.sign(ADVERT, advertPayload(this.#terms.context, toss, root, id, messages.advertBody(own)));
     const advert = { ...own, signature };
-    const { nonce, commitment } = state;
     return [{ at: "advertised", toss, nonce, commitment, root, sharePair, maskPair, selfMask, advert }, messages.encodeAdvert(advert)];
   }
 
-  /** Derives the neighbours, and encrypts to each its share of both secrets. */
+  /** Round 1, share keys: derives the neighbours, and encrypts to each its share of both secrets. */
   async #share(state: Advertised, toss: number, body: Uint8Array): Promise<[State, Uint8Array]> {
     const request = messages.decodeShare(body, this.#terms);
-    checks.sameToss(toss, state.toss);
     const { id, directory, identity } = this.#options;
     const [cohort, adverts] = await this.#cohort(state, request);
     const me = cohort.ids.indexOf(id);
     if (me < 0) throw new RefusedError("the cohort must hold this device, got one without it");
     const neighbours = cohort.neighbours(me);
     const names = neighbours.map((member) => cohort.ids[member]);
-    checks.expectedAdverts(adverts.map(({ device }) => device), names);
-    await checks.signedAdverts(adverts, this.#terms.context, toss, state.root, directory);
     const { sharePair, maskPair, selfMask } = state;
-    const [shareKeys, maskKeys] = [adverts.map(({ advert }) => advert.shareKey), adverts.map(({ advert }) => advert.maskKey)];
-    checks.distinctKeys([sharePair.publicKey, maskPair.publicKey, ...shareKeys, ...maskKeys]);
+    const own = [sharePair.publicKey, maskPair.publicKey];
+    const { shareKeys, maskKeys } = await checks.neighbourKeys(adverts, { names, own, context: this.#terms.context, toss, root: state.root, directory });
     const shares = split(concat(selfMask, maskPair.privateBytes()), cohort.degree, cohort.threshold);
     const [boxes, madeWith]: [Uint8Array[], KeyPair[]] = [[], []];
     for (let slot = 0; slot < cohort.degree; slot += 1) {
@@ -271,7 +280,6 @@ export class MaskedDevice {
     const { cohort, me, neighbours } = state;
     const { id, identity, directory } = this.#options;
     const { shared, boxes } = messages.decodeCheck(body, cohort.size);
-    checks.sameToss(toss, state.toss);
     checks.listed(shared, me);
     const slots = neighbours.flatMap((member, slot) => (shared[member] ? [slot] : []));
     if (boxes.length !== slots.length) throw new IntegrityError(`a check request must have ${slots.length} boxes, got ${boxes.length}`);
@@ -299,11 +307,10 @@ export class MaskedDevice {
   }
 
   /** Shows the keys of boxes that their receivers complain of: each opens one box. */
-  async #open(state: Checked, toss: number, body: Uint8Array): Promise<[State, Uint8Array]> {
+  async #open(state: Checked, body: Uint8Array): Promise<[State, Uint8Array]> {
     const { cohort, me, neighbours } = state;
     const { id, identity, directory } = this.#options;
     const complaints = messages.decodeOpen(body, cohort.degree, depthOf(cohort.degree));
-    checks.sameToss(toss, state.toss);
     checks.fewOpenings(complaints, this.#terms);
     const names = neighbours.map((member) => cohort.ids[member]);
     const theirs = cohort.slots(me);
@@ -322,25 +329,16 @@ export class MaskedDevice {
     return [{ ...state, boxes: [], madeWith: [], answered: body.slice() }, chained(opened)];
   }
 
-  /** Checks the list of devices that have shared, then computes the vector and masks it with exactly those. */
-  async #input(state: Checked, toss: number, body: Uint8Array): Promise<[State, Uint8Array]> {
+  /** Round 2, masked input: checks who has shared (U1), then computes the vector and masks it with exactly those. */
+  async #sendMasked(state: Checked, toss: number, body: Uint8Array): Promise<[State, Uint8Array]> {
     const { cohort, me, neighbours } = state;
-    const [terms, { id, identity, serverKey, latch }] = [this.#terms, this.#options];
+    const [terms, { id, serverKey, latch }] = [this.#terms, this.#options];
     const request = messages.decodeInput(body, cohort.size);
-    checks.sameToss(toss, state.toss);
-    checks.listed(request.u1, me);
-    checks.enough(request.u1, terms);
-    checks.noCut(cohort, request.u1);
-    const u1 = messages.packFlags(request.u1);
-    await checks.signedMembers(cohort, u1, request.signature, serverKey);
-    const slots = neighbours.flatMap((member, slot) => (request.u1[member] ? [slot] : []));
-    checks.everyBox(slots, state.shares);
-    const shares = new Map<number, Dealt>();
+    // U1 is a list that may be opened, is signed by the server, and each neighbour in it has sent a good box.
+    const u1 = await checks.signedList(checks.checkedList(request.u1, me, cohort, terms), request.signature, cohort, serverKey);
+    const shares = checks.everyBox(neighbours.flatMap((member, slot) => (u1.flags[member] ? [slot] : [])), state.shares);
     const keys: { key: Uint8Array; added: boolean }[] = [{ key: state.selfMask, added: true }];
-    for (const slot of slots) {
-      const dealt = state.shares.get(slot);
-      if (!dealt) continue; // there is none: `everyBox` has refused it
-      shares.set(slot, dealt);
+    for (const slot of shares.keys()) {
       const [own, other]: [readonly [number, Uint8Array], readonly [number, Uint8Array]] = [
         [id, state.maskPair.publicKey],
         [cohort.ids[neighbours[slot]], state.maskKeys[slot]],
@@ -349,15 +347,15 @@ export class MaskedDevice {
       // The lower member adds the mask of a pair, the higher one takes it off.
       keys.push({ key: agreed.slice(0, 32), added: me < neighbours[slot] });
     }
+    // After this no box is opened any more, and no other list is ever masked with.
     await latch("open", digest(concat(cohort.binding, state.answered)));
-    await latch("input", digest(concat(cohort.binding, u1)));
-    const masked = await this.#mask(state.toss, keys);
-    const signature = await identity.sign(INPUT, concat(cohort.binding, u1));
-    return [{ at: "masked", toss, cohort, me, neighbours, u1: request.u1, shares }, concat(masked, signature)];
+    const signed = await checks.latchPayload(latch, "input", concat(cohort.binding, messages.packFlags(u1.flags)));
+    const masked = await this.#mask(state.toss, keys, signed);
+    return [{ at: "masked", toss, cohort, me, neighbours, u1: u1.flags, shares }, masked];
   }
 
-  /** Computes the vector, masks it with b and one mask per neighbour, and packs it. */
-  async #mask(toss: number, keys: readonly { key: Uint8Array; added: boolean }[]): Promise<Uint8Array> {
+  /** Computes the vector, masks it with b and one mask per neighbour, packs it, and signs U1, which is latched. */
+  async #mask(toss: number, keys: readonly { key: Uint8Array; added: boolean }[], signed: checks.Latched): Promise<Uint8Array> {
     const make = this.#vector;
     this.#vector = null;
     this.#state = { at: "done", toss }; // noise is drawn only once: if computing the vector fails, the attempt is over
@@ -368,46 +366,44 @@ export class MaskedDevice {
     }
     const total = residuesOf(vector, this.#terms.bits);
     for (const { key, added } of keys) await applyMask(total, key, added);
-    return pack(total);
+    return concat(pack(total), await this.#options.identity.sign(INPUT, signed.payload));
   }
 
-  /** Signs the only list of survivors whose sum may be opened. */
+  /** Round 3, consistency check: signs the only list of survivors whose sum may be opened. */
   async #agree(state: MaskedSent, toss: number, body: Uint8Array): Promise<[State, Uint8Array]> {
     const { cohort, me, u1 } = state;
-    const survivors = messages.unpackFlags(body, cohort.size);
-    checks.sameToss(toss, state.toss);
-    checks.listed(survivors, me);
+    const { flags: survivors } = checks.checkedList(messages.unpackFlags(body, cohort.size), me, cohort, this.#terms);
     checks.stillThere(survivors, u1);
-    checks.enough(survivors, this.#terms);
-    checks.noCut(cohort, survivors);
     const payload = concat(cohort.binding, messages.packFlags(u1), messages.packFlags(survivors));
-    await this.#options.latch("consistency", digest(payload));
-    return [{ at: "agreed", toss, masked: state, survivors }, await this.#options.identity.sign(CONSISTENCY, payload)];
+    const signed = await checks.latchPayload(this.#options.latch, "consistency", payload);
+    return [{ at: "agreed", toss, masked: state, survivors, signed }, await this.#options.identity.sign(CONSISTENCY, signed.payload)];
   }
 
-  /** Sends one share per neighbour: of b if it has survived, otherwise of its mask key; then drops all secrets. */
-  async #unmask({ masked, survivors, toss: current }: Agreed, toss: number, body: Uint8Array): Promise<[State, Uint8Array]> {
-    const { cohort, me, neighbours, shares } = masked;
-    const { identity, directory } = this.#options;
-    const u1 = messages.packFlags(masked.u1);
+  /** Round 4, unmasking: checks who has signed the same list, then sends the shares and drops all secrets. */
+  async #unmask({ masked, survivors, signed }: Agreed, toss: number, body: Uint8Array): Promise<[State, Uint8Array]> {
+    const { cohort, me, neighbours } = masked;
+    const { directory } = this.#options;
     const { signers, signatures, others } = messages.decodeUnmask(body, cohort.size);
-    checks.sameToss(toss, current);
-    const payload = concat(cohort.binding, u1, messages.packFlags(survivors));
+    const verify = (members: readonly number[]) => checks.verifiedSigners(members, signatures, signed.payload, cohort, directory);
+    // Only survivors sign; enough neighbours have signed this device's list, and all other surviving ones its U1.
     checks.survivingSigners(signers, survivors);
-    const near = new Set(neighbours.filter((member) => signatures.has(member)));
-    checks.enoughSigners(near.size, cohort.threshold);
-    if (signatures.has(me)) near.add(me);
-    await checks.signedSurvivors(near, signatures, payload, cohort, directory);
+    const around = await verify([...neighbours, me].filter((member) => signatures.has(member)));
+    const near = checks.neighboursAgree(around, neighbours, cohort.threshold);
     const silent = neighbours.filter((member) => survivors[member] && !signers[member]);
-    await checks.sameSharers(silent.map((member) => cohort.ids[member]), others, cohort.binding, u1, directory);
+    await checks.sameSharers(silent.map((member) => cohort.ids[member]), others, cohort.binding, messages.packFlags(masked.u1), directory);
+    // Enough of the members that this device draws have signed its list, too.
     this.#state = { at: "done", toss }; // only one draw: from repeated ones a server could learn who is drawn
-    const drawn = [...checks.draw(cohort.size, me, cohort.sample)].filter((member) => signatures.has(member));
-    checks.enoughOfCohort(drawn.length, cohort.quorum);
-    await checks.signedSurvivors(drawn.filter((member) => !near.has(member)), signatures, payload, cohort, directory);
+    const drawn = checks.draw(cohort.size, me, cohort.sample);
+    const far = await verify([...drawn].filter((member) => signatures.has(member) && !near.members.has(member)));
+    const final = checks.quorumAgrees(near, far, drawn, cohort.quorum, survivors);
+    return [{ at: "done", toss }, await this.#reveal(masked, final)];
+  }
+
+  /** One share per neighbour: of b if it is on the list that a quorum agrees on, otherwise of its mask key. */
+  async #reveal({ cohort, neighbours, shares }: MaskedSent, { survivors }: checks.AgreedList): Promise<Uint8Array> {
     const pieces = neighbours.map(() => new Uint8Array());
     for (const [slot, dealt] of shares) pieces[slot] = pieceOf(dealt, survivors[neighbours[slot]] ? SELF_MASK : MASK_KEY);
     const root = treeOf(pieces).root();
-    const signature = await identity.sign(REVEAL, concat(cohort.binding, root));
-    return [{ at: "done", toss }, concat(...pieces, signature)];
+    return concat(...pieces, await this.#options.identity.sign(REVEAL, concat(cohort.binding, root)));
   }
 }

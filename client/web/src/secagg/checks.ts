@@ -1,11 +1,14 @@
 /**
  * Checks: what a device verifies before each step of a masked attempt.
  *
- * Each docstring says which attack of a lying server its check prevents.
+ * A rule refuses. Its docstring says which attack of a lying server it prevents. What several rules allow together is a type, which
+ * the next step demands: `NeighbourKeys`, `CheckedList`, `SignedList`, `Latched`, `Verified`, `AgreedList`. Only the functions at the
+ * end make one, each after all of its rules.
  */
 
 import { IntegrityError, RefusedError } from "../errors.js";
 import { concat, hex, same } from "../records/bytes.js";
+import { digest } from "../records/canonical.js";
 import { randomBytes } from "../records/crypto.js";
 import { verify } from "../records/signing.js";
 import { checkPath } from "./boxes.js";
@@ -99,9 +102,11 @@ export function signedMembers(cohort: Cohort, u1: Uint8Array, signature: Uint8Ar
   return verify(serverKey, MEMBERS, concat(cohort.binding, u1), signature);
 }
 
-/** Refuses a list with a neighbour without a good box: by withholding boxes a server could split the ring. */
-export function everyBox(wanted: readonly number[], held: ReadonlyMap<number, unknown>): void {
+/** Refuses a list with a neighbour without a good box: by withholding boxes a server could split the ring. Gives those that are wanted. */
+export function everyBox<Box>(wanted: readonly number[], held: ReadonlyMap<number, Box>): ReadonlyMap<number, Box> {
   if (!wanted.every((slot) => held.has(slot))) throw new RefusedError("each neighbour in the list must have sent a good box, got one without");
+  const slots = new Set(wanted);
+  return new Map([...held].filter(([slot]) => slots.has(slot)));
 }
 
 /** Refuses to open boxes for one device twice, or for more than may be corrupt: their shares add up to a secret. */
@@ -169,4 +174,98 @@ export function enoughOfCohort(agreeing: number, quorum: number): void {
 /** Refuses members that signed another list: they would open another sum. */
 export async function signedSurvivors(signers: Iterable<number>, signatures: ReadonlyMap<number, Uint8Array>, payload: Uint8Array, cohort: Cohort, keys: Directory): Promise<void> {
   for (const member of signers) await verify(keys.identities[cohort.ids[member]], CONSISTENCY, payload, signatures.get(member) ?? new Uint8Array());
+}
+
+declare const checked: unique symbol;
+
+/** The neighbours' public keys, by slot: signed by their owners for this list, and none of them twice. */
+export interface NeighbourKeys {
+  readonly [checked]: "neighbours";
+  readonly shareKeys: readonly Uint8Array[];
+  readonly maskKeys: readonly Uint8Array[];
+}
+
+/** A list of members that this device is in, which is long enough and doesn't cut the ring. */
+export interface CheckedList {
+  readonly [checked]: "list" | "signed list";
+  readonly flags: Flags;
+}
+
+/** Such a list, of those who have shared, that the server has signed. */
+export interface SignedList extends CheckedList {
+  readonly [checked]: "signed list";
+}
+
+/** What this device may sign at a step, also after a restart: it is stored, and nothing else ever will be. */
+export interface Latched {
+  readonly [checked]: "latched";
+  readonly payload: Uint8Array;
+}
+
+/** Members whose signatures under this device's own list were verified. */
+export interface Verified {
+  readonly [checked]: "signers";
+  readonly members: ReadonlySet<number>;
+}
+
+/** The survivors that enough neighbours, and enough of the members drawn, have signed as this device has. */
+export interface AgreedList {
+  readonly [checked]: "agreed list";
+  readonly survivors: Flags;
+}
+
+/** The keys for which a device makes its boxes and its masks, of the neighbours `names`. */
+export async function neighbourKeys(
+  adverts: readonly { device: number; advert: Advert }[],
+  of: { readonly names: readonly number[]; readonly own: readonly Uint8Array[]; readonly context: Uint8Array; readonly toss: number; readonly root: Uint8Array; readonly directory: Directory },
+): Promise<NeighbourKeys> {
+  expectedAdverts(adverts.map(({ device }) => device), of.names);
+  await signedAdverts(adverts, of.context, of.toss, of.root, of.directory);
+  const [shareKeys, maskKeys] = [adverts.map(({ advert }) => advert.shareKey), adverts.map(({ advert }) => advert.maskKey)];
+  distinctKeys([...of.own, ...shareKeys, ...maskKeys]);
+  return { shareKeys, maskKeys } as unknown as NeighbourKeys;
+}
+
+/** A list of members whose sum may be opened, with this device in it: of sharers, or of survivors. */
+export function checkedList(flags: Flags, me: number, cohort: Cohort, terms: AttemptTerms): CheckedList {
+  listed(flags, me);
+  enough(flags, terms);
+  noCut(cohort, flags);
+  return { flags } as CheckedList;
+}
+
+/** The list of sharers with which a device masks. */
+export async function signedList({ flags }: CheckedList, signature: Uint8Array, cohort: Cohort, serverKey: string): Promise<SignedList> {
+  await signedMembers(cohort, packFlags(flags), signature, serverKey);
+  return { flags } as SignedList;
+}
+
+/** What a device signs at a step, stored before: a second signature, after a restart, could open both secrets of one device. */
+export async function latchPayload(latch: (step: string, digest: string) => Promise<void>, step: string, payload: Uint8Array): Promise<Latched> {
+  await latch(step, digest(payload));
+  return { payload } as Latched;
+}
+
+/** The members that have signed this device's own list. */
+export async function verifiedSigners(
+  signers: readonly number[],
+  signatures: ReadonlyMap<number, Uint8Array>,
+  payload: Uint8Array,
+  cohort: Cohort,
+  keys: Directory,
+): Promise<Verified> {
+  await signedSurvivors(signers, signatures, payload, cohort, keys);
+  return { members: new Set(signers) } as unknown as Verified;
+}
+
+/** The same, once there are enough neighbours among them. */
+export function neighboursAgree(verified: Verified, neighbours: readonly number[], threshold: number): Verified {
+  enoughSigners(neighbours.filter((member) => verified.members.has(member)).length, threshold);
+  return verified;
+}
+
+/** The survivors whose sum a device opens: those that it has signed, as enough of the members drawn have. */
+export function quorumAgrees(near: Verified, far: Verified, drawn: ReadonlySet<number>, quorum: number, survivors: Flags): AgreedList {
+  enoughOfCohort([...drawn].filter((member) => near.members.has(member) || far.members.has(member)).length, quorum);
+  return { survivors } as AgreedList;
 }

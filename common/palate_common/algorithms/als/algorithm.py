@@ -51,20 +51,12 @@ from palate_common.algorithms.parts.links import MOST_LINKS, Links
 from palate_common.algorithms.parts.panel import PANEL_INPUTS
 from palate_common.algorithms.parts.sketch import Sketch
 from palate_common.algorithms.popularity import COUNTS, Ranked, popularity_block, popularity_layout
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares, segment_sum
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import (
-    Block,
-    BlockSpec,
-    DenseBlock,
-    Float64,
-    Layout,
-    OuterBlock,
-    Update,
-    whole_direction,
-)
+from palate_common.mechanism.update import Block, DenseBlock, Float64, OuterBlock, Update, whole_direction
 from palate_common.score_sources import COLLABORATIVE, CONTENT, PAIRS, PANEL
+from palate_core.errors import InputError
+from palate_core.layout import BlockSpec, Layout
 
 PRODUCTS = "products"
 FEATURES = "features"

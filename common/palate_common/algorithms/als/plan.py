@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms.base import PublicFacts
 from palate_common.algorithms.parts.compression import Sizes
-from palate_common.errors import InputError
 from palate_common.score_sources import CONTENT, PAIRS, PANEL
+from palate_core.errors import InputError
 
 CAUTIOUS_WEIGHT = 0.5
 """Weight of features where users are too few for collaborative rounds: it did no harm on any data set."""

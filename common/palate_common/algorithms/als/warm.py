@@ -18,8 +18,8 @@ import numpy.typing as npt
 from palate_common.algorithms.base import State
 from palate_common.algorithms.parts.quarantine import rows_of
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.errors import InputError
 from palate_common.mechanism.update import Float64
+from palate_core.errors import InputError
 
 FORMER_COUNTS, FORMER_SIGNAL = "former_counts", "former_signal"
 FORMER_HEAD, FORMER_PRODUCTS = "former_head", "former_products"

@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.base import State
-from palate_common.mechanism.update import BlockSpec, DenseBlock, Float64, Layout
+from palate_common.mechanism.update import DenseBlock, Float64
+from palate_core.layout import BlockSpec, Layout
 
 WITHIN, CLIP_NORM = "within", "clip_norm"
 SHARE = 0.01

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 SHAPE = 25.0
 """Rows for each column of a compressed table: about the best for compression 8 to 32, with noise and without."""

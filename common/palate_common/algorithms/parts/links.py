@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import IntegrityError
 from palate_common.interactions import Floats, Interactions, Ints
 from palate_common.mechanism.update import Float64
+from palate_core.errors import IntegrityError
 
 TINY = 1e-30
 MOST_SHAPE = 1 + 1e-6

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.parts.links import LINK_PARTS, MOST_LINKS, PANEL_USERS, Links
-from palate_common.errors import InputError, IntegrityError
 from palate_common.score_sources import PANEL
+from palate_core.errors import InputError, IntegrityError
 
 PANEL_INPUTS = (*(f"{PANEL}_{part}" for part in LINK_PARTS), PANEL_USERS)
 """Names of the public inputs: the links, and the number of people."""

@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.base import ItemRows
-from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
+from palate_core.errors import InputError, IntegrityError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Rows = npt.NDArray[np.int64]

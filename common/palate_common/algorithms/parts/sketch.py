@@ -28,9 +28,9 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.parts.hashing import below, mixed
-from palate_common.errors import InputError
 from palate_common.interactions import segment_sum
 from palate_common.mechanism.update import Float64, Int64, OuterBlock
+from palate_core.errors import InputError
 
 COPIES = 3
 """Buckets an item is added to."""

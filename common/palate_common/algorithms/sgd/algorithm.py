@@ -41,7 +41,8 @@ from palate_common.algorithms.popularity import COUNTS, user_weights
 from palate_common.algorithms.sgd.biases import item_biases
 from palate_common.algorithms.sgd.losses import Errors, ImplicitLoss, LogisticLoss, Loss, RatingLoss
 from palate_common.interactions import Interactions, row_squares, segment_sum
-from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
+from palate_common.mechanism.update import Block, DenseBlock, Float64, OuterBlock, Update
+from palate_core.layout import BlockSpec, Layout
 
 TABLE, MOMENTUM, SQUARES, BIAS, OFFSET = "table", "momentum", "squares", "bias", "offset"
 CHANGE, MOMENTS, RATINGS, MEAN, FEATURES = "change", "moments", "ratings", "mean", "features"

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from palate_cli.commands.audit.outcome import Json, Key, Out, check_out, conclude
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.progress.wording import clean
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished run.")]

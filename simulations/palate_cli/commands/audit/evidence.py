@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate_common.errors import EvidenceError, InputError, IntegrityError
+from palate_core.errors import EvidenceError, InputError, IntegrityError
 
 
 def evidence(
@@ -21,8 +21,8 @@ def evidence(
     ] = None,
 ) -> None:
     """Check a record of evidence against a device: from what the device signed, and the directory, alone."""
-    from palate_common.secagg.directory import Directory
     from palate_common.secagg.evidence import MOST, FaultEvidence, check
+    from palate_core.masks.directory import Directory
 
     place = directory or file.parent / "directory.json"
     try:

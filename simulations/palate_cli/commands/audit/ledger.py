@@ -9,7 +9,7 @@ import typer
 
 from palate_cli.commands.audit.card import PublicKey
 from palate_cli.commands.audit.outcome import Json, Key, Out, check_out, conclude
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 
 def ledger(
@@ -59,7 +59,7 @@ def ledger(
     """Replay the ledger of a run, a server or a mirror, recompute the claim, account for every file. Reads only."""
     from palate_audit.mirror.mirror import audit_mirror, is_mirror, with_witnesses
     from palate_audit.run.ledger import audit_ledger, parse_head
-    from palate_common.records.cosignatures import Quorum
+    from palate_core.log.cosignatures import Quorum
 
     check_out(out, key)
     head = None if expect_head is None else parse_head(expect_head)

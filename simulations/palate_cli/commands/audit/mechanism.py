@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from palate_cli.commands.audit.outcome import Json, Key, Out, check_out, conclude
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 Mode = Annotated[
     str | None,
@@ -68,7 +68,7 @@ def mechanism(
     from palate_audit.harness.target import Target as Audited
     from palate_audit.harness.target import load_target
     from palate_audit.run.mechanism import audit_mechanism
-    from palate_common.mechanism.accounting import check_delta, check_epsilon
+    from palate_core.accounting import check_delta, check_epsilon
     from palate_sim.progress import Progress
 
     check_out(out, key)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from palate_cli.commands.audit.outcome import Json, Key, Out, check_out, conclude
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 Only = Annotated[
     list[str] | None, typer.Option("--only", metavar="NAME", help="This mutant; may be given again. Default: all.")

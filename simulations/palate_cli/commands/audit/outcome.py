@@ -2,7 +2,7 @@
 
     0  nothing exceeds the claim; what could not be checked is named
     2  bad input
-    4  the evidence exceeds the claim, or the code behaves otherwise than the one that passed
+    4  the evidence exceeds the claim
 
 A command makes its sections and calls `conclude(sections, out=out, key=key, as_json=as_json)`.
 """
@@ -26,9 +26,10 @@ from rich.table import Table
 
 from palate_audit.evidence import document
 from palate_audit.evidence.evidence import Section, Verdict
-from palate_common.errors import EvidenceError, InputError, IntegrityError
 from palate_common.records.files import write_durably
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key, save_key
+from palate_core.errors import EvidenceError, InputError, IntegrityError
+from palate_core.log.signing import SigningKey
 from palate_sim.progress.wording import clean
 from palate_sim.run.versions import versions
 
@@ -84,9 +85,7 @@ def conclude(
     alarms = [found for section in sections for found in section.alarms]
     if alarms:
         more = f" (and {len(alarms) - 1} more)" if len(alarms) > 1 else ""
-        changed = all(section.only_changed for section in sections)
-        said = "the code behaves otherwise than the one that passed" if changed else "the evidence exceeds the claim"
-        raise EvidenceError(f"{said}: {alarms[0].test}: {alarms[0].said}{more}")
+        raise EvidenceError(f"the evidence exceeds the claim: {alarms[0].test}: {alarms[0].said}{more}")
 
 
 def show(section: Section, console: Console) -> None:
@@ -170,8 +169,8 @@ def _key(path: Path | None) -> SigningKey | None:
     if path is None:
         return None
     if not path.exists():
-        SigningKey.generate().save(path)
-    return SigningKey.load(path)
+        save_key(SigningKey.generate(), path)
+    return load_key(path)
 
 
 def _check_signer(data: Path, key: SigningKey | None) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from palate_audit.evidence import document
-from palate_common.errors import EvidenceError, InputError, IntegrityError
-from palate_common.records.canonical import digest
+from palate_core.errors import EvidenceError, InputError, IntegrityError
+from palate_core.log.canonical import digest
 
 
 def verify(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate_cli.commands.serve.folder import Folder
-from palate_common.errors import InputError, PalateError, RefusedError
 from palate_common.records.files import create_durably
+from palate_core.errors import InputError, PalateError, RefusedError
 
 if TYPE_CHECKING:
     from palate_server.folder.enrolments import Listed

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from palate_cli.commands.serve.folder import Folder
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 
 def backup(

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from palate_common.errors import InputError
 from palate_common.system import ending_signals
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     from palate_common.algorithms import State
@@ -232,7 +232,7 @@ def _confirm(config: str) -> None:
 
 def _tell(folder: Path, site: Site, house: House | None) -> None:
     """Say what was made, and what comes next."""
-    from palate_client.floors import Floors
+    from palate_core.device.floors import Floors
     from palate_server.folder.profiles import TRIAL_WORDS
     from palate_server.rounds.cohort import choose_cohort
 

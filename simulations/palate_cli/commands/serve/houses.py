@@ -40,7 +40,7 @@ def open_(house: HouseFolder, name: Name) -> None:
 
 def shut(house: HouseFolder, name: Name) -> None:
     """Let a house serve a population no more, and wait until its processes have ended; its folder stays as it is."""
-    from palate_common.errors import LockedError
+    from palate_core.errors import LockedError
     from palate_server.folder.house import House
     from palate_server.rounds.lock import RunLock
 

@@ -11,8 +11,8 @@ from typing import Any
 import click
 import typer
 
-from palate_common.errors import InputError
-from palate_common.records.notes import COSIGNATURE, VerifierKey
+from palate_core.errors import InputError
+from palate_core.log.notes import COSIGNATURE, VerifierKey
 from palate_server.folder.config import MOST_PORT, NAME
 from palate_server.folder.profiles import PROFILES, TRIAL, bounds_of
 from palate_server.service.setup import read_items

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate_cli.commands.serve.folder import Folder
-from palate_common.errors import InputError
-from palate_common.records.signing import SigningKey
+from palate_core.errors import InputError
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.extract import Extract
 from palate_sim.card.card import card_payload, sign_card
 

@@ -151,7 +151,7 @@ def _kept(found: Status) -> Iterator[str]:
 
 def house_status(house: House, *, as_json: bool) -> None:
     """Print the status of a house and its populations."""
-    from palate_common.errors import PalateError
+    from palate_core.errors import PalateError
     from palate_server.service.house import read_house_health
 
     health, opened = read_house_health(house), house.opened()

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ids import Ids
 from palate_client.ledger.device_ledger import DeviceLedger, Seen
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.records.merkle import Checkpoint
+from palate_core.errors import InputError
+from palate_core.log.merkle import Checkpoint
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
 from palate_sim.engines.grid import LocalGrid

@@ -18,9 +18,9 @@ import time
 
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms.registry import algorithm_class, is_admitted, is_lent
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key
+from palate_core.errors import InputError
 from palate_server.rounds.run import open_run, run_rounds
 from palate_sim.engines.cluster.actors import ClusterStart
 from palate_sim.engines.job import Job, OnRelease, Outcome
@@ -55,7 +55,7 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
     name = job.terms.algorithm
     if is_lent(name) or is_admitted(name) or algorithm_class(name).__module__ == "__main__":
         raise InputError(f"`engine.name` ray needs an algorithm that is installed under a name, got {name!r}")
-    key, address = SigningKey.load(job.key), address_of(job.ray_address)
+    key, address = load_key(job.key), address_of(job.ray_address)
     gateways: list[Workers] = []
 
     def cpu_seconds() -> float:

@@ -1,0 +1,1 @@
+"""Noise: random words, the exact discrete Gaussian, and the final norm check."""

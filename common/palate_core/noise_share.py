@@ -1,0 +1,58 @@
+"""Noise shares: what a device adds to its contribution before anything leaves it.
+
+With `--dp distributed` it adds its share of the noise, with `local` all of it:
+
+    int64 [layout size] --checked against the grid--> --dummies--> --noise--> masks, or with `local` the wire
+
+Whatever made the numbers, here they are checked: an algorithm, its clipping or a sum of blocks that is wrong costs
+quality, and can't cost more privacy than the plan was charged for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from palate_core.errors import InputError
+from palate_core.layout import DUMMIES, Int64
+from palate_core.noise.bounded import bounded
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SecureSource, Source
+from palate_core.plan import Noise, RoundPlan
+
+
+def add_share(vector: Int64, plan: RoundPlan, source: Source) -> Int64:
+    """One device's contribution with its share of the noise.
+
+    **Guarantees:** what is noised has an L2 norm of at most the plan's grid, whatever was given: outside it becomes
+    zero.
+    **Guarantees:** every coordinate gets noise: also where the device contributes nothing, and the dummies.
+    **Guarantees:** a plan for secure noise gets no other.
+
+    Args:
+        vector: one device's steps, int64 [layout size].
+        plan: with dp distributed or local.
+        source: random words for this call alone.
+
+    Returns:
+        int64 [layout size + DUMMIES], in grid steps.
+
+    Raises:
+        InputError: another dp mode, or seeded noise where the plan asks for secure.
+    """
+    if not plan.mode.noised_by_devices:
+        raise InputError(f"devices add noise with dp distributed or local, got {plan.dp}")
+    if plan.noise is Noise.SECURE and not source.secure:
+        raise InputError("a plan for secure noise must get it from a secure source, got a seeded one")
+    steps = np.concatenate([bounded(vector, grid=plan.grid), np.zeros(DUMMIES, np.int64)])
+    return steps + sample_discrete_gaussian(len(steps), sigma=plan.share_sigma, source=source)
+
+
+def secure_source(plan: RoundPlan) -> Source:
+    """A fresh source for one contribution.
+
+    Raises:
+        InputError: the plan asks for seeded noise, which is for experiments.
+    """
+    if plan.noise is not Noise.SECURE:
+        raise InputError(f"a device's noise must be secure, got a plan for {plan.noise.value} noise")
+    return SecureSource()

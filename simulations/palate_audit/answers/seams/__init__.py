@@ -1,1 +1,0 @@
-"""Seams: the made-up cases of each part of the mechanism, in the order of the data."""

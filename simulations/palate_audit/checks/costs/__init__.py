@@ -1,1 +1,0 @@
-"""Costs: what releases cost, by accountants that share nothing with production, and by those of other people."""

@@ -1,1 +1,0 @@
-"""Masks: their secrets by count, their keystreams by full length, the graph by its proof, and what binds an attempt."""

@@ -1,0 +1,107 @@
+"""Worlds: every algorithm and mode is met, and what an engine leaves in a file, or tells of its progress, is found."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import pytest
+
+from palate_audit.checks.worlds import algorithms, engines, failing_server, service
+from palate_audit.evidence.evidence import Finding, Verdict
+from palate_common.algorithms import algorithm_names
+from palate_common.rounds import wire
+from palate_core.privacy_mode import LOCAL
+from palate_server.operation.operation import Operation
+from palate_server.rounds.coordinator import Coordinator
+from palate_sim.engines import local, shared_histories
+
+
+def alarms(found: list[Finding]) -> list[str]:
+    return [each.test.partition(": ")[2] for each in found if each.verdict is not Verdict.PASS]
+
+
+def test_every_algorithm_is_met_and_every_mode_in_the_quick_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[tuple[str, Any]] = []
+    monkeypatch.setattr(algorithms, "_told", lambda run, mode, few: iter(met.append((run.algorithm, mode)) or ()))
+    algorithms.every_mode()
+    assert {name for name, _ in met} >= {*algorithm_names(), "analytics", "verdict"}
+    event = {name for name, mode in met if {each for other, each in met if other == name} == {algorithms.Mode(LOCAL)}}
+    assert event == {"event-mf"}
+    met.clear()
+    algorithms.every_mode(quick=True)
+    assert {mode for _, mode in met} == set(algorithms.MODES.values())
+    assert {name for name, _ in met} == {name for name in algorithm_names() if not name.startswith("torch")} | {
+        "analytics",
+        "verdict",
+    }
+
+
+def test_a_size_that_depends_on_users_is_found_in_every_mode_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = wire._record
+
+    def padded(header: Any, numbers: Any, dtype: Any) -> bytes:
+        return real(header, numbers, dtype) + bytes(int((numbers != 0).sum()) % 3)
+
+    monkeypatch.setattr(wire, "_record", padded)
+    assert algorithms.every_mode(quick=True)[0].verdict is Verdict.ALARM
+
+
+def test_clean_engines_pass_and_a_file_with_a_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert alarms(engines.engines()) == []
+
+    def named(**place: Any) -> Any:
+        return tempfile.NamedTemporaryFile(delete=False, **place)
+
+    monkeypatch.setattr(shared_histories.tempfile, "TemporaryFile", named)
+    assert alarms(engines.engines()) == ["for many users"]
+
+
+def test_progress_that_counts_events_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = local.SteppedTransport.__init__
+
+    def counting(self: Any, coordinator: Any, n_users: int, notify: Any) -> None:
+        real(self, coordinator, n_users, notify)
+        notify({"event": "step", "step": "events", "done": int(seen[0])})
+
+    seen = [0]
+    run = local.run_local
+
+    def watched(job: Any, histories: Any, *rest: Any) -> Any:
+        seen[0] = histories.nnz
+        return run(job, histories, *rest)
+
+    monkeypatch.setattr(local, "run_local", watched)
+    monkeypatch.setattr(local.SteppedTransport, "__init__", counting)
+    assert alarms(engines.engines()) == ["in one process", "for many users"]
+
+
+def test_messages_that_are_removed_after_a_failure_only_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = service.service(quick=True)
+    assert alarms(clean) == []
+    assert clean[0].said.startswith("6 attempts; ")
+    real = Operation._attempt
+
+    def kept(self: Any, *given: Any) -> bool:
+        purge, self._purge = self._purge, lambda: None
+        released = real(self, *given)
+        self._purge = purge
+        if not released:
+            purge()
+        return released
+
+    monkeypatch.setattr(Operation, "_attempt", kept)
+    assert alarms(service.service(quick=True)) == ["central"]
+
+
+def test_a_file_that_a_failed_attempt_leaves_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Coordinator._release
+
+    def drafted(self: Any, plan: Any, summed: Any) -> Any:
+        (self.registry.folder / "draft").write_bytes(summed.total.tobytes())
+        released = real(self, plan, summed)
+        (self.registry.folder / "draft").unlink()
+        return released
+
+    monkeypatch.setattr(Coordinator, "_release", drafted)
+    assert alarms(failing_server.failing_server(quick=True)) == ["what fails on the server, central"]

@@ -1,0 +1,573 @@
+"""Mutants of the device's own roads: masked attempts, and the part that an app embeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+from palate_audit.mutants.mutant import mutant
+
+from palate_client import flower, panel
+from palate_client.consent import Consent, Purpose
+from palate_client.ledger.device_ledger import DeviceLedger, Seen
+from palate_client.online import hosting
+from palate_client.online.hosting import OwnHost
+from palate_client.online.sync import Session
+from palate_client.recommend.evidence import Evidence
+from palate_client.recommend.interests import Interests, Look
+from palate_client.rounds import contribution, participation, survey_answers
+from palate_client.rounds.contribution import Contributor, Histories, ModelReader
+from palate_client.rounds.participation import OwnHistory, Rounds
+from palate_client.rounds.purposes import purpose_of
+from palate_common.interactions import Interactions
+from palate_common.mechanism.update import ClippedUpdate, Int64
+from palate_common.models.model import GlobalModel
+from palate_common.rounds import shares
+from palate_common.rounds.shares import NoisyShare
+from palate_common.weighting import Weighting
+from palate_core.device import admission
+from palate_core.device.floors import Floors
+from palate_core.errors import LockedError, RefusedError
+from palate_core.log.merkle import Checkpoint
+from palate_core.noise.randomness import Source
+from palate_core.plan import RoundPlan, SignedPlan, read_plan
+
+
+@mutant(
+    "masked noise kept",
+    bug="under masks a device adds the same noise in each round and attempt",
+    seen="noise that is drawn when a device enrols: masks hide it, and two sums subtract to none",
+    test="R",
+)
+def kept() -> Iterator[None]:
+    """Draw a device's noise once for each sigma and size."""
+    noises: dict[tuple[Any, ...], Int64] = {}
+    owners: WeakKeyDictionary[Source, tuple[int, ...]] = WeakKeyDictionary()
+    make, add = shares.share_source, shares.add_shares
+
+    def owned(plan: RoundPlan, devices: Sequence[int]) -> Source:
+        found = make(plan, devices)
+        owners[found] = tuple(map(int, devices))
+        return found
+
+    def added(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
+        share = add(clipped, plan, source)
+        if plan.cohort is None or not plan.cohort.masks or not source.secure:
+            return share
+        total = np.zeros_like(share.steps)
+        total[: len(clipped.total())] = clipped.total()
+        place = (plan.run, owners[source], plan.share_sigma, len(total))
+        return NoisyShare(total + noises.setdefault(place, share.steps - total), share.users)
+
+    with (
+        mock.patch.object(contribution, "share_source", owned),
+        mock.patch.object(contribution, "add_shares", added),
+    ):
+        yield
+
+
+@mutant(
+    "masked attempts uncharged",
+    bug="under masks the device's own ledger is never charged",
+    seen="two ways into the device, of which one was written later",
+    test="P",
+)
+def uncharged_masks() -> Iterator[None]:
+    """Don't charge a masked attempt."""
+    real = Contributor._charge_once
+
+    def instead(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
+        if signed.plan.cohort is not None and signed.plan.cohort.masks:
+            return np.ones(len(self.devices), np.bool_)
+        return real(self, signed, signed_plan, before)
+
+    with mock.patch.object(Contributor, "_charge_once", instead):
+        yield
+
+
+@mutant(
+    "an empty history refuses",
+    bug="an app's device without events refuses to train, and so tells that it has none",
+    seen="`if not events: return` in an app, for devices with nothing to say",
+    test="P",
+)
+def refuses_when_idle() -> Iterator[None]:
+    """Refuse a plan where there is nothing to contribute."""
+    real = Rounds._histories
+
+    def instead(self: Rounds, plan: RoundPlan) -> tuple[Histories, str]:
+        histories, catalogue = real(self, plan)
+        if purpose_of(plan) == "train" and histories.users(slice(None)).nnz == 0:
+            raise RefusedError("there is nothing to contribute")
+        return histories, catalogue
+
+    with mock.patch.object(Rounds, "_histories", instead):
+        yield
+
+
+@mutant(
+    "a state of the ledger not remembered",
+    bug="under masks a device doesn't keep the state of the population's ledger that its plan has shown",
+    seen="somebody else is thought to be a witness already",
+    test="P",
+)
+def unseen_states() -> Iterator[None]:
+    """Don't keep what a masked plan shows."""
+    real = DeviceLedger.see
+
+    def instead(
+        self: DeviceLedger, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
+    ) -> None:
+        if b'"masks":true' not in signed:
+            real(self, population, checkpoint, signed, after=after)
+
+    with mock.patch.object(DeviceLedger, "see", instead):
+        yield
+
+
+@mutant(
+    "an upload outlives consent",
+    bug="later answers of a masked attempt are sent on after their purpose was revoked",
+    seen="consent that is asked for once, when an attempt begins",
+    test="P",
+)
+def sent_on() -> Iterator[None]:
+    """Forget what a later answer is for."""
+    real = OwnHost.go_on
+
+    def instead(self: OwnHost, node: int, request: bytes) -> bytes:
+        answer = real(self, node, request)
+        self.purpose = None
+        return answer
+
+    with mock.patch.object(OwnHost, "go_on", instead):
+        yield
+
+
+@mutant(
+    "a loosening that loosens more",
+    bug="floors for a small deployment also allow the server to add the noise",
+    seen="one switch for tests, which grows",
+    test="G",
+)
+def loosened_more() -> Iterator[None]:
+    """Trust the server where there are few devices."""
+    real = Floors.for_few
+
+    def instead(self: Floors) -> Floors:
+        return replace(real(self), allow_central=True)
+
+    instead.__annotations__ = real.__annotations__
+    with mock.patch.object(Floors, "for_few", instead):
+        yield
+
+
+@mutant(
+    "a busy store counts as consent",
+    bug="a device whose store can't be read for a while goes on as if its user agreed",
+    seen="a lock that is held for a moment, and an attempt that would be lost for it",
+    test="P",
+)
+def busy_consent() -> Iterator[None]:
+    """Pass the check where it can't be made."""
+    real = Rounds._check_consent
+
+    def instead(self: Rounds, plan: RoundPlan) -> None:
+        with suppress(LockedError):
+            real(self, plan)
+
+    with mock.patch.object(Rounds, "_check_consent", instead):
+        yield
+
+
+@mutant(
+    "a full disk loses the note",
+    bug="what can't be written into the journal is sent without being in it",
+    seen="a record that is thought to be for the user's curiosity",
+    test="P",
+)
+def unnoted() -> Iterator[None]:
+    """Send also where the note fails."""
+    real = Rounds._note
+
+    def instead(self: Rounds, plan: RoundPlan, what: str, data: bytes) -> None:
+        with suppress(OSError):
+            real(self, plan, what, data)
+
+    with mock.patch.object(Rounds, "_note", instead):
+        yield
+
+
+@mutant(
+    "one purpose a session",
+    bug="all that a session sends is held to the purpose of its first answer",
+    seen="a member that is set once",
+    test="P",
+)
+def first_purpose() -> Iterator[None]:
+    """Keep the first purpose of a host."""
+    real = OwnHost._counted
+    first: WeakKeyDictionary[OwnHost, Any] = WeakKeyDictionary()
+
+    def instead(self: OwnHost, answer: bytes, purpose: Any, *, begins: bool = False) -> bytes:
+        found = real(self, answer, purpose, begins=begins)
+        if self.purpose is not None:
+            self.purpose = first.setdefault(self, self.purpose)
+        return found
+
+    with mock.patch.object(OwnHost, "_counted", instead):
+        yield
+
+
+@mutant(
+    "a decision on an older text is ignored",
+    bug="of a user's decisions the one on the latest version of a text counts, and not the latest one",
+    seen="versions that are sorted, where only the order of time is meant",
+    test="P",
+)
+def latest_text() -> Iterator[None]:
+    """Ask for the largest version first."""
+    real = Consent.get
+
+    def instead(self: Consent, purpose: Purpose) -> bool:
+        real(self, purpose)  # it may be unreadable
+        made = self.history(purpose)
+        return bool(made) and max(made, key=lambda each: each.version).granted
+
+    with mock.patch.object(Consent, "get", instead):
+        yield
+
+
+@mutant(
+    "too little to learn from",
+    bug="where the unit is one event, fewer than five items count as none, so that a fifth one moves five",
+    seen="a threshold for quality, which is harmless where the unit is a user",
+    test="U",
+)
+def few_items() -> Iterator[None]:
+    """Read short histories as empty ones."""
+    real = OwnHistory.users
+
+    def instead(self: OwnHistory, rows: Any) -> Interactions:
+        found = real(self, rows)
+        return found if found.nnz >= 5 else found.entries(np.zeros(found.nnz, np.bool_))
+
+    with mock.patch.object(OwnHistory, "users", instead):
+        yield
+
+
+@mutant(
+    "a model of any hash",
+    bug="a device reads the model that it gets, whatever hash the signed plan names",
+    seen="a file that is named after its hash, of which the name was thought to be the proof",
+    test="G",
+)
+def any_model() -> Iterator[None]:
+    """Don't compare hashes."""
+
+    def instead(self: ModelReader, data: bytes, named: str) -> GlobalModel:
+        return GlobalModel.from_bytes(data)
+
+    with mock.patch.object(ModelReader, "read", instead):
+        yield
+
+
+@mutant(
+    "a model compared after the charge",
+    bug="a device is charged for a plan before it has the plan's model, which then is another",
+    seen="a download that begins once the plan is on record, so that it is made for no plan that is refused",
+    test="G",
+)
+def charged_first() -> Iterator[None]:
+    """Charge as soon as the plan itself is verified; what charges it later finds it charged."""
+    real, charge = Contributor._read_model, Contributor._write_charge
+    charged: dict[str, npt.NDArray[np.bool_]] = {}
+
+    def model(self: Contributor, plan: RoundPlan, data: bytes) -> GlobalModel:
+        charged[plan.hash] = charge(self, plan)
+        return real(self, plan, data)
+
+    def once(self: Contributor, plan: RoundPlan) -> npt.NDArray[np.bool_]:
+        return charged.pop(plan.hash)
+
+    with mock.patch.object(Contributor, "_read_model", model), mock.patch.object(Contributor, "_write_charge", once):
+        yield
+
+
+@mutant(
+    "a model fetched before it is asked",
+    bug="a device fetches the model of a plan that its user doesn't agree to, and refuses the plan then",
+    seen="checks that all stand where the plan and its model are, once both are there",
+    test="P",
+)
+def fetched_first() -> Iterator[None]:
+    """Take the hash from the plan as it comes."""
+
+    def instead(self: Rounds, plan: bytes) -> str | None:
+        return read_plan(plan).plan.model_hash
+
+    with mock.patch.object(Rounds, "wanted", instead):
+        yield
+
+
+@mutant(
+    "a reset that rounds don't see",
+    bug="what was done before a taste was reset still goes into rounds and the open log",
+    seen="a reset that was thought of for lists, which leave an item out by other means",
+    test="P",
+)
+def unreset() -> Iterator[None]:
+    """Read everything as if the taste was never reset."""
+    real = Evidence.grown
+
+    def instead(self: Evidence, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
+        return real(self, events, weighting, reset=0)
+
+    with mock.patch.object(Evidence, "grown", instead):
+        yield
+
+
+@mutant(
+    "an open log by how often",
+    bug="the open log lists what was done most often first",
+    seen="an order that reads well, in a list that says days alone",
+    test="P",
+)
+def by_count() -> Iterator[None]:
+    """Sort the open log by numbers of events."""
+    real = Interests.look
+
+    def instead(self: Interests) -> Look:
+        found = real(self)
+        weighed = found.weighed
+        counts = np.diff(np.append(weighed.starts, len(weighed.times)))
+        order = np.argsort(-counts, kind="stable")
+        parts = np.split(weighed.times, weighed.starts[1:]) if len(counts) else []
+        times = np.concatenate([weighed.times[:0], *(parts[place] for place in order)])
+        starts = np.cumsum([0, *counts[order]])[:-1].astype(weighed.starts.dtype)
+        return replace(found, weighed=replace(weighed, rows=weighed.rows[order], times=times, starts=starts))
+
+    with mock.patch.object(panel, "Interests", type("Sorted", (Interests,), {"look": instead})):
+        yield
+
+
+@mutant(
+    "an idle device fetches no model",
+    bug="a device whose user did nothing doesn't ask for the newest model",
+    seen="bytes that are saved where there is nothing to recommend from, and a request that tells",
+    test="P",
+)
+def idle_download() -> Iterator[None]:
+    """Ask for a model if there is an event."""
+    real = Session._update_model
+
+    def instead(self: Session, https: Any, service: Any) -> Any:
+        return real(self, https, service) if self.store.first() is not None else ""
+
+    with mock.patch.object(Session, "_update_model", instead):
+        yield
+
+
+@mutant(
+    "a server's hold asks for nobody's consent",
+    bug="while a server holds its reply, and between two parts of an answer, only the session's end is looked for",
+    seen="one question for two things: whether the session is over, and whether the user still agrees",
+    test="P",
+)
+def sent_whole() -> Iterator[None]:
+    """Let an answer that has begun go out whole."""
+    real = Session._is_over
+
+    with mock.patch.object(Session, "_is_over", lambda self, host=None: real(self)):
+        yield
+
+
+@mutant(
+    "a host asks after its first plan's purpose",
+    bug="a device that has looked up consent for a plan looks for the same purpose with each later one",
+    seen="a look-up that is kept for as long as an object lives",
+    test="P",
+)
+def purpose_kept() -> Iterator[None]:
+    """Keep the first plan of a device's rounds."""
+    real = Rounds._check_consent
+    first: WeakKeyDictionary[Any, RoundPlan] = WeakKeyDictionary()
+    made = Rounds.join
+
+    def join(self: Rounds, *given: Any, **named: Any) -> Any:
+        machine = made(self, *given, **named)
+        if machine is not None:
+            plan = first.setdefault(self.store, read_plan(given[0]).plan)
+            machine._check = lambda: real(self, plan)
+        return machine
+
+    with mock.patch.object(Rounds, "join", join):
+        yield
+
+
+@mutant(
+    "a month that goes on after the week",
+    bug="the answer on a month counts what was done after the survey's week, until the device is asked",
+    seen="a window with a beginning, whose end is now",
+    test="E",
+)
+def open_month() -> Iterator[None]:
+    """Count later days, too."""
+    real = survey_answers.answers
+
+    def instead(survey: Any, behaviour: Any, calendar: Any) -> dict[str, float]:
+        later = any(calendar.moment(event.time).day > survey.days[-1] for event in behaviour.events)
+        return real(survey, behaviour, calendar) | ({"month": 1.0} if later else {})
+
+    with mock.patch.object(survey_answers, "answers", instead):
+        yield
+
+
+@mutant(
+    "a store that stays busy counts as consent",
+    bug="a device whose consent can't be read is patient once, and then goes on with what it was agreed to last",
+    seen="a retry whose last failure is the one that nobody has thought of",
+    test="P",
+)
+def patient_once() -> Iterator[None]:
+    """Take the second failure for a yes."""
+    real = Consent.get
+
+    def get(self: Consent, purpose: Purpose) -> bool:
+        for _ in range(2):
+            with suppress(LockedError):
+                return real(self, purpose)
+        return True
+
+    with mock.patch.object(Consent, "get", get):
+        yield
+
+
+@mutant(
+    "a device that nobody used stays away",
+    bug="a device refuses where its user did something before, and nothing in the last month",
+    seen="rounds that are to be made of those who are there, so that an answer tells whether somebody was",
+    test="P",
+)
+def idle_device() -> Iterator[None]:
+    """Refuse when the last event is old."""
+    real = Rounds._contributor
+
+    def contributor(self: Rounds, *given: Any) -> Contributor:
+        times = [each.time for each in self.store.events() if isinstance(each.time, float)]
+        if times and self.store.clock() - max(times) > 30 * 86400:
+            raise RefusedError("nobody has used this device for a month")
+        return real(self, *given)
+
+    with mock.patch.object(Rounds, "_contributor", contributor):
+        yield
+
+
+@mutant(
+    "single events under another purpose",
+    bug="a plan that protects single events asks for consent to surveys, and is charged as one",
+    seen="purposes that are told apart by whether a plan is the usual one",
+    test="P",
+)
+def events_as_surveys() -> Iterator[None]:
+    """Ask for the wrong purpose."""
+
+    def asked(plan: RoundPlan) -> Purpose:
+        return "analytics" if plan.events is not None else purpose_of(plan)
+
+    with ExitStack() as stack:
+        for module in (contribution, hosting, participation):
+            stack.enter_context(mock.patch.object(module, "purpose_of", asked))
+        yield
+
+
+@mutant(
+    "a host keeps the key of the run before",
+    bug="a process that hosts nodes of one run goes on with its release key in the next",
+    seen="a host that is kept by what its files are",
+    test="G",
+)
+def host_of_before() -> Iterator[None]:
+    """Find the open host without a look at its key."""
+    real = flower._open_host
+
+    def found(hosted: Any) -> flower.Host:
+        for known, host in flower._opened.items():
+            if known._replace(public_key=hosted.public_key) == hosted:
+                return host
+        return real(hosted)
+
+    with mock.patch.object(flower, "_open_host", found):
+        yield
+
+
+@mutant(
+    "who is at a limit joins the others",
+    bug="where some installations of a node have reached their own limit, all of them contribute, and these uncharged",
+    seen="a mask that is asked whether any is in it, where all is meant",
+    test="F",
+)
+def all_join() -> Iterator[None]:
+    """Let all take part of whom one was charged."""
+    real = Contributor._charge_once
+
+    def charged(self: Contributor, signed: SignedPlan, shown: bytes, before: Seen) -> npt.NDArray[np.bool_]:
+        return np.ones_like(real(self, signed, shown, before))
+
+    with mock.patch.object(Contributor, "_charge_once", charged):
+        yield
+
+
+@mutant(
+    "a survey costs what it likes",
+    bug="the highest cost of an attempt that a device allows isn't asked of surveys",
+    seen="floors that were thought of for training",
+    test="G",
+)
+def dear_surveys() -> Iterator[None]:
+    """Lift two floors for all but training."""
+    real = admission.check_floors
+
+    def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
+        if purpose_of(plan) != "train":
+            floors = replace(floors, max_mu2=np.inf, max_alone_mu2=np.inf)
+        real(plan, floors, now=now)
+
+    with mock.patch.object(admission, "check_floors", check_floors):
+        yield
+
+
+MUTANTS = (
+    kept,
+    uncharged_masks,
+    refuses_when_idle,
+    unseen_states,
+    sent_on,
+    loosened_more,
+    busy_consent,
+    unnoted,
+    first_purpose,
+    latest_text,
+    few_items,
+    any_model,
+    charged_first,
+    fetched_first,
+    unreset,
+    by_count,
+    idle_download,
+    sent_whole,
+    purpose_kept,
+    open_month,
+    patient_once,
+    idle_device,
+    events_as_surveys,
+    host_of_before,
+    all_join,
+    dear_surveys,
+)

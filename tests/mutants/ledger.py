@@ -1,0 +1,463 @@
+"""Mutants of the ledger: a release without a charge, or a charge that is lost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from palate_audit.mutants.mutant import mutant
+
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_common.accounting.sampled import attempt_mu2
+from palate_core import plan as plans
+from palate_core.errors import BudgetError, IntegrityError, RefusedError
+from palate_core.log.merkle import Checkpoint
+from palate_core.plan import ChargeProof, RoundPlan, SignedPlan
+from palate_server.folder.config import ServerConfig
+from palate_server.ledger.history import BudgetEntry, ChargeEntry, Entry, History, OpenEntry, entry_from
+from palate_server.ledger.ledger import Ledger
+from palate_server.operation import terms
+from palate_server.operation.terms import Budget
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.registry import Registry
+
+
+@contextmanager
+def _uncharged(free: Callable[[RoundPlan], bool]) -> Iterator[None]:
+    """In some rounds devices receive an old charge and accept it; those rounds' releases aren't sealed."""
+    charge, seal = Coordinator._charge, Ledger.seal
+    shown: dict[int, ChargeProof] = {}
+    skipped: set[tuple[int, int]] = set()
+
+    def old(self: Coordinator, plan: RoundPlan) -> ChargeProof:
+        if not free(plan):
+            shown[id(self.ledger)] = charge(self, plan)
+            return shown[id(self.ledger)]
+        skipped.add((plan.round, plan.attempt))
+        checkpoint = self.ledger.checkpoint()
+        return ChargeProof(entry={"kind": "charge", "seq": 0}, checkpoint=checkpoint, inclusion=(), consistency={})
+
+    def unsealed(self: Ledger, *, run: str, round_: int, attempt: int, release_hash: str) -> int:
+        if (round_, attempt) in skipped:
+            return 0
+        return seal(self, run=run, round_=round_, attempt=attempt, release_hash=release_hash)
+
+    with (
+        mock.patch.object(Coordinator, "_charge", old),
+        mock.patch.object(Ledger, "seal", unsealed),
+        mock.patch.object(plans, "_verify_charge"),
+        mock.patch.object(plans, "check_pinned"),
+        mock.patch.object(plans, "check_growth"),
+    ):
+        yield
+
+
+@mutant(
+    "uncharged round",
+    bug="every second round goes out under an old charge",
+    seen="an evaluation round, or a warm-up, that nobody thought of as a release",
+    test="G",
+)
+def uncharged_round() -> Iterator[None]:
+    """Don't charge rounds 1, 3, ..."""
+    with _uncharged(lambda plan: plan.round % 2 == 1):
+        yield
+
+
+@mutant(
+    "round 0 uncharged",
+    bug="the round that counts popularity is not charged",
+    seen="statistics before training are taken for preparation",
+    test="G",
+)
+def first_round_free() -> Iterator[None]:
+    """Don't charge round 0."""
+    with _uncharged(lambda plan: plan.round == 0):
+        yield
+
+
+@mutant(
+    "retry released twice, charged once",
+    bug="an attempt stays open after its release, and is summed and noised again when answers come again",
+    seen="at-least-once delivery in front of a mechanism that is not idempotent",
+    test="G",
+)
+def released_twice() -> Iterator[None]:
+    """Release two noised sums of one attempt: their mean has half the variance."""
+
+    def take(self: Coordinator) -> RoundPlan:
+        signed: SignedPlan | None = self._signed
+        if signed is None:
+            raise BudgetError("no attempt is open")
+        return signed.plan
+
+    def persist(self: Registry, noisy: Any) -> str:
+        path = self._release(noisy.plan.round, noisy.plan.attempt)
+        if path.exists():
+            path.rename(path.with_name(f"{path.stem}-first.safetensors"))
+        return real(self, noisy)
+
+    def seal(self: Ledger, **place: Any) -> int:
+        try:
+            return sealed(self, **place)
+        except BudgetError:
+            return 0
+
+    real, sealed = Registry.persist, Ledger.seal
+    with (
+        mock.patch.object(Coordinator, "_take_plan", take),
+        mock.patch.object(Registry, "persist", persist),
+        mock.patch.object(Ledger, "seal", seal),
+    ):
+        yield
+
+
+@mutant(
+    "ledger reset on restart",
+    bug="a server that starts makes its ledger anew",
+    seen="an accountant that lives in the trainer's memory and is not in its checkpoint",
+    test="G",
+)
+def reset_on_restart() -> Iterator[None]:
+    """Delete the file when it is opened for writing."""
+    real = Ledger.__init__
+
+    def instead(
+        self: Ledger, path: Path | str, *, population: str | None, read_only: bool = False, **unit: Any
+    ) -> None:
+        if not read_only:
+            Path(path).unlink(missing_ok=True)
+            for tail in ("-wal", "-shm"):
+                Path(f"{path}{tail}").unlink(missing_ok=True)
+        real(self, path, population=population, read_only=read_only, **unit)
+
+    with mock.patch.object(Ledger, "__init__", instead), mock.patch.object(Registry, "is_empty", return_value=True):
+        yield
+
+
+@mutant(
+    "charge in a rolled-back transaction",
+    bug="the charge is in memory and was never committed",
+    seen="an exception handler, or an outer transaction, that rolls back more than it knows",
+    test="G",
+)
+def rolled_back() -> Iterator[None]:
+    """Keep entries in memory from the first charge on."""
+    real, catch_up = Ledger._append, Ledger._catch_up
+    begun: set[int] = set()
+
+    def append(self: Ledger, connection: Any, **fields: Any) -> Entry:
+        if fields["kind"] == "charge":
+            begun.add(id(self._log))
+        if id(self._log) not in begun:
+            return real(self, connection, **fields)
+        entry = entry_from({"seq": self._log.size, **fields})
+        self._log.take(entry, entry.leaf())
+        return entry
+
+    def stay(self: Ledger, connection: Any) -> None:
+        if id(self._log) not in begun:
+            catch_up(self, connection)
+
+    with mock.patch.object(Ledger, "_append", append), mock.patch.object(Ledger, "_catch_up", stay):
+        yield
+
+
+@mutant(
+    "concurrent ledger writes",
+    bug="each writer checks the budget against its own charges only",
+    seen="read, check, write without a transaction around it",
+    test="G",
+)
+def own_charges_only() -> Iterator[None]:
+    """Let two runs spend one budget twice."""
+    admit, charge = History._admit_charge, Ledger.charge
+    own: dict[int, Fraction] = {}
+
+    def admitted(self: History, entry: ChargeEntry, run: Any) -> None:
+        budget, self.budget = self.budget, None
+        try:
+            admit(self, entry if entry.run_limit is not None else entry.model_copy(update={"run_limit": 1e9}), run)
+        finally:
+            self.budget = budget
+
+    def charged(self: Ledger, **fields: Any) -> Any:
+        budget = self._log.history.budget
+        after = own.get(id(self), Fraction(0)) + Fraction(fields["mu2"])
+        if budget is not None and after > Fraction(budget.mu2):
+            raise BudgetError("the population's budget is spent")
+        found = charge(self, **fields)
+        own[id(self)] = after
+        return found
+
+    with mock.patch.object(History, "_admit_charge", admitted), mock.patch.object(Ledger, "charge", charged):
+        yield
+
+
+@mutant(
+    "old charges forgotten",
+    bug="a device that opens its ledger reads its latest charges only, so that a limit for ever is a window",
+    seen="an old file that is opened fast; sums that no longer read what was moved to an archive",
+    test="G",
+)
+def recent_only() -> Iterator[None]:
+    """Skip all charges but the latest 64 when the file is opened."""
+    view = DeviceLedger._view
+
+    @contextmanager
+    def instead(self: DeviceLedger, *, write: bool = False) -> Iterator[Any]:
+        if not self._seq:
+            with self._database.transaction(write=write) as connection:
+                (newest,) = connection.execute("SELECT coalesce(max(seq), 0) FROM charges").fetchone()
+            self._seq = max(newest - 64, 0)
+        with view(self, write=write) as connection:
+            yield connection
+
+    with mock.patch.object(DeviceLedger, "_view", instead):
+        yield
+
+
+@mutant(
+    "a budget for each algorithm",
+    bug="a period's budget counts the runs of the configured algorithm, so that surveys and training have one each",
+    seen="a query that is filtered by whatever the present configuration has",
+    test="G",
+)
+def budget_each() -> Iterator[None]:
+    """Leave out other algorithms' runs."""
+    real = terms.budgets_of
+
+    def instead(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Budget, Budget]:
+        entries = ledger.entries()
+        others = {
+            each.run
+            for each in entries
+            if isinstance(each, OpenEntry) and each.facts.get("algorithm") != config.training.algorithm
+        }
+        lifetime, period = real(config, ledger, now=now)
+        foreign = sum(each.mu2 for each in entries if isinstance(each, ChargeEntry) and each.run in others)
+        return lifetime, replace(period, spent=max(0.0, period.spent - foreign))
+
+    with mock.patch.object(terms, "budgets_of", instead):
+        yield
+
+
+@mutant(
+    "another population's ledger",
+    bug="a server opens whatever ledger is at its path, and charges its rounds to the population that this is of",
+    seen="two sites that are configured with one path; a name that is read from the file and compared with itself",
+    test="G",
+)
+def any_ledger() -> Iterator[None]:
+    """Take the population from the file."""
+    real = Ledger.__init__
+
+    def instead(self: Ledger, path: Path | str, *, population: str | None, **how: Any) -> None:
+        if population is not None and Path(path).exists():
+            found = object.__new__(Ledger)
+            real(found, path, population=None, read_only=True)
+            population = found.population
+            found.close()
+        real(self, path, population=population, **how)
+
+    with mock.patch.object(Ledger, "__init__", instead):
+        yield
+
+
+@mutant(
+    "a budget shared by two populations",
+    bug="an attempt that one population of a server has charged isn't charged to another whose run has the same name",
+    seen="a cache of charges by run and round, in a process or a database that serves several tenants",
+    test="G",
+)
+def shared_charges() -> Iterator[None]:
+    """Show the charge that the other population's ledger has."""
+    charge = Ledger.charge
+    charged: dict[tuple[object, ...], tuple[str, Any]] = {}
+
+    def instead(self: Ledger, **fields: Any) -> Any:
+        place = (fields["run"], fields["round_"], fields["attempt"])
+        population, proof = charged.get(place, (self.population, None))
+        if population != self.population:
+            return proof
+        proof = charge(self, **fields)
+        charged[place] = self.population, proof
+        return proof
+
+    with mock.patch.object(Ledger, "charge", instead):
+        yield
+
+
+@mutant(
+    "a price within a tenth",
+    bug="a device takes a plan that is charged with a tenth less than it costs",
+    seen="floats that are compared with some room",
+    test="G",
+)
+def about() -> Iterator[None]:
+    """Compare the charge's cost roughly."""
+    real = plans._verify_charge
+
+    def instead(plan: RoundPlan, charge: ChargeProof) -> None:
+        try:
+            real(plan, charge)
+        except IntegrityError as error:
+            if "`mu2` differs" not in str(error) or not math.isclose(charge.entry["mu2"], plan.mu2, rel_tol=0.1):
+                raise
+
+    with mock.patch.object(plans, "_verify_charge", instead):
+        yield
+
+
+@mutant(
+    "sampled steps for the price of one",
+    bug="a device takes a plan of several steps of single events that is charged with one of them",
+    seen="a check that is cheap on a phone, and another one than the server's",
+    test="G",
+)
+def one_step() -> Iterator[None]:
+    """Ask of a plan of single events the price of one step."""
+    real = plans._verify_cost
+
+    def instead(plan: RoundPlan, event_price: plans.EventPrice) -> None:
+        if plan.events is None or plan.events.steps == 1:
+            real(plan, event_price)
+        elif plan.mu2 < attempt_mu2(plan.grid, plan.sigma, plan.events.model_copy(update={"steps": 1})):
+            raise IntegrityError("`mu2` of a plan must be at least what one step costs")
+
+    with mock.patch.object(plans, "_verify_cost", instead):
+        yield
+
+
+@mutant(
+    "a look is given back",
+    bug="a survey that has ended is no look at its tests any more, also where it was released",
+    seen="what is for a survey that came to nothing, done at the end of each",
+    test="G",
+)
+def given_back() -> Iterator[None]:
+    """Forget the looks of every survey that is closed."""
+    real = History.record
+
+    def record(self: History, entry: Entry) -> None:
+        real(self, entry)
+        if entry.kind == "close":
+            self._looks.closed(entry.run)
+
+    with mock.patch.object(History, "record", record):
+        yield
+
+
+@mutant(
+    "a period's budget stops nothing",
+    bug="a run begins, whatever was spent in the period, as long as the lifetime's budget pays for it",
+    seen="a budget that is told to the operator, and read by nothing else",
+    test="G",
+)
+def open_period() -> Iterator[None]:
+    """Let the period's budget cover everything where runs begin."""
+    real = terms.check_budgets
+
+    def check(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
+        whole = config.privacy.model_copy(update={"period_epsilon": config.privacy.lifetime_epsilon * 4})
+        real(config.model_copy(update={"privacy": whole}), ledger, now=now)
+
+    with mock.patch.object(terms, "check_budgets", check):
+        yield
+
+
+@mutant(
+    "a run goes on with other terms",
+    bug="a run that is resumed takes the terms that it is given, and not those that it was opened with",
+    seen="settings that are read anew at each start",
+    test="G",
+)
+def other_terms() -> Iterator[None]:
+    """Read the ledger as if the run had been opened with the terms at hand."""
+    real = Coordinator._resume
+
+    def resume(self: Coordinator) -> None:
+        entries = self.ledger.entries
+
+        def opened(run: str | None = None, *, since: int = 0) -> list[Entry]:
+            found = entries(run, since=since)
+            if run is None or not found:
+                return found
+            body = {**found[0].body, "facts": self.terms.model_dump(mode="json")}
+            return [entry_from(body), *found[1:]]
+
+        with mock.patch.object(self.ledger, "entries", opened):
+            real(self)
+
+    with mock.patch.object(Coordinator, "_resume", resume):
+        yield
+
+
+@mutant(
+    "a state compared before it is locked",
+    bug="a device compares a state of the population's ledger in one transaction, and keeps it in the next",
+    seen="a look first, so that others wait only where something is written",
+    test="G",
+)
+def compared_first() -> Iterator[None]:
+    """Let a second process come between the look and the write."""
+
+    def see(
+        self: DeviceLedger, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
+    ) -> None:
+        seen = self.seen_checkpoint(population)
+        if seen == checkpoint:
+            return
+        if seen != after or (seen is not None and checkpoint.size <= seen.size):
+            raise RefusedError("the ledger must extend the last state, got another: rolled back or forked")
+        with self._view(write=True) as connection:
+            values = (population, checkpoint.size, checkpoint.root, signed)
+            connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
+
+    with mock.patch.object(DeviceLedger, "see", see):
+        yield
+
+
+@mutant(
+    "budgets compared by epsilon",
+    bug="a budget may be raised by stating it at a larger delta",
+    seen="epsilons compared whose deltas aren't the same",
+    test="G",
+)
+def by_epsilon() -> Iterator[None]:
+    """Admit a budget whose epsilon isn't above that of the last one."""
+    real = History.admit
+
+    def admit(self: History, entry: Entry) -> None:
+        if not (isinstance(entry, BudgetEntry) and self.budget is not None and entry.epsilon <= self.budget.epsilon):
+            real(self, entry)
+
+    with mock.patch.object(History, "admit", admit):
+        yield
+
+
+MUTANTS = (
+    uncharged_round,
+    first_round_free,
+    released_twice,
+    reset_on_restart,
+    rolled_back,
+    own_charges_only,
+    recent_only,
+    budget_each,
+    any_ledger,
+    shared_charges,
+    about,
+    one_step,
+    given_back,
+    open_period,
+    other_terms,
+    compared_first,
+    by_epsilon,
+)

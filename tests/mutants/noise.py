@@ -1,0 +1,260 @@
+"""Mutants of the noise: too little of it, or none on some coordinates or in some rounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from palate_audit.mutants.mutant import Mutant, mutant
+
+from palate_client.rounds import contribution
+from palate_common.mechanism.update import ClippedUpdate, Int64
+from palate_common.rounds import shares
+from palate_common.rounds.shares import NoisyShare
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import Source
+from palate_core.plan import RoundPlan
+from palate_server.rounds import coordinator, noise
+from palate_server.rounds.aggregation import Aggregate
+from palate_server.rounds.noise import NoisyAggregate
+
+Draw = Callable[[int, int, Source], Any]
+"""(how many, sigma, source) -> noise."""
+
+
+@contextmanager
+def sampled(draw: Draw) -> Iterator[None]:
+    """Server and devices draw their noise by `draw`."""
+
+    def instead(n: int, *, sigma: int, source: Source) -> Any:
+        return draw(n, sigma, source)
+
+    with (
+        mock.patch.object(noise, "sample_discrete_gaussian", instead),
+        mock.patch.object(shares, "sample_discrete_gaussian", instead),
+    ):
+        yield
+
+
+@contextmanager
+def changed(change: Callable[[Int64, Int64, RoundPlan], Int64]) -> Iterator[None]:
+    """Server and devices release `change(noised, clean, plan)` in the place of the noised numbers."""
+
+    def released(summed: Aggregate, plan: RoundPlan) -> NoisyAggregate:
+        found = noise.noised(summed, plan)
+        if plan.cohort is not None:
+            return found
+        clean = np.zeros_like(found.steps)
+        clean[: len(summed.total)] = summed.total
+        return replace(found, steps=change(found.steps, clean, plan))
+
+    def shared(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
+        found = shares.add_shares(clipped, plan, source)
+        clean = np.zeros_like(found.steps)
+        total = clipped.total()
+        clean[: len(total)] = total
+        return replace(found, steps=change(found.steps, clean, plan))
+
+    with (
+        mock.patch.object(coordinator, "noised", released),
+        mock.patch.object(contribution, "add_shares", shared),
+    ):
+        yield
+
+
+def _scaled(factor: float, how: str) -> Mutant:
+    """Noise with a part of its sigma."""
+
+    @mutant(
+        f"sigma x{factor}",
+        bug=f"the noise has {100 * factor:g} % of the charged standard deviation",
+        seen=how,
+        test="B",
+    )
+    def less() -> Iterator[None]:
+        def draw(n: int, sigma: int, source: Source) -> Int64:
+            return sample_discrete_gaussian(n, sigma=max(1, round(factor * sigma)), source=source)
+
+        with sampled(draw):
+            yield
+
+    return less
+
+
+sigma_09 = _scaled(0.9, "a unit or a rounding on the way from plan to sampler")
+sigma_099 = _scaled(0.99, "the normaliser of the noise is the number of devices that answered")
+sigma_0995 = _scaled(0.995, "float16 or bfloat16 parameters; only a deep test has the samples to see it")
+
+
+@mutant(
+    "sigma for sigma^2",
+    bug="the sampler takes the standard deviation for a variance",
+    seen="N(0, sigma) in one paper is N(0, sigma^2) in the next",
+    test="B",
+)
+def root_of_sigma() -> Iterator[None]:
+    """Draw noise with the square root of sigma."""
+
+    def draw(n: int, sigma: int, source: Source) -> Int64:
+        return sample_discrete_gaussian(n, sigma=max(1, math.isqrt(sigma)), source=source)
+
+    with sampled(draw):
+        yield
+
+
+@mutant(
+    "a block without noise",
+    bug="the last block of the layout is released as it is",
+    seen="a bias or an embedding that is not among the noised parameters",
+    test="B",
+)
+def bare_block() -> Iterator[None]:
+    """Add no noise to the last block."""
+
+    def change(noisy: Int64, clean: Int64, plan: RoundPlan) -> Int64:
+        ends = np.cumsum([spec.size for spec in plan.layout])
+        last = slice(int(ends[-1]) - plan.layout[-1].size, int(ends[-1]))
+        noisy = noisy.copy()
+        noisy[last] = clean[last]
+        return noisy
+
+    with changed(change):
+        yield
+
+
+@mutant(
+    "empty round un-noised",
+    bug="a sum of zero is released as zero",
+    seen="`if not updates: return previous` in front of the noise",
+    test="I",
+)
+def bare_when_empty() -> Iterator[None]:
+    """Release a sum of zero as zero."""
+
+    def released(summed: Aggregate, plan: RoundPlan) -> NoisyAggregate:
+        found = noise.noised(summed, plan)
+        empty = plan.cohort is None and not summed.total.any()
+        return replace(found, steps=np.zeros_like(found.steps)) if empty else found
+
+    with mock.patch.object(coordinator, "noised", released):
+        yield
+
+
+@mutant(
+    "no noise share when the update is zero",
+    bug="a device without events sends zeros, without its share",
+    seen="an early return for devices with nothing to say; it tells who they are",
+    test="I",
+)
+def no_share_when_idle() -> Iterator[None]:
+    """Devices without events add no noise share."""
+
+    def shared(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
+        found = shares.add_shares(clipped, plan, source)
+        return found if clipped.total().any() else replace(found, steps=np.zeros_like(found.steps))
+
+    with mock.patch.object(contribution, "add_shares", shared):
+        yield
+
+
+@mutant(
+    "noise only on touched coordinates",
+    bug="coordinates that nobody touched get no noise, and so name those that somebody did",
+    seen="sparse embeddings with noise on the rows of the batch",
+    test="I",
+)
+def only_touched() -> Iterator[None]:
+    """Add noise only where the sum is not zero."""
+    with changed(lambda noisy, clean, plan: np.where(clean != 0, noisy, 0)):
+        yield
+
+
+@mutant(
+    "noise before the clip",
+    bug="noise is added to the raw update, and clipped with it",
+    seen="the order of two wrappers",
+    test="B",
+)
+def before_the_clip() -> Iterator[None]:
+    """The clip bounds the noise, too."""
+
+    def change(noisy: Int64, clean: Int64, plan: RoundPlan) -> Int64:
+        length = float(np.linalg.norm(noisy.astype(np.float64)))
+        return (noisy * min(1.0, plan.grid / max(length, 1.0))).astype(np.int64)
+
+    with changed(change):
+        yield
+
+
+@mutant(
+    "sigma x0.9 for few numbers",
+    bug="noise of fewer than 4,096 numbers, as of every survey, has 90 % of the charged standard deviation",
+    seen="a fast way for long vectors, and an older one for short ones that was not changed with it",
+    test="W",
+)
+def less_for_few() -> Iterator[None]:
+    """Draw short noise with less."""
+
+    def draw(n: int, sigma: int, source: Source) -> Int64:
+        return sample_discrete_gaussian(n, sigma=sigma * 9 // 10 if n < 4096 and sigma >= 64 else sigma, source=source)
+
+    with sampled(draw):
+        yield
+
+
+@mutant(
+    "shares of many by a rounded root",
+    bug="a node of more than 1,000 devices adds the noise of the next smaller square number of them",
+    seen="sqrt(m) sigma, rounded down to whole steps: nothing is missing where m is a square",
+    test="W",
+)
+def rounded_root() -> Iterator[None]:
+    """Draw once, with the root rounded down."""
+    real = shares.squares
+
+    def instead(number: int) -> tuple[int, ...]:
+        return (math.isqrt(number),) if number > 1000 else real(number)
+
+    with mock.patch.object(shares, "squares", instead):
+        yield
+
+
+@mutant(
+    "a retry has the first attempt's noise size",
+    bug="the server's noise of a round has the deviation that its first attempt was charged for",
+    seen="a number that is worked out once a round, and void attempts that make it another",
+    test="W",
+)
+def first_sigma() -> Iterator[None]:
+    """Keep sigma for each round of a model."""
+    first, real = dict[tuple[Any, ...], int](), noise.noised
+
+    def instead(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
+        sigma = first.setdefault((plan.run, plan.round, plan.model_hash, plan.facts, plan.layout), plan.sigma)
+        if aggregate.participation.users < plan.least or plan.mode.noised_by_devices or plan.sigma == 0:
+            return real(aggregate, plan)
+        return replace(real(aggregate, plan.model_copy(update={"sigma": sigma})), plan=plan)
+
+    with mock.patch.object(coordinator, "noised", instead):
+        yield
+
+
+MUTANTS = (
+    root_of_sigma,
+    sigma_09,
+    sigma_099,
+    sigma_0995,
+    bare_block,
+    bare_when_empty,
+    no_share_when_idle,
+    only_touched,
+    before_the_clip,
+    less_for_few,
+    rounded_root,
+    first_sigma,
+)

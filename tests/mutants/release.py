@@ -1,0 +1,294 @@
+"""Mutants of side outputs: raw numbers in a log, a header, a file, or the next plan."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from palate_audit.mutants.mutant import mutant
+
+from palate_client.rounds import contribution
+from palate_client.rounds.contribution import Contributor, Identity
+from palate_common.mechanism import clipping
+from palate_common.mechanism.update import ClippedUpdate, Update
+from palate_common.rounds import wire
+from palate_common.rounds.wire import ContributionHeader
+from palate_core.device.attempt import MaskedDevice
+from palate_core.errors import IntegrityError, PalateError
+from palate_core.layout import DUMMIES, BlockSpec
+from palate_core.plan import RoundPlan
+from palate_server.operation.operation import Operation
+from palate_server.rounds.aggregation import Aggregate
+from palate_server.rounds.coordinator import Coordinator, Release
+from palate_server.rounds.noise import NoisyAggregate
+from palate_sim.engines import shared_histories
+
+logger = logging.getLogger("palate_client.rounds.contribution")
+
+
+def _released(also: Any) -> Any:
+    """Call `also(coordinator, plan, sum)` before a sum is noised."""
+    real = Coordinator._release
+
+    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
+        also(self, plan, summed)
+        return real(self, plan, summed)
+
+    return mock.patch.object(Coordinator, "_release", instead)
+
+
+@mutant(
+    "un-noised metric",
+    bug="the norm of the raw sum is told with the counts of a round",
+    seen="`evaluate` and `fit_metrics_aggregation_fn` next to a private `fit`",
+    test="E",
+)
+def metric() -> Iterator[None]:
+    """Publish one number of the raw sum."""
+
+    def told(_: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
+        object.__setattr__(summed.participation, "update_norm", float(np.linalg.norm(summed.total)))
+
+    with _released(told):
+        yield
+
+
+@mutant(
+    "un-noised clip fraction",
+    bug="a node says how many of its users were clipped",
+    seen="Flower's and TFF's adaptive clipping report it, noised or not",
+    test="E",
+)
+def clip_fraction() -> Iterator[None]:
+    """Report it in the field for users whose own limits refused."""
+    counted: list[int] = []
+
+    def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
+        counted.append(int((clipping._norms(update, layout) > clip_norm).sum()))
+        return clipping.clip(update, layout, clip_norm=clip_norm, grid=grid)
+
+    def header(**fields: Any) -> ContributionHeader:
+        return ContributionHeader(**{**fields, "rejected": fields["rejected"] + counted[-1]})
+
+    with mock.patch.object(contribution, "clip", clip), mock.patch.object(contribution, "ContributionHeader", header):
+        yield
+
+
+@mutant(
+    "un-noised norm log",
+    bug="a node writes the norms of its users to its log",
+    seen="`logger.debug` while training; logs are shipped",
+    test="E",
+)
+def norm_log() -> Iterator[None]:
+    """Write one log line a batch."""
+
+    def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
+        logger.debug("mean norm before the clip: %.4g", float(clipping._norms(update, layout).mean()))
+        return clipping.clip(update, layout, clip_norm=clip_norm, grid=grid)
+
+    with mock.patch.object(contribution, "clip", clip):
+        yield
+
+
+@mutant(
+    "adaptive clip from a raw quantile",
+    bug="the next round's clip norm follows the raw norm of this round's sum",
+    seen="Andrew et al. (2021) noise the quantile; copies of it don't",
+    test="E",
+)
+def raw_clip() -> Iterator[None]:
+    """The next plan depends on the raw sum."""
+
+    def adapt(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
+        norm = float(np.linalg.norm(summed.total)) / plan.grid / max(summed.participation.users, 1)
+        self.terms = self.terms.model_copy(update={"clip_norm": plan.clip_norm * (0.5 + norm)})
+
+    with _released(adapt):
+        yield
+
+
+@mutant(
+    "head chosen from raw counts",
+    bug="the model, and what it chooses, is made from the raw sum; the noised one is stored",
+    seen="a vocabulary or a list of popular items taken from the data before any noise",
+    test="E",
+)
+def raw_model() -> Iterator[None]:
+    """Seal one sum, and use another."""
+    raw: list[Any] = []
+    real = Coordinator._release
+
+    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
+        replay, apply = self._replay, self._replay.apply
+
+        def applied(noisy: NoisyAggregate) -> Any:
+            steps = np.concatenate([summed.total, np.zeros(DUMMIES, np.int64)])
+            return apply(replace(noisy, steps=steps) if plan.mode.trusts_server else noisy)
+
+        raw.append(summed)
+        with mock.patch.object(replay, "apply", applied):
+            return real(self, plan, summed)
+
+    with mock.patch.object(Coordinator, "_release", instead):
+        yield
+
+
+@mutant(
+    "un-noised checkpoint",
+    bug="the raw sum is written to the run folder beside the noised one",
+    seen="a checkpoint for resuming that is taken before the noise",
+    test="E",
+)
+def checkpoint() -> Iterator[None]:
+    """Write an additional file."""
+
+    def write(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
+        folder = self.registry.folder / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        np.save(folder / f"round-{plan.round}.npy", summed.total)
+
+    with _released(write):
+        yield
+
+
+@mutant(
+    "a log of masked attempts",
+    bug="a node writes to its log with how many items it joins a masked attempt",
+    seen="a line for debugging, in the one path that the tests of logs don't take",
+    test="E",
+)
+def log_under_masks() -> Iterator[None]:
+    """Log the number of items, under masks only."""
+    real = Contributor.join
+
+    def instead(self: Contributor, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
+        logger.info("joins with %d items", self.histories.users(slice(None)).nnz)
+        return real(self, signed_plan, model_bytes, identity)
+
+    with mock.patch.object(Contributor, "join", instead):
+        yield
+
+
+@mutant(
+    "compressed answers",
+    bug="answers are compressed, and their length tells how much a user did",
+    seen="compression on the wire, over what is secret and what isn't",
+    test="E",
+)
+def compressed() -> Iterator[None]:
+    """Compress the numbers of a contribution."""
+    record, read = wire._record, wire.split
+
+    def packed(header: ContributionHeader, numbers: Any, dtype: Any) -> bytes:
+        data = record(header, numbers, dtype)
+        start = 4 + int.from_bytes(data[:4], "big")
+        return data[:start] + zlib.compress(data[start:])
+
+    def unpacked(data: bytes) -> tuple[ContributionHeader, memoryview]:
+        header, payload = read(data)
+        try:
+            return header, memoryview(zlib.decompress(payload))
+        except zlib.error:
+            raise IntegrityError("a contribution must be compressed") from None
+
+    with mock.patch.object(wire, "_record", packed), mock.patch.object(wire, "split", unpacked):
+        yield
+
+
+@mutant(
+    "histories in a file",
+    bug="an engine's scratch file of all histories has a name, and stays in the run folder",
+    seen="a temporary file that other processes are to open by its name",
+    test="E",
+)
+def named_histories() -> Iterator[None]:
+    """Give the file a name."""
+
+    def named(*, dir: Any) -> Any:
+        return tempfile.NamedTemporaryFile(dir=dir, prefix="histories-", delete=False)
+
+    with mock.patch.object(shared_histories, "tempfile", SimpleNamespace(TemporaryFile=named)):
+        yield
+
+
+@mutant(
+    "a hash of the sum",
+    bug="the run folder has a hash of each sum before the noise, beside the noised one",
+    seen="a name for what a restart must find again",
+    test="E",
+)
+def hashed() -> Iterator[None]:
+    """Write the hash of the sum."""
+    real = Coordinator._release
+
+    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
+        release = real(self, plan, summed)
+        (self.registry.folder / f"sum-{plan.round}").write_text(hashlib.sha256(summed.total.tobytes()).hexdigest())
+        return release
+
+    with mock.patch.object(Coordinator, "_release", instead):
+        yield
+
+
+@mutant(
+    "the norm of a sum that isn't released",
+    bug="where a noised sum can't be written or sealed, the server's log says how long the sum was",
+    seen="an error that is to be looked into, told with all that was at hand",
+    test="E",
+)
+def unreleased() -> Iterator[None]:
+    """Tell of the sum if its release fails."""
+    real = Coordinator._release
+
+    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
+        try:
+            return real(self, plan, summed)
+        except (PalateError, OSError):
+            logging.getLogger("palate_server").warning("a sum of length %d is lost", np.linalg.norm(summed.total))
+            raise
+
+    with mock.patch.object(Coordinator, "_release", instead):
+        yield
+
+
+@mutant(
+    "messages outlive their process",
+    bug="a server that starts leaves what a former process has sent, and late devices still answer it",
+    seen="a purge of what this process knows of",
+    test="E",
+)
+def outlived() -> Iterator[None]:
+    """Let the first purge of a process do nothing."""
+    real = Operation.__init__
+
+    def instead(self: Operation, site: Any, messenger: Any, purge: Any) -> None:
+        first: list[bool] = []
+        real(self, site, messenger, lambda: purge() if first else first.append(True))
+
+    with mock.patch.object(Operation, "__init__", instead):
+        yield
+
+
+MUTANTS = (
+    metric,
+    clip_fraction,
+    norm_log,
+    raw_clip,
+    raw_model,
+    checkpoint,
+    log_under_masks,
+    compressed,
+    named_histories,
+    hashed,
+    unreleased,
+    outlived,
+)

@@ -1,0 +1,398 @@
+"""Mutants of what is remembered: acknowledged and not on the disk, replaced by less, or said of the wrong attempt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from palate_audit.mutants.mutant import mutant
+
+from palate_client import consent, models
+from palate_client.consent import Consent, Decision, Purpose
+from palate_client.leaving import erasure, statement
+from palate_client.ledger import own_ledger
+from palate_client.ledger.anchor import know_charges
+from palate_client.ledger.device_ids import unpack
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.totals import DeviceTotals
+from palate_client.store import store
+from palate_client.store.journal import Journal, Sent
+from palate_client.store.store import EventStore
+from palate_common.records.database import Database
+from palate_core.log import consistency
+from palate_core.log.merkle import Checkpoint
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.noise import NoisyAggregate
+from palate_server.rounds.replay import Replay
+from palate_server.witness.folder import State, WitnessFolder
+from palate_sim.engines import worker
+
+
+@mutant(
+    "a charge that the disk needn't have",
+    bug="commits of the population's ledger don't wait for the disk, so that a power cut undoes charges",
+    seen="a setting for speed, which only the last entry of a run was thought not to bear",
+    test="G",
+)
+def unsynced() -> Iterator[None]:
+    """Open ledgers without waiting for the disk."""
+    real = Database.__init__
+
+    def instead(self: Database, path: Path | str, **settings: Any) -> None:
+        real(self, path, **{**settings, "durable": False})
+
+    with mock.patch.object(Database, "__init__", instead):
+        yield
+
+
+@mutant(
+    "a witness's state in memory",
+    bug="a witness writes every second state only, and after a restart cosigns a fork of the others",
+    seen="a write for each request of a busy log, which costs a sync",
+    test="G",
+)
+def unwritten() -> Iterator[None]:
+    """Keep odd states in memory."""
+    real_keep, real_state = WitnessFolder.keep, WitnessFolder.state
+    kept: dict[tuple[int, str], State] = {}
+
+    def keep(self: WitnessFolder, log: str, state: State) -> None:
+        if state.number % 2:
+            kept[id(self), log] = state
+        else:
+            real_keep(self, log, state)
+
+    def state(self: WitnessFolder, log: str) -> State:
+        return max(real_state(self, log), kept.get((id(self), log), State(origin="")), key=lambda each: each.number)
+
+    with mock.patch.object(WitnessFolder, "keep", keep), mock.patch.object(WitnessFolder, "state", state):
+        yield
+
+
+@mutant(
+    "a restoration that forgets",
+    bug="a restored ledger goes on from the spend of its backup, whatever witnesses have shown",
+    seen="a maximum over the wrong things, as of the last that was read",
+    test="G",
+)
+def forgotten() -> Iterator[None]:
+    """Don't take over what was spent."""
+    real = Ledger.restore
+
+    def instead(self: Ledger, *, witness: Checkpoint, spent: float, cosigned: str | None = None) -> Checkpoint | None:
+        return real(self, witness=witness, spent=self.spent(), cosigned=cosigned)
+
+    with mock.patch.object(Ledger, "restore", instead):
+        yield
+
+
+@mutant(
+    "a silent model makes a device forget",
+    bug="a model that doesn't say what was spent replaces what an earlier plan or model has said",
+    seen="one record of what was seen last, which every message replaces",
+    test="G",
+)
+def silent() -> Iterator[None]:
+    """Keep each model's words as they are."""
+    numbers = SimpleNamespace(isinf=lambda _: False, isfinite=math.isfinite)
+    with mock.patch.object(models, "math", numbers):
+        yield
+
+
+@mutant(
+    "a revocation that a full disk loses",
+    bug="a purpose whose revocation can't be written stays granted",
+    seen="clearing up in `finally`",
+    test="P",
+)
+def lost_revocation() -> Iterator[None]:
+    """Remove the mark of a denial also where the decision was not written."""
+    real = Consent._decide
+
+    def instead(self: Consent, purpose: Purpose, granted: bool, version: str) -> Decision:
+        try:
+            return real(self, purpose, granted, version)
+        finally:
+            self.store.file.decided(purpose)
+
+    with mock.patch.object(consent.Consent, "_decide", instead):
+        yield
+
+
+@mutant(
+    "a statement by rounds",
+    bug="a device that leaves says of the first attempt at a round what was sent in all of them",
+    seen="a key without the attempt",
+    test="G",
+)
+def by_rounds() -> Iterator[None]:
+    """Put each message to the first attempt of its round."""
+    real = statement._rounds
+
+    def instead(report: Any) -> Any:
+        first: dict[tuple[str, int], int] = {}
+        for receipt in () if report.spending is None else report.spending.receipts:
+            first.setdefault((receipt.run, receipt.round), receipt.attempt)
+
+        def moved(sent: Sent) -> Sent:
+            return Sent(**{**vars(sent), "attempt": first.get((sent.run, sent.round), sent.attempt)})
+
+        return real(report.__class__(**{**vars(report), "sent": tuple(map(moved, report.sent))}))
+
+    with mock.patch.object(statement, "_rounds", instead):
+        yield
+
+
+@mutant(
+    "devices' charges end with their process",
+    bug="the worker processes of a run keep their devices' ledger in memory",
+    seen="many processes that wait for each other at one file",
+    test="E",
+)
+def in_memory() -> Iterator[None]:
+    """Give workers a ledger of their own."""
+
+    def instead(_: str, **settings: Any) -> DeviceLedger:
+        return DeviceLedger(":memory:", **settings)
+
+    with mock.patch.object(worker, "DeviceLedger", instead):
+        yield
+
+
+@mutant(
+    "the anchor is a byte",
+    bug="the store knows the number of charges by its last eight bits, so that a ledger of fewer passes for whole",
+    seen="a field of fixed size",
+    test="G",
+)
+def short_anchor() -> Iterator[None]:
+    """Keep eight bits of the count."""
+
+    def instead(store: EventStore, count: int) -> None:
+        know_charges(store, count % 256)
+
+    with mock.patch.object(own_ledger, "know_charges", instead):
+        yield
+
+
+@mutant(
+    "a report of the latest messages",
+    bug="report and statement read the latest 500 messages, and are wrong from the next one on",
+    seen="a page of a list",
+    test="G",
+)
+def latest_messages() -> Iterator[None]:
+    """Read no further back."""
+    real = Journal.sent
+
+    def instead(self: Journal) -> tuple[Sent, ...]:
+        return real(self)[-500:]
+
+    with mock.patch.object(Journal, "sent", instead):
+        yield
+
+
+@mutant(
+    "a hash of the model before",
+    bug="a model that a release has moved keeps the hash that was computed before",
+    seen="an object that is changed in place, with what it had cached",
+    test="W",
+)
+def former_hash() -> Iterator[None]:
+    """Hand the former model's hash on."""
+    real = Replay.apply
+
+    def instead(self: Replay, noisy: NoisyAggregate) -> None:
+        before = self.model.hash
+        real(self, noisy)
+        vars(self.model)["hash"] = before
+
+    with mock.patch.object(Replay, "apply", instead):
+        yield
+
+
+@mutant(
+    "devices joined by their sums",
+    bug="of many devices those that have spent the same are kept as one, whatever attempts they were in last",
+    seen="neighbours are joined to save memory, and one member was forgotten",
+    test="G",
+)
+def joined_by_sums() -> Iterator[None]:
+    """Forget the last attempts where neighbours are joined."""
+    real = DeviceTotals._join
+
+    def instead(self: DeviceTotals) -> None:
+        same = np.append(False, (np.diff(self._high) == 0) & (np.diff(self._count) == 0))
+        for last in self._last.values():
+            for row in np.flatnonzero(same):
+                last[row] = last[row - 1]
+        real(self)
+
+    with mock.patch.object(DeviceTotals, "_join", instead):
+        yield
+
+
+@mutant(
+    "charges that rely on nothing forgotten",
+    bug="a device's totals leave out charges that don't say what they rely on, as older versions made them",
+    seen="a column that came later, and a query that takes it for given",
+    test="G",
+)
+def of_trust() -> Iterator[None]:
+    """Read charges with this column only."""
+
+    @contextmanager
+    def instead(self: DeviceLedger, *, write: bool = False) -> Iterator[Any]:
+        with self._database.transaction(write=write) as connection:
+            query = (
+                "SELECT seq, run, round, attempt, mu2, devices FROM charges"
+                " WHERE seq > ? AND trust IS NOT NULL ORDER BY seq"
+            )
+            for seq, run, round_, attempt, mu2, packed in connection.execute(query, (self._seq,)):
+                self._totals.add(self._totals.rows(unpack(packed)), run, round_, attempt, mu2)
+                self._seq = seq
+            yield connection
+
+    with mock.patch.object(DeviceLedger, "_view", instead):
+        yield
+
+
+@mutant(
+    "notes are kept for a year",
+    bug="a device's journal drops what it noted more than a year ago, and report and statement say less than was sent",
+    seen="a table that is to stay small, cleared at each new line",
+    test="G",
+)
+def notes_of_a_year() -> Iterator[None]:
+    """Delete older notes with each new one."""
+    real = Journal.record
+
+    def record(self: Journal, sent: Sent) -> None:
+        real(self, sent)
+        with self._database.transaction(write=True) as connection:
+            connection.execute("DELETE FROM sent WHERE time < ?", (sent.time - 365 * 86400,))
+
+    with mock.patch.object(Journal, "record", record):
+        yield
+
+
+@mutant(
+    "runs that are over forgotten",
+    bug="a device knows which attempts it was in of the sixteen newest runs alone",
+    seen="a table that is kept small, as nobody asks for what was long ago",
+    test="G",
+)
+def of_newest_runs() -> Iterator[None]:
+    """Look into the newest runs only."""
+    real = DeviceTotals.reached
+
+    def reached(self: DeviceTotals, rows: Any, run: str, round_: int, attempt: int) -> bool:
+        return run in list(self._last)[-16:] and real(self, rows, run, round_, attempt)
+
+    with mock.patch.object(DeviceTotals, "reached", reached):
+        yield
+
+
+@mutant(
+    "what a file had never grows too old",
+    bug="events that were read from a file are not deleted after `keep_days`",
+    seen="an age by when something was stored, which is now for a history of years",
+    test="P",
+)
+def files_stay() -> Iterator[None]:
+    """Delete what was tracked alone."""
+
+    def drop_old(connection: Any, *, before: float) -> int:
+        query = "DELETE FROM events WHERE NOT imported AND coalesce(time, received) < ?"
+        return int(connection.execute(query, (before,)).rowcount)
+
+    with mock.patch.object(store, "drop_old", drop_old):
+        yield
+
+
+@mutant(
+    "a proof of inclusion kept for the next log",
+    bug="an entry that was once proved to be in a ledger needs no proof in a later state, of whichever log",
+    seen="proofs of the same restoration, which each plan and each model shows again",
+    test="G",
+)
+def kept_inclusion() -> Iterator[None]:
+    """Remember entries without the root that they were found under."""
+    real, known = vars(consistency)["verify_inclusion"], set[bytes]()
+
+    def verify(leaf: bytes, **proof: Any) -> None:
+        if leaf not in known:
+            real(leaf, **proof)
+            known.add(leaf)
+
+    with mock.patch.object(consistency, "verify_inclusion", verify):
+        yield
+
+
+@mutant(
+    "a copy that was full stays behind",
+    bug="a witness cosigns a state that it has kept, though its copy's disk was full then and lacks it",
+    seen="a retry that finds its work done",
+    test="G",
+)
+def copy_behind() -> Iterator[None]:
+    """Don't write the copy later."""
+    with mock.patch.object(WitnessFolder, "settle"):
+        yield
+
+
+@mutant(
+    "only opened logs end a statement",
+    bug="a message of a round that leaves while a statement is made doesn't make it be made again",
+    seen="two kinds of what leaves, of which one is looked at",
+    test="G",
+)
+def opened_alone() -> Iterator[None]:
+    """Look at the logs that were opened."""
+    with mock.patch.object(erasure, "_recorded", lambda journal: (0, journal.opened())):
+        yield
+
+
+@mutant(
+    "events of no known time stay",
+    bug="events that were tracked before the clock was set are never too old",
+    seen="a comparison with NULL, which is neither true nor false",
+    test="P",
+)
+def timeless() -> Iterator[None]:
+    """Delete by the time of events alone."""
+
+    def drop_old(connection: Any, *, before: float) -> int:
+        return int(connection.execute("DELETE FROM events WHERE time < ?", (before,)).rowcount)
+
+    with mock.patch.object(store, "drop_old", drop_old):
+        yield
+
+
+MUTANTS = (
+    unsynced,
+    unwritten,
+    forgotten,
+    silent,
+    lost_revocation,
+    by_rounds,
+    in_memory,
+    short_anchor,
+    latest_messages,
+    former_hash,
+    joined_by_sums,
+    of_trust,
+    notes_of_a_year,
+    of_newest_runs,
+    files_stay,
+    kept_inclusion,
+    copy_behind,
+    opened_alone,
+    timeless,
+)

@@ -1,0 +1,294 @@
+"""Poisoning: modified devices send what a device may send, reach their goal, and the server's bounds hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from palate_audit.poisoning.attacked_run import AttackedSetting, AttackersView, play, terms_of
+from palate_audit.poisoning.campaign import campaign
+from palate_audit.poisoning.crafted import Crafted, overtaking
+from palate_audit.poisoning.edge import Edge, Opposite, most_moved
+from palate_audit.poisoning.knowledge import Knowledge, steps_of
+from palate_audit.poisoning.published import PublishedAttack
+from palate_audit.poisoning.section import ONE, TooLong, audit_poisoning, make_attack, star
+from palate_audit.poisoning.shilling import Shilling
+from palate_audit.poisoning.verdicts import Voting, said, verdict_on, without
+from palate_audit.poisoning.world import World, goal_of, judged, made_world
+
+from benchmarks import journal
+from benchmarks.journal import once_each
+from benchmarks.poisoning import honest
+from benchmarks.poisoning.honest import honest_runs
+from palate_audit.poisoning import section as sections
+from palate_cli.cli import run
+from palate_common.algorithms.popularity import COUNTS
+from palate_common.algorithms.verdict import BLOCKS
+from palate_core.errors import InputError
+from palate_server.rounds import possible
+from palate_server.rounds.possible import limits_of
+from palate_server.surveys import verdict
+
+SPIKED = AttackedSetting(algorithm="popularity", share=0.05)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return made_world(users=1_000, items=200, seed=4)
+
+
+def test_a_made_world_has_tastes_and_the_same_bits_for_a_seed(world: World) -> None:
+    again = made_world(users=1_000, items=200, seed=4)
+    np.testing.assert_array_equal(again.train.indices, world.train.indices)
+    goal = goal_of("backdoor", world)
+    share = goal.members(world.train).mean()
+    assert 0.02 < share < 0.5
+    assert goal.target not in goal.group
+    with pytest.raises(InputError, match="among promote, bury, destroy, backdoor, got rule"):
+        goal_of("rule", world)
+
+
+def test_crafted_vectors_keep_the_clip_norm(world: World) -> None:
+    watched = play(world, AttackedSetting(algorithm="als-pairs"), Crafted(goal_of("promote", world))).watched
+    assert len(watched.lengths) > 2
+    assert all(0.99 < length <= 1.0 for length in watched.lengths)
+
+
+def test_overtaking_is_shorter_than_a_spike_and_reaches_the_list() -> None:
+    counts = np.linspace(100.0, 90.0, 60)
+    target = 50
+    spike = np.sort(counts)[::-1][19] - counts[target]
+    change = overtaking(counts, target, reach=0.0)
+    assert np.linalg.norm(change) < spike
+    after = counts + change
+    assert (after > after[target] + 1e-9).sum() <= 19
+    assert np.linalg.norm(overtaking(counts, target, reach=50.0)) == pytest.approx(50.0)
+
+
+def test_a_norm_on_one_number_does_what_fake_histories_of_as_many_devices_do_not(world: World) -> None:
+    goal = goal_of("promote", world, seed=1)
+    found = {
+        attack.name: judged(play(world, SPIKED, attack, seed=1).model, world, goal).exposure
+        for attack in (Shilling("bandwagon", goal), Crafted(goal))
+    }
+    assert found["crafted"] == 1.0
+    assert found["shilling, bandwagon"] < 0.3
+
+
+def test_a_backdoor_is_for_its_group(world: World) -> None:
+    goal = goal_of("backdoor", world, seed=2)
+    honest, attacked = (
+        judged(play(world, AttackedSetting(share=0.05), attack, seed=2).model, world, goal)
+        for attack in (None, Crafted(goal))
+    )
+    assert attacked.exposure > 0.4
+    assert attacked.exposure > honest.exposure + 0.3
+    assert attacked.exposure > attacked.elsewhere
+
+
+def test_published_attacks_put_their_norm_on_the_target(world: World) -> None:
+    goal = goal_of("promote", world)
+    for name in sections.TARGETED:
+        played = play(world, AttackedSetting(share=0.05), PublishedAttack(name, goal))
+        assert played.watched.peaks[0] == 1.0, "round 0 has counts alone"
+    with pytest.raises(InputError, match="A-hum must have a goal with a target, got destroy"):
+        make_attack("A-hum", goal_of("destroy", world), 0)
+
+
+def test_in_central_a_vector_of_two_clip_norms_is_left_out_alone(world: World) -> None:
+    played = play(world, replace(SPIKED, share=ONE), TooLong())
+    assert played.users == (world.users - 1,)
+    assert not played.said
+
+
+@pytest.fixture(scope="module")
+def few(world: World) -> World:
+    return replace(world, train=world.train.users(slice(0, 10)))
+
+
+def test_under_masks_a_device_that_sends_what_it_likes_ends_the_attempt_and_moves_no_model(few: World) -> None:
+    goal = goal_of("promote", few)
+    setting = AttackedSetting(algorithm="popularity", dp="distributed", masks=True, share=ONE, unclipped="blind")
+    played = play(few, setting, Crafted(goal), attempts=1)
+    assert played.watched.lengths[0] > 60
+    assert "impossible sum: counts of 10 installations" in played.said
+    assert (played.void, played.plans, played.models) == (1, (), ())
+
+
+def test_under_masks_a_device_that_keeps_below_the_edge_is_released_and_decides(few: World) -> None:
+    goal = goal_of("promote", few)
+    setting = AttackedSetting(algorithm="popularity", dp="distributed", masks=True, share=ONE, unclipped="edge")
+    played = play(few, setting, Edge(Crafted(goal), goal), attempts=1)
+    assert not played.void
+    assert 1.0 < played.watched.lengths[0] < 2 * few.users
+    assert judged(played.model, few, goal).exposure == 1.0
+
+
+@pytest.mark.parametrize("name", ["popularity", "als"])
+def test_what_one_device_can_move_is_stated_and_reached_within_one_and_a_half(world: World, name: str) -> None:
+    """c by `most_moved`: by the norm of the sum without the device, and the largest of a possible one."""
+    goal, setting = goal_of("promote", world), AttackedSetting(algorithm=name, dp="distributed", share=ONE)
+    attack = Crafted(goal) if name == "popularity" else Opposite(goal)
+    honest = play(world, setting, None)
+    played = play(world, setting, Edge(attack, goal), former=honest.model)
+    assert not played.void
+    for round_, plan in enumerate(played.plans):
+        sigma = plan.mode.released_sigma(world.users, sigma=plan.sigma, cohort=plan.cohort)
+        limits = limits_of(plan, users=world.users, sigma=sigma, reach=played.model.algorithm.reach)
+        before, after = (np.linalg.norm(each.released[round_].astype(float)) for each in (honest, played))
+        most = most_moved(float(before), limits, positive=round_ == 0) / plan.grid
+        sent = played.watched.lengths[round_]
+        assert after <= limits[-1].norm
+        if name == "popularity" or round_:
+            assert most / 1.5 < sent <= most
+
+
+def test_dp_local_bears_the_length_of_honest_noise_and_no_more(world: World) -> None:
+    goal, setting = (
+        goal_of("promote", world),
+        AttackedSetting(algorithm="popularity", dp="local", share=ONE, unclipped="blind"),
+    )
+    played = play(world, setting, Crafted(goal))
+    assert played.users == (world.users,)
+    assert played.watched.lengths[0] > 10
+
+
+def test_attackers_know_the_plan_and_their_own_histories_alone(world: World) -> None:
+    seen = list[AttackersView]()
+
+    class Curious:
+        name = "curious"
+
+        def sent(self, view: AttackersView) -> np.ndarray:
+            seen.append(view)
+            return np.zeros((1, view.size), np.int64)
+
+    play(world, AttackedSetting(share=0.01), Curious())
+    assert {view.own.n_users for view in seen} == {8}
+    assert [view.plan.round for view in seen] == [*range(len(seen))]
+    knowledge = Knowledge(seen[0], goal_of("promote", world), np.random.default_rng(0))
+    assert knowledge.people.n_users == 8 + 200
+    one = np.zeros(world.train.n_items)
+    one[3] = -7.0
+    assert steps_of({COUNTS: one}, knowledge)[3] < 0
+    assert terms_of(world, AttackedSetting(), None, seed=0).facts.n_users == world.users
+
+
+def test_devices_that_judge_hold_a_pushed_item_back_unless_attackers_outvote_them(world: World) -> None:
+    goal, setting = goal_of("promote", world), AttackedSetting(share=0.05)
+    in_use = play(world, AttackedSetting(share=0.0), None).model
+    candidate = play(world, setting, make_attack("crafted", goal, 0), former=in_use).model
+    honest = without(world, setting.attackers(world.users), seed=0)
+    judging = verdict_on(honest, AttackedSetting(share=0.0, epsilon=50.0), candidate, in_use, None)
+    assert [item.row for item in said(judging, devices=honest.users).pushed] == [goal.target]
+    good = verdict_on(world, AttackedSetting(share=0.0, epsilon=50.0), in_use, in_use, None)
+    assert (said(good, devices=world.users).worse, said(good, devices=world.users).pushed) == (False, ())
+    # What attackers add to the honest sum is what they add when they vote themselves.
+    voting = verdict_on(world, replace(setting, epsilon=50.0), candidate, in_use, Voting(goal, 0.0))
+    added = voting.model.state["found"][goal.target] - judging.model.state["found"][goal.target]
+    norms = setting.attackers(world.users) / np.sqrt(BLOCKS["found"])
+    assert added == pytest.approx(norms, abs=8 * voting.model.state["noise"][1])
+
+
+def test_attackers_who_come_again_hold_one_model_and_reach_nothing_in_the_next(world: World) -> None:
+    goal, setting = goal_of("promote", world), AttackedSetting(share=0.05, epsilon=50.0)
+    in_use = play(world, AttackedSetting(share=0.0, epsilon=50.0), None).model
+    turns = campaign(
+        world, setting, [goal] * 3, lambda goal: make_attack("crafted", goal, 0), in_use, voting=False, accusers=0.0
+    )
+    assert [(turn.held, turn.named, turn.proven) for turn in turns] == [(True, True, True), *[(False,) * 3] * 2]
+    assert [turn.out for turn in turns] == [(), (goal.target,), (goal.target,)]
+    assert [turn.exposure for turn in turns[1:]] == [0.0, 0.0]
+
+
+def test_an_item_that_nobody_sees_holds_one_model_though_nothing_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where people had seen it, each of the attackers' models would be held."""
+    world, setting = made_world(users=1_500, items=800, seed=4), AttackedSetting(share=0.02, epsilon=50.0)
+    goal = goal_of("promote", world)
+    in_use = play(world, replace(setting, share=0.0), None).model
+
+    def held() -> list[bool]:
+        attack = partial(make_attack, "crafted", seed=0)
+        turns = campaign(world, setting, [goal] * 2, attack, in_use, voting=False, accusers=0.5)
+        return [turn.held for turn in turns]
+
+    assert held() == [True, False]
+    monkeypatch.setattr("palate_audit.poisoning.campaign.seen", lambda model, devices: frozenset(range(800)))
+    assert held() == [True, True]
+
+
+def test_the_star_varies_each_axis_by_itself() -> None:
+    cells = star()
+    assert len(set(cells)) == len(cells) > 15
+    assert {cell.setting.dp for cell in cells} == {"central", "distributed", "local", "off"}
+    assert {cell.setting.algorithm for cell in cells} == set(sections.ALGORITHMS)
+
+
+def test_the_section_says_what_was_reached_and_refuses_what_it_has_not() -> None:
+    for asked, option in (({"goals": ()}, "--goal"), ({"attacks": ("a",)}, "--attack"), ({"repeats": 0}, "--repeats")):
+        with pytest.raises(InputError, match=option):
+            audit_poisoning(**asked)  # type: ignore[arg-type]
+
+
+def test_the_command_ends_well_and_writes_its_part(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--goal", "destroy", "--attack", "FedAttack", "--users", "200", "--repeats", "1", "--json"]
+    assert run(["audit", "poisoning", *asked]) == 0
+    (section,) = json.loads(capsys.readouterr().out)
+    assert section["name"] == "poisoning"
+    assert section["verdict"] == "pass"
+    (row,) = section["series"]["measured"]
+    assert row["attack"] == "FedAttack"
+    assert 0 < row["honest"]["quality"] < 1
+
+
+def test_what_the_defences_do_to_honest_runs_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a server that calls every model worse, and one to which every sum is impossible."""
+    popularity, people = 3, (1_500, 1_501)
+    calm = honest_runs(popularity, people=people, runs=2)
+    assert (calm.algorithm, calm.devices, calm.runs, calm.judged) == ("popularity", 1_200, 2, 2)
+    assert (calm.attempts, calm.device_rounds, calm.left_out) == (4, 4 * 1_200, 0)
+    assert (calm.void, calm.held, calm.accused, calm.quarantined, calm.reasons) == (0, 0, 0, 0, ())
+    monkeypatch.setattr(verdict, "TOLERATED", -1.0)
+    worse = honest_runs(popularity, people=people, runs=1)
+    assert (worse.judged, worse.held) == (1, 1)
+    assert worse.reasons[0].startswith("devices judge it worse")
+    monkeypatch.setattr(verdict, "LEAST_BORNE", 5.0)
+    monkeypatch.setattr(verdict, "MOST_BORNE", 5.0)
+    monkeypatch.setattr(honest, "ACCUSERS", 1.0)
+    named = honest_runs(popularity, people=people, runs=1)
+    assert named.quarantined == named.accused > 0, "nothing is proved, and there is no model yet that shows an item"
+    monkeypatch.setattr(possible, "ROUNDING", 0.0)
+    void = honest_runs(popularity, people=people, runs=1)
+    assert void.void == void.attempts > 0
+    assert (void.judged, void.device_rounds) == (0, 0)
+    assert "an impossible sum" in void.reasons[0]
+    assert not honest_runs(popularity, people=(375, 376), runs=1).judged, "too few to pay for a verdict"
+
+
+def test_a_long_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = list[int]()
+
+    def measure(seed: int) -> dict[str, float]:
+        measured.append(seed)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return {"found": seed / 3}
+
+    with pytest.raises(KeyboardInterrupt):
+        once_each("long", range(4), measure, about="a", folder=tmp_path)
+    with (tmp_path / "long.jsonl").open("a") as file:
+        file.write('{"source": "cut off')
+    found = once_each("long", range(4), measure, about="a", folder=tmp_path)
+    assert found == [{"found": 0.0}, {"found": 0.333333333}, {"found": 0.666666667}, {"found": 1.0}]
+    assert measured == [0, 1, 2, 2, 3]
+    once_each("long", range(1), measure, about="b", folder=tmp_path)
+    assert measured[5:] == [0], "what it follows from has changed"
+    now = journal.sources()
+    assert now.keys() >= {"benchmarks.poisoning.honest", "palate_audit.poisoning.verdicts", "palate_core.errors"}
+    monkeypatch.setattr(journal, "sources", lambda: now | {"palate_audit.poisoning.verdicts": ""})
+    once_each("long", range(1), measure, about="b", folder=tmp_path)
+    assert measured[6:] == [0], "the attack's source has changed"
