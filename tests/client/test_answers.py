@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
+from unittest import mock
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -16,7 +19,9 @@ from palate_client.delivery.message import Message
 from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import Reason
 from palate_client.rounds.survey_answers import Behaviour, OwnAnswers, SurveyEvent, answers, as_interactions
+from palate_client.store.store import EventStore
 from palate_common.survey import MOST_ITEMS, Survey
+from palate_core import errors
 
 MONDAY = 1_763_942_400.0 + 365 * 86_400.0 - 86_400.0  # 2026-11-23 00:00 UTC
 DAY = 86_400.0
@@ -193,6 +198,29 @@ def test_events_that_cannot_be_read_are_no_reason_to_refuse_a_survey(
         connection.execute(change)
     found = OwnAnswers(device.store, SURVEY, UTC).users(slice(None))
     assert (found.n_users, found.nnz) == (1, 0)
+
+
+EVERY_ERROR = {
+    kind
+    for module in (builtins, sqlite3, errors)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Exception) and kind is not ExceptionGroup
+}
+
+
+@pytest.mark.parametrize("reader", ["events", "first"])
+def test_whatever_reading_the_store_raises_a_survey_is_answered_as_if_there_were_no_events(
+    open_device: Callable[..., palate.Device], reader: str
+) -> None:
+    """A missing answer would say that this user has something that can't be read."""
+    device = open_device()
+    device.consent.grant("store")
+    device.track("view", "z")
+    assert len(EVERY_ERROR) > 60
+    for kind in EVERY_ERROR:
+        with mock.patch.object(EventStore, reader, side_effect=kind.__new__(kind)):
+            found = OwnAnswers(device.store, SURVEY, UTC).users(slice(None))
+        assert (found.n_users, found.nnz) == (1, 0), kind
 
 
 @pytest.mark.parametrize(

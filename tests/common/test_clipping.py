@@ -431,6 +431,22 @@ def test_a_shift_that_would_make_sums_inexact_is_refused_by_the_last_check() -> 
     assert steps.square_norms().tolist() == [np.inf]
 
 
+def test_blocks_over_one_array_of_rows_are_clipped_by_what_each_of_them_has() -> None:
+    """Blocks may share their rows' numbers, and say different things about them."""
+    indptr, at, rng = np.array([0, 2, 5]), np.array([0, 3, 1, 2, 3], np.int32), np.random.default_rng(3)
+    layout = tuple(BlockSpec(name=name, shape=(4, 2), weight=0.7) for name in "ab")
+
+    rows, column = (rng.normal(size=5) / 100, rng.normal(size=5) * 100), rng.normal(size=(2, 2))
+
+    def clipped(order: Sequence[np.ndarray], *, copied: bool) -> list[list[int]]:
+        blocks = tuple(OuterBlock(indptr, at.copy() if copied else at, each, column, 4) for each in order)
+        found = clip(Update(blocks, 2), layout, clip_norm=1.0, grid=2**14)
+        return [found.vector(user).tolist() for user in range(2)]
+
+    for order in (rows, rows[::-1]):
+        assert clipped(order, copied=False) == clipped(order, copied=True)
+
+
 def test_only_clip_makes_a_clipped_update() -> None:
     makers = set()
     for folder in ("common", "client", "server", "simulations"):

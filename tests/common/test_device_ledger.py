@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,34 @@ def test_a_batch_is_its_devices_one_by_one(tmp_path: Path) -> None:
             assert together == alone
         for device in range(12):
             assert batch.spent(device) == single.spent(device) <= 1.0
+
+
+def test_sets_that_overlap_differently_over_attempts_are_their_devices_one_by_one() -> None:
+    """A set that was cut into parts still has been in the attempts that all of it was in."""
+    rng, refused = np.random.default_rng(4), 0
+    with ExitStack() as opened:
+        batch, *single = (
+            opened.enter_context(DeviceLedger(":memory:", limit_mu2=3.0, max_participations=20)) for _ in range(9)
+        )
+        for step in range(120):
+            place = {"run": "ab"[step % 2], "round_": int(rng.integers(3)), "attempt": int(rng.integers(6))}
+            devices = np.sort(rng.permutation(8)[: rng.integers(1, 9)]).tolist()
+            alone = []
+            for device in devices:
+                try:
+                    alone += single[device].affords(**place, mu2=0.25, devices=[device]).tolist()
+                except RefusedError:
+                    alone.append(None)
+            if None in alone:
+                refused += 1
+                with pytest.raises(RefusedError):
+                    charge(batch, place["round_"], place["attempt"], run=place["run"], devices=devices)
+                continue
+            assert charge(batch, place["round_"], place["attempt"], run=place["run"], devices=devices) == alone
+            for device in devices:
+                charge(single[device], place["round_"], place["attempt"], run=place["run"], devices=[device])
+        assert [batch.spent(device) for device in range(8)] == [each.spent(at) for at, each in enumerate(single)]
+    assert 20 < refused < 118
 
 
 def test_the_log_a_device_was_shown_only_grows(tmp_path: Path) -> None:

@@ -65,6 +65,30 @@ def test_the_log_grows_past_what_was_witnessed_and_the_spend_goes_on(lost: tuple
         assert again.spent() == pytest.approx(1.95), "replayed on open"
 
 
+def test_no_run_of_the_backup_goes_on_whatever_its_state_was(tmp_path: Path) -> None:
+    """Its charges since the backup are lost: one that was open and uncharged may have spent its whole limit."""
+    path, backup = tmp_path / "ledger.db", tmp_path / "backup.db"
+    with Ledger(path, population="readers") as ledger:
+        ledger.set_budget(mu2=2.0, epsilon=6.0, delta=1e-5)
+        for run in ("open", "charged", "sealed", "closed"):
+            ledger.open_run(run, {})
+        for run in ("charged", "sealed", "closed"):
+            charge(ledger, run, 0)
+        ledger.seal(run="sealed", round_=0, attempt=0, release_hash=HASH)
+        ledger.close_run("closed", {})
+        ledger.copy(backup)
+        lost = [charge(ledger, run, 1) for run in ("open", "charged", "sealed")][-1]
+    with Ledger(backup, population="readers") as ledger:
+        ledger.restore(witness=lost.checkpoint, spent=lost.entry.facts["spent"])
+        for run in ("open", "charged", "sealed", "closed"):
+            with pytest.raises(BudgetError, match="which is closed"):
+                charge(ledger, run, 2)
+            with pytest.raises(BudgetError, match="which is closed"):
+                ledger.seal(run=run, round_=0, attempt=0, release_hash=HASH)
+        ledger.open_run("new", {})
+        assert charge(ledger, "new", 0).entry.facts["spent"] == 1.75
+
+
 def test_nothing_changes_where_nothing_was_lost(lost: tuple[Path, Checkpoint, float]) -> None:
     backup, _, _ = lost
     with Ledger(backup, population="readers") as ledger:

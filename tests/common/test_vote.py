@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts, State, make_algorithm
+from palate_common.algorithms.als import vote
 from palate_common.algorithms.als.algorithm import BALLOTS, Als
 from palate_common.algorithms.als.pairs import link_amounts
 from palate_common.algorithms.als.vote import (
@@ -255,3 +256,14 @@ def test_where_many_take_part_some_vote() -> None:
     cast = algorithm.contribute(state, last, HISTORIES).blocks[-1]
     assert isinstance(cast, DenseBlock)
     assert 0 < len(np.flatnonzero(cast.values.any(axis=1))) < N_USERS / 4
+
+
+def test_what_is_hidden_of_a_user_is_their_own_where_users_times_items_need_more_than_32_bits() -> None:
+    n_users = n_items = 70_000
+    items = np.random.default_rng(5).permutation(n_items)[:40]
+    owners = np.repeat([0, 30_678, 61_357, n_users - 1], 10)
+    node = Interactions.from_pairs(owners, items, n_users=n_users, n_items=n_items)
+    for user in np.unique(owners).tolist():
+        for whole, alone in zip(vote.hide(node, 7), vote.hide(node.user(user), 7), strict=True):
+            assert whole.user(user).indices.tolist() == alone.indices.tolist()
+            assert len(alone.indices) == 5

@@ -10,7 +10,7 @@ import { Rounds } from "../../src/rounds/participation.js";
 import { REFUSED } from "../../src/rounds/wire.js";
 import { Service } from "../../src/service.js";
 import { equal, ok, refused, test, vectors } from "../harness.js";
-import { layoutOf } from "./contribution.test.js";
+import { layoutOf } from "./blocks.js";
 
 test("contributed.json: what algorithms send for a history", async () => {
   let compared = 0;

@@ -4,18 +4,7 @@ import type { Block } from "../../src/mechanism/update.js";
 import { hex } from "../../src/records/bytes.js";
 import { encode, REFUSED } from "../../src/rounds/wire.js";
 import { equal, refused, test, vectors } from "../harness.js";
-
-/** A block of the vectors; numbers of JSON are whole or not. */
-export function blockOf(found: any): Block {
-  const numbers = (values: any[]): Float64Array => Float64Array.from(values, Number);
-  if (found.kind === "dense") return { kind: "dense", values: numbers(found.values) };
-  const rows = { indices: Int32Array.from(found.indices), rows: numbers(found.rows), height: found.height };
-  if (found.kind === "pairs") return { kind: "pairs", ...rows };
-  const taken = found.along ? { along: numbers(found.along), shift: Number(found.shift) } : {};
-  return { kind: "outer", ...rows, column: numbers(found.column), ...taken };
-}
-
-export const layoutOf = (found: any) => found.map(({ name, shape, weight }: any) => ({ name, shape, weight: Number(weight) }));
+import { blockOf, layoutOf } from "./blocks.js";
 
 test("contribution.json: clipped numbers, and their bytes", async () => {
   const found = await vectors("contribution.json");

@@ -6,13 +6,14 @@ import { graphTerms } from "../../src/secagg/graph_terms.js";
 import { applyMask } from "../../src/secagg/masking.js";
 import { decodeOpen, packFlags, readRequest, stepOf, unpackFlags, writeAnswer } from "../../src/secagg/messages.js";
 import { attemptTerms } from "../../src/secagg/masked_attempt.js";
-import { pack, residuesOf, type Residues } from "../../src/secagg/packing.js";
+import { pack, residuesOf } from "../../src/secagg/packing.js";
 import { combine, split } from "../../src/secagg/shamir.js";
 import * as transcript from "../../src/secagg/transcript.js";
 import { concat, fromHex, hex, u32, utf8 } from "../../src/records/bytes.js";
 import { SigningKey, verify } from "../../src/records/signing.js";
 import { RoundPlan } from "../../src/rounds/plan.js";
 import { environment, equal, ok, refused, test, vectors } from "../harness.js";
+import { residues, wholes } from "./residues.js";
 
 const found = () => vectors("secagg.json");
 
@@ -27,30 +28,18 @@ test("secagg.json: agreement", async () => {
   for (const key of not_reduced) await refused(() => checkPublic(fromHex(key)), /reduced/);
 });
 
-/** Residues of whole numbers that may be above 2^53. */
-function words(values: (number | bigint)[], bits: number): Residues {
-  if (bits <= 32) return residuesOf(Float64Array.from(values, Number), bits);
-  return { bits, words: Uint32Array.from(values.flatMap((value) => [Number(BigInt(value) & 0xffffffffn), Number(BigInt(value) >> 32n)])) };
-}
-
-const values = ({ bits, words: all }: Residues): bigint[] =>
-  Array.from({ length: bits <= 32 ? all.length : all.length / 2 }, (_, at) => {
-    const word = bits <= 32 ? BigInt(all[at]) : BigInt(all[2 * at]) | (BigInt(all[2 * at + 1]) << 32n);
-    return word & (2n ** BigInt(bits) - 1n);
-  });
-
 test("secagg.json: masks and packing", async () => {
   for (const { key, bits, values: before, added } of (await found()).masks) {
-    const total = words(before, bits);
+    const total = residues(before, bits);
     await applyMask(total, fromHex(key), true);
-    equal(values(total), added.map(BigInt));
+    equal(wholes(total), added.map(BigInt));
     await applyMask(total, fromHex(key), false);
-    equal(values(total), before.map((each: number) => BigInt(each) & (2n ** BigInt(bits) - 1n)));
+    equal(wholes(total), before.map((each: number) => BigInt(each) & (2n ** BigInt(bits) - 1n)));
   }
-  for (const { bits, values: all, packed_hex } of (await found()).packing) equal(hex(pack(words(all, bits))), packed_hex, `${bits} bits`);
+  for (const { bits, values: all, packed_hex } of (await found()).packing) equal(hex(pack(residues(all, bits))), packed_hex, `${bits} bits`);
   for (const bits of [20, 32, 40, 62]) {
     const most = Math.min(2 ** (bits - 1), 2 ** 52);
-    equal(values(residuesOf(Float64Array.of(-1, 1 - most, 5), bits)), [-1n, BigInt(1 - most), 5n].map((each) => BigInt.asUintN(bits, each)));
+    equal(wholes(residuesOf(Float64Array.of(-1, 1 - most, 5), bits)), [-1n, BigInt(1 - most), 5n].map((each) => BigInt.asUintN(bits, each)));
   }
 });
 
