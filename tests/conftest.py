@@ -18,7 +18,6 @@ import pytest
 from absl import logging as absl_logging
 from hypothesis import HealthCheck, settings
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.als.algorithm import FEATURES
@@ -39,6 +38,7 @@ from palate_server.rounds.registry import Registry
 from palate_server.rounds.run import run_round
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.evaluation.rehearsal import rehearse
 
 EPSILON, DELTA = 5.0, 1e-5
@@ -150,7 +150,7 @@ class Run:
     histories: Interactions
     terms: RunTerms
     ledger: Ledger
-    devices: DeviceLedger
+    devices: SimulatedLedger
     floors: Floors
     key: SigningKey = field(default_factory=SigningKey.generate)
 
@@ -271,7 +271,7 @@ def make_run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
             terms |= {"catalogue": catalogue_hash([f"item-{row}" for row in range(made.n_items)])}
             terms |= {"grid": 2**14, "noise": "seeded", "per_node": MAX_USERS, **changes}
             ledger = stack.enter_context(Ledger(":memory:", population="readers"))
-            devices = stack.enter_context(DeviceLedger(":memory:", durable=False))
+            devices = stack.enter_context(SimulatedLedger(":memory:", durable=False))
             loose = Floors(allow_seeded=True, allow_off=off, allow_central=changes.get("dp", "central") == "central")
             run = Run(tmp_path, made, RunTerms.model_validate(terms), ledger, devices, floors or loose.for_few())
             stack.callback(lambda: (run.lock.close(), run.ledger.close(), run.devices.close()))  # as they then are

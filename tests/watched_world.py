@@ -89,7 +89,6 @@ class World:
         shown = (show or self.cosigned)(ledger)
         charge = ChargeProof(
             **dict(shown),
-            version=2 if shown.beyond_proofs else 1,
             entry=charged.entry.body,
             inclusion=ledger.inclusion_proof(charged.seq, shown.checkpoint.size),
         )

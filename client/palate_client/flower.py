@@ -5,8 +5,7 @@
 In a simulation the model comes with the plan, in memory; an app's device fetches it by its hash
 (`palate_client.online.hosting`).
 
-A node hosts one installation, or, in a simulation, many. Flower loads `palate_client.flower:app` from the INSTALLED
-package, never from a bundle that a server sends: a device runs only code that was installed on it.
+A node hosts one installation, or, in a simulation, many (`palate_sim.engines.node`).
 
     >>> from palate_common.interactions import Interactions, map_interactions
     >>> histories = Interactions.from_pairs([0, 1, 2], [4, 4, 1], n_users=3, n_items=5)
@@ -17,22 +16,17 @@ package, never from a bundle that a server sends: a device runs only code that w
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from pydantic import TypeAdapter, ValidationError
 
-from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.rounds.contribution import Contributor, Identity, ModelReader, show_nobody
+from palate_client.rounds.contribution import Contributor, Identity, ModelReader, Participations, show_nobody
 from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answer_message
-from palate_common.interactions import Interactions, map_interactions
+from palate_common.interactions import Interactions
 from palate_common.rounds.wire import REFUSED
 from palate_core.device.attempt import MaskedDevice
 from palate_core.device.floors import Floors
@@ -41,8 +35,6 @@ from palate_core.log.pinned import Pinned
 from palate_core.masks.messages import step_of
 
 logger = logging.getLogger(__name__)
-
-HISTORIES, DEVICES, PUBLIC_KEY, FLOORS, SIZE = "histories", "devices", "public-key", "floors", "users-per-node"
 
 
 class HistorySource(Protocol):
@@ -78,7 +70,7 @@ class Host:
 
     Attributes:
         source: gives the nodes' histories.
-        ledger: the devices' own ledger.
+        ledger: the devices' own ledger, or that of simulated ones.
         public_key: the pinned release key.
         floors: the conditions of the devices on a plan.
         identity_of: gives a device's identity, for masked attempts.
@@ -87,7 +79,7 @@ class Host:
     """
 
     source: HistorySource
-    ledger: DeviceLedger
+    ledger: Participations
     public_key: str
     floors: Floors = field(default_factory=Floors)
     identity_of: Callable[[int], Identity] | None = None
@@ -193,71 +185,3 @@ def _answer(host_of: Callable[[Context], Host], kind: str, message: Message, con
     found = answer_message(host_of(context), int(context.node_config["partition-id"]), kind, values)
     content = RecordDict() if found is None else RecordDict({RECORD: ConfigRecord(dict([found]))})
     return Message(content, reply_to=message)
-
-
-def host_from_config(context: Context) -> Host:
-    """The host of simulated devices that a run's config describes, opened once per process.
-
-    Their ledger is a file, so that it outlives the process, but it doesn't wait for the disk on every charge.
-
-    Run-config keys: `histories` (a folder that `map_interactions` maps), `users-per-node`, `devices` (the device
-    ledger's file), `public-key`, and `floors` (JSON).
-
-    Raises:
-        InputError: a key is missing, or its value is invalid.
-    """
-    config = context.run_config
-    try:
-        histories, devices, public_key, floors = (str(config[key]) for key in (HISTORIES, DEVICES, PUBLIC_KEY, FLOORS))
-        return _open_host(_Hosted(histories, devices, public_key, floors, int(config[SIZE])))
-    except KeyError as error:
-        raise InputError(f"the run-config must name {error}, got {sorted(config)}") from None
-
-
-def close_host() -> None:
-    """Close the ledger of this process's open host, if there is one; the next message opens it again."""
-    with _opening:
-        while _opened:
-            _, host = _opened.popitem()
-            host.ledger.close()
-
-
-class _Hosted(NamedTuple):
-    """A run's config, as far as its host follows from it, and from nothing else."""
-
-    histories: str
-    devices: str
-    public_key: str
-    floors: str
-    users_per_node: int
-
-
-def _open_host(hosted: _Hosted) -> Host:
-    """Open the host of a run, and close the one of another run."""
-    with _opening:
-        if hosted not in _opened:
-            source = Shards(map_interactions(Path(hosted.histories)), hosted.users_per_node)
-            insisted = _floors(hosted.floors)
-            host = Host(source, DeviceLedger(hosted.devices, durable=False), hosted.public_key, insisted)
-            close_host()
-            _opened[hosted] = host
-        return _opened[hosted]
-
-
-def _floors(text: str) -> Floors:
-    """Read floors from JSON. An unknown name is refused, because it would have no effect."""
-    try:
-        given = json.loads(text)
-        unknown = set(given) - {each.name for each in fields(Floors)}
-        if not unknown:
-            return TypeAdapter(Floors).validate_python(given)
-    except (ValidationError, ValueError, TypeError):
-        pass
-    raise InputError(f"`{FLOORS}` must be a JSON object of floors, got {text!r:.80}")
-
-
-_opening = threading.RLock()
-_opened: dict[_Hosted, Host] = {}
-"""The open host by its configuration: at most one."""
-
-app = node_app(host_from_config)

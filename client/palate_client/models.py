@@ -118,7 +118,7 @@ class Models:
         return adopted
 
     def see(self, service: Service, ledger: DeviceLedger) -> None:
-        """Record the checkpoint of the model in use as seen: older versions of this code didn't."""
+        """Record the checkpoint of the model in use as seen: a ledger that was lost before any charge forgot it."""
         with Journal(self._store.file) as journal:
             latest = [each for each in journal.editions() if each.population == service.population][-1:]
             seen = ledger.seen_checkpoint(service.population)

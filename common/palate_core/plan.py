@@ -162,18 +162,10 @@ class RoundPlan(_Frozen):
 class ChargeProof(Shown):
     """Proof that the ledger was charged for the plan before it was signed, in a state of the ledger that it shows."""
 
-    version: Literal[1, 2] = Field(default=1, exclude_if=lambda version: version == 1)
-    """2 with cosignatures or handovers, and only then."""
     entry: dict[str, Any]
     """The ledger entry, a leaf of the log."""
     inclusion: tuple[str, ...]
     """RFC 9162 inclusion proof of the entry in the checkpoint."""
-
-    @model_validator(mode="after")
-    def _has_its_version(self) -> Self:
-        if (self.version == 2) != self.beyond_proofs:
-            raise ValueError("a charge of version 2 has cosignatures or handovers, and no other")
-        return self
 
 
 class SignedPlan(_Frozen):

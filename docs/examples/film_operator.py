@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
 from palate_common.models.catalogue import ItemCatalogue
@@ -21,6 +20,7 @@ from palate_core.plan import MAX_USERS
 from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
 from palate_sim.config import load_config
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.preparation.preparation import prepare
 
 POPULATION, EPSILON, DELTA = "film fans", 5.0, 1e-5  # of the whole run; unit: user, adjacency: zero-out
@@ -61,7 +61,7 @@ class Operator(Closing):
         )
         run = open_run(terms, folder, ledger=folder / "ledger.db", key=self._key)
         self._run = self._open.enter_context(run)
-        devices = self._open.enter_context(DeviceLedger(":memory:"))
+        devices = self._open.enter_context(SimulatedLedger(":memory:"))
         self._others = Contributor(others, range(others.n_users), devices, self.public_key, Floors(allow_central=True))
         self._publish()
 

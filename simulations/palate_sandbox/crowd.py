@@ -18,7 +18,6 @@ from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import Reason
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_client.rounds.survey_answers import Behaviour, SurveyEvent, answers, as_interactions
 from palate_common.interactions import Interactions
@@ -29,6 +28,7 @@ from palate_sandbox.config import Scenario
 from palate_sandbox.operator import CHANNEL, DAY, TEST
 from palate_sandbox.person import SKIP, TAKES
 from palate_sandbox.population import Day, Population, Rows
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 KEPT = 15
 """Days of which impressions are kept: more than a survey asks about."""
@@ -60,7 +60,7 @@ class Crowd(Closing):
     first: int
     scenario: Scenario
     began: float
-    _ledger: DeviceLedger = field(default_factory=lambda: DeviceLedger(":memory:", durable=False), init=False)
+    _ledger: SimulatedLedger = field(default_factory=lambda: SimulatedLedger(":memory:", durable=False), init=False)
     _days: deque[Day] = field(default_factory=lambda: deque(maxlen=KEPT), init=False)
     _called: deque[Called] = field(default_factory=deque, init=False)
 

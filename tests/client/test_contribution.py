@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Identity, ModelReader
 from palate_common.algorithms import PublicFacts, State
@@ -23,6 +22,7 @@ from palate_core.log.merkle import Checkpoint
 from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
 from palate_core.plan import SignedPlan
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 
@@ -71,7 +71,7 @@ def test_nothing_is_computed_from_behaviour_before_the_plan_is_verified_and_char
     for name in ("open_plan", "check_floors", "clip", "encode"):
         watch(contribution, name)
     watch(Popularity, "contribute")
-    watch(DeviceLedger, "charge")
+    watch(SimulatedLedger, "charge")
     plan, model = run.first()
     node = run.nodes()[0]
     assert node.answer(plan, model) != REFUSED
@@ -91,14 +91,14 @@ def test_a_charge_that_fails_stops_everything(run: Any, monkeypatch: pytest.Monk
 
 def test_an_attempt_is_answered_at_most_once(run: Any, tmp_path: Path) -> None:
     plan, model = run.first()
-    with DeviceLedger(tmp_path / "devices.db") as devices:
+    with SimulatedLedger(tmp_path / "devices.db") as devices:
         node = run.nodes(ledger=devices)[0]
         assert node.answer(plan, model) != REFUSED
         assert node.answer(plan, model) == REFUSED
         assert "must be above every earlier one" in node.refusal
         later = run.altered(plan)
         assert node.answer(later, model) != REFUSED
-    with DeviceLedger(tmp_path / "devices.db") as devices:  # after a restart
+    with SimulatedLedger(tmp_path / "devices.db") as devices:  # after a restart
         node = run.nodes(ledger=devices)[0]
         assert node.answer(plan, model) == REFUSED
         assert node.answer(later, model) == REFUSED
@@ -112,8 +112,8 @@ def test_how_many_answer_does_not_depend_on_what_anybody_did(
     """A contribution that is not finite is sent as zero, by a shard and by a device alone: it still takes part."""
     plan, model = run.first()
     clean = run.nodes(users_per_node=40)[0]
-    spoiled = run.nodes(users_per_node=40, ledger=(others := DeviceLedger(":memory:")))[0]
-    alone = run.nodes(users_per_node=1, ledger=(own := DeviceLedger(":memory:")))[7]
+    spoiled = run.nodes(users_per_node=40, ledger=(others := SimulatedLedger(":memory:")))[0]
+    alone = run.nodes(users_per_node=1, ledger=(own := SimulatedLedger(":memory:")))[7]
     got = decode(clean.answer(plan, model), grid=2**14)
     contribute = Popularity.contribute
 
@@ -141,7 +141,7 @@ def test_how_many_answer_does_not_depend_on_what_anybody_did(
 def test_a_device_at_its_own_limit_sits_out_and_the_others_go_on(run: Any) -> None:
     plan, model = run.first()
     cost = SignedPlan.model_validate_json(plan).plan.mu2
-    with DeviceLedger(":memory:", limit_mu2=1.5 * cost) as devices:
+    with SimulatedLedger(":memory:", limit_mu2=1.5 * cost) as devices:
         devices.charge("ef" * 32, run="before", round_=0, attempt=0, mu2=cost, n_bytes=1, devices=[1, 2, 39])
         got = decode(run.nodes(users_per_node=40, ledger=devices)[0].answer(plan, model), grid=2**14)
         assert (got.header.users, got.header.rejected) == (37, 3)
@@ -161,7 +161,7 @@ def test_a_device_at_its_own_limit_sits_out_and_the_others_go_on(run: Any) -> No
 
 def test_participations_are_limited_too(run: Any) -> None:
     plan, model = run.first()
-    with DeviceLedger(":memory:", max_participations=1) as devices:
+    with SimulatedLedger(":memory:", max_participations=1) as devices:
         node = run.nodes(ledger=devices)[0]
         assert node.answer(plan, model) != REFUSED
         assert node.answer(run.altered(plan), model) == REFUSED
@@ -197,7 +197,7 @@ def test_a_state_that_another_process_has_seen_meanwhile_costs_no_charge(
         patched.setattr(contribution.Contributor, "_read_model", reading)
         assert node.answer(plan, model) == REFUSED
     assert run.devices.size() == 0
-    with DeviceLedger(":memory:") as devices:
+    with SimulatedLedger(":memory:") as devices:
         assert run.nodes(ledger=devices)[0].answer(plan, model) != REFUSED
 
 
@@ -210,7 +210,7 @@ def test_a_node_that_works_in_parts_answers_with_the_same_bytes(
     answers, shown = [], list[int]()
     for at_once in (16_384, 40, 39, 7, 1):
         monkeypatch.setattr(contribution, "USERS_AT_ONCE", at_once)
-        with DeviceLedger(":memory:") as devices:
+        with SimulatedLedger(":memory:") as devices:
             node = run.nodes(users_per_node=40, ledger=devices, advance=shown.append)[0]
             answers.append(node.answer(plan, model))
     assert answers[0] != REFUSED
@@ -233,7 +233,7 @@ def test_a_history_that_the_algorithm_fails_on_counts_as_empty_in_its_part_alone
     answers = []
     for at_once in (40, 7):
         monkeypatch.setattr(contribution, "USERS_AT_ONCE", at_once)
-        with DeviceLedger(":memory:") as devices:
+        with SimulatedLedger(":memory:") as devices:
             answers.append(decode(run.nodes(users_per_node=40, ledger=devices)[0].answer(plan, model), grid=2**14))
     assert answers[0].header == answers[1].header
     assert answers[0].header.users == 40
@@ -308,7 +308,7 @@ def test_one_devices_vector_passes_the_final_norm_check(
 
     def sent() -> list[int]:
         """What leaves the device with the longest history, before it is masked."""
-        with DeviceLedger(":memory:") as ledger:
+        with SimulatedLedger(":memory:") as ledger:
             device = run.nodes(users_per_node=1, ledger=ledger)[at]
             if dp == "distributed":
                 device.join(*masked, Identity(keys[at], directory))

@@ -22,13 +22,13 @@ import numpy as np
 import pytest
 
 import palate
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor, Identity
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.rounds.wire import REFUSED
 from palate_core.cohort_terms import CohortTerms
 from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 MARKS = (b"MARKED-item-77-\xc3\xa9", b"MARKED-prop-78", b"MARKED-id-79-of-the-app")
 DEVICES = 12
@@ -227,7 +227,7 @@ def test_no_mark_leaves_under_masks_and_what_does_is_noise(
     coordinator, outgoing, vectors = run.coordinator(), [device.identity.encode()], list[bytes]()
     device.update_model(run.publish(coordinator))
     marked(device)
-    with DeviceLedger(":memory:", durable=False) as ledger:
+    with SimulatedLedger(":memory:", durable=False) as ledger:
         while not coordinator.finished:
             plan, model = coordinator.open_attempt(), coordinator.model.data
             others = {

@@ -37,6 +37,7 @@ from palate_core.log.signing import SigningKey
 from palate_core.masks.messages import Header, Step, write
 from palate_core.plan import SignedPlan
 from palate_server.ledger.ledger import Ledger
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 OpenDevice = Callable[..., palate.Device]
 LOOSE = palate.Floors(allow_seeded=True, allow_central=True)
@@ -118,7 +119,7 @@ def test_a_model_in_use_is_none_to_refuse_whatever_a_plan_has_shown_since(pair: 
     with OwnLedger(device.store, device.service) as ledger:
         ledger.see(
             "readers", Checkpoint(99, "ab" * 32), after=ledger.seen_checkpoint("readers")
-        )  # as an earlier version kept it: without proofs
+        )  # without what would prove that it extends another
     assert not device.update_model(pair.folder)
     assert device.privacy_report().refusals == ()
 
@@ -222,7 +223,7 @@ def test_a_device_contributes_what_a_simulated_user_with_its_events_does(pair: P
     plan, model = pair.run.first()
     answer = device.contribute(plan, model)
     user = Interactions.from_pairs([0] * 3, [0, 2, 5], n_users=1, n_items=30)
-    with DeviceLedger(":memory:") as ledger:
+    with SimulatedLedger(":memory:") as ledger:
         simulated = Contributor(user, [0], ledger, pair.run.key.public, LOOSE)
         assert answer == simulated.answer(plan, model)
     assert decode(answer, grid=2**14).header.users == 1

@@ -370,20 +370,6 @@ def test_an_erasing_that_was_cut_short_is_finished(open_device: Open, folder: Pa
     assert len(list(folder.glob("*.db"))) == 1
 
 
-def test_an_erasing_that_an_earlier_version_began_is_finished(open_device: Open, folder: Path) -> None:
-    with open_device() as device:
-        device.track("view", "b")
-        before = device.store.file.folder.vault.store()
-        with device.store.transaction(write=True) as connection:  # the mark came first, the key went after it
-            for table in ("events", "consent", "meta"):
-                connection.execute(f"DELETE FROM {table}")  # noqa: S608 # our own names
-            connection.execute("INSERT INTO meta VALUES ('erased', 1)")
-    with open_device() as device:
-        assert device.track("view", "c")
-        assert device.store.file.folder.vault.store() != before
-    assert not list(folder.glob(f"{before}.*"))
-
-
 @pytest.mark.parametrize("how", ["missing", "empty"])
 def test_events_that_are_gone_are_missed_and_not_replaced(open_device: Open, folder: Path, how: str) -> None:
     open_device().close()

@@ -212,11 +212,11 @@ def test_while_a_witness_changes_its_key_the_old_quorum_and_the_new_one_count(wo
     assert opened.charge is not None
 
 
-def test_a_device_of_before_refuses_what_it_can_not_read_and_reads_what_it_could(world: World) -> None:
-    """Version and cosignatures come together: neither can be put there, or taken away, without the other."""
+def test_a_charge_and_a_manifest_have_one_spelling(world: World) -> None:
+    """A format and its cosignatures come together: neither can be put there, or taken away, without the other."""
     key, ledger = world.run.key, world.run.ledger
     signed = json.loads(world.plan(ledger))
-    for changes in ({"version": 1}, {"cosigned": None}):
+    for changes in ({"version": 1}, {"version": 2}, {"cosigned": None}):
         parts = {"plan": signed["plan"], "charge": {**signed["charge"], **changes}}
         data = canonical_json({**parts, "signature": key.sign(PLAN_TAG, canonical_json(parts))})
         with pytest.raises(IntegrityError, match="a plan must be signed canonical JSON"):

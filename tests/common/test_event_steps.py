@@ -11,7 +11,6 @@ import pytest
 from plans import make_plan
 from pydantic import ValidationError
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.accounting.sampled import attempt_mu2
 from palate_common.algorithms import PublicFacts, make_algorithm
@@ -26,6 +25,7 @@ from palate_core.layout import BlockSpec, layout_size
 from palate_core.noise.randomness import SecureSource, SeededSource
 from palate_core.plan import Noise, RoundPlan, Sampling
 from palate_core.privacy_mode import DpMode
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 ITEMS, SIZE, GRID, SIGMA = 30, 5, 2**14, 2**15
 
@@ -242,7 +242,7 @@ def test_a_whole_users_part_never_leaves_under_a_plan_that_charges_for_single_ev
     algorithm = make_algorithm("popularity", {}, known)
     header = ModelHeader(algorithm="popularity", settings={}, facts=known, catalogue="ab" * 32, releases=0)
     model = GlobalModel(header, algorithm.start())
-    with DeviceLedger(":memory:") as ledger:
+    with SimulatedLedger(":memory:") as ledger:
         node = Contributor(histories(), range(20), ledger, public_key="ab" * 32)
         with pytest.raises(RefusedError, match="must derive from EventAlgorithm, and does not"):
             node._add_noise(plan, model, histories(), SeededSource(b"x"))

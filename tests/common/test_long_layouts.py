@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from palate_core.layout import MAX_GRID, BlockSpec
-
 from palate_audit.reference.long_noise import Taken, long_gaussian
+
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import DenseBlock, Update
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import ContributionHeader, decode_share, encode_share
+from palate_core.layout import MAX_GRID, BlockSpec
 from palate_core.masks.masking import Masker
 from palate_core.masks.packing import PackedSum, pack
 from palate_core.noise.bounded import bounded

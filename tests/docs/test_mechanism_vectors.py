@@ -20,15 +20,15 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from palate_core.layout import BlockSpec
-
-from palate_audit.reference import cost
 from palate_audit.reference.contribution import contribution
 from palate_audit.reference.ledgers import Charged, DeviceBook, PopulationBook
 from palate_audit.reference.noise import discrete_gaussian, roots, shares
 from palate_audit.reference.shamir import polynomial
+
+from palate_audit.reference import cost
 from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.update import Block, DenseBlock, OuterBlock, Update
+from palate_core.layout import BlockSpec
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = ("draws", "clips", "sums", "costs", "graphs", "sharing", "admission", "ledgers", "models")

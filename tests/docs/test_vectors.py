@@ -292,7 +292,7 @@ def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
     for plan in case["plans"].values():
         signed = open_as_device(plan.encode(), public_key=first, pinned=pinned)
         assert signed.charge is not None
-        assert signed.charge.version == 2
+        assert signed.charge.cosigned
     for plan in case["refused_plans"].values():
         with pytest.raises(IntegrityError):
             open_as_device(plan.encode(), public_key=first, pinned=pinned)

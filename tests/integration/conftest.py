@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.models import published
 from palate_common.records.key_file import load_key
 from palate_core.accounting import mu_of
@@ -24,6 +23,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
@@ -88,7 +88,7 @@ class Killable:
         # Never a release without its charge, sealed or not, nor an attempt that a device answered.
         files = {path.stem for path in (self.folder / "releases").glob("*.safetensors")}
         assert files <= {f"round-{round_}-attempt-{attempt}" for round_, attempt in costs}
-        with DeviceLedger(self.folder / "devices.db") as devices:
+        with SimulatedLedger(self.folder / "devices.db") as devices:
             receipts = devices.receipts(0)
         assert {(receipt.round, receipt.attempt) for receipt in receipts} <= set(costs)
         assert sum((Fraction(receipt.mu2) for receipt in receipts), Fraction(0)) <= spent

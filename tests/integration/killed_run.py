@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 
 from palate_cli.cli import run as command_line
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
 from palate_common.interactions import Interactions
@@ -47,6 +46,7 @@ from palate_server.rounds.replay import Replay
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.run.run_folder import RunFolder
 
 N_USERS, N_ITEMS, PER_NODE = 60, 25, 16
@@ -80,7 +80,7 @@ POINTS = {
     "within the charge's transaction": Point(Log, "take", True, _kind("charge")),
     "after the charge": Point(Ledger, "charge", True),
     "after the plan is signed": Point(coordinator, "sign_plan", True),
-    "after a device's charge": Point(DeviceLedger, "charge", True),
+    "after a device's charge": Point(SimulatedLedger, "charge", True),
     "before an answer is sent": Point(wire, "_record", True),
     "after the sum": Point(coordinator, "aggregate", True),
     "after the noise": Point(coordinator, "noised", True),
@@ -147,7 +147,7 @@ def whole_run(folder: Path, *, algorithm: str, settings: dict[str, Any], dp: str
     key, floors = load_key(key_file), Floors(allow_off=off, allow_central=not off)
     with (
         open_run(terms, folder, ledger=folder / "ledger.db", key=key) as server,
-        DeviceLedger(folder / "devices.db", durable=False) as devices,
+        SimulatedLedger(folder / "devices.db", durable=False) as devices,
     ):
         shards = [range(first, min(first + PER_NODE, N_USERS)) for first in range(0, N_USERS, PER_NODE)]
         nodes = [

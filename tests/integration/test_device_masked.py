@@ -10,7 +10,6 @@ import pytest
 
 import palate
 from palate_client.flower import Host, Shards, node_app
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online.hosting import OwnHost
 from palate_client.rounds.contribution import Identity
 from palate_client.rounds.participation import Masked
@@ -25,6 +24,7 @@ from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import run_rounds
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 DEVICES, OURS = 40, 5
 FLOORS = palate.Floors(allow_seeded=True).for_few()
@@ -150,7 +150,7 @@ def test_a_device_masks_as_a_simulated_one_does(
     clear.folder = tmp_path / "clear"
     clear.folder.mkdir()
     again: list[Release] = []
-    with DeviceLedger(":memory:", durable=False) as ledger:
+    with SimulatedLedger(":memory:", durable=False) as ledger:
         nodes = clear.nodes(users_per_node=1, ledger=ledger)
         run_rounds(clear.coordinator(), InProcess(nodes), on_release=again.append)
     assert [r.model.data for r in releases] == [r.model.data for r in again]

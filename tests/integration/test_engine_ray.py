@@ -23,7 +23,6 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.records.key_file import save_key
 from palate_core.errors import InputError, PalateError, RefusedError
 from palate_core.log.signing import SigningKey
@@ -34,6 +33,7 @@ from palate_sim.engines.cluster.actors import LedgerKeeper
 from palate_sim.engines.cluster.engine import LOG, address_of, run_ray
 from palate_sim.engines.local import run_local
 from palate_sim.engines.processes import MARK, PROC, descendants, end, marked
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.engines.superlink import free_port
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
@@ -174,7 +174,7 @@ def test_a_second_charge_of_the_same_plan_is_none(tmp_path: Path) -> None:
     other = keeper.charge("a" * 64, devices=range(7, 9), attempt=0, **facts)
     again = keeper.charge("a" * 64, devices=range(0, 7), attempt=0, **facts)
     assert (first.tolist(), other.tolist(), again.tolist()) == ([True] * 7, [True] * 2, [True] * 7)
-    with DeviceLedger(tmp_path / "devices.db") as ledger:
+    with SimulatedLedger(tmp_path / "devices.db") as ledger:
         assert ledger.size() == 2
         assert [ledger.spent(device) for device in (0, 8)] == [pytest.approx(0.5)] * 2
 
@@ -184,7 +184,7 @@ def test_another_plan_is_charged_anew(tmp_path: Path) -> None:
     facts = {"run": "run", "round_": 0, "mu2": 0.5, "n_bytes": 8, "devices": range(7)}
     keeper.charge("a" * 64, attempt=0, **facts)
     keeper.charge("b" * 64, attempt=1, **facts)
-    with DeviceLedger(tmp_path / "devices.db") as ledger:
+    with SimulatedLedger(tmp_path / "devices.db") as ledger:
         assert ledger.spent(3) == pytest.approx(1.0)
     for plan, attempt in (("c" * 64, 1), ("a" * 64, 0)):
         with pytest.raises(RefusedError):
@@ -214,7 +214,7 @@ def test_an_attempt_has_one_sum_though_a_machine_is_lost_and_costs_nothing_more(
     assert kinds == [(kind, each, 0) for each in rounds for kind in ("charge", "seal")]
     assert outcome.model.data == expected.model.data
     assert outcome.updates == run.histories.n_users * len(rounds)
-    with DeviceLedger(job.devices) as devices:
+    with SimulatedLedger(job.devices) as devices:
         assert len(devices.receipts(0)) == len(devices.receipts(run.histories.n_users - 1)) == len(rounds)
     assert "lost; 1 go on" in next(event["words"] for event in told if event["event"] == "note")
     assert until(lambda: not cluster.processes(b"cluster.gateway"))

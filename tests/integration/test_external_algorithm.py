@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from palate_cli.cli import run
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import algorithm_names, make_algorithm, registry
 from palate_common.models import published
 from palate_common.records.key_file import load_key
@@ -23,6 +22,7 @@ from palate_server.ledger.ledger import verify_extract
 from palate_server.rounds.run import run_rounds
 from palate_sim.card.card import verify_card
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 SOURCE = Path(__file__).parents[1] / "external" / "palate_mean_embeddings"
 NAME = "mean_embeddings"
@@ -69,7 +69,7 @@ def test_it_trains_under_dp_one_user_at_a_time_or_together(make_run: MakeRun, tm
         made = make_run(algorithm=NAME, settings={"embedding_size": 4})
         made.folder = tmp_path / str(users_per_node)
         made.folder.mkdir()
-        with DeviceLedger(":memory:", durable=False) as devices:
+        with SimulatedLedger(":memory:", durable=False) as devices:
             coordinator = made.coordinator()
             releases: list[Any] = []
             run_rounds(

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
@@ -25,6 +24,7 @@ from palate_core.plan import RoundPlan, SignedPlan
 from palate_core.privacy_mode import DpMode
 from palate_server.rounds.run import run_round
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 MU = 1.0
@@ -69,7 +69,7 @@ def test_each_device_sends_its_contribution_under_all_of_the_charged_noise(run: 
     worlds = []
     for world in (made, emptied):
         run.histories = world
-        with DeviceLedger(":memory:", durable=False) as devices:
+        with SimulatedLedger(":memory:", durable=False) as devices:
             worlds.append(answers(run.nodes(users_per_node=1, ledger=devices), plan, model))
     for user in range(N_USERS):
         moved = decode_local(worlds[0][user], asked).total - decode_local(worlds[1][user], asked).total
@@ -107,7 +107,7 @@ def test_a_node_of_many_devices_has_the_noise_of_all_of_them(run: Any) -> None:
     total = decode_local(node.answer(plan, model), asked).total[layout_size(asked.layout) :].astype(np.float64)
     deviation = math.sqrt(N_USERS) * asked.sigma
     assert total.std() / deviation == pytest.approx(1.0, abs=5.4 / math.sqrt(2 * DUMMIES))
-    with DeviceLedger(":memory:", durable=False) as ledger:
+    with SimulatedLedger(":memory:", durable=False) as ledger:
         one = run.nodes(users_per_node=1, ledger=ledger)[0].answer(plan, model)
     # What a device is told that it sends is what it sends: words without a header.
     assert vector_bytes(asked) == (layout_size(asked.layout) + DUMMIES) * 4
@@ -157,7 +157,7 @@ def test_a_server_that_names_less_noise_than_it_charges_is_refused(run: Any, lie
 
 def test_less_noise_that_is_charged_meets_the_devices_own_limit(run: Any) -> None:
     plan, model, asked = opened(run)
-    with DeviceLedger(":memory:", durable=False, limit_mu2=asked.mu2 * 0.99) as poor:
+    with SimulatedLedger(":memory:", durable=False, limit_mu2=asked.mu2 * 0.99) as poor:
         node = run.nodes(users_per_node=1, ledger=poor)[0]
         assert node.answer(plan, model) == REFUSED
         assert "reached a limit" in node.refusal

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from palate_audit.secagg.cohort import MaskedCohort
+
 from palate_core.errors import IntegrityError
 from palate_core.masks.messages import Step
 

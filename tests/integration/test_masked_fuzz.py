@@ -7,9 +7,9 @@ import copy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.fuzz import fuzz
+
 from palate_core.errors import IntegrityError, RefusedError
 from palate_core.masks.messages import Header, Step, write
 

@@ -7,8 +7,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-
 from palate_audit.secagg.hostile import ANYWHERE, HOSTILE, NAMED, PLANS, POISON, Life, live, play
+
 from palate_core.masks import ring_cohort as cohorts
 from palate_core.masks.graph_terms import GraphTerms, graph_terms
 from palate_core.masks.messages import Step

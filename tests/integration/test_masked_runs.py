@@ -14,7 +14,6 @@ from flwr.serverapp import Grid
 from pydantic import ValidationError
 
 from palate_client.flower import Host, Shards, node_app
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Identity
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import save_key
@@ -39,6 +38,7 @@ from palate_sim.engines.identities import Identities
 from palate_sim.engines.in_process import InProcess
 from palate_sim.engines.job import Job
 from palate_sim.engines.local import run_local
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 ROUNDS = 2
 ALS = {"algorithm": "als", "settings": {"rounds": ROUNDS, "popularity_only_below": 0, "embedding_size": 4}}
@@ -111,7 +111,7 @@ def clear(
     run.folder = folder
     run.folder.mkdir()
     kept = range(DEVICES) if devices is None else devices
-    with DeviceLedger(":memory:", durable=False) as ledger:
+    with SimulatedLedger(":memory:", durable=False) as ledger:
         nodes = run.nodes(users_per_node=1, ledger=ledger)
         releases: list[Release] = []
         run_rounds(run.coordinator(), InProcess([nodes[device] for device in kept]), on_release=releases.append)
@@ -214,10 +214,10 @@ def test_a_device_charges_before_it_answers_and_answers_an_attempt_once(
 
 def test_the_latch_outlives_the_process(tmp_path: Path) -> None:
     place = {"device": 3, "run": "run-1", "round_": 0, "attempt": 0}
-    with DeviceLedger(tmp_path / "devices.db") as ledger:
+    with SimulatedLedger(tmp_path / "devices.db") as ledger:
         ledger.latch("consistency", "aa", **place)
         ledger.latch("consistency", "aa", **place)
-    with DeviceLedger(tmp_path / "devices.db") as ledger:
+    with SimulatedLedger(tmp_path / "devices.db") as ledger:
         with pytest.raises(RefusedError, match="another request"):
             ledger.latch("consistency", "bb", **place)
         for other in ({"device": 4}, {"run": "run-2"}, {"round_": 1}, {"attempt": 1}):

@@ -14,7 +14,6 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from palate_cli.cli import run
 from palate_client.flower import Host, Shards, node_app
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import PublicFacts, algorithm_class, registry
 from palate_common.models import published
 from palate_common.models.model import GlobalModel, ModelHeader
@@ -25,6 +24,7 @@ from palate_sim.config import load_config
 from palate_sim.engines import local
 from palate_sim.engines.grid import identify
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 NAME = "torch-two-tower"
@@ -60,7 +60,7 @@ def test_it_trains_under_dp_one_user_at_a_time_or_together(make_run: MakeRun, tm
         made = make_run(algorithm=NAME, settings=SETTINGS)
         made.folder = tmp_path / str(users_per_node)
         made.folder.mkdir()
-        with DeviceLedger(":memory:", durable=False) as devices:
+        with SimulatedLedger(":memory:", durable=False) as devices:
             coordinator = made.coordinator()
             releases: list[Any] = []
             run_rounds(
@@ -82,13 +82,13 @@ def test_it_trains_under_dp_one_user_at_a_time_or_together(make_run: MakeRun, tm
 def test_flowers_client_app_answers_as_the_simulation_does(make_run: MakeRun, tmp_path: Path) -> None:
     made = make_run(algorithm=NAME, settings=SETTINGS)
     coordinator = made.coordinator()
-    with DeviceLedger(":memory:", durable=False) as devices:
+    with SimulatedLedger(":memory:", durable=False) as devices:
         run_round(coordinator, InProcess(made.nodes(16, ledger=devices)))
     plan, model = coordinator.open_attempt(), coordinator.model.data
-    with DeviceLedger(":memory:", durable=False) as devices:
+    with SimulatedLedger(":memory:", durable=False) as devices:
         expected = [contributor.answer(plan, model) for contributor in made.nodes(16, ledger=devices)]
     identify()
-    with DeviceLedger(":memory:", durable=False) as devices:
+    with SimulatedLedger(":memory:", durable=False) as devices:
         host = Host(Shards(made.histories, 16), devices, made.key.public, made.floors)
         client = node_app(lambda context: host)
         for number in range(3):

@@ -11,7 +11,6 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from palate_client.flower import Host, Shards, node_app
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import Algorithm, BlockSpec, Layout, PairBlock, PublicFacts, State, Update, lent
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Float64
@@ -23,6 +22,7 @@ from palate_server.rounds.run import run_rounds
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 DEVICES = 6
 A_MILLION = 1415
@@ -95,7 +95,7 @@ def test_pairs_are_summed_under_masks_as_in_the_clear(
     again.folder = tmp_path / "clear"
     again.folder.mkdir()
     clear: list[Release] = []
-    with DeviceLedger(":memory:", durable=False) as ledger:
+    with SimulatedLedger(":memory:", durable=False) as ledger:
         nodes = again.nodes(users_per_node=1, ledger=ledger)
         run_rounds(again.coordinator(), InProcess(nodes), on_release=clear.append)
     assert [each.participation.users for each in masked] == [DEVICES]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import Algorithm, PublicFacts, State, algorithm_names, make_algorithm
 from palate_common.interactions import Interactions
@@ -22,6 +21,7 @@ from palate_core.plan import RoundPlan, SignedPlan
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import noised
 from palate_server.rounds.run import first_answers
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 SHAPES = ((40_000,), (200, 200), (40_000,))
@@ -100,7 +100,7 @@ def test_a_history_that_an_algorithm_cannot_work_on_costs_its_user_alone(
             raise ZeroDivisionError("a history of one item")
         return honest(self, state, round_, histories)
 
-    ledgers = [DeviceLedger(":memory:", durable=False) for _ in range(2)]
+    ledgers = [SimulatedLedger(":memory:", durable=False) for _ in range(2)]
     neighbours = (run.histories, without(run.histories, 1))
     found = []
     monkeypatch.setattr(kind, "contribute", touchy)
@@ -172,7 +172,7 @@ def test_without_one_users_events_everything_but_the_noised_numbers_is_the_same(
         coordinator = run.coordinator()
         while not coordinator.finished:
             plan, model = coordinator.open_attempt(), coordinator.model.data
-            with DeviceLedger(":memory:", durable=False) as devices:
+            with SimulatedLedger(":memory:", durable=False) as devices:
                 replies = {number: node.answer(plan, model) for number, node in enumerate(run.nodes(ledger=devices))}
             said += [decode(reply, grid=run.terms.grid).header.model_dump(exclude=HASHES) for reply in replies.values()]
             said.append(SignedPlan.model_validate_json(plan).plan.model_dump(exclude=HASHES))

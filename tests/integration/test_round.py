@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
 from palate_common.models import published
@@ -19,6 +18,7 @@ from palate_core.plan import SignedPlan
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import run_round, run_rounds
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 ALS = {"algorithm": "als", "settings": {"rounds": 4, "popularity_only_below": 0, "embedding_size": 6}}
@@ -71,7 +71,7 @@ def test_one_user_at_a_time_and_batches_of_every_size_contribute_the_same_bits_t
         run = make_run(histories=histories, **terms)
         run.folder = tmp_path / str(users_per_node)
         run.folder.mkdir()
-        with DeviceLedger(":memory:", durable=False) as devices:
+        with SimulatedLedger(":memory:", durable=False) as devices:
             nodes: list[Any] = [Recorder(node) for node in run.nodes(users_per_node=users_per_node, ledger=devices)]
             coordinator = run.coordinator()
             releases: list[Release] = []
@@ -108,7 +108,7 @@ def test_without_one_users_events_the_sums_move_by_the_bound_at_most_and_nothing
         emptied = histories.owners() != user
         kept = np.concatenate(([0], np.cumsum(emptied)))[histories.indptr]
         without = Interactions(kept, histories.indices[emptied], histories.weights[emptied], histories.n_items)
-        with DeviceLedger(":memory:", durable=False) as devices:
+        with SimulatedLedger(":memory:", durable=False) as devices:
             neighbour = Contributor(without, range(60), devices, run.key.public, run.floors)
             for plan, model, answer in nodes[0].seen:
                 ours, theirs = decode(answer, grid=grid), decode(neighbour.answer(plan, model), grid=grid)
@@ -138,7 +138,7 @@ def test_the_order_of_nodes_does_not_matter(make_run: MakeRun, tmp_path: Path) -
         run = make_run(**ALS)
         run.folder = tmp_path / name
         run.folder.mkdir()
-        with DeviceLedger(":memory:", durable=False) as devices:
+        with SimulatedLedger(":memory:", durable=False) as devices:
             coordinator = run.coordinator()
             run_rounds(coordinator, InProcess(run.nodes(ledger=devices)[::step]))
         hashes.add(coordinator.model.hash)

@@ -12,11 +12,12 @@ from palate_audit.reference.ledgers import DeviceBook, PopulationBook
 
 from palate_audit.checks.ledgers import device, population
 from palate_audit.evidence.evidence import Verdict
-from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.ledger_file import LedgerFile
 from palate_client.ledger.own_ledger import OwnLedger
-from palate_client.ledger.totals import DeviceTotals
 from palate_server.ledger.history import History
 from palate_server.ledger.ledger import Ledger
+from palate_sim.engines.device_totals import DeviceTotals
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 
 def counted(kind: type, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, Any]]:
@@ -108,7 +109,8 @@ def test_every_argument_of_a_ledger_takes_several_values(monkeypatch: pytest.Mon
         monkeypatch.setattr(kind, name, instead)
 
     for kind, names in {
-        DeviceLedger: ("__init__", "charge", "see", "receipts", "spent"),
+        SimulatedLedger: ("__init__", "charge", "receipts", "spent"),
+        LedgerFile: ("see",),
         OwnLedger: ("charge",),
         Ledger: ("__init__", "set_budget", "open_run", "charge", "seal", "close_run", "publish", "restore"),
     }.items():

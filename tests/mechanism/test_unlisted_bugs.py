@@ -10,13 +10,13 @@ import pytest
 from palate_audit.run.structure import structural
 
 from palate_audit.evidence.evidence import Verdict, judge
-from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.ledger.totals import DeviceTotals
+from palate_client.ledger.ledger_file import LedgerFile
 from palate_client.rounds import contribution
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares, wire
 from palate_core.noise import randomness
 from palate_server.rounds import aggregation
+from palate_sim.engines.device_totals import DeviceTotals
 
 SQUARES, KEYSTREAM = shares.squares, randomness._Keystream
 
@@ -38,7 +38,7 @@ BUGS = [
     ("G", "devices have no floors", contribution, "check_floors", lambda *_, **__: None),
     ("G", "devices have no limits", DeviceTotals, "affords", lambda self, rows, mu2: np.ones(len(rows), np.bool_)),
     ("G", "devices answer twice", DeviceTotals, "reached", lambda *_: False),
-    ("G", "devices take another ledger for the one they know", DeviceLedger, "seen_checkpoint", lambda *_: None),
+    ("G", "devices take another ledger for the one they know", LedgerFile, "seen_checkpoint", lambda *_: None),
     ("G", "devices train on whatever model comes", contribution.Contributor, "_read_model", any_model),
 ]
 

@@ -22,7 +22,7 @@ from palate_audit.harness.durable import watched_commits, watched_syncs
 from palate_audit.checks.ledgers import disk as of_disk
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_client.leaving import statement
-from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.ledger_file import LedgerFile
 from palate_client.online import sync
 from palate_client.rounds import contribution
 from palate_common.records.database import Database
@@ -30,9 +30,10 @@ from palate_common.records.files import write_durably
 from palate_server.folder import backup
 from palate_server.witness import cosigner
 from palate_server.witness import folder as witness_folder
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 SET = Database._set
-SEE = DeviceLedger.see
+SEE = LedgerFile.see
 
 
 def alarms(found: list[Finding]) -> list[str]:
@@ -86,16 +87,16 @@ def test_a_file_is_there_after_a_power_cut_if_it_and_its_folder_were_synced(tmp_
     assert not synced.has(tmp_path / "written")
 
 
-class Longer(DeviceLedger):
+class Longer(SimulatedLedger):
     def forget(self) -> None:
         """A method that is new."""
 
 
 def test_a_new_method_is_looked_at() -> None:
     calls = dict.fromkeys(("charge", "latch", "see"))
-    assert list(unlisted(DeviceLedger, calls)) == []
+    assert list(unlisted(SimulatedLedger, calls)) == []
     assert list(unlisted(Longer, calls)) == ["`forget` of Longer was not looked at"]
-    assert set(of_disk.READING) >= {DeviceLedger}
+    assert set(of_disk.READING) >= {SimulatedLedger}
 
 
 def without_sync(self: Database, name: str, value: int) -> None:
@@ -106,7 +107,7 @@ def written(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     path.write_bytes(data)
 
 
-def by_plans_only(self: DeviceLedger, population: str, checkpoint: Any, signed: bytes = b"") -> None:
+def by_plans_only(self: LedgerFile, population: str, checkpoint: Any, signed: bytes = b"") -> None:
     SEE(self, population, checkpoint, signed if b'"charge"' in signed else b"")
 
 
@@ -118,7 +119,7 @@ BUGS: list[tuple[str, Callable[[], list[Finding]], Any, str, Any]] = [
     ("commits wait for nothing", disk, Database, "_set", without_sync),
     ("a witness's files aren't synced", killed_witness, witness_folder, "write_durably", written),
     ("a witness cosigns whatever extends nothing", killed_witness, cosigner, "_extends", lambda *_: None),
-    ("what models say isn't kept", shown, DeviceLedger, "see", by_plans_only),
+    ("what models say isn't kept", shown, LedgerFile, "see", by_plans_only),
     ("a silent plan makes a device forget", shown, contribution, "spend_shown", lambda _: 1.0),
     ("the last witness counts", restorations, backup, "max", last),
     ("a statement that knows of no contribution", statements, statement, "_VECTORS", ()),

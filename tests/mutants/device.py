@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from palate_audit.mutants.mutant import mutant
 
-from palate_client import flower, panel
+from palate_client import panel
 from palate_client.consent import Consent, Purpose
-from palate_client.ledger.device_ledger import DeviceLedger, Seen
+from palate_client.ledger.ledger_file import LedgerFile, Seen
 from palate_client.online import hosting
 from palate_client.online.hosting import OwnHost
 from palate_client.online.sync import Session
@@ -37,6 +37,7 @@ from palate_core.errors import LockedError, RefusedError
 from palate_core.log.merkle import Checkpoint
 from palate_core.noise.randomness import Source
 from palate_core.plan import RoundPlan, SignedPlan, read_plan
+from palate_sim.engines import node
 
 
 @mutant(
@@ -119,15 +120,15 @@ def refuses_when_idle() -> Iterator[None]:
 )
 def unseen_states() -> Iterator[None]:
     """Don't keep what a masked plan shows."""
-    real = DeviceLedger.see
+    real = LedgerFile.see
 
     def instead(
-        self: DeviceLedger, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
+        self: LedgerFile, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
     ) -> None:
         if b'"masks":true' not in signed:
             real(self, population, checkpoint, signed, after=after)
 
-    with mock.patch.object(DeviceLedger, "see", instead):
+    with mock.patch.object(LedgerFile, "see", instead):
         yield
 
 
@@ -495,15 +496,15 @@ def events_as_surveys() -> Iterator[None]:
 )
 def host_of_before() -> Iterator[None]:
     """Find the open host without a look at its key."""
-    real = flower._open_host
+    real = node._open_host
 
-    def found(hosted: Any) -> flower.Host:
-        for known, host in flower._opened.items():
+    def found(hosted: Any) -> Any:
+        for known, (host, _) in node._opened.items():
             if known._replace(public_key=hosted.public_key) == hosted:
                 return host
         return real(hosted)
 
-    with mock.patch.object(flower, "_open_host", found):
+    with mock.patch.object(node, "_open_host", found):
         yield
 
 

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from palate_audit.mutants.mutant import mutant
 
 from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.ledger_file import LedgerFile
 from palate_common.accounting.sampled import attempt_mu2
 from palate_core import plan as plans
 from palate_core.errors import BudgetError, IntegrityError, RefusedError
@@ -26,6 +28,7 @@ from palate_server.operation import terms
 from palate_server.operation.terms import Budget
 from palate_server.rounds.coordinator import Coordinator
 from palate_server.rounds.registry import Registry
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 
 @contextmanager
@@ -208,10 +211,10 @@ def own_charges_only() -> Iterator[None]:
 )
 def recent_only() -> Iterator[None]:
     """Skip all charges but the latest 64 when the file is opened."""
-    view = DeviceLedger._view
+    view = SimulatedLedger._view
 
     @contextmanager
-    def instead(self: DeviceLedger, *, write: bool = False) -> Iterator[Any]:
+    def instead(self: SimulatedLedger, *, write: bool = False) -> Iterator[Any]:
         if not self._seq:
             with self._database.transaction(write=write) as connection:
                 (newest,) = connection.execute("SELECT coalesce(max(seq), 0) FROM charges").fetchone()
@@ -219,7 +222,18 @@ def recent_only() -> Iterator[None]:
         with view(self, write=write) as connection:
             yield connection
 
-    with mock.patch.object(DeviceLedger, "_view", instead):
+    real = DeviceLedger._is_within_limits
+
+    def recent(self: DeviceLedger, connection: Any, *asked: Any) -> bool:
+        def execute(query: str, *given: Any) -> Any:
+            return connection.execute(query + " ORDER BY seq DESC LIMIT 64" * query.endswith("FROM charges"), *given)
+
+        return real(self, SimpleNamespace(execute=execute), *asked)
+
+    with (
+        mock.patch.object(SimulatedLedger, "_view", instead),
+        mock.patch.object(DeviceLedger, "_is_within_limits", recent),
+    ):
         yield
 
 
@@ -409,18 +423,18 @@ def compared_first() -> Iterator[None]:
     """Let a second process come between the look and the write."""
 
     def see(
-        self: DeviceLedger, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
+        self: LedgerFile, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
     ) -> None:
         seen = self.seen_checkpoint(population)
         if seen == checkpoint:
             return
         if seen != after or (seen is not None and checkpoint.size <= seen.size):
             raise RefusedError("the ledger must extend the last state, got another: rolled back or forked")
-        with self._view(write=True) as connection:
+        with self._database.transaction(write=True) as connection:
             values = (population, checkpoint.size, checkpoint.root, signed)
             connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
 
-    with mock.patch.object(DeviceLedger, "see", see):
+    with mock.patch.object(LedgerFile, "see", see):
         yield
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from palate_audit.mutants.mutant import mutant
 
-from palate_client.ledger.device_ledger import Seen
+from palate_client.ledger.ledger_file import Seen
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import State

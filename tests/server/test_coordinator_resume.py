@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import PublicFacts
 from palate_common.rounds.wire import REFUSED
 from palate_core.errors import BudgetError, InputError, IntegrityError
@@ -13,6 +12,7 @@ from palate_core.plan import Noise
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 
@@ -28,7 +28,7 @@ def test_off_goes_on_after_a_crash_and_after_too_few_answers(
     """Devices answer an attempt once, and no ledger counts attempts here: the folder must."""
     set_shares(0.5, 0.25, 0.25)
     run = make_run(dp="off")
-    with DeviceLedger(tmp_path / "devices.db") as devices:
+    with SimulatedLedger(tmp_path / "devices.db") as devices:
         nodes = run.nodes(ledger=devices)
         coordinator = run.coordinator()
         plan = coordinator.open_attempt()
@@ -88,14 +88,6 @@ def test_other_terms_do_not_resume_a_run(run: Any, name: str) -> None:
         terms = RunTerms.model_construct(**{**fields, "algorithm": "als", "settings": {"rounds": 2}})
     with pytest.raises(InputError, match="only be resumed with the terms it was opened with"):
         run.coordinator(terms=terms)
-
-
-def test_a_run_of_a_version_that_did_not_say_how_many_a_node_has_goes_on(make_run: MakeRun) -> None:
-    run = make_run()
-    facts = run.terms.model_dump(mode="json")
-    assert facts.pop("per_node") > 1
-    run.ledger.open_run(run.terms.run, facts)
-    assert run.one_round(run.coordinator()).participation.users > len(run.nodes())
 
 
 @pytest.mark.parametrize("how", ["changed", "missing", "swapped"])

@@ -271,7 +271,7 @@ def test_killed_devices_keep_their_promises(tmp_path: Path) -> None:
     assert figures["kills"] == dict.fromkeys(("track", "feedback", "update_model", "contribute", "erase"), 4)
     assert figures["acknowledged"]["track"] > 100
     assert figures["wrong"] == []
-    assert results["kills-beside"]["figures"]["kills"] == dict.fromkeys(("batch", "import", "retention", "migrate"), 5)
+    assert results["kills-beside"]["figures"]["kills"] == dict.fromkeys(("batch", "import", "retention"), 5)
 
 
 @pytest.mark.soak

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.parts.panel import panel_inputs
@@ -34,6 +33,7 @@ from palate_sim.engines import Job, local
 from palate_sim.engines.local import run_local, workers_of
 from palate_sim.engines.processes import PROC, descendants, running
 from palate_sim.engines.shared_histories import SharedHistories
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.engines.workers import Workers
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
@@ -129,7 +129,7 @@ def test_the_model_does_not_depend_on_how_many_workers_there_are(
         counted.append([(event["step"], event["done"], event["unit"]) for event in ends])
         assert outcome.updates == histories.n_users * outcome.model.header.releases
         assert outcome.cpu_seconds > 0
-        with DeviceLedger(job.devices) as ledger:  # every device was charged once a round, whoever asked it
+        with SimulatedLedger(job.devices) as ledger:  # every device was charged once a round, whoever asked it
             receipts = {len(ledger.receipts(device)) for device in range(histories.n_users)}
         assert receipts == {outcome.model.header.releases}
     assert models[0] == models[1] == models[2]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from palate_audit.secagg import cost as masking_cost
 from palate_audit.secagg.cost import Scale, measure
 from palate_audit.secagg.floor import Floor, Operations
+
+from palate_audit.secagg import cost as masking_cost
 from palate_core.errors import InputError
 from palate_core.masks.messages import Step
 

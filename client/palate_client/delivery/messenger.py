@@ -35,7 +35,7 @@ LASTS = 7 * DAY
 """Seconds after which a message without an expiry expires."""
 
 
-def _refuse(signed: bytes) -> Campaign:
+def _refuse(_signed: bytes) -> Campaign:
     """Refuse every campaign: there is no service that could have signed it."""
     raise InputError("`service` must be given to `palate.open`: campaigns come from one")
 
@@ -66,7 +66,7 @@ class Messenger:
     calendar: Calendar = field(default_factory=Calendar)
     control: float = CONTROL
     expected: Mapping[str, float] = field(default_factory=dict)
-    fits: Callable[[Campaign], bool] = lambda campaign: False
+    fits: Callable[[Campaign], bool] = lambda _: False
     verify: Callable[[bytes], Campaign] = _refuse
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
 

@@ -93,7 +93,7 @@ class Round(_Frozen):
     plan_hash: str | None
     """SHA-256 of its plan, by which the population's ledger has it, too; None as `mu2`."""
     purpose: Literal["train", "analytics"] | None
-    """What it was for; None: not known, as an older version took part."""
+    """What it was for; None: not known, as the ledger is lost."""
     contributed: bool
     """Whether anything left that the user's behaviour is in. If not, the attempt can't have it; it counts still."""
     dp: str
@@ -440,7 +440,7 @@ def _lines(made: Statement) -> Iterator[str]:
     for each in made.left:
         yield _under(each)
     if strange := sum(each.purpose is None for each in made.rounds):
-        yield f"What {strange} of them were for isn't known: an older version took part, or the ledger is lost"
+        yield f"What {strange} of them were for isn't known: the ledger is lost"
     yield f"Sent to nobody: {NEVER}"
     yield from _at_server(made)
     yield from _in_ledger(made)

@@ -7,21 +7,16 @@ The store keeps the number of charges: a ledger with fewer counts as damaged, no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
 from palate_client.ledger.anchor import check_charges, check_file, know_charges, known_charges
-from palate_client.ledger.device_ids import Ids
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.trust import Trust
 from palate_client.service import Service
 from palate_client.store.store import EventStore
 
 ONE = 0
-"""This installation's number in its own ledger."""
+"""This installation's number, where a server gives it no other."""
 
 
 class OwnLedger(DeviceLedger):
@@ -61,24 +56,11 @@ class OwnLedger(DeviceLedger):
         attempt: int,
         mu2: float,
         n_bytes: int,
-        devices: Sequence[int] | range | Ids,
-        trust: Trust | None = None,
-        purpose: str | None = None,
-    ) -> npt.NDArray[np.bool_]:
-        """As `DeviceLedger.charge`, for this installation; it also updates the store's count of charges."""
+        trust: Trust,
+        purpose: str,
+    ) -> bool:
+        """As `DeviceLedger.charge`; it also updates the store's count of charges."""
         place = {"round_": round_, "attempt": attempt}
-        charged = super().charge(
-            plan_hash, run=run, **place, mu2=mu2, n_bytes=n_bytes, devices=[ONE], trust=trust, purpose=purpose
-        )
+        charged = super().charge(plan_hash, run=run, **place, mu2=mu2, n_bytes=n_bytes, trust=trust, purpose=purpose)
         know_charges(self._store, self.size())
         return charged
-
-    def affords(
-        self, *, run: str, round_: int, attempt: int, mu2: float, devices: Sequence[int] | range | Ids
-    ) -> npt.NDArray[np.bool_]:
-        """As `DeviceLedger.affords`, for this installation."""
-        return super().affords(run=run, round_=round_, attempt=attempt, mu2=mu2, devices=[ONE])
-
-    def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
-        """As `DeviceLedger.latch`, for this installation."""
-        super().latch(step, digest, device=ONE, run=run, round_=round_, attempt=attempt)

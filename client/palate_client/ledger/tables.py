@@ -13,17 +13,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from palate_client.ledger.ledger_file import SEEN
 from palate_client.store.store_file import BUSY_SECONDS, StoreFile
 from palate_common.records.database import Database, Driver
 
 KIND = 0x50414432  # "PAD2"
 SCHEMA = (
     "CREATE TABLE charges(seq INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
-    " plan_hash TEXT NOT NULL, mu2 REAL NOT NULL, n_bytes INTEGER NOT NULL, time REAL NOT NULL, devices BLOB NOT NULL,"
-    " trust TEXT, purpose TEXT)",
-    "CREATE TABLE latches(device INTEGER NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
-    " step TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(device, run, round, attempt, step)) WITHOUT ROWID",
-    "CREATE TABLE seen(population TEXT PRIMARY KEY, size INTEGER NOT NULL, root TEXT NOT NULL, signed BLOB NOT NULL)",
+    " plan_hash TEXT NOT NULL, mu2 REAL NOT NULL, n_bytes INTEGER NOT NULL, time REAL NOT NULL, trust TEXT NOT NULL,"
+    " purpose TEXT NOT NULL, UNIQUE(run, round, attempt))",
+    "CREATE TABLE latches(run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, step TEXT NOT NULL,"
+    " digest TEXT NOT NULL, PRIMARY KEY(run, round, attempt, step)) WITHOUT ROWID",
+    SEEN,
     "CREATE TABLE decisions(one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER NOT NULL)",
 )
 
@@ -37,7 +38,7 @@ def known_decisions(file: StoreFile) -> int:
     with file.beside("ledger") as (path, driver):
         if not path.exists():
             return 0
-        with _opened(path, driver) as database, database.transaction() as connection:
+        with _open(path, driver) as database, database.transaction() as connection:
             return int(connection.execute("SELECT coalesce(max(count), 0) FROM decisions").fetchone()[0])
 
 
@@ -49,7 +50,7 @@ def know_decisions(file: StoreFile, count: int) -> None:
     """
     with (
         file.beside("ledger") as (path, driver),
-        _opened(path, driver) as database,
+        _open(path, driver) as database,
         database.transaction(write=True) as connection,
     ):
         connection.execute(
@@ -58,7 +59,7 @@ def know_decisions(file: StoreFile, count: int) -> None:
         )
 
 
-def _opened(path: Path, driver: Driver) -> Database:
+def _open(path: Path, driver: Driver) -> Database:
     """The ledger's file."""
     driver = replace(driver, noun="the ledger")
     return Database(path, kind=KIND, schema=SCHEMA, timeout=BUSY_SECONDS, driver=driver)

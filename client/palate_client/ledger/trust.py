@@ -47,14 +47,14 @@ class Trust:
         return cls(plan.cohort.c_max, plan.cohort.n_max, alone)
 
     @classmethod
-    def read(cls, text: str | None) -> Trust | None:
-        """Read what `text` wrote; None of None, for a charge by an older version.
+    def read(cls, text: str) -> Trust:
+        """Read what `text` wrote.
 
         Raises:
             IntegrityError: the text is damaged.
         """
         try:
-            return None if text is None else cls(**json.loads(text))
+            return cls(**json.loads(text))
         except (ValueError, TypeError):
             raise IntegrityError("what a charge relies on must be what was written, got something else") from None
 
@@ -79,41 +79,36 @@ class Reliance:
         least: of several cohorts, that with the smallest corrupt share; None if no noise was shared.
         several: whether there were several.
         central: the assumption about a server that added noise, in words; empty if none did.
-        unknown: number of rounds whose assumptions are unknown.
     """
 
     least: Trust | None
     several: bool
     central: str
-    unknown: int
 
     @classmethod
-    def of(cls, trusts: Sequence[Trust | None]) -> Reliance:
+    def of(cls, trusts: Sequence[Trust]) -> Reliance:
         """The assumptions of these rounds together."""
-        shared = [each for each in trusts if each is not None and each.cohort]
+        shared = [each for each in trusts if each.cohort]
         return cls(
             least=min(shared, key=lambda each: (each.corrupt or 0) / (each.cohort or 1), default=None),
             several=len(set(map(_cohort, shared))) > 1,
-            central=next((each.said for each in trusts if each is not None and not each.cohort and each.said), ""),
-            unknown=sum(each is None for each in trusts),
+            central=next((each.said for each in trusts if not each.cohort and each.said), ""),
         )
 
 
-def conditions(trusts: Sequence[Trust | None]) -> tuple[str, ...]:
+def conditions(trusts: Sequence[Trust]) -> tuple[str, ...]:
     """All assumptions of the total cost of several rounds, in words."""
     relied, found = Reliance.of(trusts), list[str]()
     if relied.least is not None:
         found.append(("in each round no more than it allows for, " if relied.several else "") + relied.least.said)
     if relied.central:
         found.append(relied.central)
-    if relied.unknown:
-        found.append(f"what {relied.unknown} of {len(trusts)} rounds relied on, which is not known, held")
     return tuple(found)
 
 
-def worst_case_costs(trusts: Iterable[Trust | None]) -> list[float] | None:
-    """mu^2 of each round if all others are corrupt; None if one of them, or the sum, isn't bounded or known."""
-    costs = [math.inf if each is None or each.alone_mu2 is None else each.alone_mu2 for each in trusts]
+def worst_case_costs(trusts: Iterable[Trust]) -> list[float] | None:
+    """mu^2 of each round if all others are corrupt; None if one of them, or the sum, isn't bounded."""
+    costs = [math.inf if each.alone_mu2 is None else each.alone_mu2 for each in trusts]
     return costs if math.fsum(costs) < MOST else None
 
 

@@ -355,8 +355,6 @@ class _Telling:
             lines.append(self._text(key, n=relies.least.corrupt or 0, of=relies.least.cohort or 0))
         if relies.central:
             lines.append(self._text("budget.relies.central"))
-        if relies.unknown:
-            lines.append(self._text("budget.relies.unknown", n=relies.unknown))
         if lines:
             yield e("p", self._text("budget.relies"))
             yield e("ul", [e("li", line) for line in lines], class_="plain")

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.ledger.device_ledger import DeviceLedger, Seen
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.ledger_file import Seen
 from palate_client.ledger.trust import Trust
 from palate_client.rounds.purposes import purpose_of
 from palate_common.accounting.sampled import event_mu2
@@ -39,6 +40,7 @@ from palate_core.errors import InputError, IntegrityError, PalateError, RefusedE
 from palate_core.layout import layout_size, released_size
 from palate_core.log.canonical import digest
 from palate_core.log.consistency import spend_shown
+from palate_core.log.merkle import Checkpoint
 from palate_core.log.pinned import Pinned
 from palate_core.log.signing import SigningKey
 from palate_core.masks.attempt_terms import attempt_terms
@@ -113,6 +115,79 @@ class Histories(Protocol):
         """The interactions of some installations."""
 
 
+class Participations(Protocol):
+    """The ledgers of the installations that a node hosts: `OneDevice`, or one of simulated devices."""
+
+    def charge(
+        self,
+        plan_hash: str,
+        *,
+        run: str,
+        round_: int,
+        attempt: int,
+        mu2: float,
+        n_bytes: int,
+        devices: Sequence[int],
+        trust: Trust,
+        purpose: str,
+    ) -> npt.NDArray[np.bool_]:
+        """As `DeviceLedger.charge`, for each of the devices: bool [n], aligned with `devices`."""
+
+    def affords(
+        self, *, run: str, round_: int, attempt: int, mu2: float, devices: Sequence[int]
+    ) -> npt.NDArray[np.bool_]:
+        """As `DeviceLedger.affords`, for each of the devices."""
+
+    def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
+        """As `DeviceLedger.latch`, for one of them."""
+
+    def seen(self, population: str) -> Seen:
+        """As `DeviceLedger.seen`, for all of them."""
+
+    def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None) -> None:
+        """As `DeviceLedger.see`, for all of them."""
+
+
+@dataclass(frozen=True)
+class OneDevice:
+    """The ledger of the only installation that a node hosts: whatever number a server gives it, it is the same one.
+
+    Attributes:
+        ledger: the installation's own.
+    """
+
+    ledger: DeviceLedger
+
+    def charge(self, plan_hash: str, *, devices: Sequence[int], **facts: Any) -> npt.NDArray[np.bool_]:
+        """As `DeviceLedger.charge`."""
+        _check_alone(devices)
+        return np.array([self.ledger.charge(plan_hash, **facts)])
+
+    def affords(self, *, devices: Sequence[int], **facts: Any) -> npt.NDArray[np.bool_]:
+        """As `DeviceLedger.affords`."""
+        _check_alone(devices)
+        return np.array([self.ledger.affords(**facts)])
+
+    def latch(self, step: str, digest: str, *, device: int, **place: Any) -> None:
+        """As `DeviceLedger.latch`."""
+        _check_alone([device])
+        self.ledger.latch(step, digest, **place)
+
+    def seen(self, population: str) -> Seen:
+        """As `DeviceLedger.seen`."""
+        return self.ledger.seen(population)
+
+    def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None) -> None:
+        """As `DeviceLedger.see`."""
+        self.ledger.see(population, checkpoint, signed, after=after)
+
+
+def _check_alone(devices: Sequence[int]) -> None:
+    """Refuse more or less than one installation."""
+    if len(devices) != 1:
+        raise InputError(f"a device's own ledger must be asked for one device, got {len(devices)}")
+
+
 @dataclass
 class Contributor:
     """One installation, or a batch of simulated ones, that answers signed plans.
@@ -136,7 +211,7 @@ class Contributor:
 
     histories: Histories
     devices: Sequence[int]
-    ledger: DeviceLedger
+    ledger: Participations
     public_key: str
     floors: Floors = field(default_factory=Floors)
     clock: Callable[[], float] = time.time

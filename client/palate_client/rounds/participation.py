@@ -23,7 +23,7 @@ from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.ledger.trust import conditions, worst_case_costs
 from palate_client.models import Models
 from palate_client.recommend.interests import Interests
-from palate_client.rounds.contribution import Contributor, Histories, Identity
+from palate_client.rounds.contribution import Contributor, Histories, Identity, OneDevice
 from palate_client.rounds.purposes import purpose_of
 from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import OwnAnswers, survey_of
@@ -189,7 +189,7 @@ class Rounds:
         """Whether the user's limits are reached, so that this device may not take part any more."""
         service = required(self.service)
         with OwnLedger(self.store, service) as ledger:
-            rounds, spent = len(ledger.receipts(ONE)), ledger.spent(ONE)
+            rounds, spent = len(ledger.receipts()), ledger.spent()
         return rounds >= service.participations or spent >= service.limit_mu2
 
     def spending(self) -> Spending:
@@ -200,7 +200,7 @@ class Rounds:
         """
         service = required(self.service)
         with OwnLedger(self.store, service) as ledger:
-            receipts, spent = tuple(ledger.receipts(ONE)), ledger.spent(ONE)
+            receipts, spent = tuple(ledger.receipts()), ledger.spent()
             seen = ledger.seen_checkpoint(service.population)
         trusts = [receipt.trust for receipt in receipts]
         costs = worst_case_costs(trusts)
@@ -235,7 +235,9 @@ class Rounds:
         self.models.see(service, ledger)
         key, floors, clock = service.public_key, service.floors, self.store.clock
         pinned = service.pinned
-        return Contributor(histories, [number], ledger, key, floors, clock, catalogue=catalogue, pinned=pinned)
+        return Contributor(
+            histories, [number], OneDevice(ledger), key, floors, clock, catalogue=catalogue, pinned=pinned
+        )
 
     def _histories(self, plan: RoundPlan) -> tuple[Histories, str]:
         """The history, or answers, to contribute from, which is read after the charge; and its catalogue's hash."""

@@ -20,7 +20,7 @@ import sqlcipher3.dbapi2 as sqlcipher
 from palate_client.store.folder import StoreFolder
 from palate_client.store.forking import ForkGuard
 from palate_client.store.pace import give_way
-from palate_client.store.schema import KIND, migrate
+from palate_client.store.schema import KIND, make_tables
 from palate_common.records.closing import Closing
 from palate_common.records.database import Database, Driver
 from palate_core.errors import ClosedError, ErasedError, PalateError
@@ -263,16 +263,10 @@ class StoreFile(Closing):
         driver = _driver(file, key)
         database = Database(file, kind=KIND, schema=(), durable=False, timeout=BUSY_SECONDS, driver=driver)
         try:
-            migrate(database)
-            with database.transaction() as connection:
-                erased = connection.execute("SELECT 1 FROM meta WHERE name = 'erased'").fetchone()
+            make_tables(database)
         except BaseException:
             database.close()
             raise
-        if erased is not None:  # an older version marked a store, and was killed before it destroyed the key
-            database.close()
-            self.folder.erase(self._store)
-            return self._connect()
         self.folder.opened(self._store)
         return database
 

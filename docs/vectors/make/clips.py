@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from palate_core.layout import BlockSpec
 
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.update import Block, DenseBlock, OuterBlock, Update
+from palate_core.layout import BlockSpec
 from palate_core.noise.bounded import bounded
 
 GRIDS = (1, 3, 1000, 2**14, 2**20, 2**26)

@@ -57,7 +57,7 @@ def witnessed() -> dict[str, Any]:
 
     def signed(what: Shown, key: SigningKey) -> str:
         proof = log.tree.inclusion_proof(charged, what.checkpoint.size)
-        charge = ChargeProof(**dict(what), version=2, entry=log.entries()[charged].body, inclusion=proof)
+        charge = ChargeProof(**dict(what), entry=log.entries()[charged].body, inclusion=proof)
         return sign_plan(before.plan, charge, key).to_bytes().decode()
 
     good = shown(first, 0, 2, since=[2])

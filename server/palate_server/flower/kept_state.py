@@ -414,9 +414,6 @@ class KeptState(InMemoryLinkState):
         active = now() + timedelta(seconds=HEARTBEAT_PATIENCE * HEARTBEAT_DEFAULT_INTERVAL)
         for name, value in file.read("node").items():
             node = NodeInfo.FromString(value)
-            if node.status == NodeStatus.UNREGISTERED:  # of a version that kept them
-                file.remove("node", name)
-                continue
             node.status, node.online_until = NodeStatus.OFFLINE, now().timestamp()
             self.nodes[int(name)] = node
             self.node_public_key_to_node_id[node.public_key] = int(name)

@@ -53,7 +53,7 @@ license = "Apache-2.0"
 publisher = "palate"
 [tool.flwr.app.components]
 serverapp = "palate_server.flower.service_app:main"
-clientapp = "palate_client.flower:app"
+clientapp = "palate_client.flower:node_app"
 """
 """The `pyproject.toml` of a Flower app, without which no run can be started; nothing installs or loads it."""
 

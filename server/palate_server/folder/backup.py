@@ -165,7 +165,7 @@ class Witnessed:
 
     Attributes:
         checkpoint: the state.
-        spent: the population's mu^2 in it; None if it wasn't shown, as by models of earlier versions.
+        spent: the population's mu^2 in it; None if it wasn't shown.
         cosigned: the checkpoint with cosignatures, if it was shown with some.
     """
 

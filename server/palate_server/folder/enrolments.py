@@ -34,22 +34,14 @@ _SCHEMA = (
     " node TEXT, enrolled REAL NOT NULL, revoked REAL, strikes INTEGER NOT NULL DEFAULT 0, free_at REAL)",
     "CREATE TABLE invited(device INTEGER NOT NULL, period INTEGER NOT NULL, count INTEGER NOT NULL,"
     " PRIMARY KEY(device, period)) WITHOUT ROWID",
+    "CREATE TABLE named(device INTEGER PRIMARY KEY)",
+    "CREATE TABLE evidence(device INTEGER PRIMARY KEY, record BLOB NOT NULL)",
+    "CREATE TABLE labels(hash TEXT PRIMARY KEY, label TEXT NOT NULL)",
+    "CREATE TABLE seen(device INTEGER PRIMARY KEY, quarter INTEGER NOT NULL)",
+    "CREATE TRIGGER unlabelled AFTER DELETE ON tokens BEGIN DELETE FROM labels WHERE hash = old.hash; END",
 )
-_CONDUCT = (
-    "CREATE TABLE IF NOT EXISTS named(device INTEGER PRIMARY KEY)",
-    "CREATE TABLE IF NOT EXISTS evidence(device INTEGER PRIMARY KEY, record BLOB NOT NULL)",
-)
-"""Tables that are added to a file of an earlier version. They have no times, which would show who took part when."""
-_LISTED = (
-    "CREATE TABLE IF NOT EXISTS labels(hash TEXT PRIMARY KEY, label TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS seen(device INTEGER PRIMARY KEY, quarter INTEGER NOT NULL)",
-    "CREATE TRIGGER IF NOT EXISTS unlabelled AFTER DELETE ON tokens"
-    " BEGIN DELETE FROM labels WHERE hash = old.hash; END",
-)
-"""Further ones: what an operator called an invitation, which goes with its token, and the quarter of a year in which a
-device was online last."""
-_ORPHANS = "DELETE FROM labels WHERE hash NOT IN (SELECT hash FROM tokens)"
-"""What a version without that trigger may have left."""
+"""`named` and `evidence` have no times, which would show who took part when. `labels` is what an operator called an
+invitation, which goes with its token; `seen` the quarter of a year in which a device was online last."""
 _DAY = 86400.0
 """Of when a device enrolled the day is kept: its quarter is all that is ever asked."""
 _NOBODY = -1
@@ -141,14 +133,7 @@ class Enrolments(Closing):
 
     def __init__(self, path: Path | str) -> None:
         driver = Driver(PLAIN.connect, PLAIN.error, noun="the register")
-        self._database = Database(path, kind=_KIND, schema=_SCHEMA + _CONDUCT + _LISTED, driver=driver)
-        with self._database.transaction() as connection:
-            query = "SELECT count(*) FROM sqlite_master WHERE name IN ('evidence', 'seen', 'unlabelled')"
-            (known,) = connection.execute(query).fetchone()
-        if known < 3:
-            with self._database.transaction(write=True) as connection:
-                for statement in (*_CONDUCT, *_LISTED, _ORPHANS, "DROP TABLE IF EXISTS disputes"):
-                    connection.execute(statement)
+        self._database = Database(path, kind=_KIND, schema=_SCHEMA, driver=driver)
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
@@ -290,7 +275,7 @@ class Enrolments(Closing):
             connection.executemany("INSERT OR IGNORE INTO evidence VALUES (?, ?)", list(evidence.items()))
 
     def evidence(self, number: int) -> bytes | None:
-        """The record for which a device is named; None if it isn't, or was by an earlier version.
+        """The record for which a device is named; None if it isn't.
 
         Raises:
             InputError: there is no such device.

@@ -90,7 +90,7 @@ class LedgerFile(Closing):
             raise
 
     def _append(self, connection: sqlite3.Connection, **fields: Any) -> Entry:
-        """Check an entry and write it; one that a mirror couldn't have is refused. Older ledgers may have some."""
+        """Check an entry and write it; one that a mirror couldn't have is refused."""
         entry = entry_from({"seq": self._log.size, **fields})
         leaf = entry.leaf()
         if len(leaf) > MOST_LEAF:

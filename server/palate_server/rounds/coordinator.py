@@ -298,7 +298,6 @@ class Coordinator:
         else:
             shown = self._witnesses.charged(self.ledger)
         return ChargeProof(
-            version=2 if shown.beyond_proofs else 1,
             entry=charged.entry.body,
             inclusion=self.ledger.inclusion_proof(charged.seq, shown.checkpoint.size),
             checkpoint=shown.checkpoint,
@@ -318,8 +317,6 @@ class Coordinator:
                 raise InputError(f"a new run must have a folder of its own, got another run's: {self.registry.folder}")
             self.ledger.open_run(run, facts)
             return
-        if "per_node" not in entries[0].body["facts"]:  # of a version without this limit
-            facts.pop("per_node", None)
         if entries[0].body["facts"] != facts:
             raise InputError("a run can only be resumed with the terms it was opened with; start a new one")
         for _ in self._replay.go_on(self.registry, entries):

@@ -356,7 +356,6 @@ def write_configuration(front: Front) -> Path:
     """
     for site in front.sites.values():
         for folder in (site.public, site.models, site.directories, site.round_models, site.mirror):
-            folder.mkdir(exist_ok=True)  # an earlier version may have made the folder
             folder.chmod(0o755)  # independent of the umask when it was made
     path, new = front.state / "nginx.conf", front.state / "nginx.conf.new"
     new.write_text(configuration(front), encoding="utf-8")

@@ -16,15 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sheet import Table
 from palate_audit.checks.seeds import QUICK_SEEDS, birthdays, plan_seed, seed_search
+from palate_audit.harness.sharing import sharing
+from palate_audit.run.structure import STRUCTURE
+
+from benchmarks.sheet import Table
 from palate_audit.counted.claims import lower_bounds
 from palate_audit.harness.production import Production
-from palate_audit.harness.sharing import sharing
 from palate_audit.harness.trials import Trials, conduct
 from palate_audit.run.mechanism import COUNTED, DEEP, QUICK
 from palate_audit.run.path import masks_change_nothing, same_sources
-from palate_audit.run.structure import STRUCTURE
 
 SPEEDS = {"--quick": 25, "": 60, "--deep": 240}
 """Option and most CPU seconds of the whole command."""

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from palate_audit.mutants.mutation_testing import CLEAN_NAME, TESTS, outcome_of
+
 from benchmarks.sheet import Table
 from palate_audit.mutants import GROUPS, MUTANTS
-from palate_audit.mutants.mutation_testing import CLEAN_NAME, TESTS, outcome_of
 
 CLEAN = 8
 """Runs of clean code."""

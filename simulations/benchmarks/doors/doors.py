@@ -19,7 +19,6 @@ from typing import Any
 from palate_audit.secagg.cohort import MaskedCohort
 
 import palate
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online import flower_messages as fleet_messages
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts, make_algorithm
@@ -50,6 +49,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import aggregate
 from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 MOST = 2**26
 """Bytes of the largest model that the devices here take."""
@@ -150,7 +150,7 @@ def _answers(stack: ExitStack, home: Path, key: SigningKey) -> Iterator[Door]:
         coordinator = stack.enter_context(open_run(terms, folder, ledger=folder / "ledger.db", key=key))
         plan = coordinator.open_attempt()
         floors = Floors(allow_central=True, allow_seeded=True, allow_unmasked=True).for_few()
-        devices = stack.enter_context(DeviceLedger(":memory:", durable=False))
+        devices = stack.enter_context(SimulatedLedger(":memory:", durable=False))
         answer = Contributor(histories, range(2), devices, key.public, floors).contribute(plan, coordinator.model.data)
         asked = read_plan(plan).plan
 

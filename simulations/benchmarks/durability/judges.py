@@ -17,7 +17,6 @@ from benchmarks.durability.victims import BOUND, SHOWN
 from benchmarks.durability.world import FIRST, KEPT, LINES, MODELS, World
 from palate_client.portability import BATCH
 from palate_client.recommend.adaptation.blending import MEMORY, Blend
-from palate_client.store import schema
 
 
 @dataclass(frozen=True)
@@ -163,16 +162,6 @@ def bounded(scene: Scene) -> list[str]:
     return wrong if len(ids) == len(set(ids)) else [*wrong, "events are stored twice"]
 
 
-def migrated(scene: Scene) -> list[str]:
-    """Whenever it was killed, the next opening finds or makes the step, whole; the scene was opened by that version."""
-    with scene.device.store.transaction() as connection:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (count,) = connection.execute("SELECT count(*) FROM notes").fetchone()
-    found = (version, count, len(scene.ids), scene.device.consent.get("train"))
-    expected = (len(schema.STEPS) + 1, KEPT, KEPT, True)
-    return [] if found == expected else [f"version, notes, events and consent must be {expected}, got {found}"]
-
-
 def _folder(scene: Scene) -> Path:
     """Where the store lies."""
     return scene.device.store.file.folder.path
@@ -187,5 +176,4 @@ JUDGES: dict[str, Callable[[Scene], list[str]]] = {
     "batch": tracked,
     "import": imported,
     "retention": bounded,
-    "migrate": migrated,
 }

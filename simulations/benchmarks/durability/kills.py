@@ -17,18 +17,18 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.durability.judges import JUDGES, Scene, damage
-from benchmarks.durability.victims import BOUND, LIMITS, as_next_version, opened
+from benchmarks.durability.victims import BOUND, LIMITS, opened
 from benchmarks.durability.world import World, copied, made
 
 FIVE = ("track", "feedback", "update_model", "contribute", "erase")
-BESIDE = ("batch", "import", "retention", "migrate")
-SECONDS = {"erase": 0.04, "import": 0.4, "migrate": 0.06, "retention": 0.15}
+BESIDE = ("batch", "import", "retention")
+SECONDS = {"erase": 0.04, "import": 0.4, "retention": 0.15}
 """The longest a victim is let live after its first sign of life, or its last awaited acknowledgement."""
 USUAL, AWAITED = 0.03, 6
 AWAITING = ("track", "feedback", "update_model", "contribute", "batch")
@@ -124,8 +124,7 @@ def _judge_one(judgement: Judgement, world: World, task: str, folder: Path, said
     before = frozenset(path.name for path in folder.iterdir())
     judged: Callable[[Scene], list[str]] = JUDGES[task]
     try:
-        versions = as_next_version() if task == "migrate" else nullcontext()
-        with versions, opened(folder, world.public_key, BOUND if task == "retention" else LIMITS) as device:
+        with opened(folder, world.public_key, BOUND if task == "retention" else LIMITS) as device:
             scene = Scene(world, device, said, before)
             found = damage(scene) or judged(scene)
     except Exception as error:  # whatever it is, it must not be
@@ -135,7 +134,7 @@ def _judge_one(judgement: Judgement, world: World, task: str, folder: Path, said
 
 def _is_midway(task: str, world: World, said: list[str]) -> bool:
     """Whether it died before it was done."""
-    if task in ("erase", "import", "migrate"):
+    if task in ("erase", "import"):
         return not said
     most = {"update_model": len(world.job(task).get("models", ())), "contribute": len(world.plan_hashes)}
     return len(said) < most.get(task, 10**9)

@@ -11,20 +11,15 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import palate
-from palate_client.store import schema, store_file
 
 KEY, APP = bytes(range(32)), "kills"
 LIMITS = palate.Limits(max_per_day=10**9, window_seconds=0)
 BOUND = palate.Limits(max_events=500, max_per_day=10**9, window_seconds=0)
 SHOWN = 5
-NOTES = ("CREATE TABLE notes(seq INTEGER PRIMARY KEY, text TEXT)", "INSERT INTO notes SELECT seq, item FROM events")
-"""A schema step that takes a while."""
 
 
 def opened(folder: str | Path, public_key: str = "", limits: palate.Limits = LIMITS) -> palate.Device:
@@ -93,12 +88,6 @@ def erase(device: palate.Device, _: str, __: dict[str, Any]) -> None:
     say("erased")
 
 
-def as_next_version() -> AbstractContextManager[object]:
-    """Open stores as a version with one more step of the schema does."""
-    steps = (*schema.STEPS, NOTES)
-    return patch.object(store_file, "migrate", lambda database: schema.migrate(database, steps))
-
-
 TASKS: dict[str, Callable[[palate.Device, str, dict[str, Any]], None]] = {
     "track": track,
     "feedback": feedback,
@@ -119,12 +108,6 @@ def main() -> None:
             try:
                 asked = json.loads(line)
                 limits = BOUND if asked["task"] == "retention" else LIMITS
-                if asked["task"] == "migrate":
-                    say("begin")
-                    with as_next_version():
-                        opened(asked["folder"])
-                    say("migrated")
-                    os._exit(0)
                 device = opened(asked["folder"], asked["job"].get("public_key", ""), limits)
                 say("begin")
                 TASKS[asked["task"]](device, asked["run"], asked["job"])

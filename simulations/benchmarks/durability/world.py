@@ -60,7 +60,7 @@ class World:
         """What a victim is told beside its folder."""
         if task == "import":
             return {"file": str(self.home / "lines.jsonl")}
-        if task in ("track", "batch", "retention", "migrate"):
+        if task in ("track", "batch", "retention"):
             return {}
         plans = [str(self.home / "plans" / name) for name in sorted(self.plan_hashes)]
         models = sorted(map(str, (self.home / "models").iterdir()))

@@ -20,7 +20,6 @@ from typing import Any
 from benchmarks.serve.run import PROCESSES
 from benchmarks.serve.world import ITEMS, World
 from benchmarks.sheet import Part, Table, main
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
 from palate_core.device.floors import Floors
@@ -30,6 +29,7 @@ from palate_server.rounds.registry import INPUTS, Registry
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 DEVICES, FEW, ROUNDS, EXCHANGES_BAR = 100, 30, 3, 6
 MANY, ROUND_BAR, SECONDS_BAR = 1000, 150.0, 900.0
@@ -112,7 +112,7 @@ def simulated(world: World, tastes: dict[int, list[str]], *, at: int = 0) -> lis
         if (inputs := world.site.run(run) / INPUTS).is_file():
             Registry(home).write_inputs(inputs.read_bytes())
         coordinator = stack.enter_context(open_run(terms, home, ledger=":memory:", key=key))
-        devices = stack.enter_context(DeviceLedger(":memory:", durable=False))
+        devices = stack.enter_context(SimulatedLedger(":memory:", durable=False))
         nodes = [
             Contributor(batch.users(slice(device, device + 1)), [device], devices, key.public, floors)
             for device in sorted(tastes)

@@ -122,8 +122,9 @@ def audit(folder: Path) -> dict[str, Any]:
     Its tests of the path run first, letter by letter: what compares has its verdict at once, and an alarm of one is an
     alarm of the whole command.
     """
-    from palate_audit.evidence.evidence import Verdict
     from palate_audit.run.structure import STRUCTURE, structural
+
+    from palate_audit.evidence.evidence import Verdict
     from palate_cli.__main__ import main
 
     for test in sorted(STRUCTURE, key=lambda each: ORDER.find(each.letter)):

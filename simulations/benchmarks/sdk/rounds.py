@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 import palate
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
 from palate_common.interactions import Interactions
@@ -24,6 +23,7 @@ from palate_core.plan import SignedPlan
 from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 ITEMS, WIDTH, EVENTS, OTHERS = 10_000, 64, 100, 2_000
 EPSILON, DELTA = 5.0, 1e-5
@@ -53,7 +53,7 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
     service = palate.Service(public_key=key.public, population="readers", epsilon=20.0, floors=floors)
     with (
         open_run(terms, folder, ledger=folder / "ledger.db", key=key) as coordinator,
-        DeviceLedger(":memory:") as devices,
+        SimulatedLedger(":memory:") as devices,
         palate.open(folder / "store", app="bench", key=bytes(range(32)), service=service) as device,
     ):
         run_round(coordinator, InProcess([Contributor(others, range(OTHERS), devices, key.public, floors)]))

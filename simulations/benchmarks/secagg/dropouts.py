@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
-
 from palate_audit.secagg.cohort import MaskedCohort
+
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.masks.messages import Step
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from benchmarks.secagg.dropouts import outcomes
-from benchmarks.sheet import Part, Table, main
 from palate_audit.secagg.cost import MaskingCost, Scale, measure
 from palate_audit.secagg.fuzz import fuzz
 from palate_audit.secagg.hostile import HOSTILE, NAMED, PLANS, POISON, live, play
+
+from benchmarks.secagg.dropouts import outcomes
+from benchmarks.sheet import Part, Table, main
 from palate_core.errors import PalateError
 from palate_core.masks.graph_terms import LARGEST_COMPLETE
 

@@ -46,7 +46,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "palate_client.rounds.contribution:open_plan",
         "palate_client.rounds.contribution:check_floors",
     ),
-    "device: its own ledger": ("palate_client.ledger.device_ledger:DeviceLedger.charge",),
+    "device: its own ledger": ("palate_sim.engines.simulated_ledger:SimulatedLedger.charge",),
     "device: read the model": ("palate_client.rounds.contribution:Contributor._read_model",),
     "device: learn (projection, normalise)": ("palate_client.rounds.contribution:Contributor._train_and_clip",),
     "device: clip and quantise": ("palate_client.rounds.contribution:clip",),

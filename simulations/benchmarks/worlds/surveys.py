@@ -20,7 +20,6 @@ from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import Reason
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_client.rounds.survey_answers import Behaviour, SurveyEvent, answers, as_interactions
 from palate_common.algorithms import PublicFacts
@@ -36,6 +35,7 @@ from palate_core.privacy_mode import DpMode
 from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 MONDAY = "2026-11-23"
 ITEMS = tuple(f"item-{n}" for n in range(8))
@@ -132,7 +132,7 @@ class Asked:
                 terms = self.terms(given.n_users, run=f"week-{number}")
                 with (
                     open_run(terms, folder, ledger=":memory:", key=key) as server,
-                    DeviceLedger(":memory:", durable=False) as devices,
+                    SimulatedLedger(":memory:", durable=False) as devices,
                 ):
                     floors = Floors(allow_central=True, allow_unmasked=True).for_few()
                     node = Contributor(given, range(given.n_users), devices, key.public, floors)

@@ -15,7 +15,6 @@ import numpy as np
 
 from palate_audit.attacks.subject import Subject
 from palate_audit.evidence.evidence import Finding
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
@@ -25,6 +24,7 @@ from palate_core.log.signing import SigningKey
 from palate_core.plan import ChargeProof, Noise, RoundPlan, sign_plan
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.replay import model_header
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 ATTACK = "another model for one user"
 HONEST, OPENLY = "the plan's own model", "the same, charged as one more attempt"
@@ -102,7 +102,7 @@ def _answers(
 ) -> dict[str, str]:
     """For each offer, the reason of the device's refusal, or ""; one device receives them one after the other."""
     found = {}
-    with DeviceLedger(":memory:", durable=False) as devices:
+    with SimulatedLedger(":memory:", durable=False) as devices:
         device = Contributor(
             histories=target,
             devices=[0],

@@ -27,7 +27,6 @@ from flwr.clientapp import ClientApp
 
 from palate_client import flower
 from palate_client.flower import Host, Shards, node_app
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Identity
 from palate_client.rounds.dispatch import RECORD
 from palate_common.algorithms import State
@@ -49,6 +48,7 @@ from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 
 class Pinning(Protocol):
@@ -106,7 +106,7 @@ class WatchedRun(Closing):
             (self.folder / "run").mkdir()
             if inputs:
                 Registry(self.folder / "run").write_inputs(pack_inputs(inputs))
-            self.devices = self._stack.enter_context(DeviceLedger(":memory:"))
+            self.devices = self._stack.enter_context(SimulatedLedger(":memory:"))
             floors = Floors(
                 allow_seeded=terms.noise is Noise.SEEDED,
                 allow_central=terms.mode.trusts_server,

@@ -21,7 +21,7 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.run.extract import Known, of_consistency, of_inclusion, of_root, read_extract
 from palate_audit.run.live import snapshot
 from palate_audit.run.run_records import Place, RunRecords
-from palate_client.ledger.device_ledger import DeviceLedger, Receipt
+from palate_client.ledger.device_ledger import Receipt
 from palate_common.models.manifest import Publication
 from palate_core.errors import InputError, PalateError
 from palate_core.log.canonical import canonical_json
@@ -29,6 +29,7 @@ from palate_core.log.consistency import shown_by
 from palate_core.log.merkle import Checkpoint
 from palate_core.plan import SignedPlan
 from palate_server.rounds.registry import Registry
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 SQLITE = b"SQLite format 3\x00"
 _FIELDS = tuple(each.name for each in fields(Receipt) if each.name not in ("trust", "purpose"))
@@ -83,7 +84,7 @@ def _from_ledger(path: Path, population: str) -> Receipts:
     """A devices' ledger, from a snapshot."""
     with snapshot(path) as copy:
         try:
-            with DeviceLedger(copy, durable=False) as ledger:
+            with SimulatedLedger(copy, durable=False) as ledger:
                 charges = ledger.charges()
                 seen, signed = ledger.seen_checkpoint(population), ledger.seen_payload(population)
         except InputError:

@@ -15,11 +15,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from palate_client.flower import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE
 from palate_common.interactions import Interactions, save_interactions
 from palate_common.records.key_file import load_key
 from palate_server.flower.app import ServerJob
 from palate_sim.engines.job import Job
+from palate_sim.engines.node import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE
 
 CONNECTION = "palate"
 """Name of the SuperLink in Flower's configuration."""
@@ -69,7 +69,7 @@ def _project(config: dict[str, str | int]) -> str:
             'publisher = "palate"',
             "[tool.flwr.app.components]",
             'serverapp = "palate_server.flower.app:app"',
-            'clientapp = "palate_client.flower:app"',
+            'clientapp = "palate_sim.engines.node:app"',
             "[tool.flwr.app.config]",
             *lines,
             "",

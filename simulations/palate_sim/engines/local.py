@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from palate_client.flower import Host, Shards, node_app
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms.registry import algorithm_class, is_admitted, is_lent
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import load_key
@@ -28,6 +27,7 @@ from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import Job, OnRelease, Outcome
 from palate_sim.engines.shared_histories import SharedHistories
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.engines.worker import Start
 from palate_sim.engines.workers import Workers
 from palate_sim.steps import Notify, silent, step
@@ -106,7 +106,7 @@ def _in_process(
     advance: Callable[[int], None],
 ) -> Iterator[Carrier]:
     """The nodes in this process."""
-    with DeviceLedger(job.devices, durable=False) as devices:
+    with SimulatedLedger(job.devices, durable=False) as devices:
         identity_of = None if identities is None else identities.of
         shards = Shards(histories, job.users_per_node)
         host = Host(shards, devices, public_key, job.floors, identity_of=identity_of, advance=advance)
@@ -119,7 +119,7 @@ def _in_workers(
     number: int, job: Job, histories: Interactions, public_key: str, advance: Callable[[int], None]
 ) -> Iterator[Carrier]:
     """The nodes in worker processes."""
-    DeviceLedger(job.devices, durable=False).close()  # so that what is wrong with it is said before anything starts
+    SimulatedLedger(job.devices, durable=False).close()  # so that what is wrong with it is said before anything starts
     with SharedHistories(histories, folder=job.histories, scratch=job.folder) as shared:
         start = Start(
             path=tuple(sys.path),
@@ -136,7 +136,7 @@ def _in_workers(
             with Workers(start, number, descriptors=shared.descriptors, advance=advance) as workers:
                 yield workers, lambda: time.process_time() + workers.cpu_seconds
         finally:
-            DeviceLedger(job.devices, durable=False).close()  # workers that were ended leave its log beside it
+            SimulatedLedger(job.devices, durable=False).close()  # workers that were ended leave its log beside it
 
 
 class SteppedTransport:

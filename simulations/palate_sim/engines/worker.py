@@ -20,7 +20,6 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from palate_client.flower import Host, Shards, node_app
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms.registry import admit, algorithm_class
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
@@ -28,6 +27,7 @@ from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.shared_histories import Place
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 EVERY = 0.25
 """Seconds between two reports of how far a node is, at least."""
@@ -122,7 +122,7 @@ class Worker:
         if start.admitted:
             admit(start.admitted)
             algorithm_class(start.admitted)  # what is wrong with it is said here: a node would refuse without a word
-        self._ledger = DeviceLedger(start.devices, durable=False)
+        self._ledger = SimulatedLedger(start.devices, durable=False)
         shards = Shards(start.place.open(), start.users_per_node)
         host = Host(shards, self._ledger, start.public_key, start.floors, advance=self._advance)
         self._transport = GridTransport(LocalGrid(node_app(lambda _: host), nodes=start.nodes), ttl=start.ttl)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_core.errors import IntegrityError
 from palate_core.log.canonical import canonical_json, digest, read_canonical
 from palate_core.log.signing import SigningKey, verify
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.run.run_folder import DRAFT, RunFolder
 
 FILES = "files.json"
@@ -93,7 +93,7 @@ def write_inventory(folder: RunFolder, run: str, key: SigningKey, *, soon: Mappi
     """
     ledger = folder.path / "devices.db"
     if ledger.exists():
-        DeviceLedger(ledger).close()  # what a process that was ended left in a log beside it becomes part of the file
+        SimulatedLedger(ledger).close()  # what an ended process left in a log beside it becomes part of the file
     named = [name for name in listed(folder.path) if name not in soon and not name.endswith(BESIDE)]
     files = {name: facts_of(folder.path / name) for name in named}
     files |= {name: FileDigest(sha256=digest(data), bytes=len(data)) for name, data in soon.items()}

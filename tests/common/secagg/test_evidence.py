@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.hostile import HOSTILE, NAMED, Life, live
+
 from palate_common.secagg.evidence import (
     KINDS,
     MOST,

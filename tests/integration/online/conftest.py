@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online.sync import SyncResult
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue
@@ -27,6 +26,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.run import run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests have no packages
 from deployment import Deployment, no_trouble
@@ -106,7 +106,7 @@ class Fleet:
         run.folder, run.terms = self.folder / "simulated", RunTerms.model_validate({**dict(run.terms), **terms})
         run.folder.mkdir()
         releases: list[Any] = []
-        with DeviceLedger(":memory:", durable=False) as ledger:
+        with SimulatedLedger(":memory:", durable=False) as ledger:
             nodes = run.nodes(users_per_node=1, ledger=ledger, floors=FLOORS)
             run_rounds(run.coordinator(), InProcess(nodes), on_release=releases.append)
         return [release.model.hash for release in releases]

@@ -31,13 +31,13 @@ from palate_audit.harness.probe_run import Setting, crowd, probe_run
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.wire import REFUSED
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.log.canonical import canonical_json
 from palate_core.plan import RoundPlan, SignedPlan
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 TEST = "F inclusion"
 SHARE = 0.9
@@ -174,7 +174,7 @@ def _played(case: Attendance, acting: Collection[int], limits: Mapping[str, Any]
     with ExitStack() as stack:
         stage = stack.enter_context(probe_run(case.setting, crowd(items, n_items=len(script)), script))
         if limits is not None:
-            stage.devices = stack.enter_context(DeviceLedger(":memory:", **limits))
+            stage.devices = stack.enter_context(SimulatedLedger(":memory:", **limits))
             stage.host = replace(stage.host, ledger=stage.devices)
             for round_ in range(BEFOREHAND):
                 spent: dict[str, Any] = {"round_": round_, "attempt": 0, "mu2": MUCH, "n_bytes": 1}

@@ -36,7 +36,6 @@ from palate_audit.checks.masks import blame, guards
 from palate_audit.evidence.chance import UNLIKELY
 from palate_audit.evidence.evidence import Finding
 from palate_audit.statistics.repeats import search
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_core.cohort_terms import CohortTerms
 from palate_core.device.attempt import MaskedDevice
 from palate_core.device.channels import PairwiseChannels
@@ -46,6 +45,7 @@ from palate_core.masks.messages import SIGNATURE, Step, read
 from palate_core.masks.packing import unpack
 from palate_core.plan import RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 TEST = "S masking"
 SIZE, BITS = 4096, 24
@@ -212,7 +212,7 @@ def _bound() -> Iterator[str]:
 class _Durable(MaskedCohort):
     """Devices that keep what they have signed in their own ledger, as in production."""
 
-    def __init__(self, n: int, ledger: DeviceLedger, **terms: Any) -> None:
+    def __init__(self, n: int, ledger: SimulatedLedger, **terms: Any) -> None:
         self._ledger, self._attempt = ledger, 0
         super().__init__(n, **terms)
 
@@ -229,7 +229,7 @@ class _Durable(MaskedCohort):
 
 def _restored() -> Iterator[str]:
     """Restore a device from a copy, at each step at which it signs, and ask it about another list."""
-    with DeviceLedger(":memory:", durable=False) as ledger:
+    with SimulatedLedger(":memory:", durable=False) as ledger:
         world = _Durable(8, ledger, n_min=6)
         evil = Adversary(world)
         copies = [copy.copy(device) for device in world.devices]

@@ -27,7 +27,6 @@ from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun
 from palate_audit.reference import cost
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.accounting.sampled import attempt_mu2
 from palate_common.rounds.wire import REFUSED
@@ -39,6 +38,7 @@ from palate_core.log.merkle import Checkpoint, MerkleTree
 from palate_core.log.signing import SigningKey
 from palate_core.plan import PLAN_TAG, ChargeProof, RoundPlan, Sampling, SignedPlan, sign_plan, signed_bytes
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 TEST = "G refusals"
 SETTINGS = {
@@ -73,7 +73,7 @@ class _Rule:
     """
 
     floors: Floors
-    ledger: Callable[[], DeviceLedger] = field(default=lambda: DeviceLedger(":memory:", durable=False))
+    ledger: Callable[[], SimulatedLedger] = field(default=lambda: SimulatedLedger(":memory:", durable=False))
     late: bool = False
     public_key: str | None = None
     catalogue: str | None = None
@@ -277,17 +277,17 @@ def _logged(charge: ChargeProof, entry: dict[str, Any]) -> ChargeProof:
 
 def _used(
     plan: RoundPlan, *, round_: int = 0, run: str | None = None, most: int | None = None, limit: float | None = None
-) -> DeviceLedger:
+) -> SimulatedLedger:
     """A device that has taken part once."""
-    ledger = DeviceLedger(":memory:", durable=False, max_participations=most, limit_mu2=limit)
+    ledger = SimulatedLedger(":memory:", durable=False, max_participations=most, limit_mu2=limit)
     ledger.charge(
         plan.hash, run=run or plan.run, round_=round_, attempt=plan.attempt, mu2=plan.mu2, n_bytes=1, devices=[0]
     )
     return ledger
 
 
-def _has_seen(size: int) -> DeviceLedger:
+def _has_seen(size: int) -> SimulatedLedger:
     """A device that has seen another state of the population's ledger."""
-    ledger = DeviceLedger(":memory:", durable=False)
+    ledger = SimulatedLedger(":memory:", durable=False)
     ledger.see(POPULATION, Checkpoint(size, "ab" * 32), after=None)
     return ledger

@@ -33,7 +33,6 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_client.device import open_device
 from palate_client.flower import Host, Shards, node_app
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
 from palate_common.algorithms import PublicFacts, State, first_state
 from palate_common.algorithms.parts import quarantine
@@ -66,6 +65,7 @@ from palate_server.rounds.run import open_run, run_rounds
 from palate_server.service.setup import make_site
 from palate_server.surveys.verdict import judgement
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 TEST = "G verdicts"
 DEVICES, ITEMS, EPSILON = 64, 60, 30.0
@@ -325,7 +325,7 @@ class JudgedWorld:
     """
 
     site: Site
-    devices: DeviceLedger
+    devices: SimulatedLedger
     users: list[int] = field(default_factory=list)
 
     def run(self, judged: str | None, histories: Interactions) -> str:
@@ -371,4 +371,4 @@ def _world() -> Iterator[JudgedWorld]:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
         site = make_site(home / "site", CONFIG, tuple(f"item-{row}" for row in range(ITEMS)))
-        yield JudgedWorld(site, stack.enter_context(DeviceLedger(":memory:", durable=False)))
+        yield JudgedWorld(site, stack.enter_context(SimulatedLedger(":memory:", durable=False)))

@@ -25,7 +25,6 @@ from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_client.device import open_device
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_client.service import Service
 from palate_common.models import published
@@ -47,6 +46,7 @@ from palate_core.plan import ChargeProof, SignedPlan, sign_plan
 from palate_server.ledger.cosigning import WitnessAddress
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.witnesses import UncosignedError, Witnesses
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 TEST = "G witnesses"
 SETTING = Setting(users_per_node=1)
@@ -139,7 +139,7 @@ def _carrying(operator: _Operator, signed: SignedPlan, note: Note | None) -> byt
     """The plan with a note, signed by the release key."""
     if signed.charge is None or note is None:
         return sign_plan(signed.plan, signed.charge, operator.stage.key).to_bytes()
-    return _signed(operator, signed, {"version": 2, "cosigned": note.to_bytes().decode()}, operator.stage.key)
+    return _signed(operator, signed, {"cosigned": note.to_bytes().decode()}, operator.stage.key)
 
 
 def _signed(operator: _Operator, signed: SignedPlan, changes: dict[str, object], key: SigningKey) -> bytes:
@@ -195,7 +195,7 @@ def _handed_over(
         inclusion = ledger.inclusion_proof(made.seq, shown.checkpoint.size)
 
     def by(key: SigningKey, shown: Shown, note: Note) -> bytes:
-        changes = {**dict(shown), "version": 2, "entry": made.entry.body, "inclusion": inclusion}
+        changes = {**dict(shown), "entry": made.entry.body, "inclusion": inclusion}
         return _signed(operator, signed, {**changes, "cosigned": note.to_bytes().decode()}, key)
 
     whole, by_old = operator.note(shown.checkpoint, 0, 1, key=new), operator.note(shown.checkpoint, 0, 1)
@@ -250,7 +250,7 @@ def _signed_links(
         charged = {**charge.entry, "seq": 2}
         tree = MerkleTree([first_leaf, entry.leaf(), entry_from(charged).leaf()])
         link = Handover(entry=entry.body, inclusion=tree.inclusion_proof(1, 3))
-        changes = {"version": 2, "checkpoint": tree.checkpoint(), "consistency": {}, "epochs": (), "handovers": (link,)}
+        changes = {"checkpoint": tree.checkpoint(), "consistency": {}, "epochs": (), "handovers": (link,)}
         changes |= {"entry": charged, "inclusion": tree.inclusion_proof(2, 3)}
         cosigned = operator.note(tree.checkpoint(), 0, 1, key=new).to_bytes().decode()
         follows = (first, second) == (right.old_signature, right.new_signature)
@@ -305,7 +305,7 @@ def _restored(operator: _Operator, signed: SignedPlan, charge: ChargeProof) -> I
         epochs = ({"entry": entry.body, "inclusion": tree.inclusion_proof(size, size + 2)},)
         state = tree.checkpoint()
         note = operator.note(state, 0, 1, epoch=now if former is not None else 0)
-        changes = {"version": 2, "checkpoint": state, "consistency": {}, "epochs": epochs, "entry": charged}
+        changes = {"checkpoint": state, "consistency": {}, "epochs": epochs, "entry": charged}
         changes |= {"inclusion": tree.inclusion_proof(size + 1, size + 2), "cosigned": note.to_bytes().decode()}
         return _signed(operator, signed, changes, operator.stage.key)
 
@@ -343,7 +343,7 @@ def _silent(operator: _Operator, signed: SignedPlan, charge: ChargeProof) -> Ite
         tree = MerkleTree([first, link.leaf(), entry_from(charged).leaf()])
         state = tree.checkpoint()
         links = (Handover(entry=link.body, inclusion=tree.inclusion_proof(1, 3)),)
-        changes = {"version": 2, "checkpoint": state, "consistency": {1: tree.consistency_proof(1, 3)}, "epochs": ()}
+        changes = {"checkpoint": state, "consistency": {1: tree.consistency_proof(1, 3)}, "epochs": ()}
         changes |= {"handovers": links, "entry": charged, "inclusion": tree.inclusion_proof(2, 3)}
         changes |= {"cosigned": operator.note(state, 0, 1, key=new).to_bytes().decode()}
         seen = _seen(operator, signed, tree.checkpoint(1), known)
@@ -355,7 +355,7 @@ def _answers(
 ) -> bool:
     """Whether a device answers, or charges itself in spite of its refusal."""
     stage = operator.stage
-    with DeviceLedger(":memory:", durable=False) as ledger:
+    with SimulatedLedger(":memory:", durable=False) as ledger:
         if before is not None:
             charge = SignedPlan.model_validate_json(before).charge
             if charge is not None:

@@ -22,7 +22,7 @@ from palate_audit.harness.probe_run import POPULATION, Setting
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_client.consent import PURPOSES, Purpose
-from palate_client.ledger.own_ledger import ONE, OwnLedger
+from palate_client.ledger.own_ledger import OwnLedger
 from palate_common.algorithms import EventAlgorithm, first_state
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
 from palate_common.survey import SURVEYING, Survey
@@ -109,4 +109,4 @@ def _asked(operator: LyingOperator, right: Purpose, agreed: Collection[Purpose])
 def _charged(operator: LyingOperator) -> list[str | None]:
     """The purposes of all charges."""
     with OwnLedger(operator.device.store, operator.service) as ledger:
-        return [each.purpose for each in ledger.receipts(ONE)]
+        return [each.purpose for each in ledger.receipts()]

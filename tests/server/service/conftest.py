@@ -18,7 +18,6 @@ from judged import judged_service
 from palate_audit.secagg.hostile import PLANS, Turn
 
 from palate_client.flower import Host, Shards, node_app
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import verdict
 from palate_common.interactions import Interactions
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
@@ -37,6 +36,7 @@ from palate_server.rounds.shelf import ModelShelf
 from palate_server.service.setup import make_site
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 ITEMS = tuple(f"item-{number}" for number in range(12))
 CONFIG = """
@@ -100,7 +100,7 @@ class Devices:
         users = [user for user in range(self.count) for _ in range(3)]
         items = [(7 * user + step) % len(ITEMS) for user in range(self.count) for step in range(3)]
         self.histories = Interactions.from_pairs(users, items, n_users=self.count, n_items=len(ITEMS))
-        self.ledger = DeviceLedger(self.folder / "devices.db", durable=False)
+        self.ledger = SimulatedLedger(self.folder / "devices.db", durable=False)
 
     def online(self) -> dict[int, Availability]:
         there = [device for device in range(self.count) if device not in self.away]
@@ -293,7 +293,7 @@ def copy_of(tmp_path: Path) -> Iterator[Callable[[Service], Service]]:
             service.devices.ledger.close()  # all of it is in its file
             devices.site, devices.folder = site, tmp_path / service.devices.folder.name
             shutil.copytree(service.devices.folder, devices.folder)
-            devices.ledger = DeviceLedger(devices.folder / "devices.db", durable=False)
+            devices.ledger = SimulatedLedger(devices.folder / "devices.db", durable=False)
             stack.callback(devices.ledger.close)
             for name in ("away", "silent", "heard", "declared", "home", "cohorts"):
                 setattr(devices, name, copy(getattr(devices, name)))

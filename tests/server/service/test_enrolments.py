@@ -158,23 +158,6 @@ def test_who_leaves_is_invited_no_more_and_takes_the_name_of_the_invitation_alon
         register.invite(now=7200.0, hours=1.0)
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("SELECT * FROM labels").fetchall() == [], "nor the name of one that nobody took"
-        connection.executescript("DROP TRIGGER unlabelled; INSERT INTO labels VALUES ('gone', 'Ada Lovelace')")
-    with Enrolments(file), closing(sqlite3.connect(file)) as connection:
-        assert connection.execute("SELECT * FROM labels").fetchall() == [], "nor what a former version left"
-
-
-def test_a_register_of_an_earlier_version_is_opened(tmp_path: Path) -> None:
-    path = tmp_path / "enrolment.db"
-    with Enrolments(path) as register:
-        enrolled(register, "key-0", A)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("DROP TABLE named; DROP TABLE evidence; CREATE TABLE disputes(low, high)")
-    with Enrolments(path) as register:
-        assert not register.devices()[0].named
-    with closing(sqlite3.connect(path)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    assert {"named", "evidence"} <= tables
-    assert "disputes" not in tables, "which pairs were once in one cohort is forgotten"
 
 
 def test_a_device_is_invited_so_often_in_a_period_and_no_more() -> None:

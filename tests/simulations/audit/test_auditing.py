@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from palate_audit.run.structure import structural
 
 import palate
 import palate_audit
 from palate_audit import AuditResult, Claim, Contributions, Released, Rung, Verdict, auditing
 from palate_audit.run import mechanism as battery
-from palate_audit.run.structure import structural
 from palate_audit.targets.function import Function
 from palate_core.accounting import epsilon_of
 from palate_core.errors import InputError

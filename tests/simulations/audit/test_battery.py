@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from palate_audit.checks.seeds import birthdays, plan_seed
 
 from palate_audit.checks import seeds
-from palate_audit.checks.seeds import birthdays, plan_seed
 from palate_audit.counted.claims import claim_tests, lower_bounds
 from palate_audit.counted.correlation import _crossed, _faces, _own
 from palate_audit.counted.noise import noise_shape, repeated_numbers

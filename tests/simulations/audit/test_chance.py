@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from palate_audit.run.structure import STRUCTURE
 from scipy import stats
 
 from palate_audit.checks import masking, roads, seeds
@@ -19,7 +20,6 @@ from palate_audit.evidence.chance import ALPHA, BY_CHANCE, COUNTED, RESERVED, TI
 from palate_audit.evidence.evidence import Finding, Verdict, holm, judge
 from palate_audit.harness.production import Production
 from palate_audit.reference import contribution
-from palate_audit.run.structure import STRUCTURE
 from palate_audit.statistics import repeats
 
 DOCS = Path(__file__).parents[3] / "docs" / "audit.md"

@@ -16,7 +16,6 @@ import safetensors.numpy
 
 from palate_audit.evidence.evidence import Verdict
 from palate_audit.run.ledger import audit_ledger
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import algorithm_class
 from palate_common.algorithms.registry import lent
 from palate_common.models.model import METADATA_KEY, read_metadata
@@ -24,6 +23,7 @@ from palate_common.records.key_file import load_key
 from palate_core.log.canonical import canonical_json
 from palate_core.log.signing import SigningKey
 from palate_sim.card.card import sign_card
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 
 def release(bench: Any, round_: int = 1) -> Path:
@@ -104,7 +104,7 @@ def twice(bench: Any, *, attempt: int = 0) -> None:
     """A device's second receipt for the last round, in a ledger that forgot the first."""
     import sqlite3
 
-    with DeviceLedger(bench.folder / "devices.db") as ledger:
+    with SimulatedLedger(bench.folder / "devices.db") as ledger:
         last, _ = ledger.charges()[-1]
     connection = sqlite3.connect(bench.folder / "devices.db")
     columns = "run, round, attempt, plan_hash, mu2, n_bytes, time, devices"

@@ -18,10 +18,10 @@ import pytest
 from palate_audit.evidence.evidence import Section, Verdict
 from palate_audit.run.ledger import audit_ledger
 from palate_audit.run.live import read_live
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_core.log.canonical import canonical_json
 from palate_core.log.merkle import Checkpoint, MerkleTree
 from palate_server.ledger.ledger import Ledger
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 Bodies = list[dict[str, Any]]
 
@@ -218,7 +218,7 @@ def test_the_operators_own_rewriting_is_found_and_named_by_devices(bench: Any, t
 
 def report(bench: Any, **changes: Any) -> dict[str, Any]:
     """The privacy report of device 3, as an app exports it."""
-    with DeviceLedger(bench.folder / "devices.db") as ledger:
+    with SimulatedLedger(bench.folder / "devices.db") as ledger:
         receipts = [{**asdict(receipt), **changes} for receipt in ledger.receipts(3)]
         seen = ledger.seen_checkpoint("readers")
     return {

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from palate_audit.run.structure import structural
 
 from palate_audit.evidence.evidence import Section, Verdict
 from palate_audit.evidence.series import NAMES
@@ -18,7 +19,6 @@ from palate_audit.harness.target import Contributions, Released
 from palate_audit.harness.trials import Presence, conduct
 from palate_audit.run.mechanism import QUICK, audit_mechanism
 from palate_audit.run.path import masks_change_nothing
-from palate_audit.run.structure import structural
 from palate_audit.statistics.counting import ErrorCounts
 from palate_audit.statistics.sampling import EPSILONS, Sampled, deltas
 from palate_cli.cli import run

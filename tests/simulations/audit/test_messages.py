@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from palate_audit.mutants.mutation_testing import find
+from palate_audit.run.structure import structural
 
 from palate_audit.evidence.evidence import Verdict, judge
 from palate_audit.harness.canaries import orthogonal
 from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.target import Contributions, check_target
 from palate_audit.mutants import mutation_testing as kills
-from palate_audit.mutants.mutation_testing import find
 from palate_audit.run.mechanism import audit_mechanism
-from palate_audit.run.structure import structural
 from palate_cli.cli import run
 from palate_core.errors import InputError
 

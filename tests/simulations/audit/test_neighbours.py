@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from palate_audit.run.structure import STRUCTURE, Structural, structural
 
 from palate_audit import Claim, Contributions, Finding, Released, Verdict
 from palate_audit.counted.neighbours import needed, neighbours
@@ -21,7 +22,6 @@ from palate_audit.harness.target import load_target
 from palate_audit.harness.trials import Presence, conduct
 from palate_audit.harness.worlds import TimeBudget, end, pairs, same, same_noise
 from palate_audit.run.mechanism import QUICK, audit_mechanism
-from palate_audit.run.structure import STRUCTURE, Structural, structural
 from palate_audit.targets.function import Function
 from palate_core.errors import InputError
 

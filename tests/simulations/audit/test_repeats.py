@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from palate_audit.mutants.mutation_testing import find
 
 from palate_audit.counted.repeats import exact_repeats
 from palate_audit.evidence.evidence import Verdict, judge
@@ -13,7 +14,6 @@ from palate_audit.harness.claim import Claim
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Contributions, Released
 from palate_audit.harness.trials import Presence, conduct
-from palate_audit.mutants.mutation_testing import find
 from palate_audit.statistics.repeats import CHANCE, gaussian_chance, search
 
 

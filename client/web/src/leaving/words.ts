@@ -27,7 +27,7 @@ export function* wordsOf(made: Said): Generator<string> {
   yield* stillToCome(made);
   for (const each of made.left) yield under(each);
   const strange = made.rounds.filter(({ purpose }) => purpose === null).length;
-  if (strange) yield `What ${strange} of them were for isn't known: an older version took part, or the ledger is lost`;
+  if (strange) yield `What ${strange} of them were for isn't known: the ledger is lost`;
   yield `Sent to nobody: ${NEVER}`;
   yield* atServer(made);
   yield inLedger(made);

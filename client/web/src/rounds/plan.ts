@@ -148,13 +148,8 @@ export interface ChargeProof extends Shown {
 }
 
 function readCharge(value: Json): ChargeProof {
-  const fields = Fields.of("a charge", value, [...SHOWN.required, "entry", "inclusion"], [...SHOWN.optional, "version"]);
-  const shown = readShown(fields);
-  const beyond = shown.cosigned !== null || shown.handovers.length > 0;
-  if (fields.has("version") !== beyond || (beyond && fields.get("version") !== 2)) {
-    throw new IntegrityError("a charge of version 2 has cosignatures or handovers, and no other");
-  }
-  return { ...shown, entry: chargeEntry(fields.get("entry")), inclusion: fields.texts("inclusion", 64) };
+  const fields = Fields.of("a charge", value, [...SHOWN.required, "entry", "inclusion"], SHOWN.optional);
+  return { ...readShown(fields), entry: chargeEntry(fields.get("entry")), inclusion: fields.texts("inclusion", 64) };
 }
 
 /** A plan, its charge, and the release key's signature over both. */

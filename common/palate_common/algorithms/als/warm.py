@@ -46,7 +46,7 @@ def hand_over(state: State, *, n_users: int, fold_exponent: float, rows: npt.NDA
         `former_products` [h, d], the denoised products before any weight of popularity.
 
     Raises:
-        InputError: the state holds no known noise: it is of an older version, or of a run without privacy.
+        InputError: the state holds no known noise: it is of a run without privacy.
     """
     noise = state.get("noise", np.zeros(2)).astype(np.float64)
     if noise[0] <= 0:

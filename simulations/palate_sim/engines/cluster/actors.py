@@ -17,14 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.flower import Host, Shards, node_app
-from palate_client.ledger.device_ids import Ids
-from palate_client.ledger.device_ledger import DeviceLedger, Seen
+from palate_client.ledger.ledger_file import Seen
 from palate_common.interactions import Interactions
 from palate_core.errors import InputError
 from palate_core.log.merkle import Checkpoint
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
+from palate_sim.engines.device_ids import Ids
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.engines.worker import Shared, Start
 from palate_sim.provenance import run_sources
 
@@ -58,7 +59,7 @@ class LedgerKeeper:
     """
 
     def __init__(self, file: str) -> None:
-        self._ledger = DeviceLedger(file, durable=False)
+        self._ledger = SimulatedLedger(file, durable=False)
         self._users = 0
         self._plan, self._charged = "", dict[tuple[int, int], npt.NDArray[np.bool_]]()
 
@@ -97,25 +98,25 @@ class LedgerKeeper:
 
 
 class KeptLedger:
-    """A `DeviceLedger` elsewhere, as far as a `Contributor` without masks uses it."""
+    """A `SimulatedLedger` elsewhere, as far as a `Contributor` without masks uses it."""
 
     def __init__(self, keeper: Any) -> None:
         self._keeper = keeper
 
     def charge(self, plan_hash: str, **facts: Any) -> npt.NDArray[np.bool_]:
-        """As `DeviceLedger.charge`."""
+        """As `SimulatedLedger.charge`."""
         import ray
 
         mask: npt.NDArray[np.bool_] = ray.get(self._keeper.charge.remote(plan_hash, **facts))
         return mask
 
     def seen(self, population: str) -> Seen:
-        """As `DeviceLedger.seen`."""
+        """As `SimulatedLedger.seen`."""
         seen: Seen = self._call("seen", population)
         return seen
 
     def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None) -> None:
-        """As `DeviceLedger.see`."""
+        """As `SimulatedLedger.see`."""
         self._call("see", population, checkpoint, signed, after=after)
 
     def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
@@ -131,7 +132,7 @@ class RayWorker:
         self._start, self._keeper, self._shared = start, keeper, Shared()
         self._shard: tuple[int, Interactions] | None = None
         self._mapped: Shards | None = None
-        ledger = cast("DeviceLedger", KeptLedger(keeper))
+        ledger = cast("SimulatedLedger", KeptLedger(keeper))
         host = Host(self, ledger, start.public_key, start.floors, advance=keeper.advance.remote)
         self._transport = GridTransport(LocalGrid(node_app(lambda _: host), nodes=start.nodes), ttl=start.ttl)
         self._transport.invite(masked=False)

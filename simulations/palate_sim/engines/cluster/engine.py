@@ -16,7 +16,6 @@ import os
 import sys
 import time
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms.registry import algorithm_class, is_admitted, is_lent
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import load_key
@@ -26,6 +25,7 @@ from palate_sim.engines.cluster.actors import ClusterStart
 from palate_sim.engines.job import Job, OnRelease, Outcome
 from palate_sim.engines.local import Meter, SteppedTransport
 from palate_sim.engines.shared_histories import SharedHistories
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.engines.workers import LostError, Workers
 from palate_sim.steps import Notify, silent, step
 
@@ -68,7 +68,7 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
         open_run(job.terms, job.folder, ledger=job.ledger, key=key) as coordinator,
         SharedHistories(histories, folder=job.histories, scratch=job.folder) as shared,
     ):
-        DeviceLedger(job.devices, durable=False).close()  # so that what is wrong with it is said before anything starts
+        SimulatedLedger(job.devices, durable=False).close()  # what is wrong with it is said before anything starts
         shown, meter = SteppedTransport(coordinator, histories.n_users, notify), Meter(cpu_seconds, on_release)
         start = ClusterStart(
             path=tuple(sys.path),
@@ -109,7 +109,7 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
                     raise
                 lost(f"{error}: the attempt is void and stays charged, and another one is made")
             finally:
-                DeviceLedger(job.devices, durable=False).close()  # a keeper that was ended leaves its log beside it
+                SimulatedLedger(job.devices, durable=False).close()  # a keeper that was ended leaves its log beside it
     return Outcome(coordinator.model, meter.updates, meter.cpu_seconds, meter.wall_seconds, *startup)
 
 

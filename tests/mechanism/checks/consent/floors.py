@@ -31,8 +31,7 @@ from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
-from palate_client.flower import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE, Host, close_host, host_from_config
-from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.flower import Host
 from palate_client.service import Service
 from palate_common.algorithms import algorithm_names
 from palate_common.algorithms.registry import COUNTING
@@ -43,6 +42,8 @@ from palate_core.errors import PalateError, RefusedError
 from palate_core.log.signing import SigningKey
 from palate_core.plan import Noise, RoundPlan, Sampling
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL
+from palate_sim.engines.node import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE, close_host, host_from_config
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 TEST = "G floors"
 DEFAULTS: Mapping[str, Any] = {
@@ -198,7 +199,7 @@ def _hosts() -> Iterator[str]:
         home, keys = Path(folder), (release_key().public, SigningKey.generate().public)
         for users in (4, 5):
             save_interactions(home / f"{users}", crowd([[0]] * users, n_items=PLAIN))
-        with DeviceLedger(home / "1.db", durable=False) as ledger:
+        with SimulatedLedger(home / "1.db", durable=False) as ledger:
             ledger.charge("ab" * 32, run="run", round_=0, attempt=0, mu2=0.5, n_bytes=1, devices=[0])
         several: dict[str, dict[Any, Any]] = {
             HISTORIES: {str(home / f"{users}"): users for users in (4, 5)},
@@ -220,9 +221,10 @@ def _hosts() -> Iterator[str]:
 def _has(host: Host) -> dict[str, Any]:
     """What a host has of each thing that is configured."""
     everybody: Any = host.source
+    devices: Any = host.ledger
     return {
         HISTORIES: everybody.histories.n_users,
-        DEVICES: host.ledger.size(),
+        DEVICES: devices.size(),
         PUBLIC_KEY: host.public_key,
         FLOORS: host.floors.min_sigma,
         SIZE: len(host.source.shard(0)[1]),

@@ -36,13 +36,13 @@ from palate_audit.reference.ledgers import DeviceBook
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.device import open_device
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.ledger.trust import Trust
 from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
 from palate_core.errors import PalateError
 from palate_core.log.merkle import Checkpoint
+from palate_sim.engines.simulated_ledger import NO_TRUST, SimulatedLedger
 
 STEPS, MANY = 240, 330
 """Steps, and charges that a ledger has when it is opened once more."""
@@ -64,8 +64,8 @@ def says(number: int) -> dict[str, Any]:
     """What a charge says beside its place and cost, none of which changes what it costs."""
     return {
         "n_bytes": 1 + number % 7,
-        "purpose": ("train", "analytics", None)[number % 3],
-        "trust": (None, Trust(1, 24, None), Trust(None, None, 0.5), Trust(2, 30, 1.5))[number % 4],
+        "purpose": ("train", "analytics")[number % 2],
+        "trust": (NO_TRUST, Trust(1, 24, None), Trust(None, None, 0.5), Trust(2, 30, 1.5))[number % 4],
     }
 
 
@@ -79,12 +79,12 @@ class _Pair:
         self.ledger = self.opened()
         self.plans = 0
 
-    def opened(self) -> DeviceLedger:
+    def opened(self) -> SimulatedLedger:
         """The file, opened once more, a year and a half after the last time: charges don't grow old."""
         self.years += 1.5
         now = time.time() + self.years * YEAR
         with mock.patch("time.time", return_value=now):
-            return DeviceLedger(
+            return SimulatedLedger(
                 self.path, limit_mu2=self.limit, max_participations=self.most, durable=False, clock=lambda: now
             )
 
@@ -235,9 +235,8 @@ def _own() -> Iterator[str]:
                     round_=number,
                     attempt=attempt,
                     mu2=cost,
-                    devices=[number],
                     **says(number),
-                ).all()
+                )
             )
             if [joined] != expected:
                 yield f"charge {number} of {cost:g} with {rest:g} left: joined or refused, wrongly"

@@ -28,8 +28,8 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.consent import PURPOSES, Consent, Purpose
 from palate_client.device import Device, open_device
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import ONE, OwnLedger
+from palate_client.rounds.contribution import OneDevice, Participations
 from palate_client.service import Service
 from palate_core.log.canonical import canonical_json
 from palate_core.log.entries import entry_from
@@ -37,6 +37,7 @@ from palate_core.log.merkle import Checkpoint
 from palate_core.log.notes import COSIGNATURE, VerifierKey
 from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
+from palate_sim.engines.simulated_ledger import NO_TRUST, SimulatedLedger
 
 HASH = "ab" * 32
 KEY = bytes(range(32))
@@ -45,10 +46,12 @@ READING: Mapping[type, frozenset[str]] = {
         {"handed_over", "lost_key", "log_key", "epoch", "first_key", "entries", "runs", "spent", "checkpoint", "shown",
          "inclusion_proof", "consistency_proof", "leaves", "extract", "copy", "close"}
     ),
-    DeviceLedger: frozenset(
+    SimulatedLedger: frozenset(
         {"affords", "receipts", "charges", "size", "spent", "seen", "seen_checkpoint", "seen_payload", "close"}
     ),
-    OwnLedger: frozenset(),
+    OwnLedger: frozenset(
+        {"affords", "receipts", "size", "spent", "seen", "seen_checkpoint", "seen_payload", "close"}
+    ),
     Consent: frozenset({"get", "history", "settle"}),  # which writes only what denies, after older events were put back
 }  # fmt: skip
 """Methods that write nothing; every other public one is called."""
@@ -132,24 +135,26 @@ def _population() -> Iterator[str]:
             yield ""
 
 
-def _calls(ledger: DeviceLedger) -> Calls:
+def _calls(ledger: Participations) -> Calls:
     """The methods of a device's ledger that write."""
-    place = {"run": "one", "round_": 0, "attempt": 0}
+    place: dict[str, Any] = {"run": "one", "round_": 0, "attempt": 0, "trust": NO_TRUST, "purpose": "train"}
+    step: dict[str, Any] = {"device": ONE, "run": "one", "round_": 0, "attempt": 0}
     return {
-        "charge": lambda: ledger.charge(HASH, **place, mu2=0.5, n_bytes=1, devices=[ONE]),  # type: ignore[arg-type]
-        "latch": lambda: ledger.latch("input", HASH, device=ONE, **place),  # type: ignore[arg-type]
+        "charge": lambda: ledger.charge(HASH, **place, mu2=0.5, n_bytes=1, devices=[ONE]),
+        "latch": lambda: ledger.latch("input", HASH, **step),
         "see": lambda: ledger.see(POPULATION, Checkpoint(3, HASH), b"evidence", after=None),
     }
 
 
-def _known(ledger: DeviceLedger, name: str) -> bool:
-    """Whether a ledger that was opened by itself has what a call did."""
+def _known(ledger: Participations, name: str) -> bool:
+    """Whether a ledger that was opened by itself has what a call did: what it does again is refused, or known."""
+    calls = _calls(ledger)
     if name == "latch":  # another message for this step is refused
-        place = {"run": "one", "round_": 0, "attempt": 0}
-        return not done(lambda: ledger.latch("input", "cd" * 32, device=ONE, **place))  # type: ignore[arg-type]
+        step: dict[str, Any] = {"device": ONE, "run": "one", "round_": 0, "attempt": 0}
+        return not done(lambda: ledger.latch("input", "cd" * 32, **step))
     if name == "charge":
-        return [receipt.mu2 for receipt in ledger.receipts(ONE)] == [0.5]
-    return ledger.seen_payload(POPULATION) == b"evidence"
+        return not done(calls["charge"])
+    return ledger.seen(POPULATION)[1] == b"evidence"
 
 
 def _devices() -> Iterator[str]:
@@ -158,13 +163,13 @@ def _devices() -> Iterator[str]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
         commits = stack.enter_context(watched_commits())
         file = folder / "devices.db"
-        ledger = stack.enter_context(DeviceLedger(file))
+        ledger = stack.enter_context(SimulatedLedger(file))
         calls = _calls(ledger)
-        yield from unlisted(DeviceLedger, calls)
+        yield from unlisted(SimulatedLedger, calls)
         for name, call in calls.items():
             call()
             yield from _waited(commits, name, str(file))
-            with DeviceLedger(_copied(file), durable=False) as alone:
+            with SimulatedLedger(_copied(file), durable=False) as alone:
                 if not _known(alone, name):
                     yield f"{name} returns before another process finds it in the file"
             yield ""
@@ -183,7 +188,7 @@ def _own() -> Iterator[str]:
         device.consent.grant("store")
         commits = stack.enter_context(watched_commits())
         ledger = stack.enter_context(OwnLedger(device.store, service))
-        calls = _calls(ledger)
+        calls = _calls(OneDevice(ledger))
         yield from unlisted(OwnLedger, calls)
         for name, call in calls.items():
             call()
@@ -191,7 +196,7 @@ def _own() -> Iterator[str]:
             shutil.copytree(folder / "app", folder / name)
             with ExitStack() as other:
                 alone = other.enter_context(OwnLedger(_opened(other, folder / name, service).store, service))
-                if not _known(alone, name):
+                if not _known(OneDevice(alone), name):
                     yield f"{name} returns before another process finds it in the file"
             yield ""
 

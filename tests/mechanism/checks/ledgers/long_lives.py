@@ -35,7 +35,8 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.device import Device, open_device
 from palate_client.leaving.statement import Statement
-from palate_client.ledger.own_ledger import ONE, OwnLedger
+from palate_client.ledger.own_ledger import OwnLedger
+from palate_client.ledger.trust import Trust
 from palate_client.service import Service
 from palate_client.store.journal import Journal, Sent
 
@@ -105,7 +106,7 @@ def _attempts(device: Device, service: Service, book: _Book, numbers: range) -> 
                 attempt=0,
                 mu2=COST,
                 n_bytes=1,
-                devices=[ONE],
+                trust=Trust(None, None, COST),
                 purpose=purpose,
             )
             book.charged.append(purpose)
@@ -117,7 +118,7 @@ def _attempts(device: Device, service: Service, book: _Book, numbers: range) -> 
             book.left[purpose] += "input" in steps or "contribution" in steps
         for number in (0, *(place - 1 for place in PLACES if place <= numbers.stop)):
             place: dict[str, Any] = {"run": f"run {number}", "round_": number, "attempt": 0, "mu2": COST}
-            if done(partial(ledger.affords, **place, devices=[ONE])):
+            if done(partial(ledger.affords, **place)):
                 yield f"after {numbers.stop} attempts, each of another run, attempt {number} can be answered again"
     yield ""
 
@@ -169,6 +170,6 @@ def _put_back(device: Device, service: Service, home: Path, place: int, earlier:
             yield f"after {place} charges a device goes on with the ledger of {number or 'none of them'}"
     put(place)
     with OwnLedger(device.store, service) as ledger:
-        if ledger.size() != place or math.isinf(ledger.spent(ONE)):
+        if ledger.size() != place or math.isinf(ledger.spent()):
             yield f"after {place} charges a device's own ledger has {ledger.size()}"
     yield ""

@@ -27,12 +27,13 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.device import open_device
 from palate_client.ledger.anchor import known_charges
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import ONE, OwnLedger
+from palate_client.rounds.contribution import OneDevice, Participations
 from palate_client.service import Service
 from palate_core.errors import PalateError
 from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.ledger import Ledger
+from palate_sim.engines.simulated_ledger import NO_TRUST, SimulatedLedger
 
 ROOM = 1
 """Charges for which there is room."""
@@ -94,18 +95,19 @@ def _outcome(opened: Opened, one: Call, two: Call, moment: int | None) -> tuple[
         return (made, came[0], look()), between
 
 
-def _charge_device(place: dict[str, Any], ledger: DeviceLedger) -> None:
+def _charge_device(place: dict[str, Any], ledger: Participations) -> None:
     """Charge a device; who may not take part is refused."""
-    if not ledger.charge(HASH, **place, mu2=COST, n_bytes=1, devices=[ONE]).all():
+    rest = {"n_bytes": 1, "trust": NO_TRUST, "purpose": "train"}
+    if not ledger.charge(HASH, **place, mu2=COST, devices=[ONE], **rest).all():  # type: ignore[arg-type]
         raise PalateError("the device must be below its limits")
 
 
-def _see(state: Checkpoint, ledger: DeviceLedger) -> None:
+def _see(state: Checkpoint, ledger: Participations) -> None:
     """A state whose proof was checked before either of the two was kept."""
     ledger.see(POPULATION, state, state.root.encode(), after=None)
 
 
-def _latch(digest: str, ledger: DeviceLedger) -> None:
+def _latch(digest: str, ledger: Participations) -> None:
     ledger.latch("input", digest, device=ONE, **PLACES["an attempt"])
 
 
@@ -113,31 +115,32 @@ def _charge(place: dict[str, Any], ledger: Ledger) -> None:
     ledger.charge(**place, plan_hash=HASH, mu2=COST, facts={}, run_limit=None)
 
 
-def _told(ledger: DeviceLedger) -> object:
+def _told(ledger: SimulatedLedger | OwnLedger) -> object:
     """All that a device's ledger says, without times."""
-    receipts = [(each.run, each.round, each.attempt) for each in ledger.receipts(ONE)]
+    found = ledger.receipts() if isinstance(ledger, OwnLedger) else ledger.receipts(ONE)
+    receipts = [(each.run, each.round, each.attempt) for each in found]
     return receipts, ledger.seen_checkpoint(POPULATION), ledger.seen_payload(POPULATION)
 
 
 @contextmanager
-def _devices() -> Iterator[tuple[DeviceLedger, DeviceLedger, Callable[[], object]]]:
+def _devices() -> Iterator[tuple[SimulatedLedger, SimulatedLedger, Callable[[], object]]]:
     """A device's ledger, with room for one charge."""
     with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as folder, ExitStack() as stack:
         one, two = (
-            stack.enter_context(DeviceLedger(Path(folder) / "devices.db", limit_mu2=ROOM * COST, durable=False))
+            stack.enter_context(SimulatedLedger(Path(folder) / "devices.db", limit_mu2=ROOM * COST, durable=False))
             for _ in range(2)
         )
         yield one, two, lambda: _told(two)
 
 
 @contextmanager
-def _own() -> Iterator[tuple[OwnLedger, OwnLedger, Callable[[], object]]]:
+def _own() -> Iterator[tuple[OneDevice, OneDevice, Callable[[], object]]]:
     """An app's own, with the store that knows of how many charges it has."""
     service = Service(public_key=release_key().public, population=POPULATION)
     with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as folder, ExitStack() as stack:
         stores = [stack.enter_context(open_device(Path(folder) / "app", app="audit", key=KEY)).store for _ in range(2)]
         one, two = (stack.enter_context(OwnLedger(store, service)) for store in stores)
-        yield one, two, lambda: (_told(two), known_charges(stores[0]))
+        yield OneDevice(one), OneDevice(two), lambda: (_told(two), known_charges(stores[0]))
 
 
 @contextmanager

@@ -35,7 +35,6 @@ from palate_audit.harness.probe_run import Setting
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import save_key
 from palate_core.device.floors import Floors
@@ -46,6 +45,7 @@ from palate_server.rounds.run import Request
 from palate_sim import steps
 from palate_sim.engines import local, worker
 from palate_sim.engines.job import Job
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.engines.worker import Advanced, Start, Worker
 
 TEST = "E engines"
@@ -178,7 +178,7 @@ def _uncharged(file: Path, rounds: int) -> str:
     """Whether each device's own ledger, in the file that outlasts the processes, has what it has answered."""
     if not file.is_file():
         return "the devices' ledger is in no file"
-    with DeviceLedger(file, durable=False) as ledger:
+    with SimulatedLedger(file, durable=False) as ledger:
         charged = [len(ledger.receipts(user)) for user in range(USERS)]
     wrong = [user for user, count in enumerate(charged) if count != rounds]
     return f"device {wrong[0]} has answered {rounds} plans, its ledger has {charged[wrong[0]]}" if wrong else ""

@@ -33,7 +33,6 @@ from palate_audit.harness.probe_run import crowd
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_client.flower import Host, Shards, node_app
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
 from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, PalateError
@@ -48,6 +47,7 @@ from palate_server.service.setup import make_site
 from palate_server.service.status import unpublished
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 TEST = "E service"
 DEVICES, SUBJECT, MANY = 8, 4, (0, 2, 3, 5)
@@ -210,7 +210,7 @@ def _served(name: str, acts: tuple[int, ...]) -> _Served:
         site = make_site(home / "site", CONFIG.format(mode=MODES[name]), ITEMS)
         identities = Identities.generate(DEVICES)
         _enrol(site, identities)
-        ledger = stack.enter_context(DeviceLedger(":memory:", durable=False))
+        ledger = stack.enter_context(SimulatedLedger(":memory:", durable=False))
         floors = Floors(allow_seeded=True, allow_central=True, allow_unmasked=True, population="audited").for_few()
         public = site.key().public
         host = _Fetching(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,13 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.trust import Trust
 from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.log.merkle import Checkpoint
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 HASH = "ab" * 32
 
 
 def charge(
-    ledger: DeviceLedger,
+    ledger: SimulatedLedger,
     round_: int = 0,
     attempt: int = 0,
     *,
@@ -35,10 +37,10 @@ def charge(
 
 def test_a_participation_leaves_a_receipt(tmp_path: Path) -> None:
     before = time.time()
-    with DeviceLedger(tmp_path / "device.db") as ledger:
+    with SimulatedLedger(tmp_path / "device.db") as ledger:
         assert charge(ledger, devices=[7]) == [True]
         assert charge(ledger, 1, mu2=0.5, devices=[7, 3]) == [True, True]
-    with DeviceLedger(tmp_path / "device.db") as ledger:
+    with SimulatedLedger(tmp_path / "device.db") as ledger:
         first, second = ledger.receipts(7)
         assert (first.run, first.round, first.attempt, first.plan_hash, first.mu2, first.n_bytes) == (
             "a",
@@ -56,23 +58,26 @@ def test_a_participation_leaves_a_receipt(tmp_path: Path) -> None:
 
 
 def test_a_charge_is_on_disk_when_it_returns(tmp_path: Path) -> None:
-    with DeviceLedger(tmp_path / "device.db") as ledger:
+    with SimulatedLedger(tmp_path / "device.db") as ledger:
         charge(ledger)
         for suffix in ("", "-wal"):  # what a power cut would leave
             shutil.copy(f"{tmp_path / 'device.db'}{suffix}", f"{tmp_path / 'copy.db'}{suffix}")
-    with DeviceLedger(tmp_path / "copy.db") as copy:
+    with SimulatedLedger(tmp_path / "copy.db") as copy:
         assert copy.spent(3) == 0.25
 
 
 @pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 1)])
 def test_durable_is_full(tmp_path: Path, durable: bool, level: int) -> None:
-    with DeviceLedger(tmp_path / "device.db", durable=durable) as ledger, ledger._database.transaction() as connection:
+    with (
+        SimulatedLedger(tmp_path / "device.db", durable=durable) as ledger,
+        ledger._database.transaction() as connection,
+    ):
         assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_round_and_attempt_only_go_up(tmp_path: Path) -> None:
-    with DeviceLedger(tmp_path / "device.db") as ledger:
+    with SimulatedLedger(tmp_path / "device.db") as ledger:
         charge(ledger, 1, 1, devices=[1, 2])
         charge(ledger, 2, 0, devices=[2, 3])
         for round_, attempt, devices in [
@@ -88,7 +93,7 @@ def test_round_and_attempt_only_go_up(tmp_path: Path) -> None:
         assert ledger.spent(9) == 0.0  # nobody is charged in a refused batch
         assert charge(ledger, 1, 2, devices=[1, 9]) == [True, True]
         assert charge(ledger, 0, 0, run="b", devices=[1, 2, 3]) == [True] * 3
-    with DeviceLedger(tmp_path / "device.db") as ledger:
+    with SimulatedLedger(tmp_path / "device.db") as ledger:
         with pytest.raises(RefusedError):
             charge(ledger, 2, 0, devices=[3])
         with pytest.raises(RefusedError):
@@ -96,7 +101,7 @@ def test_round_and_attempt_only_go_up(tmp_path: Path) -> None:
 
 
 def test_charges_never_exceed_a_limit(tmp_path: Path) -> None:
-    with DeviceLedger(tmp_path / "device.db", limit_mu2=0.5) as ledger:
+    with SimulatedLedger(tmp_path / "device.db", limit_mu2=0.5) as ledger:
         assert charge(ledger, 0, devices=[1, 2]) == [True, True]
         assert charge(ledger, 0, run="b", devices=[3, 2]) == [True, True]
         assert charge(ledger, 1, devices=[2, 9, 1, 3]) == [False, True, True, True]
@@ -109,7 +114,7 @@ def test_charges_never_exceed_a_limit(tmp_path: Path) -> None:
 
 def test_participations_never_exceed_their_number(tmp_path: Path) -> None:
     for _ in range(2):
-        with DeviceLedger(tmp_path / "device.db", max_participations=2) as ledger:
+        with SimulatedLedger(tmp_path / "device.db", max_participations=2) as ledger:
             rounds = len(ledger.receipts(1))
             if rounds == 0:
                 assert charge(ledger, 0, devices=[1, 2]) == [True, True]
@@ -117,7 +122,7 @@ def test_participations_never_exceed_their_number(tmp_path: Path) -> None:
             else:
                 assert charge(ledger, 0, run="b", devices=[1, 2, 3]) == [False, True, True]
                 assert charge(ledger, 2, devices=[1]) == [False]
-    with DeviceLedger(":memory:", max_participations=0) as ledger:
+    with SimulatedLedger(":memory:", max_participations=0) as ledger:
         assert charge(ledger) == [False] * 4
 
 
@@ -134,12 +139,12 @@ def test_participations_never_exceed_their_number(tmp_path: Path) -> None:
     ],
 )
 def test_any_ids_in_any_order(tmp_path: Path, devices: Sequence[int]) -> None:
-    with DeviceLedger(tmp_path / "device.db", max_participations=1) as ledger:
+    with SimulatedLedger(tmp_path / "device.db", max_participations=1) as ledger:
         some = [int(device) for device in devices][::2]
         assert charge(ledger, devices=some) == [True] * len(some)
         expected = [at % 2 == 1 for at in range(len(devices))]
         assert charge(ledger, 1, devices=devices) == expected
-    with DeviceLedger(tmp_path / "device.db") as ledger:
+    with SimulatedLedger(tmp_path / "device.db") as ledger:
         for at, device in enumerate(devices[:20]):
             assert [receipt.round for receipt in ledger.receipts(int(device))] == [at % 2]
 
@@ -148,14 +153,14 @@ def test_any_ids_in_any_order(tmp_path: Path, devices: Sequence[int]) -> None:
     "devices", [[1, 1], [1.0], ["1"], [[1]], [True], [2**63], [None], np.array([1], dtype=np.uint64), [[1], [1, 2]]]
 )
 def test_ids_that_are_none(devices: Sequence[int]) -> None:
-    with DeviceLedger(":memory:") as ledger:
+    with SimulatedLedger(":memory:") as ledger:
         with pytest.raises(InputError, match=r"\A`devices` must[^\n]*\Z"):
             charge(ledger, devices=devices)
         assert ledger.receipts(1) == []
 
 
 def test_arguments_out_of_range() -> None:
-    with DeviceLedger(":memory:") as ledger:
+    with SimulatedLedger(":memory:") as ledger:
         for mu2 in (-1.0, float("nan"), float("inf")):
             with pytest.raises(InputError, match="`mu2`"):
                 charge(ledger, mu2=mu2)
@@ -168,25 +173,39 @@ def test_arguments_out_of_range() -> None:
             ledger.charge(HASH, run="a", round_=0, attempt=0, mu2=0.1, n_bytes=-1, devices=[1])
     for limit in (-1.0, float("nan")):
         with pytest.raises(InputError, match="`limit_mu2`"):
-            DeviceLedger(":memory:", limit_mu2=limit)
+            SimulatedLedger(":memory:", limit_mu2=limit)
     with pytest.raises(InputError, match="`max_participations`"):
-        DeviceLedger(":memory:", max_participations=-1)
+        SimulatedLedger(":memory:", max_participations=-1)
 
 
-def test_a_batch_is_its_devices_one_by_one(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    with (
-        DeviceLedger(tmp_path / "batch.db", limit_mu2=1.0, max_participations=7) as batch,
-        DeviceLedger(tmp_path / "single.db", limit_mu2=1.0, max_participations=7) as single,
-    ):
-        for round_ in range(20):
-            devices = rng.choice(12, size=6, replace=False)
-            mu2 = float(rng.choice([0.1, 0.2, 0.05]))
-            together = charge(batch, round_, mu2=mu2, devices=devices)
-            alone = [charge(single, round_, mu2=mu2, devices=[int(device)])[0] for device in devices]
-            assert together == alone
-        for device in range(12):
-            assert batch.spent(device) == single.spent(device) <= 1.0
+@pytest.mark.parametrize("seed", range(6))
+def test_a_batch_is_as_many_ledgers_of_one_device(seed: int) -> None:
+    """Random charges of random devices: who may take part, what is refused, and what is spent."""
+    rng = np.random.default_rng(seed)
+    limits: dict[str, Any] = {"limit_mu2": 1.0, "max_participations": 7, "clock": lambda: 5.0}
+    with SimulatedLedger(":memory:", **limits) as batch, ExitStack() as stack:
+        single = [stack.enter_context(DeviceLedger(":memory:", **limits)) for _ in range(12)]
+        for _ in range(40):
+            devices = rng.choice(12, size=int(rng.integers(1, 12)), replace=False).tolist()
+            place = {"run": f"run {rng.integers(3)}", "round_": int(rng.integers(12)), "attempt": int(rng.integers(2))}
+            cost = {"mu2": float(rng.choice([0.1, 0.2, 0.05, 0.15])), "n_bytes": 9, "purpose": "train"}
+            trust = Trust(1, 20, float(rng.integers(1, 4)))
+            alone: list[bool] | None
+            try:
+                alone = [single[device].affords(**place, mu2=cost["mu2"]) for device in devices]
+            except RefusedError:  # where one was in a later attempt, nobody is charged
+                alone = None
+            asked: dict[str, Any] = {**place, **cost, "devices": devices, "trust": trust}
+            if alone is None:
+                with pytest.raises(RefusedError, match="must be above every earlier one"):
+                    batch.charge(HASH, **asked)
+                continue
+            assert batch.charge(HASH, **asked).tolist() == alone
+            charged = [single[device].charge(HASH, **place, **cost, trust=trust) for device in devices]
+            assert charged == alone
+        for device, ledger in enumerate(single):
+            assert batch.receipts(device) == ledger.receipts()
+            assert batch.spent(device) == ledger.spent() <= 1.0
 
 
 def test_sets_that_overlap_differently_over_attempts_are_their_devices_one_by_one() -> None:
@@ -219,14 +238,14 @@ def test_sets_that_overlap_differently_over_attempts_are_their_devices_one_by_on
 
 def test_the_log_a_device_was_shown_only_grows(tmp_path: Path) -> None:
     first, second = Checkpoint(5, "aa" * 32), Checkpoint(9, "bb" * 32)
-    with DeviceLedger(tmp_path / "device.db") as ledger:
+    with SimulatedLedger(tmp_path / "device.db") as ledger:
         assert ledger.seen_checkpoint("readers") is None
         assert ledger.seen_payload("readers") is None
         ledger.see("readers", first, b"signed 1", after=None)
         ledger.see("readers", second, b"signed 2", after=first)
         ledger.see("readers", second, b"signed again", after=first)
         ledger.see("writers", first, after=None)
-    with DeviceLedger(tmp_path / "device.db") as ledger:
+    with SimulatedLedger(tmp_path / "device.db") as ledger:
         assert ledger.seen_checkpoint("readers") == second
         assert ledger.seen_payload("readers") == b"signed 2"
         assert ledger.seen_checkpoint("writers") == first
@@ -246,26 +265,26 @@ def test_files_that_are_no_device_ledger(tmp_path: Path) -> None:
     Ledger(tmp_path / "ledger.db", population="readers").close()
     for path in (tmp_path / "ledger.db", tmp_path, tmp_path / "no" / "folder"):
         with pytest.raises(InputError, match=r"\Athe ledger must be[^\n]*\Z"):
-            DeviceLedger(path)
+            SimulatedLedger(path)
 
 
 def test_damaged_devices_are_an_integrity_error(tmp_path: Path) -> None:
     for damage in ("zeroblob(9)", "'text'", "substr(devices, 1, 9)"):
         path = tmp_path / f"{len(damage)}.db"
-        with DeviceLedger(path) as ledger:
+        with SimulatedLedger(path) as ledger:
             charge(ledger)
         connection = sqlite3.connect(path)
         connection.execute(f"UPDATE charges SET devices = {damage}")  # noqa: S608  # three fixed texts
         connection.commit()
         connection.close()
-        with DeviceLedger(path) as ledger, pytest.raises(IntegrityError, match=r"\A[^\n]*damaged bytes\Z"):
+        with SimulatedLedger(path) as ledger, pytest.raises(IntegrityError, match=r"\A[^\n]*damaged bytes\Z"):
             ledger.receipts(1)
 
 
 def test_two_handles_share_limits_and_marks(tmp_path: Path) -> None:
     with (
-        DeviceLedger(tmp_path / "device.db", max_participations=3) as one,
-        DeviceLedger(tmp_path / "device.db", max_participations=3) as two,
+        SimulatedLedger(tmp_path / "device.db", max_participations=3) as one,
+        SimulatedLedger(tmp_path / "device.db", max_participations=3) as two,
     ):
         assert charge(one, 0) == [True] * 4
         with pytest.raises(RefusedError):
@@ -277,9 +296,9 @@ def test_two_handles_share_limits_and_marks(tmp_path: Path) -> None:
 
 PARTICIPANT = """
 import sys
-from palate_client.ledger.device_ledger import DeviceLedger
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
-with DeviceLedger(sys.argv[1], max_participations=50) as ledger:
+with SimulatedLedger(sys.argv[1], max_participations=50) as ledger:
     for round_ in range(30):
         place = {"run": sys.argv[2], "round_": round_, "attempt": 0}
         mask = ledger.charge("ab" * 32, **place, mu2=0.25, n_bytes=1, devices=range(round_ % 3, 200))
@@ -298,7 +317,7 @@ def test_several_processes_share_one_file(tmp_path: Path) -> None:
         output, errors = worker.communicate(timeout=120)
         assert worker.returncode == 0, errors
         total += sum(map(int, output.split()))
-    with DeviceLedger(tmp_path / "device.db") as ledger:
+    with SimulatedLedger(tmp_path / "device.db") as ledger:
         counts = [len(ledger.receipts(device)) for device in range(200)]
         assert max(counts) == 50
         assert sum(counts) == total
@@ -310,26 +329,9 @@ def test_several_processes_share_one_file(tmp_path: Path) -> None:
 def test_a_participation_costs_less_than_two_microseconds(tmp_path: Path) -> None:
     seconds = []
     for repeat in range(3):
-        with DeviceLedger(tmp_path / f"{repeat}.db", limit_mu2=10.0) as ledger:
+        with SimulatedLedger(tmp_path / f"{repeat}.db", limit_mu2=10.0) as ledger:
             start = time.process_time()
             for round_ in range(3):
                 charge(ledger, round_, devices=range(4832))
             seconds.append(time.process_time() - start)
     assert min(seconds) / (3 * 4832) < 2e-6
-
-
-def test_a_ledger_of_before_goes_on_and_doesnt_know_what_its_charges_relied_on(tmp_path: Path) -> None:
-    path, trust = tmp_path / "devices.db", Trust(2, 20, 4.0)
-    cost = {"run": "a", "attempt": 0, "mu2": 0.25, "n_bytes": 1, "devices": [7]}
-    with DeviceLedger(path) as ledger:
-        ledger.charge("ab" * 32, round_=0, **cost)
-    with sqlite3.connect(path) as before:
-        before.execute("ALTER TABLE charges DROP COLUMN trust")
-    before.close()
-    for _ in range(2):
-        with DeviceLedger(path) as ledger:
-            assert ledger.spent(7) >= 0.25
-    with DeviceLedger(path) as ledger:
-        ledger.charge("ab" * 32, round_=1, **cost, trust=trust)
-        assert [receipt.trust for receipt in ledger.receipts(7)] == [None, trust]
-        assert ledger.spent(7) == 0.5
