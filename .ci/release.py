@@ -223,10 +223,11 @@ def sbom() -> None:
 def platforms() -> None:
     """What can be known of systems that aren't here: types, and wheels for all that is installed."""
     mypy = str(Path(sys.executable).parent / "mypy")
+    device = ("common", "client/palate_client", "simulations/palate")
     for system, more in (("win32", ()), ("darwin", ("simulations/palate_sim", "simulations/palate_cli"))):
         cache = f"{ROOT / '.mypy_cache'}/{system}"
-        told(mypy, "--platform", system, "--cache-dir", cache, "common", "client/palate_client", "client/palate", *more)
-        print(f"platforms: the types of {system} allow {', '.join(('common', 'client', *more))}")
+        told(mypy, "--platform", system, "--cache-dir", cache, *device, *more)
+        print(f"platforms: the types of {system} allow {', '.join((*device, *more))}")
     with tempfile.TemporaryDirectory() as folder:
         for system, names in ELSEWHERE.items():
             for name in names:

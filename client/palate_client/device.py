@@ -346,9 +346,25 @@ class Device(Closing):
         debias: float | None = None,
         tuned: bool = True,
     ) -> list[Recommendation]:
-        """Recommended items, best first; see `Recommender.recommend`.
+        """Recommended items, best first. Items that the user hid or dismissed are never among them.
 
-        With `tuned`, the user's loyalty changes how much the list explores (`tuning`), unless `explore` is given.
+        Args:
+            n: the most items to return.
+            filter_already_liked_items: leave out items on which the user has positive events.
+            filter_items: further items to leave out.
+            items: recommend only these; ids that the model doesn't know have no score and are left out.
+            domain: recommend only items of this domain.
+            discovery: how far the list departs from the highest scores, from 0, not at all, to 1; it sets those of the
+                three options below that are None. None: `DISCOVERY` of `palate_client.recommend.discovery`.
+            explore: the share of the list that is explored. None: as `discovery` sets it, more for a user without
+                events, and adapted to reactions to explored items.
+            diversity: weight of the items' dissimilarity, 0 to 1.
+            debias: the part of the popularity score that is removed, 0 to 1.
+            tuned: the user's loyalty changes how much the list explores (`tuning`), unless `explore` is given.
+
+        Raises:
+            InputError: an argument is out of range, a domain doesn't exist, or there is no model.
+            PalateError: the store can't be read.
         """
         ranker = self.recommendations.recommender()
         return ranker.recommend(
@@ -375,12 +391,31 @@ class Device(Closing):
     def explain(
         self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
     ) -> Explanation:
-        """How much each of the user's events adds to the item's score; see `Recommender.explain`."""
+        """How much each of the user's events adds to the item's score.
+
+        Args:
+            item: any item of the model, recommended or not.
+            domain: as in the call of `recommend`.
+            discovery: as in the call of `recommend`.
+            debias: as in the call of `recommend`.
+
+        Raises:
+            InputError: the model doesn't know the item or the domain, a share isn't from 0 to 1, or there is no model.
+        """
         ranker = self.recommendations.recommender()
         return ranker.explain(item, domain=domain, discovery=discovery, debias=debias)
 
     def similar_items(self, item: str, n: int = 10, *, domain: str | None = None) -> list[Similar]:
-        """Items similar to this one, most similar first; see `Recommender.similar_items`."""
+        """Items similar to this one by the model, most similar first, independent of the user.
+
+        Args:
+            item: any item of the model.
+            n: how many.
+            domain: return only items of this domain, which need not be the item's own.
+
+        Raises:
+            InputError: the model doesn't know the item or the domain, or there is no model.
+        """
         return self.recommendations.recommender().similar_items(item, n, domain=domain)
 
     def feedback(
@@ -403,10 +438,20 @@ class Device(Closing):
         return self.recommendations.feedback(shown, outcomes)
 
     def questions(self, n: int = 1, *, items: Iterable[str] | None = None, domain: str | None = None) -> list[str]:
-        """The items to ask a new user about, those first whose answers tell most; see `Recommender.questions`.
+        """The items to ask a new user about, those first whose answers tell most.
 
+        Items with an event on them that counts, and items that were skipped, dismissed or hidden, are never among them.
         Store each answer before you ask for the next question: `like_to_start([item])` if they like it,
         `less_of(item)` if they don't, `track("skip", item)` if they don't know it.
+
+        Args:
+            n: the most items to return. Ask for one at a time, and each question follows from the answers before it.
+            items: ask about these only, such as those with a picture.
+            domain: ask about items of this domain only.
+
+        Raises:
+            InputError: `n` is not a number from 1, the domain doesn't exist, or there is no model.
+            PalateError: the store can't be read.
         """
         return self.recommendations.recommender().questions(n, items=items, domain=domain)
 

@@ -21,7 +21,6 @@ from palate_core.errors import InputError
 
 Scenario = Literal["films", "shop", "news", "music"]
 Policy = Literal["none", "popularity", "palate"]
-SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 

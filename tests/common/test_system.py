@@ -74,7 +74,7 @@ ROOT = Path(__file__).parents[2]
 SEAM = "common/palate_common/system.py"
 CORE = "common/palate_core/noise/randomness.py"
 """It depends on nothing else of ours, and counts the forks of this process itself."""
-ASKING = ("common", "client/palate", "client/palate_client", "simulations/palate_*")
+ASKING = ("common", "client/palate_client", "simulations/palate", "simulations/palate_*")
 """A device, and what a person runs on a log: everything but the server."""
 LINUX = {
     *(f"simulations/palate_sim/engines/{name}.py" for name in ("guard", "launch", "processes", "workers")),

@@ -10,13 +10,13 @@ PACKAGES = (
     "common/palate_common",
     "common/palate_torch",
     "client/palate_client",
-    "client/palate",
     "client/web/src",
     "server/palate_server",
     "simulations/palate_sim",
     "simulations/palate_audit",
     "simulations/palate_sandbox",
     "simulations/palate_cli",
+    "simulations/palate",
 )
 MOST = 16
 LISTS = {"metrics", "checks", "attacks", "mutants"}

@@ -21,7 +21,7 @@ PACKAGES = {
     "palate_common": ROOT / "common",
     "palate_torch": ROOT / "common",
     "palate_client": ROOT / "client",
-    "palate": ROOT / "client",
+    "palate": ROOT / "simulations",
     "palate_server": ROOT / "server",
     "palate_sim": ROOT / "simulations",
     "palate_audit": ROOT / "simulations",

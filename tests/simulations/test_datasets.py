@@ -11,7 +11,7 @@ import pytest
 import palate_sim.data as package
 from palate_core.errors import InputError
 from palate_sim.data import InteractionLog, describe, positives, read_log
-from palate_sim.preparation.filters import k_core, min_support
+from palate_sim.preparation.filters import k_core
 
 
 def log_of(rows: list[tuple[Any, ...]], columns: str = "user item") -> InteractionLog:
@@ -137,22 +137,12 @@ def test_k_core_counts_distinct_pairs_and_keeps_repeats() -> None:
     assert dropped["rows"] == 1
 
 
-def test_min_support_looks_once() -> None:
-    small, dropped = min_support(log_of([("u", "a"), ("v", "a"), ("v", "b")]), 2)
-    assert small.frame.values[:, :2].tolist() == [["u", "a"], ["v", "a"]]
-    assert dropped == {"users": 0, "items": 1, "rows": 1}
-
-
 def test_filters_that_leave_nothing_are_refused() -> None:
     log = log_of([("u", "a")])
     with pytest.raises(InputError, match="core"):
         k_core(log, 2, 1)
     with pytest.raises(InputError, match="negative"):
         k_core(log, -1, 1)
-    with pytest.raises(InputError, match="2 users"):
-        min_support(log, 2)
-    with pytest.raises(InputError, match="negative"):
-        min_support(log, -2)
 
 
 def test_the_package_exports_what_it_says() -> None:

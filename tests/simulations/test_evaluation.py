@@ -16,7 +16,7 @@ from palate_core.errors import InputError
 from palate_sim.evaluation import saved_lists
 from palate_sim.evaluation.evaluation import evaluate, evaluate_sampled, mean_rank, rank
 from palate_sim.evaluation.sampling import LOOKED, TESTED, some_heldout
-from palate_sim.evaluation.saved_lists import Evaluation, bootstrap, save_split, strictly_decreasing
+from palate_sim.evaluation.saved_lists import Evaluation, save_split, strictly_decreasing
 from palate_sim.preparation.splits import Heldout, Split
 
 
@@ -71,8 +71,8 @@ def test_ranking_equals_a_full_sort_with_ties_by_the_given_order(seed, n_users, 
     scores = rng.integers(levels, size=(n_users, n_items)).astype(dtype)
     scores[rng.random(scores.shape) < 0.2] = -np.inf
     order = rng.permutation(n_items)
-    place = np.argsort(order)
-    top, values = rank(scores, k, order)
+    place = np.argsort(order).astype(np.int32)
+    top, values = rank(scores, k, place)
     assert top.dtype == np.int32
     assert values.dtype == dtype
     for row in range(n_users):
@@ -120,7 +120,8 @@ def test_large_catalogues_give_the_lists_of_a_partition_of_all_scores(seed, n_it
     scores[rng.random(scores.shape) < hidden] = -np.inf
     scores[0, rng.random(n_items) < 0.01] = np.inf
     order = rng.permutation(n_items)
-    for found, expected in zip(rank(scores, k, order), ranked_by_a_partition(scores, k, order), strict=True):
+    place = np.argsort(order).astype(np.int32)
+    for found, expected in zip(rank(scores, k, place), ranked_by_a_partition(scores, k, order), strict=True):
         assert found.dtype == expected.dtype
         assert np.array_equal(found, expected)
 
@@ -357,21 +358,22 @@ def test_groups_are_judged_apart():
     assert judged(Fixed(np.arange(4.0)), heldout_of([[0]], [[1]], 4)).by_group("hr@10") == {}
 
 
+def interval(values, rng):
+    """The interval of a metric with these values, one a user."""
+    n = len(values)
+    users, none = tuple(map(str, range(n))), np.zeros((n, 0), np.int32)
+    return Evaluation(users, np.arange(n), {"x": values}, {}, np.zeros(n, int), {}, none, none, 0).interval("x", rng)
+
+
 def test_intervals_cover_the_mean_and_narrow_with_users():
     rng = np.random.default_rng(0)
     few, many = rng.random(50), rng.random(5000)
-    narrow, wide = bootstrap(many, rng), bootstrap(few, rng)
+    narrow, wide = interval(many, rng), interval(few, rng)
     assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 5
     expected = 2 * 1.96 * many.std() / np.sqrt(len(many))
     assert narrow[1] - narrow[0] == pytest.approx(expected, rel=0.15)
-    assert bootstrap(many, np.random.default_rng(4)) == bootstrap(many, np.random.default_rng(4))
-    assert bootstrap(np.full(9, 0.25), rng) == (0.25, 0.25)
-
-
-@pytest.mark.parametrize("bad", [{"values": np.zeros(0)}, {"resamples": 0}, {"level": 1.0}])
-def test_bootstrap_refuses_what_it_cannot_do(bad):
-    with pytest.raises(InputError, match="`values`"):
-        bootstrap(**{"values": np.ones(3), "rng": np.random.default_rng(0), **bad})
+    assert interval(many, np.random.default_rng(4)) == interval(many, np.random.default_rng(4))
+    assert interval(np.full(9, 0.25), rng) == (0.25, 0.25)
 
 
 @given(

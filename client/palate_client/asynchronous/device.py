@@ -7,7 +7,7 @@
 
 A device may be called from any thread, so what an event loop needs is threads that wait in its place. Events have one
 of their own: tracking doesn't wait for an export, nor for a list. Calls on one thread run in the order in which they
-were made. `Device` says what each does; a test compares the two, method by method.
+were made. `Device` says what each does: `AsyncDevice` names the thread, and has arguments and docstrings from there.
 """
 
 from __future__ import annotations
@@ -15,58 +15,50 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time as _time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from datetime import datetime
-from functools import partial
+from functools import partial, wraps
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from palate_client.asynchronous.lane import Lane
-from palate_client.asynchronous.parts import AsyncConsent, AsyncMasked, AsyncMessenger, sender_of
-from palate_client.delivery.calendar import Calendar, Zone
+from palate_client.asynchronous.parts import (
+    AsyncConsent,
+    AsyncMasked,
+    AsyncMessenger,
+    Awaited,
+    arguments_of,
+    awaited,
+    sender_of,
+)
+from palate_client.delivery.calendar import Calendar
 from palate_client.device import Device, open_device
-from palate_client.events import Event, Kind, Source, Tracked
-from palate_client.portability import ImportReport
-from palate_client.recommend.interests import Interests
+from palate_client.events import Event, Tracked
 from palate_client.service import Service
-from palate_client.store.retention import Limits
 from palate_common.weighting import Weighting
 from palate_core.errors import ClosedError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from palate_client.asynchronous.parts import AsyncSender
     from palate_client.delivery.channel import Channel, Sender
     from palate_client.leaving.statement import Statement
-    from palate_client.loyalty import Loyalty
     from palate_client.online.enrolment import Enrolment
-    from palate_client.online.policy import Policy
     from palate_client.online.sync import SyncResult
-    from palate_client.page.facts import Tags
-    from palate_client.page.local import LocalPage
-    from palate_client.panel import OpenLog
-    from palate_client.recommend.adaptation.tuning import Tuning
-    from palate_client.recommend.explanation import Explanation
-    from palate_client.recommend.recommender import Recommendation, Similar
-    from palate_client.rounds.report import PrivacyReport
-    from palate_common.enrolment import Invitation
-    from palate_common.models.model import GlobalModel
-    from palate_common.models.published import Published
     from palate_core.masks.directory import Directory
 
 _Made = TypeVar("_Made")
+_Arguments = ParamSpec("_Arguments")
 LINES = 200
 """Lines of an export that are made at once."""
+EVENTS = "_events"
+"""The attribute that has the thread for events."""
 
 
-class AsyncDevice:
+class AsyncDevice(Awaited[Device]):
     """A device whose methods are awaited. `palate.aio.open` makes it.
 
     Attributes:
@@ -78,23 +70,19 @@ class AsyncDevice:
     """
 
     def __init__(self, device: Device) -> None:
-        self._device = device
         self.app: str = device.app
         self.weighting: Weighting = device.weighting
         self.service: Service | None = device.service
         self.calendar: Calendar = device.calendar
         self._events, self._work, self._messages = Lane("palate events"), Lane("palate work"), Lane("palate messages")
+        super().__init__(device, self._work)
         self.consent = AsyncConsent(device.consent, self._events)
         self._syncs: set[tuple[threading.Event, Future[SyncResult]]] = set()
         self._tasks: set[asyncio.Task[SyncResult]] = set()
         self._closing: Future[None] | None = None
         self._lock, self._process = threading.Lock(), os.getpid()
-        for lane in (
-            self._events,
-            self._work,
-            self._messages,
-        ):  # a device that nobody has any more leaves no thread behind
-            weakref.finalize(self, lane.end)
+        for lane in (self._events, self._work, self._messages):
+            weakref.finalize(self, lane.end)  # a device that nobody has any more leaves no thread behind
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,150 +97,67 @@ class AsyncDevice:
 
         Such as a part that has no method here: `await device.run(lambda it: it.recommendations.tuning())`.
         """
-        return await self._work.run(partial(use, self._device))
+        return await self._work.run(partial(use, self._blocking))
 
-    async def track(
-        self,
-        kind: Kind,
-        item: str,
-        *,
-        value: float | None = None,
-        time: float | datetime | None = None,
-        source: Source = "online",
-        id: str = "",
-        props: Mapping[str, Any] | None = None,
-    ) -> Tracked:
-        """See `Device.track`."""
-        call = partial(self._device.track, kind, item, value=value, time=time, source=source, id=id, props=props)
-        return await self._events.run(call)
+    # On the thread for events.
+    track = awaited(Device.track, EVENTS)
+    flush = awaited(Device.flush, EVENTS)
+    feedback = awaited(Device.feedback, EVENTS)
+    like_to_start = awaited(Device.like_to_start, EVENTS)
+    more_of = awaited(Device.more_of, EVENTS)
+    less_of = awaited(Device.less_of, EVENTS)
+    hide = awaited(Device.hide, EVENTS)
+    reset_taste = awaited(Device.reset_taste, EVENTS)
 
     async def track_many(self, events: Iterable[Event]) -> list[Tracked]:
-        """See `Device.track_many`."""
-        return await self._events.run(partial(self._device.track_many, list(events)))
+        """See `Device.track_many`; the events are read here, in the loop's thread."""
+        return await self._events.run(partial(self._blocking.track_many, list(events)))
+
+    # On the thread for longer work. What `interests` returns reads the store: call it by `run`.
+    interests = awaited(Device.interests)
+    import_jsonl = awaited(Device.import_jsonl)
+    files_to_download = awaited(Device.files_to_download)
+    update_model = awaited(Device.update_model)
+    model = awaited(Device.model)
+    use_model = awaited(Device.use_model)
+    forget_model = awaited(Device.forget_model)
+    recommend = awaited(Device.recommend)
+    tuning = awaited(Device.tuning)
+    explain = awaited(Device.explain)
+    similar_items = awaited(Device.similar_items)
+    questions = awaited(Device.questions)
+    arm = awaited(Device.arm)
+    loyalty = awaited(Device.loyalty)
+    contribute = awaited(Device.contribute)
+    enroll = awaited(Device.enroll)
+    leave = awaited(Device.leave)
+    privacy_report = awaited(Device.privacy_report)
+    page = awaited(Device.page)
+    serve_page = awaited(Device.serve_page)
+    open_log = awaited(Device.open_log)
+    export = awaited(Device.export)
+    statement = awaited(Device.statement)
+
+    # Properties: those that read files are awaited, too.
 
     @property
     def problem(self) -> str:
         """See `Device.problem`; it is in memory."""
-        return self._device.problem
+        return self._blocking.problem
 
-    async def flush(self) -> None:
-        """See `Device.flush`."""
-        await self._events.run(self._device.flush)
+    async def identity(self) -> str:
+        """See `Device.identity`."""
+        return await self.run(lambda device: device.identity)
 
-    async def interests(self, catalogue: Sequence[str]) -> Interests:
-        """See `Device.interests`. What it returns reads the store: call it by `run`."""
-        return await self._work.run(partial(self._device.interests, catalogue))
+    async def refusal(self) -> str:
+        """See `Device.refusal`."""
+        return await self.run(lambda device: device.refusal)
 
-    async def import_jsonl(self, path: Path | str) -> ImportReport:
-        """See `Device.import_jsonl`."""
-        return await self._work.run(partial(self._device.import_jsonl, path))
+    async def enrolment(self) -> Enrolment | None:
+        """See `Device.enrolment`."""
+        return await self.run(lambda device: device.enrolment)
 
-    async def files_to_download(self, folder: Path | str) -> tuple[str, ...]:
-        """See `Device.files_to_download`."""
-        return await self._work.run(partial(self._device.files_to_download, folder))
-
-    async def update_model(self, folder: Path | str) -> bool:
-        """See `Device.update_model`."""
-        return await self._work.run(partial(self._device.update_model, folder))
-
-    async def model(self) -> Published | None:
-        """See `Device.model`."""
-        return await self._work.run(self._device.model)
-
-    async def use_model(
-        self,
-        model: GlobalModel,
-        items: Sequence[str],
-        *,
-        domains: Sequence[str] | None = None,
-        fuse: bool | None = None,
-        recent_half_life_days: float | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> None:
-        """See `Device.use_model`."""
-        options = {"domains": domains, "fuse": fuse, "recent_half_life_days": recent_half_life_days, "rng": rng}
-        await self._work.run(partial(self._device.use_model, model, items, **options))  # type: ignore[arg-type] # as named
-
-    async def forget_model(self) -> None:
-        """See `Device.forget_model`."""
-        await self._work.run(self._device.forget_model)
-
-    async def recommend(
-        self,
-        n: int = 10,
-        *,
-        filter_already_liked_items: bool = True,
-        filter_items: Iterable[str] = (),
-        items: Iterable[str] | None = None,
-        domain: str | None = None,
-        discovery: float | None = None,
-        explore: float | None = None,
-        diversity: float | None = None,
-        debias: float | None = None,
-        tuned: bool = True,
-    ) -> list[Recommendation]:
-        """See `Device.recommend`."""
-        call = partial(
-            self._device.recommend,
-            n,
-            filter_already_liked_items=filter_already_liked_items,
-            filter_items=filter_items,
-            items=items,
-            domain=domain,
-            discovery=discovery,
-            explore=explore,
-            diversity=diversity,
-            debias=debias,
-            tuned=tuned,
-        )
-        return await self._work.run(call)
-
-    async def tuning(self) -> Tuning:
-        """See `Device.tuning`."""
-        return await self._work.run(self._device.tuning)
-
-    async def explain(
-        self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
-    ) -> Explanation:
-        """See `Device.explain`."""
-        call = partial(self._device.explain, item, domain=domain, discovery=discovery, debias=debias)
-        return await self._work.run(call)
-
-    async def similar_items(self, item: str, n: int = 10, *, domain: str | None = None) -> list[Similar]:
-        """See `Device.similar_items`."""
-        return await self._work.run(partial(self._device.similar_items, item, n, domain=domain))
-
-    async def feedback(
-        self, shown: Sequence[Recommendation], outcomes: Mapping[str, Kind | Event] | None = None
-    ) -> list[Tracked]:
-        """See `Device.feedback`."""
-        return await self._events.run(partial(self._device.feedback, shown, outcomes))
-
-    async def questions(
-        self, n: int = 1, *, items: Iterable[str] | None = None, domain: str | None = None
-    ) -> list[str]:
-        """See `Device.questions`."""
-        return await self._work.run(partial(self._device.questions, n, items=items, domain=domain))
-
-    async def like_to_start(self, items: Iterable[str]) -> list[Tracked]:
-        """See `Device.like_to_start`."""
-        return await self._events.run(partial(self._device.like_to_start, items))
-
-    async def more_of(self, item: str) -> Tracked:
-        """See `Device.more_of`."""
-        return await self._events.run(partial(self._device.more_of, item))
-
-    async def less_of(self, item: str) -> Tracked:
-        """See `Device.less_of`."""
-        return await self._events.run(partial(self._device.less_of, item))
-
-    async def hide(self, item: str) -> Tracked:
-        """See `Device.hide`."""
-        return await self._events.run(partial(self._device.hide, item))
-
-    async def reset_taste(self) -> None:
-        """See `Device.reset_taste`."""
-        await self._events.run(self._device.reset_taste)
+    # What isn't the same for an event loop.
 
     async def messenger(
         self,
@@ -265,71 +170,24 @@ class AsyncDevice:
         """See `Device.messenger`; a sender may be a coroutine function, which runs in the loop of this call."""
         loop = asyncio.get_running_loop()
         own = {name: sender_of(sender, loop) for name, sender in senders.items()}
-        call = partial(self._device.messenger, own, channels=channels, control=control, expected=expected)
+        call = partial(self._blocking.messenger, own, channels=channels, control=control, expected=expected)
         return AsyncMessenger(await self._messages.run(call), self._messages)
-
-    async def arm(self, experiment: str) -> Literal["a", "b"]:
-        """See `Device.arm`."""
-        return await self._work.run(partial(self._device.arm, experiment))
-
-    async def loyalty(self, *, amount: str = "amount") -> Loyalty:
-        """See `Device.loyalty`."""
-        return await self._work.run(partial(self._device.loyalty, amount=amount))
-
-    async def contribute(self, plan: bytes, model: bytes, *, number: int = 0) -> bytes:
-        """See `Device.contribute`."""
-        return await self._work.run(partial(self._device.contribute, plan, model, number=number))
 
     async def join(
         self, plan: bytes, model: bytes, directory: Directory, *, number: int | None = None
     ) -> AsyncMasked | None:
         """See `Device.join`."""
-        found = await self._work.run(partial(self._device.join, plan, model, directory, number=number))
+        found = await self._work.run(partial(self._blocking.join, plan, model, directory, number=number))
         return None if found is None else AsyncMasked(found, self._work)
 
-    async def identity(self) -> str:
-        """See `Device.identity`."""
-        return await self._work.run(lambda: self._device.identity)
-
-    async def refusal(self) -> str:
-        """See `Device.refusal`."""
-        return await self._work.run(lambda: self._device.refusal)
-
-    async def enroll(self, invitation: Invitation | str) -> Enrolment:
-        """See `Device.enroll`."""
-        return await self._work.run(partial(self._device.enroll, invitation))
-
-    async def leave(self, *, seconds: float = 30.0) -> None:
-        """See `Device.leave`."""
-        await self._work.run(partial(self._device.leave, seconds=seconds))
-
-    async def enrolment(self) -> Enrolment | None:
-        """See `Device.enrolment`."""
-        return await self._work.run(lambda: self._device.enrolment)
-
-    async def sync(
-        self,
-        *,
-        seconds: float = 600.0,
-        policy: Policy | None = None,
-        poll_seconds: float = 2.0,
-        models_only: bool = False,
-        invitation: Invitation | str | None = None,
-    ) -> SyncResult:
+    @arguments_of(Device.sync_in_background)
+    async def sync(self, **options: Any) -> SyncResult:
         """See `Device.sync`. To end it early, cancel it: the error comes when the sync has ended.
 
         It has a thread of its own, so that every other method goes on meanwhile. Hooks of the policy run there.
         """
         stop = threading.Event()
-        call = partial(
-            self._device.sync,
-            seconds=seconds,
-            stop=stop,
-            policy=policy,
-            poll_seconds=poll_seconds,
-            models_only=models_only,
-            invitation=invitation,
-        )
+        call = partial(self._blocking.sync, stop=stop, **options)
         lane = Lane("palate sync")
         with self._lock:
             self._forget_the_parents()
@@ -347,76 +205,20 @@ class AsyncDevice:
             await _to_the_end(waiting)
             raise
 
-    def sync_in_background(
-        self,
-        *,
-        seconds: float = 600.0,
-        policy: Policy | None = None,
-        poll_seconds: float = 2.0,
-        models_only: bool = False,
-        invitation: Invitation | str | None = None,
-    ) -> asyncio.Task[SyncResult]:
+    @arguments_of(Device.sync_in_background)
+    def sync_in_background(self, **options: Any) -> asyncio.Task[SyncResult]:
         """Do the same as `sync` in a task; cancel it to end it early. Closing the device ends it, too."""
-        task = asyncio.get_running_loop().create_task(
-            self.sync(
-                seconds=seconds,
-                policy=policy,
-                poll_seconds=poll_seconds,
-                models_only=models_only,
-                invitation=invitation,
-            )
-        )
+        task = asyncio.get_running_loop().create_task(self.sync(**options))
         self._tasks.add(task)  # a loop keeps no task alive
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def privacy_report(self) -> PrivacyReport:
-        """See `Device.privacy_report`."""
-        return await self._work.run(self._device.privacy_report)
-
-    async def page(
-        self,
-        *,
-        language: str | Path | None = None,
-        titles: Mapping[str, str] | None = None,
-        tags: Tags | None = None,
-        actions: str | None = None,
-        token: str = "",
-    ) -> str:
-        """See `Device.page`."""
-        call = partial(self._device.page, language=language, titles=titles, tags=tags, actions=actions, token=token)
-        return await self._work.run(call)
-
-    async def serve_page(
-        self,
-        *,
-        language: str | Path | None = None,
-        titles: Mapping[str, str] | None = None,
-        tags: Tags | None = None,
-        seconds: float = 900.0,
-    ) -> LocalPage:
-        """See `Device.serve_page`."""
-        call = partial(self._device.serve_page, language=language, titles=titles, tags=tags, seconds=seconds)
-        return await self._work.run(call)
-
-    async def open_log(self) -> OpenLog:
-        """See `Device.open_log`."""
-        return await self._work.run(self._device.open_log)
-
     async def export_lines(self) -> AsyncGenerator[str, None]:
         """See `Device.export_lines`; `async for line in device.export_lines()`."""
-        lines = self._device.export_lines()
+        lines = self._blocking.export_lines()
         while page := await self._work.run(lambda: list(islice(lines, LINES))):
             for line in page:
                 yield line
-
-    async def export(self, path: Path | str) -> int:
-        """See `Device.export`."""
-        return await self._work.run(partial(self._device.export, path))
-
-    async def statement(self) -> Statement:
-        """See `Device.statement`."""
-        return await self._work.run(self._device.statement)
 
     @overload
     async def erase(self, *, statement: None = None) -> None: ...
@@ -427,8 +229,8 @@ class AsyncDevice:
     async def erase(self, *, statement: Path | str | Literal[True] | None = None) -> Statement | None:
         """See `Device.erase`."""
         if statement is None:
-            return await self._events.run(self._device.erase)
-        return await self._events.run(partial(self._device.erase, statement=statement))
+            return await self._events.run(self._blocking.erase)
+        return await self._events.run(partial(self._blocking.erase, statement=statement))
 
     async def close(self) -> None:
         """End what syncs, let calls that were begun end, and close the files. Closing twice is fine.
@@ -458,10 +260,10 @@ class AsyncDevice:
             last = lane.begin(lambda: None)
             lane.end()
             last.result()
-        self._device.close()
+        self._blocking.close()
 
     def __repr__(self) -> str:
-        return f"Async{self._device!r}"
+        return f"Async{self._blocking!r}"
 
 
 class Opening:
@@ -493,23 +295,21 @@ class Opening:
             raise
 
 
-def open_async(
-    path: Path | str,
-    *,
-    app: str,
-    key: bytes | None = None,
-    preset: str | Weighting = "plain",
-    limits: Limits | None = None,
-    service: Service | None = None,
-    zone: Zone = None,
-    clock: Callable[[], float] = _time.time,
-) -> Opening:
-    """Open a store for an event loop: `async with palate.aio.open(...) as device`, or `device = await ...`.
+def _opening(call: Callable[_Arguments, Device]) -> Callable[_Arguments, Opening]:
+    """The same arguments, for an event loop."""
 
-    Arguments and errors are those of `palate.open`; errors come when it is awaited.
-    """
-    options: dict[str, Any] = {"app": app, "key": key, "preset": preset, "limits": limits, "service": service}
-    return Opening(partial(open_device, path, **options, zone=zone, clock=clock))
+    @wraps(call)
+    def opening(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Opening:
+        return Opening(partial(call, *args, **kwargs))
+
+    return opening
+
+
+open_async = _opening(open_device)
+"""Open a store for an event loop: `async with palate.aio.open(...) as device`, or `device = await ...`.
+
+Arguments and errors are those of `palate.open`; errors come when it is awaited.
+"""
 
 
 def _in_a_thread(call: Callable[[], _Made]) -> Future[_Made]:

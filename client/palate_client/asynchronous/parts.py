@@ -1,4 +1,9 @@
-"""Parts of a device that are objects of their own, for an event loop: consent, a messenger, a masked attempt."""
+"""What is awaited: methods of a device and of its parts, each with the name, arguments and docstring that it has there.
+
+>>> from palate_client.asynchronous.parts import AsyncConsent
+>>> print(inspect.signature(AsyncConsent.get))
+(self, purpose: 'Purpose') -> 'bool'
+"""
 
 from __future__ import annotations
 
@@ -6,109 +11,107 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import wait
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial, update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from palate_client.asynchronous.lane import Lane
-from palate_client.consent import Consent, Decision, Purpose
+from palate_client.consent import Consent
 from palate_client.delivery.channel import Sender
 from palate_client.delivery.message import Message
 from palate_client.delivery.messenger import Messenger
-from palate_client.delivery.record import Allowance, Delivery
-
-if TYPE_CHECKING:
-    from palate_client.rounds.participation import Masked
 
 LOOK = 1.0
 """Seconds between two looks whether the loop in which a message is sent still runs."""
 AsyncSender = Callable[[Sequence[Message]], Awaitable[None]]
 """A sender that is a coroutine function."""
+_Arguments = ParamSpec("_Arguments")
+_Made = TypeVar("_Made")
+_Blocking = TypeVar("_Blocking")
 
 
-class AsyncConsent:
+class Awaited(Generic[_Blocking]):
+    """An object whose methods run in a lane.
+
+    Args:
+        blocking: what has the methods.
+        lane: where they run, if they don't say otherwise.
+    """
+
+    def __init__(self, blocking: _Blocking, lane: Lane) -> None:
+        self._blocking, self._lane = blocking, lane
+
+
+def awaited(
+    method: Callable[Concatenate[Any, _Arguments], _Made], lane: str = "_lane"
+) -> Callable[Concatenate[Any, _Arguments], Coroutine[Any, Any, _Made]]:
+    """The same method of an `Awaited`: a coroutine function, which runs it in a lane.
+
+    Args:
+        method: the method of what blocks; also one that a subclass has in its place is called.
+        lane: the attribute that has the lane.
+    """
+
+    async def call(self: Awaited[Any], /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Made:
+        made: _Made = await getattr(self, lane).run(partial(getattr(self._blocking, method.__name__), *args, **kwargs))
+        return made
+
+    update_wrapper(call, method)
+    call.__doc__ = f"`{method.__qualname__}`, awaited.\n\n{method.__doc__}"
+    return call
+
+
+def arguments_of(
+    method: Callable[Concatenate[Any, _Arguments], Any],
+) -> Callable[[Callable[..., _Made]], Callable[Concatenate[Any, _Arguments], _Made]]:
+    """Says that a method which passes on what it gets takes the arguments of another one."""
+
+    def said(call: Callable[..., _Made]) -> Callable[Concatenate[Any, _Arguments], _Made]:
+        vars(call)["__signature__"] = inspect.signature(method)
+        return call
+
+    return said
+
+
+class AsyncConsent(Awaited[Consent]):
     """What the user agreed to; see `Consent`."""
 
-    def __init__(self, consent: Consent, lane: Lane) -> None:
-        self._consent, self._lane = consent, lane
-
-    async def grant(self, purpose: Purpose, *, version: str = "1") -> Decision:
-        """See `Consent.grant`."""
-        return await self._lane.run(partial(self._consent.grant, purpose, version=version))
-
-    async def revoke(self, purpose: Purpose, *, version: str = "1") -> Decision:
-        """See `Consent.revoke`."""
-        return await self._lane.run(partial(self._consent.revoke, purpose, version=version))
-
-    async def get(self, purpose: Purpose) -> bool:
-        """See `Consent.get`."""
-        return await self._lane.run(partial(self._consent.get, purpose))
-
-    async def history(self, purpose: Purpose | None = None) -> tuple[Decision, ...]:
-        """See `Consent.history`."""
-        return await self._lane.run(partial(self._consent.history, purpose))
+    grant = awaited(Consent.grant)
+    revoke = awaited(Consent.revoke)
+    get = awaited(Consent.get)
+    history = awaited(Consent.history)
 
 
-class AsyncMessenger:
+class AsyncMessenger(Awaited[Messenger]):
     """Decides on messages; see `Messenger`. A slow sender holds other messages up, and nothing else."""
 
-    def __init__(self, messenger: Messenger, lane: Lane) -> None:
-        self._messenger, self._lane = messenger, lane
-
-    async def allow(self, channel: str, *, version: str = "1") -> Allowance:
-        """See `Messenger.allow`."""
-        return await self._lane.run(partial(self._messenger.allow, channel, version=version))
-
-    async def disallow(self, channel: str, *, version: str = "1") -> Allowance:
-        """See `Messenger.disallow`."""
-        return await self._lane.run(partial(self._messenger.disallow, channel, version=version))
-
-    async def allowed(self) -> tuple[str, ...]:
-        """See `Messenger.allowed`."""
-        return await self._lane.run(self._messenger.allowed)
-
-    async def deliver(self, message: Message) -> Delivery:
-        """See `Messenger.deliver`."""
-        return await self._lane.run(partial(self._messenger.deliver, message))
-
-    async def offer(self, signed: bytes) -> Delivery:
-        """See `Messenger.offer`."""
-        return await self._lane.run(partial(self._messenger.offer, signed))
-
-    async def deliver_waiting(self) -> list[Delivery]:
-        """See `Messenger.deliver_waiting`."""
-        return await self._lane.run(self._messenger.deliver_waiting)
-
-    async def reacted(self, id: str, reaction: str) -> bool:
-        """See `Messenger.reacted`."""
-        return await self._lane.run(partial(self._messenger.reacted, id, reaction))
-
-    async def deliveries(self) -> tuple[Delivery, ...]:
-        """See `Messenger.deliveries`."""
-        return await self._lane.run(self._messenger.deliveries)
-
-    async def in_control(self) -> bool:
-        """See `Messenger.in_control`."""
-        return await self._lane.run(self._messenger.in_control)
+    allow = awaited(Messenger.allow)
+    disallow = awaited(Messenger.disallow)
+    allowed = awaited(Messenger.allowed)
+    deliver = awaited(Messenger.deliver)
+    offer = awaited(Messenger.offer)
+    deliver_waiting = awaited(Messenger.deliver_waiting)
+    reacted = awaited(Messenger.reacted)
+    deliveries = awaited(Messenger.deliveries)
+    in_control = awaited(Messenger.in_control)
 
 
-class AsyncMasked:
+class AsyncMasked(Awaited[Any]):
     """A device's part in a masked attempt; see `Masked`."""
-
-    def __init__(self, masked: Masked, lane: Lane) -> None:
-        self._masked, self._lane = masked, lane
 
     @property
     def refusal(self) -> str:
         """See `Masked.refusal`; it is in memory."""
-        return self._masked.refusal
+        refusal: str = self._blocking.refusal
+        return refusal
 
     async def answer(self, request: bytes) -> bytes:
         """See `Masked.answer`."""
-        return await self._lane.run(partial(self._masked.answer, request))
+        answer: bytes = await self._lane.run(partial(self._blocking.answer, request))
+        return answer
 
     async def close(self) -> None:
         """See `Masked.close`."""
-        await self._lane.run(self._masked.close)
+        await self._lane.run(self._blocking.close)
 
 
 def sender_of(sender: Sender | AsyncSender, loop: asyncio.AbstractEventLoop) -> Sender:

@@ -155,26 +155,7 @@ class ModelRecommender:
         debias: float | None = None,
         tuning: float = 1.0,
     ) -> list[Recommendation]:
-        """Recommended items, best first. Items that the user hid or dismissed are never among them.
-
-        Args:
-            n: the most items to return.
-            filter_already_liked_items: leave out items on which the user has positive events.
-            filter_items: further items to leave out.
-            items: recommend only these; ids that the model doesn't know have no score and are left out.
-            domain: recommend only items of this domain.
-            discovery: how far the list departs from the highest scores, from 0, not at all, to 1. None: `DISCOVERY`. It
-                sets those of the three options below that are None (see `palate_client.recommend.discovery`).
-            explore: the share of the list that is explored. None: as `discovery` sets it, more for a user without
-                events, and adapted to reactions to explored items.
-            diversity: weight of the items' dissimilarity, 0 to 1.
-            debias: the part of the popularity score that is removed, 0 to 1.
-            tuning: factor on the explored share if `explore` is None; the share stays at most a half.
-
-        Raises:
-            InputError: an argument out of range, or a domain that doesn't exist.
-            PalateError: the store can't be read.
-        """
+        """See `Device.recommend`. Without `explore`, `tuning` is a factor on the explored share: at most a half."""
         _check_count(n)
         check_items("filter_items", filter_items)
         check_items("items", items)
@@ -207,19 +188,7 @@ class ModelRecommender:
             return self._told(taste, order, {int(place) for place in places}, pool)
 
     def questions(self, n: int = 1, *, items: Iterable[str] | None = None, domain: str | None = None) -> list[str]:
-        """Items to ask a new user about, those first whose answers tell most: see `palate_client.recommend.questions`.
-
-        Items with an event on them that counts, and items that were skipped, dismissed or hidden, are never among them.
-
-        Args:
-            n: the most items to return. Ask for one at a time, and each question follows from the answers before it.
-            items: ask about these only, such as those with a picture.
-            domain: ask about items of this domain only.
-
-        Raises:
-            InputError: `n` is not a number from 1, or the domain doesn't exist.
-            PalateError: the store can't be read.
-        """
+        """See `Device.questions`."""
         _check_count(n)
         check_items("items", items)
         with self._lock:
@@ -233,17 +202,7 @@ class ModelRecommender:
     def explain(
         self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
     ) -> Explanation:
-        """The contribution of each of the user's events to an item's score.
-
-        Args:
-            item: any item of the model, recommended or not.
-            domain: as in the call of `recommend`.
-            discovery: as in the call of `recommend`.
-            debias: as in the call of `recommend`.
-
-        Raises:
-            InputError: the model doesn't know the item or the domain, or a share isn't from 0 to 1.
-        """
+        """See `Device.explain`."""
         row, mix = self._selection.row(item), mix_of(discovery, debias=debias)
         with self._lock:
             taste, _, _ = self._current(mix.debias, domain)
@@ -283,16 +242,7 @@ class ModelRecommender:
         return bool(np.isin(rows, best).all())
 
     def similar_items(self, item: str, n: int = 10, *, domain: str | None = None) -> list[Similar]:
-        """Items similar to this one by the model, most similar first, independent of the user.
-
-        Args:
-            item: any item of the model.
-            n: how many.
-            domain: return only items of this domain, which need not be the item's own.
-
-        Raises:
-            InputError: the model doesn't know the item or the domain.
-        """
+        """See `Device.similar_items`."""
         _check_count(n)
         row = self._selection.row(item)
         among = self._selection.allowed(None, domain)

@@ -6,7 +6,7 @@ const device = await open({
   app: "script-tag",
   service: { publicKey: "3b60a165e4bb4d70ac4b5153e4b41b3cbfd970cebff24e4305569cad68842ee7", population: "sample: made readers, no rounds" },
 });
-await device.updateModel(new URL("../../palate/sample_model/", import.meta.url));
+await device.updateModel(new URL("../../../simulations/palate/sample_model/", import.meta.url));
 
 async function show() {
   const shown = await device.recommend(5);

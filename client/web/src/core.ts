@@ -1,7 +1,7 @@
 /** Taking part: what the device of an app, in `index.ts`, is built on. */
 
 export * from "./errors.js";
-export { historyOf, type History } from "./algorithms/algorithm.js";
+export { historyOf, type History } from "./algorithms/history.js";
 export { FLOORS, forFew, type Floors } from "./floors.js";
 export { DeviceLedger, type Receipt, type Trust } from "./ledger/device_ledger.js";
 export { MemoryStorage, type Change, type Storage } from "./ledger/storage.js";

@@ -67,6 +67,16 @@ export interface Event {
   readonly props: Readonly<Record<string, unknown>> | null;
 }
 
+/** A stored event. */
+export interface Row extends Event {
+  /** Its number; later ones have higher numbers. */
+  readonly seq: number;
+  /** When it was tracked, seconds since 1970. */
+  readonly received: number;
+  /** Whether it came from a file. */
+  readonly imported: boolean;
+}
+
 /** The event, checked. */
 export function eventOf(given: EventInput): Event {
   const { kind, item, time = null, value = null, source = "online", id = "", props = null } = given;

@@ -13,9 +13,12 @@ export type { Channel, Message, MessageInput, Quiet } from "./delivery/message.j
 export type { Allowance, Delivery, Reaction } from "./delivery/record.js";
 export type { Reason } from "./delivery/rules.js";
 export { isCharging, isIdle, isUnmetered, type Hook, type Policy } from "./policy.js";
-export type { AtServer, LeftUnder, RoundOf, SeenState, Statement, TellingBound } from "./leaving/statement.js";
+export type { AtServer, LeftUnder, RoundOf, SeenState, Statement, TellingBound } from "./leaving/remains.js";
 export type { Spending } from "./rounds/report.js";
-export type { Enrolled, EraseOptions, InterestsNow, ModelInfo, PrivacyReport, ServiceOptions, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
+export type { EraseOptions, InterestsNow, ModelInfo } from "./hosting/host.js";
+export type { PrivacyReport, StorageReport } from "./hosting/report.js";
+export type { Enrolled, SyncOptions, SyncResult } from "./hosting/syncing.js";
+export type { ServiceOptions } from "./service.js";
 export type { OwnModelOptions } from "./recommend/own_model.js";
 export type { ImportReport } from "./portability.js";
 export type { Because, Contribution, Explanation } from "./recommend/explanation.js";

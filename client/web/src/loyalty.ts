@@ -6,7 +6,7 @@
 
 import { DAY } from "./clock.js";
 import type { Calendar } from "./delivery/calendar.js";
-import type { Row } from "./store/store.js";
+import type { Row } from "./events.js";
 
 const WEEK = 7 * DAY;
 /** Seconds without an event that end a visit. */

@@ -11,7 +11,7 @@
 import { InputError } from "./errors.js";
 import { eventFrom, plain, type Event } from "./events.js";
 import type { DeliveryRecord } from "./delivery/record.js";
-import type { PrivacyReport } from "./hosting/host.js";
+import type { PrivacyReport } from "./hosting/report.js";
 import type { EventStore } from "./store/store.js";
 
 const FORMAT = 1;

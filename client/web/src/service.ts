@@ -35,6 +35,12 @@ export interface ServiceTerms {
   readonly firstKey?: string;
 }
 
+/** The server whose models an app uses and whose rounds its user may join, and the user's limits. Built into the app. */
+export interface ServiceOptions extends ServiceTerms {
+  /** Where the published models are, the server or a folder; `sync` looks there where the device is not enrolled. */
+  readonly models?: string;
+}
+
 export class Service {
   readonly publicKey: string;
   readonly population: string;

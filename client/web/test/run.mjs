@@ -92,7 +92,7 @@ function serve(folder) {
   const server = createServer((request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, "http://localhost").pathname));
     const head = { "Content-Security-Policy": POLICY, "Cache-Control": "no-store" };
-    const inside = /^\/repository\/(docs|tests|client\/web\/examples|client\/palate\/sample_model)\//.test(path);
+    const inside = /^\/repository\/(docs|tests|client\/web\/examples|simulations\/palate\/sample_model)\//.test(path);
     if (path === "/favicon.ico") return response.writeHead(204, head).end();
     const file = path === "/" ? null : inside ? join(REPOSITORY, path.slice(12)) : join(folder, path);
     try {

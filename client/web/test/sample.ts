@@ -12,9 +12,9 @@ let apps = 0;
 /** The published files, by name. */
 export async function sampleFiles(): Promise<Record<string, Uint8Array>> {
   const read = async (name: string): Promise<Uint8Array> => {
-    if (environment().place === "browser") return new Uint8Array(await (await fetch(`/repository/client/palate/sample_model/${name}`)).arrayBuffer());
+    if (environment().place === "browser") return new Uint8Array(await (await fetch(`/repository/simulations/palate/sample_model/${name}`)).arrayBuffer());
     const { readFile } = await import("node:fs/promises");
-    return new Uint8Array(await readFile(new URL(`../../../palate/sample_model/${name}`, import.meta.url)));
+    return new Uint8Array(await readFile(new URL(`../../../../simulations/palate/sample_model/${name}`, import.meta.url)));
   };
   return Object.fromEntries(await Promise.all(FILES.map(async (name) => [name, await read(name)])));
 }

@@ -5,8 +5,8 @@
     [5, 4, 6, 8, 1, 0, 3, 7, 2, 9]
     >>> ring.neighbours(1, 4).tolist()
     [6, 8, 0, 3]
-    >>> ring.holder_index(1, 3, 4), Complete(4).neighbours(2, 3).tolist()
-    (4, [0, 1, 3])
+    >>> Complete(4).neighbours(2, 3).tolist()
+    [0, 1, 3]
 
 A ring is a uniform permutation of the members that nobody could choose: its seed is a hash over nonces that all members
 had committed to (Bell et al., CCS 2020, section 3, use a random graph instead). Each member is joined to the k/2
@@ -83,23 +83,6 @@ class Ring:
         near: Members = self.order[(self.position[:, None] + self._offsets(k)) % len(self)]
         return near.astype(np.int32)
 
-    def holder_index(self, owner: int, holder: int, k: int) -> int:
-        """Index of the owner's share that the holder has: its place among the owner's neighbours, from 1.
-
-        Raises:
-            InputError: they are no neighbours.
-        """
-        for member in (owner, holder):
-            _check_member(member, len(self))
-        self._offsets(k)
-        after = int(self.position[holder] - self.position[owner]) % len(self)
-        half = k // 2
-        if 1 <= after <= half:
-            return half + after
-        if after >= len(self) - half:
-            return half + 1 - (len(self) - after)
-        raise InputError(f"`holder` must be one of the {k} neighbours of member {owner}, got {holder}")
-
     def gaps(self, alive: npt.NDArray[np.bool_], window: int, limit: int) -> bool:
         """Whether any `window` consecutive positions on the circle have `limit` members or more that aren't alive.
 
@@ -156,19 +139,6 @@ class Complete:
         self._check_degree(k)
         others = np.arange(k, dtype=np.int32)
         return others + (others >= np.arange(self.n, dtype=np.int32)[:, None])
-
-    def holder_index(self, owner: int, holder: int, k: int) -> int:
-        """The holder's place among the owner's neighbours, from 1.
-
-        Raises:
-            InputError: they are the same member.
-        """
-        for member in (owner, holder):
-            _check_member(member, self.n)
-        self._check_degree(k)
-        if owner == holder:
-            raise InputError(f"`holder` must be another member than the owner, got {holder}")
-        return holder + (holder < owner)
 
     def _check_degree(self, k: int) -> None:
         """Refuse a number of neighbours other than n - 1."""

@@ -82,14 +82,14 @@ def _ring(n: int, k: int) -> dict[str, Any]:
         "of": of,
         "neighbours": [ring.neighbours(member, k).tolist() for member in of],
         "holders": list(holders.values()),
-        "index": [ring.holder_index(owner, holder, k) for owner, holder in holders.items()],
+        "index": [1 + ring.neighbours(owner, k).tolist().index(holder) for owner, holder in holders.items()],
     }
 
 
 def _complete(n: int) -> dict[str, Any]:
     graph = Complete(n)
     near = [graph.neighbours(member, n - 1).tolist() for member in range(n)]
-    index = [[graph.holder_index(owner, holder, n - 1) for holder in near[owner]] for owner in range(n)]
+    index = [list(range(1, n))] * n
     return {"says": f"{n} members, all neighbours of each other", "n": n, "neighbours": near, "index": index}
 
 

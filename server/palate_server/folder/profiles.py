@@ -26,7 +26,6 @@ from palate_core.privacy_mode import DpMode, mode_of
 TRIAL: Final = "trial"
 TRIAL_WORDS = "TRIAL: this server is only tried out, and what comes of it is not for the public"
 """What each status of a trial says, and `palate serve run` when it starts."""
-HOURS = 24
 YEAR = 365
 """Days of the period in which a profile's epsilon is spent."""
 MOST_COHORT = 1000

@@ -263,20 +263,3 @@ def _extends(now: Checkpoint, new: Checkpoint, proof: tuple[str, ...]) -> None:
         verify_consistency(old_size=now.size, old_root=now.root, new_size=new.size, new_root=new.root, proof=proof)
     except IntegrityError as error:
         raise _RefusedError(422, str(error)) from None
-
-
-def evidence_of_fork(cosigned: str, signed: str, keys: Collection[VerifierKey]) -> bool:
-    """Whether two notes show that a log has signed two roots of one size: anybody can check a witness's evidence."""
-    try:
-        notes = [read_note(each.encode()) for each in (cosigned, signed)]
-        states = [read_state(note.text) for note in notes]
-        for note in notes:
-            Cosigner._signed(note, keys)
-    except (IntegrityError, _RefusedError):
-        return False
-    one, other = states
-    return (
-        one.origin == other.origin
-        and one.checkpoint.size == other.checkpoint.size
-        and one.checkpoint.root != other.checkpoint.root
-    )

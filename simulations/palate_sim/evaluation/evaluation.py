@@ -166,7 +166,7 @@ def _evaluate(
             if heldout.withheld is not None:
                 others &= ~withheld.dense()
             scores[~(relevant | _sample(others, negatives, rng))] = -np.inf
-        top, value = _ranked(scores, k, place)
+        top, value = rank(scores, k, place)
         return top, value, _hits(top, target), far
 
     size = max(1, min(batch, BLOCK_ENTRIES // n_items))
@@ -308,24 +308,16 @@ def _hits(top: npt.NDArray[np.int32], target: Interactions) -> npt.NDArray[np.bo
     return found & (top >= 0)
 
 
-def rank(scores: Floats, k: int, order: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], Floats]:
-    """The k best items of each user, exactly: by score, ties by `order`.
+def rank(scores: Floats, k: int, place: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], Floats]:
+    """The k best items of each user, exactly: by score, and among equal scores by their places.
 
     Args:
         scores: [n_users, n_items]; an item at -inf is in no list.
         k: list length.
-        order: a permutation of the items; among equal scores the earlier in it comes first.
+        place: int32 [n_items], the place of each item in the order of ties.
 
     Returns:
         Items int32 [n_users, k] in rank order, -1 where a list ends early, and their scores, -inf there.
-    """
-    place = np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order), dtype=np.int32)
-    return _ranked(scores, k, place)
-
-
-def _ranked(scores: Floats, k: int, place: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], Floats]:
-    """The same with each item's place in the order, int32 [n_items].
 
     Few items can be in a list: those that reach the k-th largest of the maxima of disjoint groups of items, which is
     never above the k-th largest score. Only they are sorted. NaN is in no comparison: callers refuse it.

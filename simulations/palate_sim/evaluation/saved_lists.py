@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from palate_sim.preparation.splits import Split
 
 BOOTSTRAP_BLOCK = 1 << 21  # draws held in memory at once, 16 MiB
+LEVEL = 0.95
+"""Probability of an interval."""
 WRITTEN_AT_ONCE = 4096  # users whose rows are made into text at once
 
 
@@ -96,6 +98,8 @@ class Evaluation:
 
     def interval(self, name: str, rng: np.random.Generator, *, resamples: int = 1000) -> tuple[float, float]:
         """The 95 % percentile bootstrap interval of a user or rating metric, over users.
+
+        Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 
         Raises:
             InputError: there is no such metric; the list metrics have no mean over users.
@@ -195,33 +199,9 @@ class Evaluation:
         return tuple(segments)
 
 
-def bootstrap(
-    values: npt.NDArray[np.float64], rng: np.random.Generator, *, resamples: int = 1000, level: float = 0.95
-) -> tuple[float, float]:
-    """The percentile bootstrap interval of a mean.
-
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
-
-    Args:
-        values: float64 [n], one value a user.
-        rng: draws the resamples.
-        resamples: how many times n users are drawn with replacement.
-        level: probability between the two bounds.
-
-    Raises:
-        InputError: there are no values, or a number is out of range.
-    """
-    if not len(values) or resamples < 1 or not 0 < level < 1:
-        raise InputError(
-            f"`values` must not be empty, `resamples` positive and `level` in (0, 1), got {len(values)} values, "
-            f"{resamples} and {level}"
-        )
-    return _bounds(_resampled(values[:, None], rng, resamples)[:, 0], level)
-
-
-def _bounds(means: npt.NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
-    """The bounds between which the resamples' means lie with this probability."""
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+def _bounds(means: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The bounds between which the resamples' means lie, but for the tails."""
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

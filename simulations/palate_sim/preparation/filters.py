@@ -53,22 +53,6 @@ def k_core(
     return _narrow(log, users, items, f"a {user_core}-{item_core} core")
 
 
-def min_support(log: InteractionLog, item_min_users: int) -> tuple[InteractionLog, dict[str, int]]:
-    """Keep the items that at least `item_min_users` distinct users have; applied once: a user may lose all items.
-
-    Returns:
-        The narrowed log, and the number of users, items and rows dropped.
-
-    Raises:
-        InputError: the bound is negative, or nothing is left.
-    """
-    if item_min_users < 0:
-        raise InputError(f"`item_min_users` must not be negative, got {item_min_users}")
-    users, items = _everybody(log)
-    per_item = _degrees(log, users, items, silent, "filtering")[1]
-    return _narrow(log, users, items & (per_item >= item_min_users), f"an item with {item_min_users} users")
-
-
 def _everybody(log: InteractionLog) -> tuple[Mask, Mask]:
     """The users and items that have a row."""
     return log.events_of_users > 0, log.events_of_items > 0

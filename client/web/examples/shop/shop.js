@@ -6,7 +6,7 @@ import { hasStore, open, PANEL_WORDS } from "../../dist/index.js";
 
 const APP = "eight-shelves";
 const TEXT = "2026-11"; // the version of the text that the user is shown
-const MODEL = new URL("../../../palate/sample_model/", import.meta.url);
+const MODEL = new URL("../../../../simulations/palate/sample_model/", import.meta.url);
 const SERVICE = {
   publicKey: "3b60a165e4bb4d70ac4b5153e4b41b3cbfd970cebff24e4305569cad68842ee7",
   population: "sample: made readers, no rounds",

@@ -1,42 +1,10 @@
-/** What an algorithm is to a device: what it sends for one user's history in a round. */
+/** Which algorithms a device has. */
 
 import { RefusedError } from "../errors.js";
-import type { Block } from "../mechanism/update.js";
-import { quarantined, type GlobalModel, type ModelHeader } from "../models/model.js";
+import type { ModelHeader } from "../models/model.js";
 import { alsContribution } from "./als.js";
+import type { Contribution } from "./history.js";
 import { popularityBlock } from "./popularity.js";
-
-/** One user's items, rising, and their weights. */
-export interface History {
-  readonly indices: Int32Array;
-  readonly weights: Float32Array;
-  readonly nItems: number;
-}
-
-/** A history of items in any order; one that is there twice keeps its largest weight. */
-export function historyOf(items: Iterable<readonly [number, number]>, nItems: number): History {
-  const weights = new Map<number, number>();
-  for (const [item, weight] of items) {
-    const single = Math.fround(weight);
-    if (!(Number.isInteger(item) && item >= 0 && item < nItems && single > 0 && Number.isFinite(single))) {
-      throw new RefusedError(`an item must be of the ${nItems} of the catalogue, with a positive weight`);
-    }
-    weights.set(item, Math.max(weights.get(item) ?? 0, single));
-  }
-  const indices = Int32Array.from(weights.keys()).sort();
-  return { indices, weights: Float32Array.from(indices, (item) => weights.get(item) as number), nItems };
-}
-
-/** The history without the items in quarantine: what a device contributes from. */
-export function learnedFrom(history: History, model: GlobalModel): History {
-  const out = new Set(quarantined(model));
-  if (!out.size) return history;
-  const kept = Array.from(history.indices.keys()).filter((at) => !out.has(history.indices[at]));
-  return { indices: Int32Array.from(kept, (at) => history.indices[at]), weights: Float32Array.from(kept, (at) => history.weights[at]), nItems: history.nItems };
-}
-
-/** The blocks that a device sends for a history in a round, before they are clipped. */
-export type Contribution = (model: GlobalModel, round: number, history: History) => Block[];
 
 /**
  * What a plan's algorithm sends, before anything is charged: one that a browser doesn't have is refused. What is seldom needed is loaded

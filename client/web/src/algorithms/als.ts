@@ -8,7 +8,7 @@
 import { InputError } from "../errors.js";
 import { centred, type Block, type OuterBlock } from "../mechanism/update.js";
 import type { GlobalModel } from "../models/model.js";
-import type { History } from "./algorithm.js";
+import type { History } from "./history.js";
 import { alsPlan, readSettings, type AlsPlan, type AlsSettings } from "./als_plan.js";
 import { arrayOf, columnsOf, TINY } from "./als_state.js";
 import { ballots, thinning } from "./als_vote.js";

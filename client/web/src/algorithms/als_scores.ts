@@ -6,7 +6,7 @@
 
 import { roundEven } from "../mechanism/update.js";
 import type { GlobalModel } from "../models/model.js";
-import type { History } from "./algorithm.js";
+import type { History } from "./history.js";
 import type { AlsPlan, AlsSettings, Source } from "./als_plan.js";
 import { arrayOf, columnsOf, relativePopularity, TINY } from "./als_state.js";
 import { squaresOf, summed } from "./numpy.js";

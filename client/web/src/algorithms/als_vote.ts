@@ -6,7 +6,7 @@
  */
 
 import type { GlobalModel } from "../models/model.js";
-import type { History } from "./algorithm.js";
+import type { History } from "./history.js";
 import type { AlsPlan, AlsSettings, Source } from "./als_plan.js";
 import { kept, onGrid, scoresOf, type Scores } from "./als_scores.js";
 import { PublicRandom, squaresOf } from "./numpy.js";

@@ -4,7 +4,7 @@ import { InputError } from "../errors.js";
 import type { Block } from "../mechanism/update.js";
 import type { GlobalModel } from "../models/model.js";
 import { readSurvey } from "../rounds/survey.js";
-import type { History } from "./algorithm.js";
+import type { History } from "./history.js";
 
 /** The answers, divided by the norm of their block. */
 export function surveyContribution({ header }: GlobalModel, _: number, { indices, weights }: History): Block[] {

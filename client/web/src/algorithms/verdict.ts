@@ -12,7 +12,7 @@ import type { Json } from "../records/canonical.js";
 import { Fields } from "../records/fields.js";
 import { highest } from "../recommend/scoring.js";
 import { readFacts, type PublicFacts } from "./facts.js";
-import { historyOf, type Contribution, type History } from "./algorithm.js";
+import { historyOf, type Contribution, type History } from "./history.js";
 import { alsPlan, readSettings } from "./als_plan.js";
 import { asTheyAre, scoresOf } from "./als_scores.js";
 import { arrayOf } from "./als_state.js";

@@ -60,6 +60,14 @@ export interface Channel {
   readonly bundles: boolean;
 }
 
+/** What a messenger's decisions depend on, as plain values. */
+export interface MessengerTerms {
+  readonly senders: readonly string[];
+  readonly channels: readonly Channel[];
+  readonly control: number;
+  readonly expected: Readonly<Record<string, number>>;
+}
+
 const NIGHT: Quiet = { start: 21, end: 8 };
 const channel = (name: string, perDay: number | null, perWeek: number | null, quiet: Quiet | null = NIGHT, bundles = false): Channel => ({ name, perDay, perWeek, quiet, bundles });
 

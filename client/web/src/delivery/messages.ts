@@ -9,10 +9,9 @@ import { InputError } from "../errors.js";
 import type { Storage } from "../ledger/storage.js";
 import { textOf, utf8 } from "../records/bytes.js";
 import type { Calendar } from "./calendar.js";
-import type { MessengerTerms } from "../hosting/host.js";
 import { shown } from "../events.js";
 import { Judge, type Terms } from "./judge.js";
-import { channelsOf, messageOf, type MessageInput } from "./message.js";
+import { channelsOf, messageOf, type MessageInput, type MessengerTerms } from "./message.js";
 import { DeliveryRecord, tossed, type Allowance, type Delivery, type Messages as Kept, type Reaction } from "./record.js";
 import type { Reason } from "./rules.js";
 

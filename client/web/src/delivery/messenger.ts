@@ -7,8 +7,7 @@
 import { InputError } from "../errors.js";
 import { shown } from "../events.js";
 import type { Link } from "../hosting/link.js";
-import type { MessengerTerms } from "../hosting/host.js";
-import type { Channel, Message, MessageInput } from "./message.js";
+import type { Channel, Message, MessageInput, MessengerTerms } from "./message.js";
 import type { Allowance, Delivery, Reaction } from "./record.js";
 import type { Reason } from "./rules.js";
 

@@ -9,7 +9,7 @@
 import { decisionOf, PURPOSES, told as toldDecision, type ConsentDecision, type Purpose } from "../consent.js";
 import { Calendar } from "../delivery/calendar.js";
 import type { Messages } from "../delivery/messages.js";
-import type { Channel, MessageInput } from "../delivery/message.js";
+import type { MessageInput, MessengerTerms } from "../delivery/message.js";
 import type { Allowance, Delivery, Reaction } from "../delivery/record.js";
 import type { Reason } from "../delivery/rules.js";
 import { ErasedError, InputError, LockedError, PalateError, RefusedError, UnreachableError } from "../errors.js";
@@ -17,7 +17,7 @@ import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } f
 import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
 import { fetched, given, Models } from "../models/models.js";
 import { DeviceLedger } from "../ledger/device_ledger.js";
-import type { AtServer, Statement } from "../leaving/statement.js";
+import type { Statement } from "../leaving/remains.js";
 import type { Forbids } from "../policy.js";
 import { openLogOf, type OpenLog } from "../panel.js";
 import type { ImportReport } from "../portability.js";
@@ -28,34 +28,22 @@ import { EXPLORATION } from "../recommend/factors.js";
 import { Interests } from "../recommend/interests.js";
 import type { OwnModel } from "../recommend/own_model.js";
 import { Recommender, type RecommendOptions, type Recommendation, type ScoreOptions, type Similar } from "../recommend/recommender.js";
-import { Journal, type Edition, type Opened, type Refusal, type Contact, type Sent } from "../store/journal.js";
+import { Journal } from "../store/journal.js";
 import { limitsOf, type Limits } from "../store/retention.js";
 import type { Sealed } from "../store/sealed.js";
 import { EventStore, type Asked } from "../store/store.js";
 import type { Spending } from "../rounds/report.js";
-import { Service, type ServiceTerms } from "../service.js";
+import { Service, type ServiceOptions } from "../service.js";
 import { Weighting, weightingOf, type WeightingOptions } from "../weighting.js";
 import { loaded } from "./loaded.js";
+import type { PrivacyReport, StorageReport } from "./report.js";
+import { checkSeconds, NOTHING, SECONDS, type Enrolled, type SyncOptions, type SyncResult } from "./syncing.js";
+import type { Part } from "./taking.js";
 
 const HOUR = 3600;
 const YEAR = 365 * 24 * HOUR;
 /** Statements that are made before an erasure, at most: a round has few messages. */
 const TRIES = 10;
-/** The longest time that a download or a sync takes where nothing is said. */
-export const SECONDS = 600;
-/** The server whose models an app uses and whose rounds its user may join, and the user's limits. Built into the app. */
-export interface ServiceOptions extends ServiceTerms {
-  /** Where the published models are, the server or a folder; `sync` looks there where the device is not enrolled. */
-  readonly models?: string;
-}
-
-/** Where this device is enrolled. */
-export interface Enrolled {
-  readonly server: string;
-  readonly population: string;
-  /** Its number in the population. */
-  readonly device: number;
-}
 
 /** What an app says once, and all tabs alike. */
 export interface HostOptions {
@@ -66,17 +54,6 @@ export interface HostOptions {
   readonly service?: ServiceOptions;
   /** The user's time zone, such as Europe/Berlin; left out: this machine's setting. */
   readonly zone?: string;
-}
-
-/** Where the store is, and how long the browser promises to keep it. */
-export interface StorageReport {
-  /** "browser": IndexedDB; "file": Node; "memory": it is gone with the page. */
-  readonly kind: "browser" | "file" | "memory";
-  /** Whether the browser has promised not to evict it by itself; null: it doesn't say. */
-  readonly persisted: boolean | null;
-  /** Bytes that the site uses, and may use; null: it isn't known. */
-  readonly usage: number | null;
-  readonly quota: number | null;
 }
 
 /** The model in use, in short. */
@@ -98,101 +75,11 @@ export interface InterestsNow {
   readonly unwanted: Int32Array;
 }
 
-/** What was done and what failed in a sync. */
-export interface SyncResult {
-  /** Why it ended, in a word, such as "come back", "model", "time" or "unreachable". */
-  readonly ended: string;
-  readonly reason: string;
-  /** Whether a newer model was taken into use. */
-  readonly model: boolean;
-  /** Attempts that it took part in to their end, and those that it was charged for and left before. */
-  readonly rounds: number;
-  readonly dropped: number;
-  /** Messages that it refused. */
-  readonly refused: number;
-  /** Seconds after which the server wants to see it again, or null. */
-  readonly next: number | null;
-  readonly requests: number;
-  readonly exchanges: number;
-  readonly sent: number;
-  readonly received: number;
-  readonly seconds: number;
-}
-
-export interface SyncOptions {
-  /** The longest duration. */
-  readonly seconds?: number;
-  /** Only download the newest model and use it, whatever the user agreed to. */
-  readonly modelsOnly?: boolean;
-  /** With `modelsOnly`: where the published models are, if the device isn't enrolled. */
-  readonly models?: string;
-  /** The shortest time between two requests for messages. */
-  readonly pollSeconds?: number;
-}
-
 /** What `erase` takes. */
 export interface EraseOptions {
   /** Make a statement of what remains before the key is destroyed, and give it. */
   readonly statement?: boolean;
 }
-
-/** What has left this browser, what that cost, and what the user agreed to. */
-export interface PrivacyReport {
-  readonly app: string;
-  readonly time: number;
-  /** Of the spending: whom it protects, and between which two worlds. */
-  readonly unit: string;
-  readonly adjacency: string;
-  readonly accountant: string;
-  /** Null without a service, or where the ledger is damaged, which `problem` says. */
-  readonly spending: Spending | null;
-  readonly problem: string;
-  readonly sent: readonly Sent[];
-  readonly refusals: readonly Refusal[];
-  readonly consents: Readonly<Record<Purpose, boolean>>;
-  readonly decisions: readonly ConsentDecision[];
-  readonly models: readonly Edition[];
-  readonly contacts: readonly Contact[];
-  readonly opened: readonly Opened[];
-  readonly storage: StorageReport;
-  /** The report in words. */
-  readonly text: string;
-}
-
-/** Taking part in rounds, enrolment and sync: what `taking.ts` makes of the core. */
-export interface Part {
-  enroll(invitation: string): Promise<Enrolled>;
-  enrolment(): Promise<Enrolled | null>;
-  sync(options: SyncOptions, signal: AbortSignal, forbids?: Forbids): Promise<SyncResult>;
-  spending(): Promise<Spending>;
-  leave(seconds: number, signal: AbortSignal): Promise<void>;
-  /** What the server has of this installation, and the signed bytes that showed the ledger's last state. */
-  standing(): Promise<{ readonly server: AtServer | null; readonly evidence: Uint8Array | null }>;
-}
-
-/** What a messenger's decisions depend on, as plain values. */
-export interface MessengerTerms {
-  readonly senders: readonly string[];
-  readonly channels: readonly Channel[];
-  readonly control: number;
-  readonly expected: Readonly<Record<string, number>>;
-}
-
-/** What a part that takes part needs of the device. */
-export interface PartContext {
-  readonly storage: Sealed;
-  readonly store: EventStore;
-  readonly journal: Journal;
-  readonly models: Models;
-  readonly service: Service;
-  readonly terms: ServiceOptions;
-  readonly weighting: Weighting;
-  readonly calendar: Calendar;
-  readonly granted: (purpose: Purpose) => boolean;
-  readonly messages: () => Promise<Messages>;
-}
-
-export type MakePart = (context: PartContext) => Promise<Part>;
 
 export class Host {
   readonly methods: readonly string[] = METHODS;
@@ -272,8 +159,11 @@ export class Host {
 
   /** Uses a model of the app's own for lists; it is in memory alone, and no round takes note of it. */
   async useModel(given: OwnModel): Promise<void> {
-    const { recommenderOf } = await loaded(import("../models/apart.js"));
-    const made = recommenderOf(given, (items, half) => new Interests(this.store, items, this.weighting, half), () => this.store.counts);
+    const { byOwnModel } = await loaded(import("../models/apart.js"));
+    const { items, domains = null } = given;
+    const made = byOwnModel(given, (model, half) =>
+      Recommender.of(model, items, new Interests(this.store, items, this.weighting, half), () => this.store.counts, domains),
+    );
     const [recommender, over] = [await made, await this.inUse()];
     if (this.own) this.replaced.add(this.own.name);
     this.own = { name: given.name, over, recommender };
@@ -645,13 +535,6 @@ export class Host {
     }
     return { recommender: await this.used.recommender };
   }
-}
-
-/** A sync in which nothing was done. */
-export const NOTHING = { model: false, rounds: 0, dropped: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0, seconds: 0 };
-
-export function checkSeconds(seconds: number): void {
-  if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
 }
 
 /** The methods that a device, in this tab or another, asks a host for. */

@@ -1,7 +1,42 @@
 /** Report: what has left this browser, what that cost, all refusals, decisions and models, in words and as values. */
 
+import type { ConsentDecision, Purpose } from "../consent.js";
 import { ACCOUNTANT, ADJACENCY, type Spending } from "../rounds/report.js";
-import type { PrivacyReport } from "./host.js";
+import type { Contact, Edition, Opened, Refusal, Sent } from "../store/journal.js";
+
+/** Where the store is, and how long the browser promises to keep it. */
+export interface StorageReport {
+  /** "browser": IndexedDB; "file": Node; "memory": it is gone with the page. */
+  readonly kind: "browser" | "file" | "memory";
+  /** Whether the browser has promised not to evict it by itself; null: it doesn't say. */
+  readonly persisted: boolean | null;
+  /** Bytes that the site uses, and may use; null: it isn't known. */
+  readonly usage: number | null;
+  readonly quota: number | null;
+}
+
+/** What has left this browser, what that cost, and what the user agreed to. */
+export interface PrivacyReport {
+  readonly app: string;
+  readonly time: number;
+  /** Of the spending: whom it protects, and between which two worlds. */
+  readonly unit: string;
+  readonly adjacency: string;
+  readonly accountant: string;
+  /** Null without a service, or where the ledger is damaged, which `problem` says. */
+  readonly spending: Spending | null;
+  readonly problem: string;
+  readonly sent: readonly Sent[];
+  readonly refusals: readonly Refusal[];
+  readonly consents: Readonly<Record<Purpose, boolean>>;
+  readonly decisions: readonly ConsentDecision[];
+  readonly models: readonly Edition[];
+  readonly contacts: readonly Contact[];
+  readonly opened: readonly Opened[];
+  readonly storage: StorageReport;
+  /** The report in words. */
+  readonly text: string;
+}
 
 const UNIT = "user (this installation)";
 

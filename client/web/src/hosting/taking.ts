@@ -4,18 +4,52 @@
  *     consent, model in use, interests, answers -> Rounds -> sync -> journal
  */
 
+import type { Purpose } from "../consent.js";
+import type { Calendar } from "../delivery/calendar.js";
+import type { Messages } from "../delivery/messages.js";
 import { RefusedError } from "../errors.js";
+import type { AtServer } from "../leaving/remains.js";
+import type { Models } from "../models/models.js";
 import { askedToDelete, enrolmentOf, leave, serverOf, type Enrolment } from "../online/enrolment.js";
 import { sync } from "../online/sync.js";
 import { Interests } from "../recommend/interests.js";
 import { Rounds } from "../rounds/participation.js";
-import { spendingOf } from "../rounds/report.js";
+import { spendingOf, type Spending } from "../rounds/report.js";
 import type { Forbids } from "../policy.js";
+import type { Service, ServiceOptions } from "../service.js";
+import type { Journal } from "../store/journal.js";
+import type { Sealed } from "../store/sealed.js";
+import type { EventStore } from "../store/store.js";
+import type { Weighting } from "../weighting.js";
 import { loaded } from "./loaded.js";
-import { checkSeconds, NOTHING, SECONDS, type Enrolled, type MakePart, type SyncOptions, type SyncResult } from "./host.js";
+import { checkSeconds, NOTHING, SECONDS, type Enrolled, type SyncOptions, type SyncResult } from "./syncing.js";
 
-export const makePart: MakePart = async (context) => {
-  const { storage, store, journal, models, service, weighting, calendar, granted, messages, terms } = context;
+/** Taking part in rounds, enrolment and sync. */
+export interface Part {
+  enroll(invitation: string): Promise<Enrolled>;
+  enrolment(): Promise<Enrolled | null>;
+  sync(options: SyncOptions, signal: AbortSignal, forbids?: Forbids): Promise<SyncResult>;
+  spending(): Promise<Spending>;
+  leave(seconds: number, signal: AbortSignal): Promise<void>;
+  /** What the server has of this installation, and the signed bytes that showed the ledger's last state. */
+  standing(): Promise<{ readonly server: AtServer | null; readonly evidence: Uint8Array | null }>;
+}
+
+/** What a part that takes part needs of the device. */
+export interface PartContext {
+  readonly storage: Sealed;
+  readonly store: EventStore;
+  readonly journal: Journal;
+  readonly models: Models;
+  readonly service: Service;
+  readonly terms: ServiceOptions;
+  readonly weighting: Weighting;
+  readonly calendar: Calendar;
+  readonly granted: (purpose: Purpose) => boolean;
+  readonly messages: () => Promise<Messages>;
+}
+
+export async function makePart({ storage, store, journal, models, service, weighting, calendar, granted, messages, terms }: PartContext): Promise<Part> {
   const rounds = new Rounds({
     storage,
     service,
@@ -74,7 +108,7 @@ export const makePart: MakePart = async (context) => {
       return { server, evidence: (await rounds.ledger.seen(service.population)).evidence };
     },
   };
-};
+}
 
 /** An enrolment without its secrets. */
 function shown({ origin, population, device }: Enrolment): Enrolled {

@@ -1,6 +1,6 @@
 /** Words: a statement as text; the words are Python's. */
 
-import type { LeftUnder, Statement } from "./statement.js";
+import type { LeftUnder, Said } from "./remains.js";
 
 /** Runs that may go on, which are named one by one in the text. */
 const NAMED = 3;
@@ -17,8 +17,6 @@ const NEVER =
   "your events and their times, searches, ratings and amounts; your interests, vector and scores; what you agreed to," +
   " and what you refused. Palate sent what stands above, which was made of them, and nothing else of it. What the app" +
   " did with lists, reasons and messages that it showed you isn't known here";
-
-type Said = Omit<Statement, "text" | "file">;
 
 /** The lines of a statement. */
 export function* wordsOf(made: Said): Generator<string> {

@@ -1,6 +1,6 @@
 /** Apart: what only some models and apps need, loaded together: deltas, fused weights, questions, a model of the app's own. */
 
 export { fusedWeights } from "../recommend/adaptation/fusion.js";
-export { recommenderOf } from "../recommend/own_model.js";
+export { byOwnModel } from "../recommend/own_model.js";
 export { questions } from "../recommend/questions.js";
 export { applyDelta } from "./delta.js";

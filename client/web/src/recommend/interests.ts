@@ -10,8 +10,7 @@
 
 import { DAY, SET_CLOCK } from "../clock.js";
 import { InputError } from "../errors.js";
-import { KINDS, type Kind } from "../events.js";
-import type { Row } from "../store/store.js";
+import { KINDS, type Kind, type Row } from "../events.js";
 import { LARGEST, SMALLEST, type Weighting } from "../weighting.js";
 
 const BURST = 60;

@@ -3,9 +3,7 @@
 import { InputError, IntegrityError } from "../errors.js";
 import { shown } from "../events.js";
 import { expandUnpacked } from "../models/compact.js";
-import type { Counts } from "./adaptation/blending.js";
-import type { Interests } from "./interests.js";
-import { Recommender } from "./recommender.js";
+import type { GlobalModel } from "../models/model.js";
 
 /** What `useModel` takes beside the model and its items. */
 export interface OwnModelOptions {
@@ -22,12 +20,11 @@ export interface OwnModel extends OwnModelOptions {
   readonly items: readonly string[];
 }
 
-/** @param interests - the user's in these items, by a half-life. */
-export async function recommenderOf(
+/** @param make - makes the recommender of the model, by a half-life. */
+export async function byOwnModel<Made>(
   { file, items, domains, recentHalfLifeDays }: OwnModel,
-  interests: (items: readonly string[], halfLifeDays: number | null) => Interests,
-  counts: () => Counts,
-): Promise<Recommender> {
+  make: (model: GlobalModel, halfLifeDays: number | null) => Promise<Made>,
+): Promise<Made> {
   if (!(file instanceof Uint8Array)) throw new InputError("`model` must be the bytes of a model file");
   const half = recentHalfLifeDays ?? null;
   if (half !== null && !(half > 0 && Number.isFinite(half))) throw new InputError(`\`recentHalfLifeDays\` must be positive and finite, got ${half}`);
@@ -40,7 +37,7 @@ export async function recommenderOf(
     if (domains !== undefined) words("domains", domains);
     if (new Set(items).size !== items.length || items.length !== model.header.facts.nItems) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems}, each once, got ${items.length}`);
     if (domains && domains.length !== items.length) throw new InputError(`\`domains\` must be one for each of the ${items.length} items, got ${domains.length}`);
-    return await Recommender.of(model, items, interests(items, half), counts, domains ?? null);
+    return await make(model, half);
   } catch (error) {
     throw error instanceof IntegrityError ? new InputError(error.message) : error;
   }

@@ -6,33 +6,12 @@
 
 import { InputError, IntegrityError } from "../errors.js";
 import { base64, chained, concat, fromHex } from "./bytes.js";
+import type { Curves } from "./curves.js";
 
 const ED25519_HEAD = fromHex("302e020100300506032b657004220420");
 const X25519_HEAD = fromHex("302e020100300506032b656e04220420");
 const MOST_RANDOM = 65536;
 const KEYSTREAM_STEP = 1 << 22;
-
-/** What stands in where WebCrypto has no Ed25519 and X25519. */
-export interface Curves {
-  ed25519(secret: Uint8Array): Promise<Signer>;
-  ed25519Verify(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): Promise<boolean>;
-  /** The key of a secret, or a fresh one. */
-  x25519(secret?: Uint8Array): Promise<Agreeing>;
-}
-
-/** An Ed25519 key. */
-export interface Signer {
-  readonly publicKey: Uint8Array;
-  sign(message: Uint8Array): Promise<Uint8Array>;
-}
-
-/** An X25519 key. */
-export interface Agreeing {
-  readonly secret: Uint8Array;
-  readonly publicKey: Uint8Array;
-  /** The shared secret; all zeros are an error. */
-  agree(other: Uint8Array): Promise<Uint8Array>;
-}
 
 function subtle(): SubtleCrypto {
   const found = globalThis.crypto?.subtle;

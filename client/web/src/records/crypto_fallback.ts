@@ -3,7 +3,7 @@
 import { pow } from "@noble/curves/abstract/modular.js";
 import { montgomery } from "@noble/curves/abstract/montgomery.js";
 import { getPublicKeyAsync, Point, signAsync, verifyAsync } from "@noble/ed25519";
-import { type Curves, randomBytes } from "./crypto.js";
+import type { Curves } from "./curves.js";
 
 /** The prime of both curves, 2^255 - 19. */
 const PRIME = Point.CURVE().p;
@@ -24,7 +24,7 @@ export const FALLBACK: Curves = {
   ed25519: async (secret) => ({ publicKey: await getPublicKeyAsync(secret), sign: (message) => signAsync(message, secret) }),
   ed25519Verify: (publicKey, message, signature) => verifyAsync(signature, message, publicKey, { zip215: false }).catch(() => false),
   async x25519(given) {
-    const secret = given?.slice() ?? randomBytes(32);
+    const secret = given?.slice() ?? crypto.getRandomValues(new Uint8Array(32));
     return { secret, publicKey: getPublicKey(secret), agree: async (other) => getSharedSecret(secret, other) };
   },
 };

@@ -1,7 +1,7 @@
 /** A Merkle tree over an append-only log (RFC 9162, section 2.1; SHA-256), and the proofs that a reader checks. */
 
 import { IntegrityError } from "../errors.js";
-import { concat, fromHex, hex, same } from "./bytes.js";
+import { concat, fromHex, same } from "./bytes.js";
 import { hashed } from "./canonical.js";
 
 /** The state of a log: how many leaves it has, and the root over them, hexadecimal. */
@@ -130,9 +130,4 @@ export function verifyConsistency(old: Checkpoint, now: Checkpoint, proof: reado
 /** A state of a log as JSON has it. */
 export function sameCheckpoint(a: Checkpoint, b: Checkpoint): boolean {
   return a.size === b.size && a.root === b.root;
-}
-
-/** The root of a tree, hexadecimal. */
-export function rootHex(tree: MerkleTree, size?: number): string {
-  return hex(tree.root(size));
 }

@@ -2,7 +2,8 @@
 
 import { InputError, IntegrityError } from "../errors.js";
 import { concat, fromHex, hex, utf8 } from "./bytes.js";
-import { curves, randomBytes, type Signer } from "./crypto.js";
+import { curves, randomBytes } from "./crypto.js";
+import type { Signer } from "./curves.js";
 
 const PREFIX = utf8("palate signature 1\0");
 // eslint-disable-next-line no-control-regex
@@ -14,29 +15,22 @@ export function messageOf(tag: string, payload: Uint8Array): Uint8Array {
   return concat(PREFIX, Uint8Array.of(tag.length), utf8(tag), payload);
 }
 
-/** A private key. It doesn't show its secret unless it is asked for it by name. */
+/** A private key. It never shows its secret. */
 export class SigningKey {
-  readonly #secret: Uint8Array;
   readonly #signer: Signer;
   /** The public half, 64 lower-case hexadecimal digits. */
   readonly publicKey: string;
-  private constructor(secret: Uint8Array, signer: Signer) {
-    [this.#secret, this.#signer, this.publicKey] = [secret, signer, hex(signer.publicKey)];
+  private constructor(signer: Signer) {
+    [this.#signer, this.publicKey] = [signer, hex(signer.publicKey)];
   }
 
   static async fromSecret(secret: Uint8Array): Promise<SigningKey> {
     if (secret.length !== 32) throw new InputError(`an Ed25519 key must have 32 bytes, got ${secret.length}`);
-    const own = secret.slice();
-    return new SigningKey(own, await (await curves()).ed25519(own));
+    return new SigningKey(await (await curves()).ed25519(secret.slice()));
   }
 
   static generate(): Promise<SigningKey> {
     return SigningKey.fromSecret(randomBytes(32));
-  }
-
-  /** The secret half: the caller must encrypt it. */
-  secretBytes(): Uint8Array {
-    return this.#secret.slice();
   }
 
   /** Signs a payload under a tag: 64 bytes. */

@@ -6,7 +6,8 @@
  * A plan is verified and charged before anything is computed from behaviour, and only the clipped, noised numbers are ever returned.
  */
 
-import { contributionOf, type History, learnedFrom } from "../algorithms/algorithm.js";
+import { contributionOf } from "../algorithms/algorithm.js";
+import { type History, learnedFrom } from "../algorithms/history.js";
 import { InputError, IntegrityError, RefusedError } from "../errors.js";
 import type { DeviceLedger } from "../ledger/device_ledger.js";
 import { bounded } from "../mechanism/bounded.js";

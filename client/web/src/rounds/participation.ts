@@ -7,7 +7,7 @@
  * nothing is sent. Reasons of refusals are for the user alone.
  */
 
-import type { History } from "../algorithms/algorithm.js";
+import type { History } from "../algorithms/history.js";
 import { PalateError, RefusedError } from "../errors.js";
 import { DeviceLedger } from "../ledger/device_ledger.js";
 import type { Storage } from "../ledger/storage.js";

@@ -6,8 +6,7 @@
 
 import type { Calendar } from "../delivery/calendar.js";
 import type { Delivery } from "../delivery/record.js";
-import type { Kind } from "../events.js";
-import type { Row } from "../store/store.js";
+import type { Kind, Row } from "../events.js";
 import { dayAfter, MOST_ITEMS, MOST_SENT, RETENTION_DAYS, type Survey } from "./survey.js";
 
 /** Kinds of events that count as a reaction to a recommendation. */

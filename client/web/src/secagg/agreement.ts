@@ -7,7 +7,8 @@
 
 import { IntegrityError } from "../errors.js";
 import { fromHex, hex } from "../records/bytes.js";
-import { type Agreeing, curves, gcmOpen, gcmSeal, hkdf } from "../records/crypto.js";
+import { curves, gcmOpen, gcmSeal, hkdf } from "../records/crypto.js";
+import type { Agreeing } from "../records/curves.js";
 
 const LOW_ORDER = new Set([
   "00".repeat(32),

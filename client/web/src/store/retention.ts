@@ -10,7 +10,7 @@
 
 import { DAY, SET_CLOCK } from "../clock.js";
 import { InputError } from "../errors.js";
-import type { Row } from "./store.js";
+import type { Row } from "../events.js";
 
 /**
  * Seconds between two readings of the clock above which it may have been set wrong: more than a month, so that a device that is opened once

@@ -12,7 +12,7 @@
 
 import { DAY, SET_CLOCK } from "../clock.js";
 import { IntegrityError, PalateError } from "../errors.js";
-import type { Event, Kind, Source, Tracked } from "../events.js";
+import type { Event, Kind, Row, Source, Tracked } from "../events.js";
 import { textOf, utf8 } from "../records/bytes.js";
 import { excess, retentionTime, timeOf, tooOld, type Limits } from "./retention.js";
 import type { Sealed } from "./sealed.js";
@@ -25,16 +25,6 @@ const KNOWN = 4096;
 /** Stored events after which the size is checked. */
 const CHECKED_EVERY = 256;
 const [EVENTS, META, CONSENT, GRANTED] = ["events/", "meta", "consent", "granted/"];
-
-/** A stored event. */
-export interface Row extends Event {
-  /** Its number; later ones have higher numbers. */
-  readonly seq: number;
-  /** When it was tracked, seconds since 1970. */
-  readonly received: number;
-  /** Whether it came from a file. */
-  readonly imported: boolean;
-}
 
 /** An event to store, and a random id that makes asking again harmless. */
 export interface Asked {

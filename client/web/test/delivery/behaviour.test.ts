@@ -3,12 +3,11 @@ import { channelsOf, type Channel } from "../../src/delivery/message.js";
 import { messageOf } from "../../src/delivery/message.js";
 import { hold } from "../../src/delivery/rules.js";
 import type { Delivery } from "../../src/delivery/record.js";
-import { eventOf } from "../../src/events.js";
+import { eventOf, type Row } from "../../src/events.js";
 import { loyalty, pastOf, visitsOf } from "../../src/loyalty.js";
 import { tuning } from "../../src/recommend/adaptation/tuning.js";
 import { readSurvey } from "../../src/rounds/survey.js";
 import { surveyAnswers } from "../../src/rounds/survey_answers.js";
-import type { Row } from "../../src/store/store.js";
 import { environment, equal, ok, test } from "../harness.js";
 
 const file = async () => JSON.parse(await environment().readRepository("docs/vectors/behaviour.json")) as any;

@@ -1,4 +1,5 @@
-import { contributionOf, historyOf, learnedFrom } from "../../src/algorithms/algorithm.js";
+import { contributionOf } from "../../src/algorithms/algorithm.js";
+import { historyOf, learnedFrom } from "../../src/algorithms/history.js";
 import { clip } from "../../src/mechanism/clipping.js";
 import { MemoryStorage } from "../../src/ledger/storage.js";
 import { readModel } from "../../src/models/model.js";

@@ -1,4 +1,5 @@
-import { contributionOf, historyOf } from "../../src/algorithms/algorithm.js";
+import { contributionOf } from "../../src/algorithms/algorithm.js";
+import { historyOf } from "../../src/algorithms/history.js";
 import { forFew, FLOORS } from "../../src/floors.js";
 import { MemoryStorage } from "../../src/ledger/storage.js";
 import { clip } from "../../src/mechanism/clipping.js";

@@ -5,8 +5,7 @@ import { fromBase64 } from "../../src/records/bytes.js";
 import type { Rng } from "../../src/recommend/exploration.js";
 import { weightingOf } from "../../src/weighting.js";
 import { environment, equal, ok, test } from "../harness.js";
-import { eventOf } from "../../src/events.js";
-import type { Row } from "../../src/store/store.js";
+import { eventOf, type Row } from "../../src/events.js";
 
 const file = async () => JSON.parse(await environment().readRepository("docs/vectors/recommend.json")) as any;
 const near = (actual: number, expected: number, why: string) => ok(Math.abs(actual - expected) <= 1e-5 * Math.max(1, Math.abs(expected)), `${why}: ${actual} is not ${expected}`);

@@ -24,9 +24,9 @@ try {
   await watched((method, given) => session.send(method, given), (name, act) => session.on(name, act));
   await page.goto(`${server.address}/leaves_page.html`);
   await page.waitForFunction(() => document.title === "ready");
-  const publicKey = readFileSync(join(REPOSITORY, "client/palate/sample_model/public-key"), "utf8").trim();
+  const publicKey = readFileSync(join(REPOSITORY, "simulations/palate/sample_model/public-key"), "utf8").trim();
   const service = { publicKey, population: "sample: made readers, no rounds", participations: 0 };
-  const found = await page.evaluate(([...given]) => globalThis.visit(...given), [mark, service, `${server.address}/repository/client/palate/sample_model/`]);
+  const found = await page.evaluate(([...given]) => globalThis.visit(...given), [mark, service, `${server.address}/repository/simulations/palate/sample_model/`]);
   if (!found.kept || found.events < 4 || found.sent) throw new Error(`the visit must keep the marks, got ${JSON.stringify(found)}`);
   if (!left.some((each) => each.includes("model.int8"))) throw new Error("what the server heard must be in what left");
   // That the search finds what is hidden: in clear, base 64, deflated within hexadecimal.

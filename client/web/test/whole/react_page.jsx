@@ -6,7 +6,7 @@ import { useRecommendations } from "../../examples/use-recommendations.jsx";
 const OPTIONS = {
   app: "react",
   service: { publicKey: "3b60a165e4bb4d70ac4b5153e4b41b3cbfd970cebff24e4305569cad68842ee7", population: "sample: made readers, no rounds" },
-  model: "/repository/client/palate/sample_model/",
+  model: "/repository/simulations/palate/sample_model/",
   text: "2026-11",
 };
 
