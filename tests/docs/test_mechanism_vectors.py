@@ -230,12 +230,11 @@ def test_epsilons_by_another_accountant() -> None:
     for case in cases("costs", "budgets"):
         assert cost.epsilon(mu2=case["mu"] ** 2, delta=case["delta"]) == pytest.approx(case["epsilon"], rel=1e-7)
     for case in cases("costs", "runs"):
-        mu2 = up(
-            sum(
-                (Fraction(event["sensitivity"]) ** 2 / (event["sigma"] ** 2 - 4) for event in case["releases"]),
-                Fraction(0),
-            )
-        )
+        each = [
+            cost.charge(grid=event["sensitivity"], sigma=event["sigma"]) * event.get("steps", 1)
+            for event in case["releases"]
+        ]
+        mu2 = up(cost.composed(each))
         assert case["mu2"] == pytest.approx(mu2, rel=1e-14)
         slack = sum(
             cost.shares_slack(sigma=event["sigma"], shares=event["shares"]) * event["dimension"]

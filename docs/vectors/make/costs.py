@@ -212,6 +212,7 @@ def _runs() -> list[tuple[str, list[dict[str, Any]], float]]:
             [one | {"sigma": 64, "sensitivity": 64, "shares": 2000, "dimension": 9}],
             1e-5,
         ),
+        ("three sums on each device in one round", [one | {"steps": 3}], 1e-6),
         ("a hundred rounds", [one | {"sigma": 2**18, "round": place} for place in range(100)], 1e-6),
     ]
 
