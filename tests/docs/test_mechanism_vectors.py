@@ -387,15 +387,15 @@ def refusals(plan: dict[str, Any], floors: dict[str, Any], now: int) -> Iterator
         yield "honest", cohort["n_min"] - cohort["c_max"] < floors["min_honest"]
         share_of = floors["min_corrupt_share"] * cohort["n_max"] * (1 - 1e-12)
         yield "corrupt", cohort["c_max"] < max(floors["min_corrupt"], math.ceil(share_of))
-    private = mode != "off"
+    private, steps = mode != "off", plan.get("events", {}).get("steps", 1)
     yield "noised", private != (sigma > 0) or (not private and plan["mu2"] > 0)
     yield "covered", private and sigma < 64
-    yield "price", private and Fraction(plan["mu2"]) < cost.charge(grid=plan["grid"], sigma=sigma)
+    yield "price", private and Fraction(plan["mu2"]) < steps * cost.charge(grid=plan["grid"], sigma=sigma)
 
 
 def test_admission_by_rules_written_once_more() -> None:
     found = json.loads((FOLDER / "admission.json").read_text(encoding="utf-8"))
-    asked = set()
+    asked = {case["refused"] for case in found["charges"]}
     for case in found["cases"]:
         if case["refused"] != "plan":
             rules = refusals(
@@ -404,6 +404,23 @@ def test_admission_by_rules_written_once_more() -> None:
             assert next((rule for rule, refuses in rules if refuses), None) == case["refused"], case["says"]
         asked.add(case["refused"])
     assert asked == {None, *found["rules"]}, "each rule refuses a plan"
+
+
+def test_charges_of_plans_by_hand() -> None:
+    found = json.loads((FOLDER / "admission.json").read_text(encoding="utf-8"))
+    for case in found["charges"]:
+        plan, charge = found["plan"] | case["change"], case["charge"]
+        if (plan["dp"] == "off") is (charge is not None):
+            assert case["refused"] == "carried"
+        elif charge is not None:
+            text = json.dumps(plan, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+            owed = {"plan_hash": hashlib.sha256(text).hexdigest()} | {
+                name: plan[name] for name in ("run", "round", "attempt", "mu2")
+            }
+            fits = all(charge["entry"][name] == value for name, value in owed.items())
+            assert case["refused"] == (
+                None if fits and case["says"] == "the plan's own charge" else "included" if fits else "charged"
+            )
 
 
 def test_device_ledgers_by_a_list_of_charges() -> None:
