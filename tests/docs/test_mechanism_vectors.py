@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -364,6 +365,40 @@ def test_transcripts_by_hand() -> None:
     for case in cases("sharing", "commitments"):
         salted = bytes.fromhex(case["salt"]) + bytes.fromhex(case["share"])
         assert under("share/2", salted)[:16].hex() == case["commitment"]
+
+
+def test_contexts_by_hand() -> None:
+    base = json.loads((FOLDER / "admission.json").read_text(encoding="utf-8"))["plan"]
+    found = cases("sharing", "contexts")
+    for case in found:
+        plan = base | case["change"]
+        text = json.dumps(plan, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        said = {"tag": "palate/secagg/context/1", "version": 1, "plan_hash": hashlib.sha256(text).hexdigest()}
+        said |= {name: plan[name] for name in ("run", "round", "attempt", "model_hash")}
+        said |= {"checkpoint": case["checkpoint"]}
+        context = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+        assert hashlib.sha256(context).hexdigest() == case["context"], case["says"]
+        assert case["size"] == plan["layout"][0]["shape"][0] + 64
+    assert len({case["context"] for case in found}) == len(found), "each change makes another context"
+
+
+def neighbours(order: list[int], degree: int, member: int, *, complete: bool) -> list[int]:
+    """A member's neighbours, by their offset in the ring, or all others."""
+    if complete:
+        return [other for other in range(len(order)) if other != member]
+    offsets = [by for by in range(-degree // 2, degree // 2 + 1) if by]
+    return [order[(order.index(member) + by) % len(order)] for by in offsets]
+
+
+def test_cohorts_by_hand() -> None:
+    for case in cases("sharing", "cohorts"):
+        context, root, nonce = (bytes.fromhex(case[name]) for name in ("context", "root", "nonce"))
+        seed = under("seed/1", context, root, nonce)
+        assert case["binding"] == (context + (1).to_bytes(2, "little") + root + seed).hex()
+        complete, order = case["degree"] == case["n"] - 1, order_of({"n": case["n"], "seed": seed.hex()})
+        near = partial(neighbours, order, case["degree"], complete=complete)
+        assert case["neighbours_of_1"] == near(1)
+        assert case["slots_of_1"] == [near(other).index(1) for other in near(1)]
 
 
 def refusals(plan: dict[str, Any], floors: dict[str, Any], now: int) -> Iterator[tuple[str, bool]]:

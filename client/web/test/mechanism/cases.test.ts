@@ -21,8 +21,9 @@ import { openPlan, PLAN_TAG, RoundPlan } from "../../src/rounds/plan.js";
 import { encode } from "../../src/rounds/wire.js";
 import { KeyPair } from "../../src/secagg/agreement.js";
 import { checkSigned, openBox } from "../../src/secagg/boxes.js";
-import { ringOrder } from "../../src/secagg/cohort.js";
+import { Cohort, ringOrder } from "../../src/secagg/cohort.js";
 import { graphTerms } from "../../src/secagg/graph_terms.js";
+import { attemptTerms } from "../../src/secagg/masked_attempt.js";
 import { applyMask } from "../../src/secagg/masking.js";
 import { pack, residuesOf } from "../../src/secagg/packing.js";
 import { combine } from "../../src/secagg/shamir.js";
@@ -146,7 +147,7 @@ test("graphs.json: terms and rings", async () => {
 });
 
 test("sharing.json: shares, boxes and transcripts", async () => {
-  const { shamir, boxes, transcripts, pairs, commitments } = await vectors("sharing.json");
+  const { shamir, boxes, transcripts, pairs, commitments, contexts, cohorts } = await vectors("sharing.json");
   for (const { says, total, secret, indices, shares, fewer } of shamir) {
     const rows = shares.map((each: string) => fromHex(each));
     equal(hex(combine(indices, rows, total)), secret, says);
@@ -174,6 +175,17 @@ test("sharing.json: shares, boxes and transcripts", async () => {
     const [context, [one, other]] = [fromHex(at), keys.map((each: string) => fromHex(each))];
     equal(hex(transcript.maskInfo(context, toss, [devices[0], one], [devices[1], other])), mask_info, says);
     equal([hex(transcript.boxInfo(context, toss, devices, one, other)), hex(transcript.boxAad(context, one, devices))], [box_info, box_aad], says);
+  }
+  for (const { says, change, checkpoint, context, bits, size } of contexts) {
+    const terms = attemptTerms(await planWith(change), checkpoint);
+    equal([hex(terms.context), terms.bits, terms.size], [context, bits, size], says);
+  }
+  for (const { says, context: at, n_max: nMax, n_min: nMin, c_max: cMax, n, root, nonce, binding, degree, threshold, sample, quorum, lost, cut, ...given } of cohorts) {
+    const terms = { context: fromHex(at), size: 10, bits: 20, nMax, nMin, cMax, directory: "ab".repeat(32), maxTosses: 1024 };
+    const found = await Cohort.of(terms, 1, Array.from({ length: n }, (_, place) => 3 * place), fromHex(root), [fromHex(nonce)]);
+    equal([hex(found.binding), found.degree, found.threshold, found.sample, found.quorum], [binding, degree, threshold, sample, quorum], says);
+    equal([found.neighbours(1), found.slots(1)], [given.neighbours_of_1, given.slots_of_1], says);
+    equal(found.cut(Array.from({ length: n }, (_, member) => !lost.includes(member))), cut, says);
   }
   for (const { share, salt, commitment } of commitments) equal(hex(transcript.shareCommitment(fromHex(share), fromHex(salt))), commitment);
 });
