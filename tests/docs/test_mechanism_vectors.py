@@ -250,13 +250,13 @@ def test_sampled_steps_by_quadrature() -> None:
     """Delta of one step is at most that of mu-GDP beside the tail, in both orders; sampling costs no more."""
     for case in cases("costs", "sampled"):
         z2 = float(cost.charge(grid=case["grid"], sigma=case["sigma"]))
-        assert case["mu2"] <= case["whole"] * (1 + 1e-9)
+        assert case["mu2"] <= case["whole"] * (1 + 1e-7)
         assert case["mu2"] == pytest.approx(case["whole"]) or case["inclusion"] < 1
         if case["steps"] == 1:
             for epsilon in (0.0, 0.5, 1.0, 2.0):
                 for removed in (True, False):
                     owed = cost.sampled_delta(mu2=z2, inclusion=case["inclusion"], epsilon=epsilon, removed=removed)
-                    assert owed <= cost.delta(mu2=case["mu2"], epsilon=epsilon) * (1 + 1e-9) + 2**-40
+                    assert owed <= cost.delta(mu2=case["mu2"], epsilon=epsilon) * (1 + 1e-7) + 2**-40
 
 
 def test_the_part_of_delta_that_is_kept_in_fractions() -> None:
