@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+<<<<<<< HEAD
+=======
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from palate_core.layout import MAX_GRID, BlockSpec
+>>>>>>> refs/prep/tip-vectors
 
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import DenseBlock, Update
@@ -42,6 +49,14 @@ def test_a_long_contribution_is_clipped_over_its_whole_length() -> None:
     exact = values[0] / np.linalg.norm(values) * MAX_GRID
     assert np.abs(sent - exact).max() < 1.001
     assert 0.999 * MAX_GRID**2 < int(sum(map(int, sent.astype(object) ** 2))) <= MAX_GRID**2
+
+
+def test_a_long_mask_is_the_keystream_of_its_key_from_end_to_end() -> None:
+    for bits, width in ((20, 4), (40, 8)):
+        masker, key = Masker(SIZE, bits), bytes(range(32))
+        total = np.zeros(SIZE, masker.dtype)
+        masker.add(total, key)
+        assert total.tobytes() == Cipher(AES(key), CTR(bytes(16))).encryptor().update(bytes(width * SIZE))
 
 
 def test_a_long_sum_under_masks_is_that_of_its_rows() -> None:

@@ -10,9 +10,12 @@ from palate_core.accounting import charged_mu2
 from palate_core.device.admission import check_floors
 from palate_core.device.floors import Floors
 from palate_core.errors import InputError, IntegrityError, RefusedError
-from palate_core.plan import RoundPlan, open_plan, sign_plan
+from palate_core.plan import ChargeProof, RoundPlan, open_plan, sign_plan
+from palate_server.ledger.history import entry_from
+from palate_server.ledger.log import Log
 
 from .key import test_key
+from .plan import BEFORE
 
 GRID, SIGMA, NOW = 2**14, 2**15, 1_800_000_000
 CENTRAL: dict[str, Any] = {"dp": "central", "cohort": None}
@@ -37,6 +40,9 @@ RULES = {
     "price": "`mu2` is at least grid^2 / (sigma^2 - 4)",
     "covered": "the accounting covers a sigma of 64 steps and more",
     "plan": "a plan has its members, each in its range",
+    "carried": "a plan carries a charge with privacy, and none with dp off",
+    "charged": "the charge is an entry of the ledger, about this very plan",
+    "included": "the charge is in the state of the ledger that is shown",
 }
 
 
@@ -68,13 +74,14 @@ def admission() -> dict[str, Any]:
     return {
         "says": "A case's plan is `plan` with the members in its `change`; its floors are `floors` with its own "
         "`floors`, null: no limit. `refused` is the rule that refuses it, null: none does. The rules are "
-        "asked in this order. `now` is the device's clock. Signature and charge are apart: plan.json, "
-        "models.json.",
+        "asked in this order. `now` is the device's clock. In `charges` the plan is signed with a charge. "
+        "Signature and charge are apart: plan.json, models.json.",
         "rules": RULES,
         "now": NOW,
         "plan": base(),
         "floors": {name: None if value == math.inf else value for name, value in vars(Floors()).items()},
         "cases": [_admitted(*case) for case in _cases()],
+        "charges": [_charged(*case) for case in _charges()],
     }
 
 
@@ -205,27 +212,36 @@ def _cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any], str | None, 
     block = base()["layout"][0]
     yield case("two blocks of one name", {"layout": [block, block]}, refused="plan")
     yield case("a member that no plan has", {"discount": 0.5}, refused="plan")
+    steps = {"events": {"inclusion": 1.0, "steps": 3}}
+    yield case(
+        "three noised sums at their price", LOCAL | steps | {"mu2": 3 * mu2 * (1 + 1e-15)}, {"allow_events": True}
+    )
+    yield case("three noised sums at the price of one", LOCAL | steps, {"allow_events": True}, "price")
     yield case("a clip norm of nothing", {"clip_norm": 0.0}, refused="plan")
 
 
-WORDS: dict[str, str | None] = {
+WORDS = {
     "is of the population": "population", "expired": "expired", "without privacy": "mode", "noise of its own": "mode",
     "all of the noise by itself": "mode", "no other with its noise": "mode", "single events": "events",
     "seeded noise": "seeded", "`sigma` must be >=": "sigma", "alone, one attempt": "alone", "one attempt may": "mu2",
     "`cohort_floor`": "cohort", "without masks": "masks", "honest survivors": "honest", "as corrupt": "corrupt",
-    "must carry a charge": None, "noise and a cost": "noised", "at least what its noise costs": "price",
+    "carry a charge": "carried", "charged plan must be": "charged", "a charge must be": "charged",
+    "inclusion": "included", "noise and a cost": "noised", "at least what its noise costs": "price",
     "whole number of at least 64": "covered",
 }  # fmt: skip
-"""A part of each rule's error; that a charge is missing is asked last of all here."""
+"""A part of each rule's error."""
 
 
-def judged(change: dict[str, Any], floors: dict[str, Any], now: int) -> str | None:
+def judged(
+    change: dict[str, Any], floors: dict[str, Any], now: int, charge: dict[str, Any] | None = None
+) -> str | None:
     """The rule by which production refuses a plan; None: it admits it."""
     try:
         plan = RoundPlan.model_validate(base() | change)
     except ValueError:
         return "plan"
-    signed = sign_plan(plan, None, test_key()).to_bytes()
+    proof = None if charge is None else ChargeProof.model_validate(charge)
+    signed = sign_plan(plan, proof, test_key()).to_bytes()
     try:
         open_plan(
             signed,
@@ -240,7 +256,49 @@ def judged(change: dict[str, Any], floors: dict[str, Any], now: int) -> str | No
 
 def _admitted(says: str, change: Any, floors: Any, refused: str | None, now: int) -> dict[str, Any]:
     found = judged(change, floors, now)
+    found = None if found == "carried" else found  # which is asked last of all
     if found != refused:
         raise ValueError(f"{says}: refused by {found}, which must be {refused}")
     case = {"says": says, "change": change, "floors": floors, "refused": refused}
     return case if now == NOW else case | {"now": now}
+
+
+def _charges() -> Iterator[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any] | None, str | None]]:
+    """What a case shows, changes of the plan, of the floors and of the entry (None: no charge), and the rule."""
+    mu2 = base()["mu2"]
+    yield "the plan's own charge", {}, {}, {}, None
+    for name, value in (("run", "run-2"), ("round", 1), ("attempt", 1), ("plan_hash", "ab" * 32)):
+        yield f"a charge of another {name}", {}, {}, {name: value}, "charged"
+    yield "charged with a bit less", {}, {}, {"mu2": math.nextafter(mu2, 0)}, "charged"
+    yield "charged with a bit more", {}, {}, {"mu2": math.nextafter(mu2, 1)}, "charged"
+    yield "charged with a tenth less", {}, {}, {"mu2": mu2 * 0.9}, "charged"
+    yield "a charge of the plan before it was changed", {"cohort_floor": 51}, {}, {}, "charged"
+    yield "a charge that isn't in the state", {}, {}, {"inclusion": ["0" * 64, "1" * 64]}, "included"
+    yield "no charge", {}, {}, None, "carried"
+    yield "dp off with a charge", OFF, {"allow_off": True}, {}, "carried"
+    yield "dp off without", OFF, {"allow_off": True}, None, None
+
+
+def _charged(says: str, change: Any, floors: Any, entry: dict[str, Any] | None, refused: str | None) -> dict[str, Any]:
+    """A plan with its charge."""
+    charge = None if entry is None else _proof(entry)
+    found = judged(change, floors, NOW, charge)
+    if found != refused:
+        raise ValueError(f"{says}: refused by {found}, which must be {refused}")
+    return {"says": says, "change": change, "floors": floors, "charge": charge, "refused": refused}
+
+
+def _proof(change: dict[str, Any]) -> dict[str, Any]:
+    """The charge of the plan, with changes of its entry or proof."""
+    plan, log = RoundPlan.model_validate(base()), Log()
+    facts = {"mechanism": "discrete Gaussian", "sensitivity": plan.grid, "sigma": plan.sigma, "dimension": 70}
+    fields = {"kind": "charge", "run": plan.run, "round": 0, "attempt": 0, "plan_hash": plan.hash, "mu2": plan.mu2}
+    fields |= {name: value for name, value in change.items() if name != "inclusion"}
+    opened = {"kind": "open", "run": "run-2", "facts": {}}
+    for each in (*BEFORE, opened, fields | {"run_limit": None, "facts": facts}):
+        entry = entry_from({"seq": log.size} | each)
+        log.take(entry, entry.leaf())
+    last = log.size - 1
+    inclusion = change.get("inclusion", log.tree.inclusion_proof(last, log.size))
+    proof = ChargeProof(entry=log.entries()[last].body, checkpoint=log.tree.checkpoint(), inclusion=inclusion)
+    return proof.model_dump(mode="json")

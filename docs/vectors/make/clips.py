@@ -171,7 +171,10 @@ def _clipped(says: str, blocks: list[Made], weights: list[float], clip_norm: flo
         for place, (block, weight) in enumerate(zip(blocks, weights, strict=True))
     ]
     update = Update(tuple(map(block_of, blocks)), 1)
-    steps = clip(update, layout, clip_norm=clip_norm, grid=grid).vector(0).tolist()
+    clipped = clip(update, layout, clip_norm=clip_norm, grid=grid)
+    steps = clipped.total().tolist()
+    if steps != clipped.vector(0).tolist():
+        raise ValueError(f"{says}: the sum of one user's contribution is another")
     case = {"says": says, "blocks": blocks, "layout": [spec.model_dump(mode="json") for spec in layout]}
     return case | {"clip_norm": clip_norm, "grid": grid, "steps": steps}
 

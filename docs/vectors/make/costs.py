@@ -17,6 +17,7 @@ from palate_core.errors import InputError
 from palate_core.plan import RoundPlan
 
 from .admission import CENTRAL, LOCAL, OFF, base, cohort
+from .digits import digits
 from .key import test_key
 
 CHARGED = (
@@ -40,10 +41,9 @@ def costs() -> dict[str, Any]:
     spent = (0.001, 0.05, 0.3, 0.7, 1.0, 1.5, 2.0, 3.0, 4.5, 8.0, 20.0, 100.0)
     deltas = (1e-12, 1e-9, 1e-6, 1e-5, 1e-2)
     return {
-        "says": "Costs are mu^2 of one user under zero-out adjacency. Every number is rounded to the safe side, to "
-        "17 digits where it is said exactly; epsilons, mu, slack and sampled costs are given to ten digits,"
-        " since their last ones depend on the machine's functions. null stands for no bound, `refused` for "
-        "no answer.",
+        "says": "Costs are mu^2 of one user under zero-out adjacency, rounded up. Charges, sums and shares are exact; "
+        "epsilons, mu, slack and limits are given to ten digits, sampled costs to eight, since their last ones depend "
+        "on the machine's functions. null stands for no bound, or for none that is stated, `refused` for no answer.",
         "charges": [_charged(grid, sigma) for grid, sigma in CHARGED],
         "refused_charges": [_charged(2**14, sigma) for sigma in (63, 2, 1)],
         "sigmas": [_sigma(mu, grid) for mu in (0.01, 0.5, 1.0, 3.0, 200.0) for grid in (1, 2**14, 2**20 + 1)],
@@ -204,6 +204,7 @@ def _runs() -> list[tuple[str, list[dict[str, Any]], float]]:
             [one | {"sigma": 64, "sensitivity": 64, "shares": 2000, "dimension": 9}],
             1e-5,
         ),
+        ("three sums on each device in one round", [one | {"steps": 3}], 1e-6),
         ("a hundred rounds", [one | {"sigma": 2**18, "round": place} for place in range(100)], 1e-6),
     ]
 
@@ -215,6 +216,6 @@ def _run(says: str, events: list[dict[str, Any]], delta: float) -> dict[str, Any
 
 def _sampled(inclusion: float, steps: int) -> dict[str, Any]:
     says = f"{steps} noised sums in which one event takes part with probability {inclusion}"
-    mu2 = rounded(sampled_mu2(sensitivity=2**14, sigma=2**15, inclusion=inclusion, steps=steps))
+    mu2 = digits(sampled_mu2(sensitivity=2**14, sigma=2**15, inclusion=inclusion, steps=steps))
     case = {"says": says, "grid": 2**14, "sigma": 2**15, "inclusion": inclusion, "steps": steps, "mu2": mu2}
     return case | {"whole": float(Fraction(steps) * Fraction(charged_mu2(sensitivity=2**14, sigma=2**15)))}

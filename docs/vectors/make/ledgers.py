@@ -221,12 +221,14 @@ def close(name: str) -> dict[str, Any]:
 
 def publish(name: str) -> dict[str, Any]:
     """A run's model is published."""
-    return {"kind": "publish", "run": name, "model_hash": "ef" * 32}
+    return {"kind": "publish", "run": name, "model_hash": "ef" * 32, "manifest": "fe" * 32}
 
 
 def restored(base: int, size: int, spent: float) -> dict[str, Any]:
     """The ledger goes on after a backup."""
-    return {"kind": "restored", "base": base, "spent": spent, "witness_size": size, "witness_root": "12" * 32}
+    return {"kind": "restored", "base": base, "spent": spent, "witness_size": size, "witness_root": "12" * 32} | {
+        "created": "2025-02-01T00:00:00+00:00"
+    }
 
 
 LOST = {"kind": "lost"}

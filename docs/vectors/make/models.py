@@ -208,6 +208,7 @@ class _Cases:
             base = len(BEFORE) + 2
             ends: list[dict[str, Any]] = [{"kind": "lost"} for _ in range(lost.size - base)]
             state = {"witness_size": lost.size, "witness_root": lost.tree.root()}
+            state |= {"created": "2025-02-01T00:00:00+00:00"}
             log = self.log(*ends, {"kind": "restored", "base": base, "spent": spent} | state)
             made = self.manifest(log, spent_mu2=3.0)
             self.case(f"a ledger restored from a backup, {says}", made, refused, seen=seen, evidence=before)

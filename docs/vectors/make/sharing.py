@@ -7,12 +7,17 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
 from palate_core.errors import IntegrityError
 from palate_core.masks import boxes, shamir
 from palate_core.masks.agreement import KeyPair
+from palate_core.masks.attempt_terms import attempt_terms
 from palate_core.masks.boxes import Label, check_signed, make_box, open_box
 from palate_core.masks.messages import encode_commitments
+from palate_core.masks.ring_cohort import Cohort
 from palate_core.masks.transcript import (
+    AttemptTerms,
     box_aad,
     box_info,
     cohort_binding,
@@ -23,7 +28,9 @@ from palate_core.masks.transcript import (
     ring_seed,
     share_commitment,
 )
+from palate_core.plan import ChargeProof, RoundPlan, SignedPlan
 
+from .admission import base, cohort
 from .secagg import CONTEXT, DEVICES, ROOT, SEED, TOSS, _Fixed
 
 SPLIT = (
@@ -44,6 +51,8 @@ def sharing() -> dict[str, Any]:
         "transcripts": [_transcript(*case) for case in ((0, 2), (1, 3), (255, 5), (256, 4), (1023, 7))],
         "pairs": [_pair(one, other) for one, other in ((0, 1), (1, 0), (255, 256), (2**20 - 1, 3), (70_000, 70_001))],
         "commitments": [_commitment(place) for place in range(6)],
+        "contexts": [_context(*case) for case in _contexts()],
+        "cohorts": [_cohort(*case) for case in _cohorts()],
     }
 
 
@@ -166,3 +175,55 @@ def _commitment(place: int) -> dict[str, Any]:
     share, salt = _bytes("share", place), _bytes("salt", place)[:16]
     found = share_commitment(share, salt).hex()
     return {"says": "a dealer's commitment to a share", "share": share.hex(), "salt": salt.hex(), "commitment": found}
+
+
+def _contexts() -> list[tuple[str, dict[str, Any], int, str]]:
+    """What a case shows, changes of the plan, and size and first digit of the root of the ledger's state."""
+    changes: dict[str, dict[str, Any]] = {
+        "the plan itself": {},
+        "another run": {"run": "run-2"},
+        "another round": {"round": 1},
+        "another attempt": {"attempt": 1},
+        "another model": {"model_hash": "ee" * 32},
+        "another cost": {"mu2": 0.5},
+        "a larger cohort": {"cohort": cohort(1000, 900, 100)},
+        "another layout": {"layout": [{"name": "counts", "shape": [7], "weight": 1.0}]},
+    }
+    found = [(says, change, 5, "a") for says, change in changes.items()]
+    return [*found, ("a longer ledger", {}, 6, "a"), ("another ledger", {}, 5, "b")]
+
+
+def _context(says: str, change: dict[str, Any], size: int, digit: str) -> dict[str, Any]:
+    plan, state = RoundPlan.model_validate(base() | change), {"size": size, "root": digit * 64}
+    charge = ChargeProof.model_validate({"entry": {}, "checkpoint": state, "inclusion": []})
+    terms = attempt_terms(SignedPlan(plan=plan, charge=charge, signature=""))
+    facts = {"context": terms.context.hex(), "bits": terms.bits, "size": terms.size}
+    return {"says": says, "change": change, "checkpoint": state, **facts}
+
+
+def _cohorts() -> list[tuple[int, int, int, int, list[int]]]:
+    """Members, n_max, n_min, c_max, and the members that are lost."""
+    return [
+        (3, 3, 3, 1, []),
+        (5, 9, 4, 1, [2]),
+        (20, 30, 14, 3, []),
+        (251, 300, 226, 25, []),
+        (251, 300, 226, 25, list(range(40))),
+        (300, 300, 270, 30, list(range(0, 300, 2))),
+        (400, 400, 350, 40, list(range(30))),
+    ]
+
+
+def _cohort(n: int, n_max: int, n_min: int, c_max: int, lost: list[int]) -> dict[str, Any]:
+    context, root, nonces = _bytes("cohort", n), _bytes("root", n), [_bytes("nonce", n)]
+    terms = AttemptTerms(context=context, size=10, bits=20, n_max=n_max, n_min=n_min, c_max=c_max, directory="ab" * 32)
+    found = Cohort(terms, toss=1, ids=[3 * place for place in range(n)], root=root, nonces=nonces)
+    alive = np.ones(n, np.bool_)
+    alive[lost] = False
+    return {
+        "says": f"{n} members under terms for {n_min} to {n_max}, {c_max} corrupt, of which {len(lost)} are lost",
+        "context": context.hex(), "n_max": n_max, "n_min": n_min, "c_max": c_max, "n": n, "root": root.hex(),
+        "nonce": nonces[0].hex(), "binding": found.binding.hex(), "degree": found.degree,
+        "threshold": found.threshold, "sample": found.sample, "quorum": found.quorum, "lost": lost,
+        "neighbours_of_1": found.neighbours(1).tolist(), "slots_of_1": found.slots(1).tolist(), "cut": found.cut(alive),
+    }  # fmt: skip

@@ -21,8 +21,9 @@ import { openPlan, PLAN_TAG, RoundPlan } from "../../src/rounds/plan.js";
 import { encode } from "../../src/rounds/wire.js";
 import { KeyPair } from "../../src/secagg/agreement.js";
 import { checkSigned, openBox } from "../../src/secagg/boxes.js";
-import { ringOrder } from "../../src/secagg/cohort.js";
+import { Cohort, ringOrder } from "../../src/secagg/cohort.js";
 import { graphTerms } from "../../src/secagg/graph_terms.js";
+import { attemptTerms } from "../../src/secagg/masked_attempt.js";
 import { applyMask } from "../../src/secagg/masking.js";
 import { pack, residuesOf } from "../../src/secagg/packing.js";
 import { combine } from "../../src/secagg/shamir.js";
@@ -146,7 +147,7 @@ test("graphs.json: terms and rings", async () => {
 });
 
 test("sharing.json: shares, boxes and transcripts", async () => {
-  const { shamir, boxes, transcripts, pairs, commitments } = await vectors("sharing.json");
+  const { shamir, boxes, transcripts, pairs, commitments, contexts, cohorts } = await vectors("sharing.json");
   for (const { says, total, secret, indices, shares, fewer } of shamir) {
     const rows = shares.map((each: string) => fromHex(each));
     equal(hex(combine(indices, rows, total)), secret, says);
@@ -175,19 +176,31 @@ test("sharing.json: shares, boxes and transcripts", async () => {
     equal(hex(transcript.maskInfo(context, toss, [devices[0], one], [devices[1], other])), mask_info, says);
     equal([hex(transcript.boxInfo(context, toss, devices, one, other)), hex(transcript.boxAad(context, one, devices))], [box_info, box_aad], says);
   }
+  for (const { says, change, checkpoint, context, bits, size } of contexts) {
+    const terms = attemptTerms(await planWith(change), checkpoint);
+    equal([hex(terms.context), terms.bits, terms.size], [context, bits, size], says);
+  }
+  for (const { says, context: at, n_max: nMax, n_min: nMin, c_max: cMax, n, root, nonce, binding, degree, threshold, sample, quorum, lost, cut, ...given } of cohorts) {
+    const terms = { context: fromHex(at), size: 10, bits: 20, nMax, nMin, cMax, directory: "ab".repeat(32), maxTosses: 1024 };
+    const found = await Cohort.of(terms, 1, Array.from({ length: n }, (_, place) => 3 * place), fromHex(root), [fromHex(nonce)]);
+    equal([hex(found.binding), found.degree, found.threshold, found.sample, found.quorum], [binding, degree, threshold, sample, quorum], says);
+    equal([found.neighbours(1), found.slots(1)], [given.neighbours_of_1, given.slots_of_1], says);
+    equal(found.cut(Array.from({ length: n }, (_, member) => !lost.includes(member))), cut, says);
+  }
   for (const { share, salt, commitment } of commitments) equal(hex(transcript.shareCommitment(fromHex(share), fromHex(salt))), commitment);
 });
 
-/** A part of each rule's error; that a charge is missing is asked last of all, and no rule here. */
-const ADMISSION: readonly [string | null, RegExp][] = [
+/** A part of each rule's error. */
+const ADMISSION: readonly [string, RegExp][] = [
   ["population", /is of the population/], ["expired", /expired/], ["mode", /without privacy|noise of its own|all of the noise by itself|no other with its noise/],
   ["events", /single events/], ["seeded", /seeded noise/], ["sigma", /`sigma` must be >=/], ["alone", /alone, one attempt/], ["mu2", /one attempt may/],
   ["cohort", /`cohort_floor`/], ["masks", /without masks/], ["honest", /honest survivors/], ["corrupt", /as corrupt/], ["noised", /noise and a cost/],
-  ["price", /at least what its noise costs/], ["covered", /at least 64/], [null, /must carry a charge/],
+  ["price", /at least what its noise costs/], ["covered", /at least 64/], ["carried", /carry a charge/],
+  ["charged", /charged plan must be/], ["included", /inclusion/],
 ];
 
 /** The rule that refuses what is done; null: none does. */
-async function ruleOf(act: () => unknown, rules: readonly [string | null, RegExp][]): Promise<string | null> {
+async function ruleOf(act: () => unknown, rules: readonly [string, RegExp][]): Promise<string | null> {
   try {
     await act();
     return null;
@@ -202,21 +215,22 @@ async function ruleOf(act: () => unknown, rules: readonly [string | null, RegExp
 const floorName = (name: string): string => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 
 test("admission.json: plans that are admitted, and each rule that refuses one", async () => {
-  const { plan: base, now: usual, cases } = await vectors("admission.json");
+  const { plan: base, now: usual, cases, charges } = await vectors("admission.json");
   const key = await SigningKey.fromSecret(new Uint8Array(32).fill(5));
-  for (const { says, change, floors: own, refused: rule, now = usual } of cases) {
+  for (const { says, change, floors: own, refused: rule, now = usual, charge } of [...cases, ...charges]) {
     if ("allow_events" in own) continue; // this package takes part in no such round
     const plan = { ...base, ...change } as Json;
     if (rule === "plan") {
       await refused(() => new RoundPlan(plan));
       continue;
     }
-    const found = Object.fromEntries(Object.entries(own).map(([name, value]) => [floorName(name), value instanceof Float ? value.value : value]));
-    const floors = { ...FLOORS, ...found } as Floors;
-    const signature = await key.sign(PLAN_TAG, canonicalJson({ plan, charge: null }));
-    const data = canonicalJson({ plan, charge: null, signature: hex(signature) });
+    const loose = Object.fromEntries(Object.entries(own).map(([name, value]) => [floorName(name), value instanceof Float ? value.value : value]));
+    const floors = { ...FLOORS, ...loose } as Floors;
+    const signature = await key.sign(PLAN_TAG, canonicalJson({ plan, charge: charge ?? null }));
+    const data = canonicalJson({ plan, charge: charge ?? null, signature: hex(signature) });
     const open = () => openPlan(data, { publicKey: key.publicKey, seen: async () => ({ checkpoint: null, evidence: null }), accept: (each) => checkFloors(each, floors, now) });
-    equal(await ruleOf(open, ADMISSION), rule, says);
+    const found = await ruleOf(open, ADMISSION);
+    equal(charge === undefined && found === "carried" ? null : found, rule, says); // a charge is asked for last of all
   }
 });
 
