@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-<<<<<<< HEAD
-=======
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
-from palate_core.layout import MAX_GRID, BlockSpec
->>>>>>> refs/prep/tip-vectors
 
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import DenseBlock, Update
