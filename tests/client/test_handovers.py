@@ -110,7 +110,7 @@ def test_a_device_whose_evidence_is_broken_takes_nothing_from_the_former_key_and
     device, ledger, new = world.device("one"), world.run.ledger, SigningKey.generate()
     asked = rotate(world, new)
     world.accepts(device, world.plan(ledger, asked.shown, key=new))
-    with OwnLedger(device.store, world.service()) as own, own._view(write=True) as connection:
+    with OwnLedger(device.store, world.service()) as own, own._database.transaction(write=True) as connection:
         connection.execute("UPDATE seen SET signed = ?", (b'{"charge":{}}',))
     ledger.set_budget(mu2=70.0, epsilon=80.0, delta=1e-5)
     shown = asked.shown(ledger)

@@ -289,7 +289,7 @@ def test_what_the_server_has_is_named_and_can_be_left_out(population: Population
 
 def test_where_single_events_are_protected_the_unit_says_so(population: Population) -> None:
     device = population.device
-    place: dict[str, Any] = {"run": "a", "round_": 0, "attempt": 0, "devices": [0]}
+    place: dict[str, Any] = {"run": "a", "round_": 0, "attempt": 0}
     with OwnLedger(device.store, population.service) as ledger:
         ledger.charge("cd" * 32, **place, mu2=0.04, n_bytes=1, trust=Trust(None, None, 0.04), purpose="train")
     with Journal(device.store.file) as journal:
@@ -297,16 +297,6 @@ def test_where_single_events_are_protected_the_unit_says_so(population: Populati
     made = device.statement()
     assert made.unit.startswith("event")
     assert "whether one item of your history was in" in str(made)
-
-
-def test_a_charge_of_an_older_version_says_that_its_purpose_is_not_known(population: Population) -> None:
-    population.trained("spring")
-    device = population.device
-    with OwnLedger(device.store, population.service) as ledger, ledger._database.transaction(write=True) as connection:
-        connection.execute("ALTER TABLE charges DROP COLUMN purpose")
-    made = device.statement()
-    assert [(each.run, each.purpose, each.contributed) for each in made.rounds] == [("spring", None, True)]
-    assert "What 1 of them were for isn't known" in str(made)
 
 
 def test_it_can_be_read_again(lived: Population) -> None:

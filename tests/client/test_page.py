@@ -21,6 +21,7 @@ from palate_client.language.language import language_of, shipped
 from palate_client.leaving.statement import most_right, most_true_positives
 from palate_client.ledger.anchor import know_charges
 from palate_client.ledger.own_ledger import OwnLedger
+from palate_client.ledger.trust import Trust
 from palate_client.page.facts import EVENTS
 from palate_client.page.page import SECTIONS, Actions
 from palate_client.page.totals import SPAN, Totals
@@ -120,7 +121,8 @@ def test_rounds_that_protected_single_events_are_said_to(open_device: Open) -> N
     device = open_device(service=palate.sample().service)
     known = "Some rounds protected no more than single items of your history."
     with OwnLedger(device.store, replace(palate.sample().service, participations=3)) as ledger:
-        assert ledger.charge("ab" * 32, run="r", round_=1, attempt=0, mu2=0.1, n_bytes=9, devices=[0]).all()
+        place: dict[str, Any] = {"run": "r", "round_": 1, "attempt": 0, "trust": Trust(None, None, 0.1)}
+        assert ledger.charge("ab" * 32, **place, mu2=0.1, n_bytes=9, purpose="train")
     with Journal(device.store.file) as journal:
         journal.record(Sent("contribution", "local", "r", 1, 0, 9, NOW))
     assert known not in Read(device.page(language="en")).text

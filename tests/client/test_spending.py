@@ -20,13 +20,13 @@ OpenDevice = Callable[..., palate.Device]
 def charged(open_device: OpenDevice) -> Callable[..., palate.Device]:
     """A device whose ledger has charges of these."""
 
-    def make(*trusts: Trust | None) -> palate.Device:
+    def make(*trusts: Trust) -> palate.Device:
         service = palate.Service(public_key="ab" * 32, population="readers")
         device = open_device(service=service)
         with OwnLedger(device.store, service) as ledger:
             for round_, trust in enumerate(trusts):
-                place: dict[str, Any] = {"run": "a", "round_": round_, "attempt": 0, "devices": [0]}
-                assert ledger.charge("cd" * 32, **place, mu2=0.04, n_bytes=1, trust=trust).all()
+                place: dict[str, Any] = {"run": "a", "round_": round_, "attempt": 0, "purpose": "train"}
+                assert ledger.charge("cd" * 32, **place, mu2=0.04, n_bytes=1, trust=trust)
         return device
 
     return make
@@ -50,9 +50,9 @@ def palate_epsilon(mu2: float) -> float:
     return palate.Service(public_key="ab" * 32, population="readers").epsilon_of(mu2)
 
 
-@pytest.mark.parametrize("trust", [None, Trust(None, None, None), Trust(1, 200, None), Trust(1, 200, 1e12)])
+@pytest.mark.parametrize("trust", [Trust(None, None, None), Trust(1, 200, None), Trust(1, 200, 1e12)])
 def test_a_worst_case_that_isnt_known_or_bounded_is_said_to_be_so(
-    charged: Callable[..., palate.Device], trust: Trust | None
+    charged: Callable[..., palate.Device], trust: Trust
 ) -> None:
     report = charged(trust, Trust(20, 200, 6.25)).privacy_report()
     assert report.spending is not None
