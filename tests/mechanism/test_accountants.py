@@ -15,6 +15,7 @@ from mechanism.checks.costs import outside_accountants as outside
 from mechanism.checks.costs.accountants import accountants
 from mechanism.checks.costs.outside_accountants import compared, outside_accountants
 from palate_audit.evidence.evidence import Finding, Verdict
+from palate_common.accounting import releases, sampled
 from palate_core import accounting
 from palate_core.privacy_mode import PrivacyMode
 from palate_server.ledger.history import History
@@ -37,12 +38,12 @@ def test_what_production_says_is_what_others_say_of_other_cases() -> None:
 @contextmanager
 def forgotten() -> Iterator[None]:
     """Of several releases the last one costs nothing."""
-    real = accounting.account
+    real = releases.account
 
     def account(events: Any, *, delta: float) -> Any:
         return real(events[:-1] if len(events) > 1 else events, delta=delta)
 
-    with mock.patch.object(accounting, "account", account):
+    with mock.patch.object(releases, "account", account):
         yield
 
 
@@ -74,22 +75,22 @@ def nothing_reserved() -> Iterator[None]:
 @contextmanager
 def one_order() -> Iterator[None]:
     """Sampled sums are looked at in the cheaper order only."""
-    real = accounting._Curve.of
+    real = sampled._Curve.of
 
     def of(mu: float, q: float, steps: int, *, removed: bool) -> Any:
         return real(mu, q, steps, removed=False)
 
-    accounting._sampled.cache_clear()
-    with mock.patch.object(accounting._Curve, "of", of):
+    sampled._sampled.cache_clear()
+    with mock.patch.object(sampled._Curve, "of", of):
         yield
-    accounting._sampled.cache_clear()
+    sampled._sampled.cache_clear()
 
 
 @contextmanager
 def one_step() -> Iterator[None]:
     """Sampled steps cost what one of them does."""
-    real = accounting._sampled
-    with mock.patch.object(accounting, "_sampled", lambda mu2, q, steps: real(mu2, q, 1)):
+    real = sampled._sampled
+    with mock.patch.object(sampled, "_sampled", lambda mu2, q, steps: real(mu2, q, 1)):
         yield
 
 
@@ -120,7 +121,7 @@ def half_of_mu() -> Iterator[None]:
 @contextmanager
 def no_slack() -> Iterator[None]:
     """A sum of shares counts as a single draw."""
-    with mock.patch.object(accounting, "shares_slack", return_value=0.0):
+    with mock.patch.object(releases, "shares_slack", return_value=0.0):
         yield
 
 
@@ -131,7 +132,7 @@ def continuous() -> Iterator[None]:
     def charged(*, sensitivity: float, sigma: int) -> float:
         return float(sensitivity) ** 2 / (sigma + 3) ** 2
 
-    with mock.patch.object(accounting, "charged_mu2", charged):
+    with mock.patch.object(accounting, "charged_mu2", charged), mock.patch.object(releases, "charged_mu2", charged):
         yield
 
 

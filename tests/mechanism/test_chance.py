@@ -105,6 +105,7 @@ DRAWS = {
     "repeats": "p-values",
     "roads": "ties",
     "keystreams": "equal words",
+    "substitution": "keys are random, refusals are compared",
     "witnessed": "keys are random, refusals are compared",
     "leaving": "keys are random, statements and verdicts are compared",
     "words": "whole numbers of recorded words, p-values",

@@ -53,7 +53,7 @@ FIRST = ("huge: 1e30", "NaN beside huge", "thirty events")
 """The cases of the quick battery; the settings take turns with the others."""
 MASKED_FIRST = FIRST[-1:]
 """The same under masks, which take longest."""
-PACKAGES = ("palate_common", "palate_client", "palate_server", "palate_sim")
+PACKAGES = ("palate_core", "palate_common", "palate_client", "palate_server", "palate_sim")
 LEARNER = {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}
 HASH = re.compile(r"\b[0-9a-f]{64,}\b")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.\d]*)(?:\+00:00)?")

@@ -33,7 +33,7 @@ from palate_core.plan import Noise
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
 TEST = "caches"
-PACKAGES = ("palate_common", "palate_client", "palate_server")
+PACKAGES = ("palate_core", "palate_common", "palate_client", "palate_server")
 DEVICES, ITEMS = 6, 12
 SPARED = 16
 """Of so many uses of a function without arguments, one is compared."""

@@ -29,6 +29,15 @@ from palate_common.algorithms import algorithm_class
 from reference import noise
 
 ROOMS = (
+    "palate_core.noise",
+    "palate_core.noise_share",
+    "palate_core.layout",
+    "palate_core.accounting",
+    "palate_core.cohort_terms",
+    "palate_core.plan",
+    "palate_core.masks",
+    "palate_core.device",
+    "palate_common.accounting",
     "palate_common.interactions",
     "palate_common.mechanism",
     "palate_common.algorithms",
