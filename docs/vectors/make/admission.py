@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from palate_common.accounting.sampled import event_mu2
 from palate_core.accounting import charged_mu2
 from palate_core.device.admission import check_floors
 from palate_core.device.floors import Floors
@@ -246,7 +247,10 @@ def judged(
         open_plan(
             signed,
             public_key=test_key().public,
+            pinned=None,
             last_seen=lambda _: None,
+            evidence=lambda _: None,
+            event_price=event_mu2,
             accept=lambda found: check_floors(found, Floors(**floors), now=now),
         )
     except (RefusedError, IntegrityError, InputError) as error:

@@ -10,6 +10,7 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_core.errors import BudgetError, InputError, RefusedError
 from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.history import History, entry_from
+from palate_sim.engines.simulated_ledger import NO_TRUST, SimulatedLedger
 
 Steps = list[dict[str, Any]]
 
@@ -72,14 +73,19 @@ def _device(says: str, limit: float | None, most: int | None, charges: Sequence[
     with DeviceLedger(":memory:", limit_mu2=limit, max_participations=most) as ledger:
         for run, round_, attempt, mu2 in charges:
             place = {"run": run, "round": round_, "attempt": attempt, "mu2": mu2}
-            found = _charge(ledger, [0], run, round_, attempt, mu2)
-            steps.append(place | {"found": "again" if found is None else "taken" if found else "limit"})
-        spent = ledger.spent(0)
+            asked: dict[str, Any] = {"run": run, "round_": round_, "attempt": attempt, "mu2": mu2, "n_bytes": 0}
+            try:
+                taken = ledger.charge("ab" * 32, **asked, trust=NO_TRUST, purpose="train")
+                found = "taken" if taken else "limit"
+            except RefusedError:
+                found = "again"
+            steps.append(place | {"found": found})
+        spent = ledger.spent()
     return {"says": says, "limit_mu2": limit, "participations": most, "steps": steps, "spent": spent}
 
 
 def _charge(
-    ledger: DeviceLedger, devices: Sequence[int], run: str, round_: int, attempt: int, mu2: float
+    ledger: SimulatedLedger, devices: Sequence[int], run: str, round_: int, attempt: int, mu2: float
 ) -> list[int] | None:
     """Who was charged; None: it comes again."""
     place: dict[str, Any] = {"run": run, "round_": round_, "attempt": attempt, "mu2": mu2, "n_bytes": 0}
@@ -149,7 +155,7 @@ def _batches() -> Iterator[tuple[str, float | None, int | None, list[tuple[list[
 
 def _batch(says: str, limit: float | None, most: int | None, charges: Any) -> dict[str, Any]:
     steps: Steps = []
-    with DeviceLedger(":memory:", limit_mu2=limit, max_participations=most) as ledger:
+    with SimulatedLedger(":memory:", limit_mu2=limit, max_participations=most) as ledger:
         for devices, round_, attempt, mu2 in charges:
             taken = _charge(ledger, devices, "a", round_, attempt, mu2)
             steps.append({"devices": devices, "round": round_, "attempt": attempt, "mu2": mu2, "taken": taken})

@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from palate_common.models.manifest import MANIFEST, MANIFEST_TAG, SIGNATURE, read_manifest, said_by
 from palate_core.errors import IntegrityError
 from palate_core.log.canonical import canonical_json
-from palate_core.log.consistency import Shown, check_growth
+from palate_core.log.consistency import Shown, check_growth, check_pinned
 from palate_core.log.merkle import Checkpoint
+from palate_core.log.pinned import Pinned
 from palate_core.log.signing import SigningKey
 from palate_core.plan import SignedPlan
 from palate_server.ledger.history import entry_from
@@ -221,7 +222,9 @@ def judged(data: bytes, signature: str, seen: Checkpoint | None, evidence: bytes
     try:
         manifest = read_manifest({MANIFEST: data, SIGNATURE: signature.encode()}, test_key().public)
         spent = float((manifest.model_extra or {}).get("spent_mu2", "inf"))
-        check_growth("model", manifest, seen=seen, evidence=evidence, spent=spent)
+        pinned = Pinned(manifest.population, test_key().public)
+        covered = check_pinned("model", manifest, pinned=pinned, evidence=evidence)
+        check_growth(covered, seen=seen, evidence=evidence, spent=spent)
     except IntegrityError as error:
         return next((rule for words, rule in WORDS.items() if words in str(error)), str(error))
     return None
