@@ -29,7 +29,7 @@ from palate_core.log.consistency import shown_by
 from palate_core.log.merkle import Checkpoint
 from palate_core.plan import SignedPlan
 from palate_server.rounds.registry import Registry
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 SQLITE = b"SQLite format 3\x00"
 _FIELDS = tuple(each.name for each in fields(Receipt) if each.name not in ("trust", "purpose"))
