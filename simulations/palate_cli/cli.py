@@ -67,7 +67,6 @@ COMMANDS = {
     "serve": ("serve:app", "A server that devices take part in: rounds, models, budgets."),
     "witness": ("witness:app", "A witness of ledgers: it cosigns what only ever grew."),
     "survey": ("survey:app", "Surveys of a server: figures for the operator, and what they cost."),
-    "bench": ("bench:app", "What Palate costs on this machine."),
 }
 """Command -> where it is in `palate_cli.commands`, and what its help begins with: only what runs is imported."""
 
