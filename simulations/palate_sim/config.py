@@ -297,9 +297,6 @@ class SimulationConfig(_Section):
     tuned_on: str | None = Field(default=None, min_length=1)
     """The folder of a study of `palate tune` that chose the algorithm's settings: checked, and said on the card. See
     docs/runs.md#tuning."""
-    track: str | None = Field(default=None, min_length=1)
-    """An experiment tracker to write the run to, too: mlflow:URI, wandb:DIR (offline) or tensorboard:DIR. See
-    docs/runs.md#trackers."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the split, public randomness, ties and bootstrap; never of a release's noise."""
 
@@ -338,13 +335,12 @@ def as_shown(config: Mapping[str, Any]) -> dict[str, Any]:
     """A run's configuration as people are shown it: without settings that something else takes the place of.
 
     Args:
-        config: as `result.json` has it. A path, or several logs, stand in the place of a set's name; where a run is
-            tracked changes nothing of it, and its path often has an account's name in it.
+        config: as `result.json` has it. A path, or several logs, stand in the place of a set's name.
 
-    >>> as_shown({"data": {"name": "movielens-small", "path": "my.csv"}, "track": None})
+    >>> as_shown({"data": {"name": "movielens-small", "path": "my.csv"}})
     {'data': {'path': 'my.csv'}}
     """
-    shown = {key: value for key, value in config.items() if key != "track"}
+    shown = dict(config)
     data = shown.get("data")
     if isinstance(data, Mapping) and (data.get("path") or data.get("domains")):
         shown["data"] = {key: value for key, value in data.items() if key != "name"}

@@ -52,7 +52,6 @@ OTHER: dict[str, Any] = {
     "algorithm.settings": {},
     "releases.division": "decreasing",
     "warm_start": "runs/former",
-    "track": "tensorboard:logs",
     "tuned_on": "tuned",
     "engine.name": "flower",
     "engine.absent": 0.1,
