@@ -44,10 +44,6 @@ COMMANDS = {
         "frontier:frontier",
         "Measure what privacy costs on this data, and how more users reduce the cost. Nothing is charged or released.",
     ),
-    "releases": (
-        "releases:releases",
-        "Measure what a series of releases keeps of its quality under one budget. Nothing is charged or released.",
-    ),
     "tune": (
         "tune:tune",
         "Look for better settings, on the validation users alone: nothing is charged, and the card says on whom.",

@@ -268,15 +268,6 @@ class EvaluationConfig(_Section):
         return (value,) if isinstance(value, int | float) else value
 
 
-class ReleasesConfig(_Section):
-    """How `palate releases` divides one budget over a series of releases."""
-
-    count: int = Field(default=12, ge=2, le=1000)
-    """Number of releases, in equal spans of time; the last one is evaluated on one more span."""
-    division: Literal["equal", "decreasing", "increasing"] = "equal"
-    """mu^2 of each release: equal, or 10 % less, or 10 % more, than that of the release before."""
-
-
 class SimulationConfig(_Section):
     """One simulated run."""
 
@@ -290,7 +281,6 @@ class SimulationConfig(_Section):
     judging: JudgingConfig = JudgingConfig()
     engine: EngineConfig = EngineConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    releases: ReleasesConfig = ReleasesConfig()
     warm_start: str | None = Field(default=None, min_length=1)
     """A former release of the same population to start from: its run folder, or its model folder. See
     docs/algorithm.md#warm-start."""

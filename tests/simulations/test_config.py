@@ -50,7 +50,6 @@ OTHER: dict[str, Any] = {
     "privacy.population": "readers",
     "algorithm.name": "popularity",
     "algorithm.settings": {},
-    "releases.division": "decreasing",
     "warm_start": "runs/former",
     "tuned_on": "tuned",
     "engine.name": "flower",

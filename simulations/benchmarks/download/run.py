@@ -165,10 +165,10 @@ def _between(what: str, seed: int, models: Sequence[Trained]) -> list[dict[str, 
 
 def _series(data: Path, count: int, seed: int) -> Iterator[Trained]:
     """Releases in equal spans of time, each from the one before it, under one budget."""
-    keys = {"privacy.delta": DELTA, "privacy.epsilon": LIFETIME, "releases.count": count}
+    keys = {"privacy.delta": DELTA, "privacy.epsilon": LIFETIME}
     config = load_config(None, keys | {"positives.half_life_days": 90.0})
     log = read(config, RETAIL.source(data))
-    cuts = [cut.for_test() for cut in periods(log, config)]
+    cuts = [cut.for_test() for cut in periods(log, config, count)]
     shares = split_budget(mu=mu_of(epsilon=LIFETIME, delta=DELTA), shares=[1.0] * len(cuts))
     former: Trained | None = None
     for cut, mu in zip(cuts, shares, strict=True):

@@ -8,7 +8,7 @@ it. Each cut is made on the log before anything else, so that weights, users and
     >>> from palate_sim.data import read_log
     >>> rows = [(f"u{n % 5}", f"i{n % 7}", 86_400 * n) for n in range(31)]
     >>> log = read_log(pd.DataFrame(rows, columns=["user", "item", "timestamp"]))
-    >>> [(p.number, p.train.nnz) for p in periods(log, load_config(None, {"releases.count": 2}))]
+    >>> [(p.number, p.train.nnz) for p in periods(log, load_config(), 2)]
     [(1, 10), (2, 20)]
 """
 
@@ -94,8 +94,8 @@ def rows_of(items: Sequence[str], catalogue: Sequence[str]) -> npt.NDArray[np.in
     return np.array([place[item] for item in items], np.int64)
 
 
-def periods(log: InteractionLog, config: SimulationConfig) -> Iterator[Period]:
-    """Cut a log into `releases.count` + 1 spans of equal length.
+def periods(log: InteractionLog, config: SimulationConfig, count: int) -> Iterator[Period]:
+    """Cut a log into `count` + 1 spans of equal length.
 
     Raises:
         InputError: times are missing, or a span leaves nothing to train on or to judge.
@@ -103,8 +103,7 @@ def periods(log: InteractionLog, config: SimulationConfig) -> Iterator[Period]:
     log = log.only(lambda block: np.zeros(len(block), np.bool_) if block.times is None else ~np.isnan(block.times))
     times = np.concatenate([np.zeros(0), *(block.times for block in log.rows if block.times is not None)])
     if not len(times) or times.min() == times.max():
-        raise InputError("`palate releases` needs a log whose events have times, got none that differ")
-    count = config.releases.count
+        raise InputError("a series of releases needs a log whose events have times, got none that differ")
     edges = np.linspace(times.min(), times.max(), count + 2)
     edges[-1] = np.inf
     before = until(log, edges[1], config)
@@ -130,7 +129,7 @@ def until(log: InteractionLog, end: float, config: SimulationConfig) -> Pairs:
     """
     log = log.only(lambda block: np.zeros(len(block), np.bool_) if block.times is None else block.times < end)
     if not log.rows.total:
-        raise InputError("each span of `palate releases` must have events to train on, got none: use fewer releases")
+        raise InputError("each span of a series must have events to train on, got none: use fewer releases")
     return weighed(log, config)
 
 
@@ -152,7 +151,7 @@ def heldout_of(before: Pairs, after: Pairs, known: Sequence[str]) -> Heldout:
     )
     rows = np.flatnonzero(target.counts())
     if not len(rows):
-        raise InputError("each span of `palate releases` must have new items of a user, got none: use fewer releases")
+        raise InputError("each span of a series must have new items of a user, got none: use fewer releases")
     return Heldout(old.users(rows), target.users(rows), tuple(after.users[int(row)] for row in rows), {})
 
 
