@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.releases.periods import periods
 from palate_core.errors import InputError
 from palate_sim.config import load_config
 from palate_sim.data import read_log
-from palate_sim.evaluation.periods import periods
 
 DAY = 86_400.0
 events = st.lists(

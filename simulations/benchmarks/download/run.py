@@ -25,6 +25,7 @@ from benchmarks.measure import (
     prepared_of,
     rehearsed,
 )
+from benchmarks.releases.periods import periods
 from benchmarks.sheet import Part, Table, cell, main, mean_error
 from palate_common.models.catalogue import lines
 from palate_common.models.compact import compact, expand, inflated
@@ -35,7 +36,6 @@ from palate_core.accounting import epsilon_of, mu_of, split_budget
 from palate_core.errors import PalateError
 from palate_sim.config import load_config
 from palate_sim.evaluation.model_evaluation import judge
-from palate_sim.evaluation.periods import periods
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.features.features import item_features
 from palate_sim.preparation.preparation import read

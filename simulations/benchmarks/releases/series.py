@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.releases.periods import Period, is_validation, periods
 from palate_common.algorithms import State, algorithm_class
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.models.model import GlobalModel
@@ -24,7 +25,6 @@ from palate_sim.config import SimulationConfig
 from palate_sim.data import Source, Workspace
 from palate_sim.data.log import InteractionLog
 from palate_sim.evaluation.evaluation import evaluate
-from palate_sim.evaluation.periods import Period, is_validation, periods
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.features.features import item_features
 from palate_sim.preparation.preparation import read
