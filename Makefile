@@ -28,7 +28,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check mutants soak new lock clean around trackers frameworks
+.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check mutants soak new lock clean around frameworks
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -111,15 +111,6 @@ frameworks: .venv-frameworks/.ready ## the examples for FastAPI, Django, Toga an
 	@$(call need):
 	$(PYTHON) -m venv .venv-frameworks
 	.venv-frameworks/bin/python -m pip install --quiet --editable ".[simulations,notebook]" pytest hypothesis $(FRAMEWORKS)
-	touch $@
-
-trackers: .venv-trackers/.ready ## runs in MLflow, W&B and TensorBoard, written and read back, in an environment of its own
-	.venv-trackers/bin/python -m pytest -q -m "trackers or not trackers" tests/simulations/test_tracking.py
-
-.venv-trackers/.ready: pyproject.toml
-	@$(call need):
-	$(PYTHON) -m venv .venv-trackers
-	.venv-trackers/bin/python -m pip install --quiet --editable ".[track]" pytest hypothesis
 	touch $@
 
 new: $(VENV)/.dev ## metric=NAME, algorithm=NAME or mutant=GROUP/NAME: from a template, in its place and registered

@@ -86,14 +86,13 @@ class RecommenderEstimator:
         seed: int = 0,
         out: str | Path | None = None,
         ledger: str | Path | None = None,
-        track: str | None = None,
         settings: Mapping[str, Any] | None = None,
         progress: bool | None = None,
     ) -> None:
         """Keep the parameters; see `palate.simulate`. `progress` None shows it on a terminal and in a notebook."""
         self.epsilon, self.algorithm, self.delta, self.dp, self.preset = epsilon, algorithm, delta, dp, preset
         self.split, self.seed, self.out, self.ledger = split, seed, out, ledger
-        self.track, self.settings, self.progress = track, settings, progress
+        self.settings, self.progress = settings, progress
         self._tuned: frozenset[str] = frozenset()
 
     @classmethod

@@ -26,7 +26,6 @@ def simulate(
     seed: int = 0,
     out: str | Path | None = None,
     ledger: str | Path | None = None,
-    track: str | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: bool | None = False,
 ) -> Result:
@@ -45,7 +44,6 @@ def simulate(
         seed: of the split, ties and public randomness; never of a release's noise.
         out: the run folder, new or empty; default runs/<name>-<time>.
         ledger: the population's ledger; default beside the run folder.
-        track: an experiment tracker to write the run to, too: "mlflow:URI", "wandb:DIR" (offline) or "tensorboard:DIR".
         settings: any other configuration key, dotted, as with `--set`.
         progress: show progress on stderr; None: on a terminal and in a notebook.
 
@@ -57,7 +55,7 @@ def simulate(
         BudgetError: the population's budget doesn't allow the run.
     """
     config = configuration(
-        epsilon=epsilon, delta=delta, dp=dp, preset=preset, algorithm=algorithm, split=split, seed=seed, track=track,
+        epsilon=epsilon, delta=delta, dp=dp, preset=preset, algorithm=algorithm, split=split, seed=seed,
         settings=settings,
     )  # fmt: skip
     from palate_sim.data.readers import as_source
@@ -83,7 +81,6 @@ def configuration(
     algorithm: str,
     split: str,
     seed: int,
-    track: str | None,
     settings: Mapping[str, Any] | None,
 ) -> SimulationConfig:
     """The configuration that the arguments of `simulate` mean.
@@ -108,8 +105,8 @@ def configuration(
     }
     if chosen["privacy.epsilon"] is None:
         raise InputError('`epsilon` must be a number above 0, got None; `dp="off"` is without privacy')
-    left = {"privacy.delta": delta, "track": track}  # those whose default is None
-    return load_config(preset, {key: value for key, value in left.items() if value is not None} | chosen)
+    left = {} if delta is None else {"privacy.delta": delta}
+    return load_config(preset, left | chosen)
 
 
 def as_path(name: str, given: str | Path) -> Path:

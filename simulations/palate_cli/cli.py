@@ -44,10 +44,6 @@ COMMANDS = {
         "frontier:frontier",
         "Measure what privacy costs on this data, and how more users reduce the cost. Nothing is charged or released.",
     ),
-    "releases": (
-        "releases:releases",
-        "Measure what a series of releases keeps of its quality under one budget. Nothing is charged or released.",
-    ),
     "tune": (
         "tune:tune",
         "Look for better settings, on the validation users alone: nothing is charged, and the card says on whom.",
@@ -67,7 +63,6 @@ COMMANDS = {
     "serve": ("serve:app", "A server that devices take part in: rounds, models, budgets."),
     "witness": ("witness:app", "A witness of ledgers: it cosigns what only ever grew."),
     "survey": ("survey:app", "Surveys of a server: figures for the operator, and what they cost."),
-    "bench": ("bench:app", "What Palate costs on this machine."),
 }
 """Command -> where it is in `palate_cli.commands`, and what its help begins with: only what runs is imported."""
 

@@ -268,15 +268,6 @@ class EvaluationConfig(_Section):
         return (value,) if isinstance(value, int | float) else value
 
 
-class ReleasesConfig(_Section):
-    """How `palate releases` divides one budget over a series of releases."""
-
-    count: int = Field(default=12, ge=2, le=1000)
-    """Number of releases, in equal spans of time; the last one is evaluated on one more span."""
-    division: Literal["equal", "decreasing", "increasing"] = "equal"
-    """mu^2 of each release: equal, or 10 % less, or 10 % more, than that of the release before."""
-
-
 class SimulationConfig(_Section):
     """One simulated run."""
 
@@ -290,16 +281,12 @@ class SimulationConfig(_Section):
     judging: JudgingConfig = JudgingConfig()
     engine: EngineConfig = EngineConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    releases: ReleasesConfig = ReleasesConfig()
     warm_start: str | None = Field(default=None, min_length=1)
     """A former release of the same population to start from: its run folder, or its model folder. See
     docs/algorithm.md#warm-start."""
     tuned_on: str | None = Field(default=None, min_length=1)
     """The folder of a study of `palate tune` that chose the algorithm's settings: checked, and said on the card. See
     docs/runs.md#tuning."""
-    track: str | None = Field(default=None, min_length=1)
-    """An experiment tracker to write the run to, too: mlflow:URI, wandb:DIR (offline) or tensorboard:DIR. See
-    docs/runs.md#trackers."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the split, public randomness, ties and bootstrap; never of a release's noise."""
 
@@ -338,13 +325,12 @@ def as_shown(config: Mapping[str, Any]) -> dict[str, Any]:
     """A run's configuration as people are shown it: without settings that something else takes the place of.
 
     Args:
-        config: as `result.json` has it. A path, or several logs, stand in the place of a set's name; where a run is
-            tracked changes nothing of it, and its path often has an account's name in it.
+        config: as `result.json` has it. A path, or several logs, stand in the place of a set's name.
 
-    >>> as_shown({"data": {"name": "movielens-small", "path": "my.csv"}, "track": None})
+    >>> as_shown({"data": {"name": "movielens-small", "path": "my.csv"}})
     {'data': {'path': 'my.csv'}}
     """
-    shown = {key: value for key, value in config.items() if key != "track"}
+    shown = dict(config)
     data = shown.get("data")
     if isinstance(data, Mapping) and (data.get("path") or data.get("domains")):
         shown["data"] = {key: value for key, value in data.items() if key != "name"}

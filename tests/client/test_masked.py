@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mechanism.secagg.adversary import Adversary
+from mechanism.secagg.cohort import MaskedCohort
 from mechanism.secagg.hostile import PLANS, Turn
 from palate_core.device import attempt
 from palate_core.device.attempt import MaskedDevice
@@ -34,7 +35,6 @@ from palate_core.masks.messages import (
 )
 from palate_core.masks.transcript import RECEIPT, receipt_payload, sign
 from palate_server.secagg.attempt import Unmasking
-from palate_sim.masks.cohort import MaskedCohort
 
 
 def played(n_max: int | None = None) -> tuple[MaskedCohort, dict[Step, tuple[bytes, bytes]]]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from mechanism.secagg.cohort import MaskedCohort
 from palate_core.device import attempt, checks, states
 from palate_core.masks.messages import Step
-from palate_sim.masks.cohort import MaskedCohort
 
 LIST = ["listed", "enough", "no_cut"]
 NEIGHBOURS = ["expected_adverts", "signed_adverts", "distinct_keys"]

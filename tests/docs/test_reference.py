@@ -226,7 +226,7 @@ def test_privacy_card(run_folder: Path, pages: dict[str, Any]) -> None:
 def test_events(run_folder: Path, pages: dict[str, Any]) -> None:
     events = [json.loads(line) for line in (run_folder / "events.jsonl").read_text().splitlines()]
     kinds = {event["event"] for event in events}
-    assert documented(pages["docs/runs.md"], "events.jsonl") == kinds | {"failed", "untracked"}
+    assert documented(pages["docs/runs.md"], "events.jsonl") == kinds | {"failed"}
     assert all("at" in event for event in events)
 
 

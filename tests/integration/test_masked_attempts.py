@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mechanism.secagg.cohort import MaskedCohort
 from palate_core.errors import IntegrityError
 from palate_core.masks.messages import Step
-from palate_sim.masks.cohort import MaskedCohort
 
 
 @pytest.mark.parametrize("n", range(3, 13))

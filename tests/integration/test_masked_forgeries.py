@@ -10,6 +10,7 @@ import pytest
 
 from mechanism.secagg.adversary import Adversary
 from mechanism.secagg.attacks import let_pass
+from mechanism.secagg.cohort import MaskedCohort
 from mechanism.secagg.hostile import PLANS, Turn
 from palate_core.device import checks as masked_checks
 from palate_core.device.states import Advertised, Shared
@@ -48,7 +49,6 @@ from palate_core.masks.transcript import (
 )
 from palate_server.secagg import recovery
 from palate_server.secagg.attempt import Unmasking
-from palate_sim.masks.cohort import MaskedCohort
 
 RING = {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False}
 VICTIM, COLLUDER = 0, 11

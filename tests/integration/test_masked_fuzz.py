@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mechanism.secagg.cohort import MaskedCohort
 from mechanism.secagg.fuzz import fuzz
 from palate_core.errors import IntegrityError, RefusedError
 from palate_core.masks.messages import Header, Step, write
-from palate_sim.masks.cohort import MaskedCohort
 
 
 @pytest.mark.parametrize("seed", [1, 2])

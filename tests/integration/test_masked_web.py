@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mechanism.secagg import cohort as cohorts
 from mechanism.secagg.attacks import ATTACKS, SMALL_RINGS, Attack, small_rings
+from mechanism.secagg.cohort import MaskedCohort
 from palate_core import errors
 from palate_core.device.attempt import MaskedDevice
 from palate_core.masks.agreement import KeyPair
 from palate_core.masks.boxes import Dealt
 from palate_core.masks.messages import Step
-from palate_sim.masks import cohort as cohorts
-from palate_sim.masks.cohort import MaskedCohort
 
 WEB = Path(__file__).parents[2] / "client" / "web"
 

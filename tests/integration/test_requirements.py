@@ -25,13 +25,13 @@ EXTRAS = {
     "client/palate_client": ("server", "keyring", "delivery"),  # Flower's adapter
     "simulations/palate": ("simulations", "text"),  # runs, on first use
     "server/palate_server": ("server",),
-    "simulations/palate_sim": ("simulations", "text", "torch", "ray", "remote", "notebook", "track", "tune"),
+    "simulations/palate_sim": ("simulations", "text", "torch", "ray", "remote", "notebook", "tune"),
     "simulations/palate_audit": ("simulations", "torch", "audit"),
     "simulations/palate_sandbox": ("simulations", "demo-data"),
     "simulations/palate_cli": ("simulations",),
 }
-APART = {"docs", "track"}
-"""Extras that the tests' environment lacks: `make docs` and `make trackers` have environments of their own."""
+APART = {"docs"}
+"""Extras that the tests' environment lacks: `make docs` has an environment of its own."""
 PARTS = {
     "pydantic-core": "pydantic",
     "ray": "flwr",

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from mechanism.checks.masks import bindings, graphs, keystreams, secrets
 from mechanism.secagg.attacks import small_rings, stretches_of_their_own
+from mechanism.secagg.cohort import MaskedCohort
 from mechanism.secagg.watching import Watch, watched
 from palate_core.device import attempt
 from palate_core.device import checks as device_checks
@@ -22,7 +23,6 @@ from palate_core.masks import ring_cohort as cohort
 from palate_core.masks import shamir, transcript
 from palate_core.masks.graph_terms import graph_terms
 from palate_core.masks.messages import Step
-from palate_sim.masks.cohort import MaskedCohort
 from reference.shamir import polynomial
 
 

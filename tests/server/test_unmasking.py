@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mechanism.secagg.cohort import MaskedCohort
 from palate_core.errors import InputError, IntegrityError
 from palate_core.masks.messages import BOX, HEADER, Header, Step, write
 from palate_server.secagg.attempt import Unmasking
 from palate_server.secagg.conduct import Conduct
-from palate_sim.masks.cohort import MaskedCohort
 
 
 @pytest.mark.parametrize("n_max", [None, 251])

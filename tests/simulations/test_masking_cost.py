@@ -1,15 +1,15 @@
-"""What `palate bench secagg` measures: the work that the protocol prescribes, counted right."""
+"""What the benchmark of secure aggregation measures: the work that the protocol prescribes, counted right."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from benchmarks.secagg import cost as masking_cost
+from benchmarks.secagg.cost import Scale, measure
+from benchmarks.secagg.floor import Floor, Operations
 from palate_core.errors import InputError
 from palate_core.masks.messages import Step
-from palate_sim.masks import cost as masking_cost
-from palate_sim.masks.cost import Scale, measure
-from palate_sim.masks.floor import Floor, Operations
 
 
 @pytest.fixture

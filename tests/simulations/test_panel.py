@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.releases.series import measure
 from palate_cli.cli import run
 from palate_common.algorithms import Interactions
 from palate_common.algorithms.als.algorithm import FEATURES
@@ -24,7 +25,6 @@ from palate_sim.panel import panel as panels
 from palate_sim.panel.panel import choose, fit_panel, panel_of
 from palate_sim.preparation.preparation import Prepared, prepare
 from palate_sim.run import experiment
-from palate_sim.studies.releases import measure
 
 QUICK = {"evaluation.baselines": "popularity,panel_only,content_only", "evaluation.projection": "none"}
 
@@ -217,7 +217,7 @@ def test_an_algorithm_without_use_for_a_panel_refuses_it(log: Path) -> None:
 def test_a_series_of_releases_refuses_it(log: Path) -> None:
     with pytest.raises(InputError, match=r"`data.panel` must be left out for releases"):
         measure(load_config(None, {"data.path": str(log), "data.panel": 0.1, "algorithm.name": "als"}),
-                seeds=1, notify=lambda _: None)  # fmt: skip
+                releases=4, seeds=1, notify=lambda _: None)  # fmt: skip
 
 
 def test_terms_card_and_report_say_whose_log_is_open(log: Path, tmp_path: Path) -> None:

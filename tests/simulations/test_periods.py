@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.releases.periods import periods
 from palate_core.errors import InputError
 from palate_sim.config import load_config
 from palate_sim.data import read_log
-from palate_sim.evaluation.periods import periods
 
 DAY = 86_400.0
 events = st.lists(
@@ -27,9 +27,8 @@ def log_of(rows):
 
 
 def cuts_of(rows, **settings_):
-    config = load_config(None, {"releases.count": 3, **settings_})
     try:
-        return list(periods(log_of(rows), config))
+        return list(periods(log_of(rows), load_config(None, settings_), 3))
     except InputError:  # a span without events, or without new items
         return []
 
@@ -79,8 +78,7 @@ def test_what_happens_later_changes_nothing_of_an_earlier_release(rows, seed) ->
 
 
 def test_catalogues_only_grow(shop) -> None:
-    config = load_config(None, {"releases.count": 4})
-    cuts = list(periods(read_log(shop), config))
+    cuts = list(periods(read_log(shop), load_config(), 4))
     for one, other in pairwise(cuts):
         assert set(one.items) < set(other.items)
         assert one.known == other.items
@@ -102,10 +100,10 @@ def shop():
 def test_a_log_without_times_is_refused_in_one_line(times) -> None:
     frame = pd.DataFrame({"user": list("abab"), "item": list("xyyx"), "timestamp": times})
     with pytest.raises(InputError, match="events have times"):
-        list(periods(read_log(frame), load_config()))
+        list(periods(read_log(frame), load_config(), 12))
 
 
 def test_a_span_without_events_is_refused() -> None:
     rows = [(user, item, day) for user in range(3) for item, day in ((0, 0), (1, 100))]
     with pytest.raises(InputError, match="use fewer releases"):
-        list(periods(log_of(rows), load_config(None, {"releases.count": 5})))
+        list(periods(log_of(rows), load_config(), 5))

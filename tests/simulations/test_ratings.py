@@ -68,10 +68,11 @@ def test_means_of_ratings_find_the_biases_that_there_are() -> None:
 
 
 def test_a_run_on_ratings_has_rmse_and_its_baselines_first_and_no_false_warning(tmp_path: Path) -> None:
-    names = ["popularity", "global_mean", "user_mean", "user_item_biases"]
+    names = ["popularity", "item_knn", "ease", "ials", "global_mean", "user_mean", "user_item_biases"]
     keys = {"algorithm.settings.lowest": 1, "evaluation.baselines": names, "data.name": "made", "privacy.epsilon": 19.0}
     keys |= {"evaluation.projection": [], "evaluation.recency": [], "privacy.noise": "seeded"}
     result = start(load_config("ratings", keys), source=log(), out=tmp_path / "run").run()
+    assert set(result.baselines) == {"popularity", "global_mean", "user_mean", "user_item_biases"}
     metrics, summary = result.metrics, result.summary
     assert metrics["mae"] <= metrics["rmse"] < result.baselines["user_item_biases"]["rmse"]
     assert metrics["recall_capped@20"] > 0

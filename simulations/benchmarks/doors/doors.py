@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import palate
+from mechanism.secagg.cohort import MaskedCohort
 from palate_client.online import flower_messages as fleet_messages
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts, make_algorithm
@@ -48,7 +49,6 @@ from palate_server.rounds.aggregation import aggregate
 from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
-from palate_sim.masks.cohort import MaskedCohort
 
 MOST = 2**26
 """Bytes of the largest model that the devices here take."""

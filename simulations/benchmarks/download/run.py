@@ -25,6 +25,7 @@ from benchmarks.measure import (
     prepared_of,
     rehearsed,
 )
+from benchmarks.releases.periods import periods
 from benchmarks.sheet import Part, Table, cell, main, mean_error
 from palate_common.models.catalogue import lines
 from palate_common.models.compact import compact, expand, inflated
@@ -35,7 +36,6 @@ from palate_core.accounting import epsilon_of, mu_of, split_budget
 from palate_core.errors import PalateError
 from palate_sim.config import load_config
 from palate_sim.evaluation.model_evaluation import judge
-from palate_sim.evaluation.periods import periods
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.features.features import item_features
 from palate_sim.preparation.preparation import read
@@ -165,10 +165,10 @@ def _between(what: str, seed: int, models: Sequence[Trained]) -> list[dict[str, 
 
 def _series(data: Path, count: int, seed: int) -> Iterator[Trained]:
     """Releases in equal spans of time, each from the one before it, under one budget."""
-    keys = {"privacy.delta": DELTA, "privacy.epsilon": LIFETIME, "releases.count": count}
+    keys = {"privacy.delta": DELTA, "privacy.epsilon": LIFETIME}
     config = load_config(None, keys | {"positives.half_life_days": 90.0})
     log = read(config, RETAIL.source(data))
-    cuts = [cut.for_test() for cut in periods(log, config)]
+    cuts = [cut.for_test() for cut in periods(log, config, count)]
     shares = split_budget(mu=mu_of(epsilon=LIFETIME, delta=DELTA), shares=[1.0] * len(cuts))
     former: Trained | None = None
     for cut, mu in zip(cuts, shares, strict=True):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import DELTA, JOURNEY, METRIC, RETAIL, DataSet
+from benchmarks.releases.series import COLD, LATE, MODELS, ONCE, ONCE_LATE, OWN, measure
 from benchmarks.sheet import Part, Table, main, mean_error
 from palate_sim.config import load_config
-from palate_sim.studies.releases import COLD, LATE, MODELS, ONCE, ONCE_LATE, OWN, measure
 
 EPSILON, RELEASES = 8.0, 12
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -25,10 +25,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def measured(set_: DataSet, data: Path, seeds: int, models: Sequence[str]) -> dict[str, Any]:
     """The facts of a series on one log."""
-    keys = {"privacy.delta": DELTA, "privacy.epsilon": EPSILON, "evaluation.ks": [20], "releases.count": RELEASES}
+    keys = {"privacy.delta": DELTA, "privacy.epsilon": EPSILON, "evaluation.ks": [20]}
     config = load_config(None, keys | SETTINGS[set_.label])
     return measure(
         config,
+        releases=RELEASES,
         seeds=seeds,
         source=set_.source(data),
         validation=False,

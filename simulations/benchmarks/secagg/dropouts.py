@@ -6,9 +6,9 @@ from collections import defaultdict
 
 import numpy as np
 
+from mechanism.secagg.cohort import MaskedCohort
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.masks.messages import Step
-from palate_sim.masks.cohort import MaskedCohort
 
 
 def outcomes(attempts: int, *, seed: int) -> dict[str, list[int]]:

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.secagg.cost import MaskingCost, Scale, measure
 from benchmarks.secagg.dropouts import outcomes
 from benchmarks.sheet import Part, Table, main
 from mechanism.secagg.fuzz import fuzz
 from mechanism.secagg.hostile import HOSTILE, NAMED, PLANS, POISON, live, play
 from palate_core.errors import PalateError
 from palate_core.masks.graph_terms import LARGEST_COMPLETE
-from palate_sim.masks.cost import MaskingCost, Scale, measure
 
 RATIO, UPLOAD, FLOWER = 1.6, 1.03, 50.0
 ATTEMPTS, RECORDS = 1000, 100_000

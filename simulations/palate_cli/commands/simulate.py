@@ -107,13 +107,6 @@ def simulate(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out that was cut off; takes no other option.")
     ] = False,
-    track: Annotated[
-        str | None,
-        typer.Option(
-            metavar="mlflow:URI|wandb:DIR|tensorboard:DIR",
-            help="Write the run to an experiment tracker, too; W&B offline. See docs/runs.md#trackers.",
-        ),
-    ] = None,
     save_recommendations: Annotated[
         bool, typer.Option("--save-recommendations", help="Write the recommended lists and the split as CSV.")
     ] = False,
@@ -143,7 +136,6 @@ def simulate(
         "seed": seed,
         "engine.name": engine,
         "engine.workers": workers,
-        "track": track,
         "evaluation.save_recommendations": save_recommendations or None,
     }
     overrides = chosen(given, settings or ())

@@ -243,8 +243,8 @@ def judge_baselines(
                     evaluations[name] = judge_ratings(means, split.test, threads=cores())
                 notify({"event": "baseline", "name": name, metric: evaluations[name].mean(metric)})
             continue
-        if name == "noised_popularity" and epsilon is None:
-            continue
+        if (name == "noised_popularity" and epsilon is None) or (ratings and name in WHOLE_LOG):
+            continue  # a run on ratings is judged by their error, and what ranks by everybody's history has none
         if (name == "content_only" and FEATURES not in prepared.inputs) or (name == "panel_only" and not panel):
             continue
         if name in CONTROLS and config.privacy.unit != "user":

@@ -14,7 +14,6 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 
 from palate_sim.plots.frontier import frontier, frontier_of, projection, svg_frontier
 from palate_sim.plots.quality import deciles, groups, quality
-from palate_sim.plots.releases import releases
 from palate_sim.plots.rounds import costs, delta_curve, rounds, spending
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "groups",
     "projection",
     "quality",
-    "releases",
     "rounds",
     "spending",
     "svg_frontier",

@@ -7,8 +7,7 @@ The training loop emits event dicts; this package logs and shows them.
     print_result(Console(), result, report=folder / "report.html")
 """
 
-from palate_sim.progress.follow_events import follow
 from palate_sim.progress.live import Progress, wanted
 from palate_sim.progress.table import print_result, result_table
 
-__all__ = ["Progress", "follow", "print_result", "result_table", "wanted"]
+__all__ = ["Progress", "print_result", "result_table", "wanted"]

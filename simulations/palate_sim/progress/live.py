@@ -10,7 +10,7 @@ Keys read from an event, all optional but `event`: `prepared` name, algorithm, u
 (what stands beside every ε below: dp, delta, unit, adjacency, accountant); `round` round and rounds (the last one),
 both counted from 0 as in the ledger, epsilon, mean_rank (of held-out items: 0 top, 1 end), seconds since the start and
 the validation metric under its own name (or `quality`); `baseline` name and the metric; `evaluated` the metric;
-`measured` what a study measured: seed, what, epsilon, value; `untracked` error; `note` words; `done`
+`measured` what a study measured: seed, what, epsilon, value; `note` words; `done`
 seconds; `failed` error. Any other event (`release`,
 say) is logged and not shown.
 
@@ -52,7 +52,7 @@ from palate_sim.progress.wording import (
 )
 
 LAST_EVENTS = frozenset({"done", "failed"})
-STYLES = {"failed": "bold red", "untracked": "yellow", "note": "yellow", "done": "bold green", "baseline": "dim"}
+STYLES = {"failed": "bold red", "note": "yellow", "done": "bold green", "baseline": "dim"}
 LINES_EVERY = 2.0
 """Seconds between two lines of a step where no bar can be drawn, and before the first one."""
 
@@ -121,7 +121,7 @@ class Progress(Closing):
                 self._console.print(Text(words, style="dim"), soft_wrap=not terminal)
         if event.get("event") in LAST_EVENTS:
             self._end()
-        elif event.get("event") not in ("untracked", "note"):
+        elif event.get("event") != "note":
             self._doing = _next_step({"algorithm": self._algorithm, **event})
             self._draw()
 
@@ -241,8 +241,6 @@ def _line(event: Mapping[str, Any], width: int | None) -> str | None:
             parts = ["done", seconds]
         case "note":
             parts = [clean(event.get("words", ""))]
-        case "untracked":
-            parts = [f"not tracked any more; the run goes on: {clean(event.get('error', 'no reason given'))}"]
         case "failed":
             parts = [f"failed: {clean(event.get('error', 'no reason given'))}"]
         case _:

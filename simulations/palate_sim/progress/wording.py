@@ -1,6 +1,6 @@
 """The wording of a run in every output: names, numbers, eps with its qualifiers, stamps.
 
-The terminal, the report, the plots and trackers all use these functions, so that eps never stands without its
+The terminal, the report and the plots all use these functions, so that eps never stands without its
 delta, privacy unit, adjacency and accountant, and is never printed below what was spent.
 
     >>> epsilon_text(4.99951)

@@ -32,7 +32,6 @@ def command(result: Mapping[str, Any]) -> str:
     if given:
         return given if isinstance(given, str) else shlex.join(str(part) for part in given)
     settings = _leaves(result.get("config") or {})
-    settings.pop("track", None)  # it changes nothing of the run, and its path often has an account's name in it
     if result.get("dp") == "off":
         settings.pop("privacy.epsilon", None)
     preset, changed = _least(settings)

@@ -15,7 +15,6 @@ import numpy as np
 
 from palate_common.algorithms import State, make_algorithm
 from palate_common.interactions import Interactions
-from palate_common.records.key_file import load_key
 from palate_core.accounting import ACCOUNTANT
 from palate_core.device.floors import Floors
 from palate_core.errors import InputError, IntegrityError, PalateError
@@ -32,7 +31,7 @@ from palate_sim.data.sources import is_address
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import node_size
-from palate_sim.evaluation.curve import LearningCurve, earlier_points
+from palate_sim.evaluation.curve import LearningCurve
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.run.budget import check_budget, check_ledger, set_budget
 from palate_sim.run.clock import Clock
@@ -43,7 +42,6 @@ from palate_sim.run.run_folder import RunFolder, check_new, create, default_fold
 from palate_sim.run.terms import NAME, all_inputs, simulated_terms
 from palate_sim.run.warm_start import former_release
 from palate_sim.steps import Notify, silent
-from palate_sim.tracking import check_tracker, tracking
 
 Engine = Callable[[Job, Interactions, OnRelease | None, Notify], Outcome]
 
@@ -72,27 +70,17 @@ class Started:
         """Train, evaluate and write all files.
 
         Args:
-            notify: called with progress events, after the tracker that `config.track` names.
+            notify: called with progress events.
 
         Raises:
             BudgetError: the population's or the run's budget doesn't allow it.
             LockedError: another process runs it.
         """
-        key = load_key(self.folder.key_file).public
-        facts = self.config.model_dump(mode="json")
-        with tracking(
-            self.config.track,
-            run=key,
-            folder=self.folder.path,
-            config=facts,
-            notify=notify,
-            earlier=earlier_points(self.folder.events),
-        ) as told:
-            try:
-                return _run(self, told)
-            except Exception as error:
-                told({"event": "failed", "error": str(error) if isinstance(error, PalateError) else repr(error)})
-                raise
+        try:
+            return _run(self, notify)
+        except Exception as error:
+            notify({"event": "failed", "error": str(error) if isinstance(error, PalateError) else repr(error)})
+            raise
 
 
 def start(
@@ -117,8 +105,6 @@ def start(
         BudgetError: the population's budget doesn't allow the run; no folder was made and nothing was charged.
     """
     check_engine(config)
-    if config.track is not None:
-        config = config.model_copy(update={"track": check_tracker(config.track)})
     config = _naming(config, source)
     for name, given in (("data", config.data.path), ("out", out), ("ledger", ledger)):
         if given is not None and not is_text(str(given)):
@@ -128,8 +114,6 @@ def start(
     prepared = prepare(config, source, notify)
     config = naming_sources(config, prepared)
     path = out or default_folder(prepared.name)
-    if config.track is not None and Path(config.track.partition(":")[2]).is_relative_to(path.resolve()):
-        raise InputError(f"`track` must lead out of the run folder, whose files are signed, got {config.track!r}")
     population = (config.privacy.population or _population(prepared.name, config.privacy.unit))[:NAME]
     beside = path.resolve().parent / f"{default_name(population)}.ledger.db"
     ledger_path = beside if ledger is None else ledger.resolve()

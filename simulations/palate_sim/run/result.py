@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from palate_common.models import published
 from palate_common.models.model import GlobalModel
 from palate_common.records.key_file import load_key
-from palate_core.errors import InputError, IntegrityError
+from palate_core.errors import IntegrityError
 from palate_sim.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -105,25 +105,6 @@ class Result:
     def report(self) -> Path:
         """The HTML report."""
         return self.folder / "report.html"
-
-    def track(self, where: str) -> None:
-        """Write the run to an experiment tracker, as `simulate(track=where)` does while it runs.
-
-        Args:
-            where: `mlflow:URI`, `wandb:DIR` (offline) or `tensorboard:DIR`.
-
-        Raises:
-            InputError: no such tracker, its package isn't installed, or it failed.
-        """
-        from palate_sim.tracking import check_tracker, replay, tracking
-
-        def told(event: Mapping[str, Any]) -> None:
-            if event["event"] == "untracked":
-                raise InputError(f"`track` must name a tracker that works, got {where!r}: {event['error']}")
-
-        place, run, config = check_tracker(where), self.card["public_key"], self.summary["config"]
-        with tracking(place, run=run, folder=self.folder, config=config, notify=told) as tell:
-            replay(self.summary, tell)
 
     @cached_property
     def _published(self) -> published.Published:

@@ -135,9 +135,7 @@ def tune(
     prepared = prepare(config, source, notify)
     config = naming_sources(config, prepared)
     bench = _Bench.of(config, prepared, notify)
-    asked = digest(
-        canonical_json([config.model_dump(mode="json", exclude={"track", "tuned_on"}), given, prepared.fingerprint])
-    )
+    asked = digest(canonical_json([config.model_dump(mode="json", exclude={"tuned_on"}), given, prepared.fingerprint]))
     lock, study = _study(optuna, out, asked)
     with lock, step(notify, "tuning", of=trials, unit="trials") as advance:
         untuned = study.user_attrs.get("untuned")

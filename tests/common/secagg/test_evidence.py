@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mechanism.secagg.cohort import MaskedCohort
 from mechanism.secagg.hostile import HOSTILE, NAMED, Life, live
 from palate_common.secagg.evidence import (
     KINDS,
@@ -42,7 +43,6 @@ from palate_core.masks.transcript import (
     reveal_payload,
     sign,
 )
-from palate_sim.masks.cohort import MaskedCohort
 
 WORLD = MaskedCohort(8, n_min=7)
 

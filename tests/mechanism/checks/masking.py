@@ -31,6 +31,7 @@ from mechanism.harness.probe_algorithm import PLAIN, Gesture
 from mechanism.harness.probe_run import Setting, crowd, probe_run
 from mechanism.secagg.adversary import Adversary
 from mechanism.secagg.attacks import ATTACKS, small_rings
+from mechanism.secagg.cohort import MaskedCohort
 from mechanism.secagg.fuzz import fuzz
 from mechanism.secagg.watching import watched
 from palate_audit.evidence.evidence import Finding
@@ -45,7 +46,6 @@ from palate_core.masks.packing import unpack
 from palate_core.plan import RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
-from palate_sim.masks.cohort import MaskedCohort
 
 TEST = "masking"
 SIZE, BITS = 4096, 24

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 
 import numpy as np
 
+from mechanism.secagg.cohort import MaskedCohort
 from palate_common.mechanism.update import Int64
 from palate_common.secagg.evidence import secret_fits
 from palate_core.device.attempt import MaskedDevice
@@ -55,7 +56,6 @@ from palate_core.masks.transcript import (
 )
 from palate_server.secagg.attempt import Unmasking
 from palate_server.secagg.recovery import _centred
-from palate_sim.masks.cohort import MaskedCohort
 
 
 class Adversary:

@@ -20,10 +20,10 @@ from unittest import mock
 import numpy as np
 
 from mechanism.secagg.adversary import Adversary
+from mechanism.secagg.cohort import MaskedCohort
 from palate_core.masks import ring_cohort as cohorts
 from palate_core.masks.graph_terms import GraphTerms, graph_terms
 from palate_core.masks.messages import Flags
-from palate_sim.masks.cohort import MaskedCohort
 
 SMALL_RINGS: dict[int, dict[str, Any]] = {
     24: {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False},

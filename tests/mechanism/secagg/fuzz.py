@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mechanism.secagg.cohort import MaskedCohort
 from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import IntegrityError, PalateError, RefusedError
 from palate_core.masks.messages import HEADER, VERSION, Header, Step, write
-from palate_sim.masks.cohort import MaskedCohort
 
 
 @dataclass(frozen=True)

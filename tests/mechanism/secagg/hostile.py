@@ -19,6 +19,7 @@ from unittest import mock
 
 import numpy as np
 
+from mechanism.secagg.cohort import MaskedCohort
 from palate_common.secagg.evidence import FaultEvidence, check
 from palate_core.device import attempt as masked
 from palate_core.device.attempt import MaskedDevice
@@ -60,7 +61,6 @@ from palate_core.masks.transcript import (
 )
 from palate_core.masks.transcript import OPENING as OPENING_TAG
 from palate_server.secagg.attempt import Unmasking
-from palate_sim.masks.cohort import MaskedCohort
 
 HOSTILE = 3
 

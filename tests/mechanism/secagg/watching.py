@@ -1,6 +1,6 @@
 """Watching: every secret that devices make in masked attempts, and every byte of randomness, while a context is open.
 
-    >>> from palate_sim.masks.cohort import MaskedCohort
+    >>> from mechanism.secagg.cohort import MaskedCohort
     >>> with watched() as seen:
     ...     _ = MaskedCohort(5, n_min=4).run()
     >>> sorted({call.step.name for call in seen.calls if call.drawn or call.pairs})

@@ -15,13 +15,13 @@ import numpy as np
 
 from mechanism.checks.ledgers.books import done
 from mechanism.secagg.adversary import Adversary
+from mechanism.secagg.cohort import MaskedCohort
 from mechanism.secagg.hostile import HOSTILE, PLANS, Turn, live
 from palate_common.secagg.evidence import FaultEvidence, check
 from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import IntegrityError
 from palate_core.masks.messages import HEADER, BoxReceipt, Complaint, Header, Step, write
 from palate_server.secagg.conduct import Conduct
-from palate_sim.masks.cohort import MaskedCohort
 
 LIES = {
     "deals rubbish to all": "box",

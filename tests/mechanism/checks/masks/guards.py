@@ -32,6 +32,7 @@ import numpy as np
 
 from mechanism.secagg.adversary import Adversary
 from mechanism.secagg.attacks import ring, small_rings
+from mechanism.secagg.cohort import Latch, MaskedCohort
 from palate_core.device import attempt, checks
 from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import PalateError
@@ -63,7 +64,6 @@ from palate_core.masks.transcript import (
     members_payload,
     sign,
 )
-from palate_sim.masks.cohort import Latch, MaskedCohort
 
 VICTIM = 0
 STRETCH, CUT = 4, 3

@@ -26,12 +26,12 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
 from mechanism.secagg.attacks import small_rings
+from mechanism.secagg.cohort import MaskedCohort
 from mechanism.secagg.watching import Call, SecretSplit, Watch, watched
 from palate_core.device import attempt
 from palate_core.device.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
 from palate_core.masks.agreement import KeyPair
 from palate_core.masks.messages import HASH, Header, Step, write
-from palate_sim.masks.cohort import MaskedCohort
 from reference.shamir import polynomial
 
 CORRUPT = (8, 7, 4)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.releases.periods import Period, is_validation, periods
 from palate_common.algorithms import State, algorithm_class
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.models.model import GlobalModel
@@ -24,16 +25,12 @@ from palate_sim.config import SimulationConfig
 from palate_sim.data import Source, Workspace
 from palate_sim.data.log import InteractionLog
 from palate_sim.evaluation.evaluation import evaluate
-from palate_sim.evaluation.periods import Period, is_validation, periods
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.features.features import item_features
 from palate_sim.preparation.preparation import read
 from palate_sim.run.warm_start import handed_over
 from palate_sim.steps import Notify
-from palate_sim.studies.frontier import SeedMean
 
-RATIOS = {"equal": 1.0, "decreasing": 0.9, "increasing": 1 / 0.9}
-"""The ratio of a release's mu^2 to that of the release before."""
 LATE = 3
 """Number of the release in which "once, release 3" spends the whole budget."""
 OWN, COLD, ONCE, ONCE_LATE, POPULARITY, OFF = MODELS = (
@@ -45,7 +42,6 @@ OWN, COLD, ONCE, ONCE_LATE, POPULARITY, OFF = MODELS = (
     "without privacy",
 )
 PARTS = ("test", "test_with_history", "validation")
-COMPOSITION = "every release is charged to every user: mu^2 adds up over all of them, and epsilon is that of the sum"
 
 Trained = tuple[GlobalModel, tuple[str, ...]]
 """A model and its catalogue."""
@@ -60,7 +56,6 @@ class Series:
         metric: what was measured.
         epsilon: of all releases together.
         delta: its delta.
-        division: how mu^2 was divided.
         spent: epsilon after each release.
         sizes: training users, items and judged test users of each release.
         seeds: seeds of the noises and first tables.
@@ -71,7 +66,6 @@ class Series:
     metric: str
     epsilon: float
     delta: float
-    division: str
     spent: tuple[float, ...]
     sizes: tuple[Mapping[str, int], ...]
     seeds: tuple[int, ...]
@@ -79,38 +73,28 @@ class Series:
 
     def facts(self) -> dict[str, Any]:
         """Everything as JSON."""
-        models = [name for name in MODELS if (name, "test") in self.values]
         return {
             "name": self.name,
             "metric": self.metric,
             "epsilon": self.epsilon,
             "delta": self.delta,
             "privacy": f"δ = {self.delta:g}, unit: user, adjacency: zero-out, accountant: {ACCOUNTANT}",
-            "composition": COMPOSITION,
-            "division": self.division,
+            "division": "equal",
             "spent": list(self.spent),
             "sizes": [dict(size) for size in self.sizes],
             "seeds": list(self.seeds),
-            "quality": {name: _known(self._mean(name, "test")) for name in models},
-            "parts": {part: {name: _known(self._mean(name, part)) for name in models} for part in PARTS},
-            "differences": {name: self._differences(name) for name in models if OWN in models and name != OWN},
-            "values": {name: [_known(row) for row in self.values[name, "test"]] for name in models},
+            "values": {
+                name: [_known(row) for row in self.values[name, "test"]]
+                for name in MODELS
+                if (name, "test") in self.values
+            },
         }
-
-    def _mean(self, name: str, part: str) -> Sequence[float]:
-        """The mean over seeds of each release."""
-        return [float(value) for value in np.mean(self.values[name, part], axis=0)]
-
-    def _differences(self, name: str) -> list[list[float | None] | None]:
-        """Warm start minus another model, seed by seed: mean and 95 % interval for each release."""
-        apart = np.asarray(self.values[OWN, "test"]) - np.asarray(self.values[name, "test"])
-        found = [SeedMean.of([float(value) for value in column]) for column in apart.T]
-        return [None if math.isnan(e.mean) else [e.mean, e.low, e.high] for e in found]
 
 
 def measure(
     config: SimulationConfig,
     *,
+    releases: int,
     seeds: int,
     source: Source | None = None,
     notify: Notify,
@@ -120,7 +104,8 @@ def measure(
     """Rehearse a series of releases, and what it is compared with, on each seed.
 
     Args:
-        config: data, algorithm, and `privacy.epsilon` of ALL releases together; `releases` says how many.
+        config: data, algorithm, and `privacy.epsilon` of ALL releases together.
+        releases: how many, in equal spans of time; mu^2 is divided equally.
         seeds: how many noises and first tables, from the configuration's seed upwards. The cuts are the same.
         source: a log in the place of the configured one.
         notify: called with progress events.
@@ -132,10 +117,10 @@ def measure(
     """
     _check(config, seeds)
     log = read(config, source, Workspace(notify))
-    cuts = [cut if validation else cut.for_test() for cut in periods(log, config)]
+    cuts = [cut if validation else cut.for_test() for cut in periods(log, config, releases)]
     delta = default_delta(n_users=cuts[-1].train.n_users) if config.privacy.delta is None else config.privacy.delta
     whole = mu_of(epsilon=check_epsilon(config.privacy.epsilon), delta=delta)
-    mus = split_budget(mu=whole, shares=[RATIOS[config.releases.division] ** n for n in range(len(cuts))])
+    mus = split_budget(mu=whole, shares=[1.0] * len(cuts))
     inputs = [_inputs(log, cut, config) for cut in cuts]
     chosen = tuple(range(config.seed, config.seed + seeds))
     values: dict[tuple[str, str], list[list[float]]] = {}
@@ -163,7 +148,6 @@ def measure(
         metric=metric,
         epsilon=config.privacy.epsilon,
         delta=delta,
-        division=config.releases.division,
         spent=tuple(epsilon_of(mu=math.sqrt(total), delta=delta) for total in np.cumsum(np.square(mus))),
         sizes=tuple(_sizes(cut) for cut in cuts),
         seeds=chosen,
@@ -282,7 +266,7 @@ def _known(values: Iterable[float]) -> list[float | None]:
 def _check(config: SimulationConfig, seeds: int) -> None:
     """Refuse an invalid study before the log is read."""
     if seeds < 1:
-        raise InputError(f"`--seeds` must be at least 1, got {seeds}")
+        raise InputError(f"`seeds` must be at least 1, got {seeds}")
     if not algorithm_class(config.algorithm.name).hands_over():
         raise InputError(
             f"`algorithm` must be one that can go on from a release, such as als, got {config.algorithm.name!r}"

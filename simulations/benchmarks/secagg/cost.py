@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.secagg.floor import Floor, Operations
+from mechanism.secagg.cohort import MaskedCohort
 from palate_common.mechanism.update import Int64
 from palate_common.system import peak_memory
 from palate_core.cohort_terms import modulus_bits, share_sigma
@@ -31,8 +33,6 @@ from palate_core.masks.packing import packed_bytes
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import SecureSource
 from palate_server.secagg.attempt import Unmasking
-from palate_sim.masks.cohort import MaskedCohort
-from palate_sim.masks.floor import Floor, Operations
 
 GRID = 2**14
 """Steps per clip norm, as in plans."""

@@ -1,1 +1,0 @@
-"""A cohort under masks in one process, and what masks cost."""
