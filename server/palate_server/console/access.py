@@ -1,4 +1,4 @@
-"""Access: who may see the operator's page: whoever can write the server folder, or the house, or knows the password.
+"""Access: who may see the operator's page: whoever can write the server folder, or knows the password.
 
     palate serve console            -> a token in the address, for one use within minutes -> a session
     palate serve console --password -> `console.password`, a hash; behind the gateway the password -> a session
@@ -27,7 +27,6 @@ from pathlib import Path
 from palate_common.records.files import create_durably
 from palate_core.errors import InputError
 from palate_server.folder.config import MOST_MEMORY, PASSWORD_HASH
-from palate_server.folder.house import House
 from palate_server.folder.server_folder import Site
 
 N, R, P = 2**15, 8, 3
@@ -70,7 +69,7 @@ def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
 
 
 class Access:
-    """The page's tokens, sessions and password of one server folder, or of a house.
+    """The page's tokens, sessions and password of one server folder.
 
     **Guarantees:** a token opens one session: it is taken back before it is answered.
     **Guarantees:** a changed password ends the sessions of the former one: each session says which it is of.
@@ -78,11 +77,11 @@ class Access:
     has tries of its own (device cookies, as OWASP describes them).
 
     Args:
-        place: the server folder, or the house.
+        place: the server folder.
         clock: returns seconds since 1970.
     """
 
-    def __init__(self, place: Site | House, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, place: Site, clock: Callable[[], float] = time.time) -> None:
         self._folder, self._clock = place.state / "console", clock
         self._password = place.config.console.password
         self._checking, self._wrong = threading.Lock(), dict[str, deque[float]]()

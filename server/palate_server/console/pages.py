@@ -3,7 +3,6 @@
     GET  /console/          the page; whoever has no session gets the door: a token, or behind the gateway a password
     GET  /console/live      what changes, as server-sent events
     GET  /console/card/SHA  a published model's privacy card
-    GET  /console/of/NAME   a house's: on to the page of a population, as somebody who may write its folder
     POST /console/enter     the password -> a session
     POST /console/leave     the end of a session
     GET  /console/static/   script, style and icon, the page's own
@@ -35,15 +34,12 @@ from palate_common.records.closing import Closing
 from palate_core.errors import InputError
 from palate_server.console.access import KNOWN_SECONDS, LONGEST, SESSION_SECONDS, Access
 from palate_server.console.board import Board, BoardReader, Parts
-from palate_server.console.house import HouseBoard, HouseReader
 from palate_server.console.live import BoardSource, Live, Sections, Shown
 from palate_server.folder.events import EventLog, EventTally
-from palate_server.folder.house import House
 from palate_server.folder.profiles import TRIAL_WORDS
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import CARD
 from palate_server.service.http_api import LOOPBACK, name_of
-from palate_server.service.metrics import leads_home
 
 PATH = "/console"
 GATEWAY = "x-palate-gateway"
@@ -60,8 +56,6 @@ COLUMNS: Columns = (
 )
 """The page's sections, in their order, by column; each is a template in `templates/sections`."""
 SECTIONS = tuple(name for _, names in COLUMNS for name in names)
-HOUSE_COLUMNS: Columns = (("whole", ("top", "populations", "log")),)
-"""The same of a house's page, in `templates/house`."""
 POLICY = "; ".join(
     (
         "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'", "connect-src 'self'",
@@ -85,12 +79,12 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class GuardedPage(Closing, Generic[Shown]):
-    """A page that shows a board to who has a session: what is of a server folder's page and of a house's.
+    """A page that shows a board to who has a session.
 
     **Guarantees:** no page without a session: neither the page, nor what changes, nor what its further paths answer.
 
     Args:
-        place: the server folder, or the house.
+        place: the server folder.
         reader: reads the board.
         port: the port of the loopback interface.
         base: the page's path behind the gateway.
@@ -100,7 +94,7 @@ class GuardedPage(Closing, Generic[Shown]):
     """
 
     def __init__(
-        self, place: Site | House, reader: BoardSource[Shown], *, port: int, base: str,
+        self, place: Site, reader: BoardSource[Shown], *, port: int, base: str,
         columns: Columns, templates: str, shown: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self._place, self._access, self._shown = place, Access(place), shown
@@ -308,49 +302,6 @@ class Console(GuardedPage[Board]):
         except (OSError, ValueError):
             return Response(status_code=404)
         return Response(json.dumps(card, indent=1, ensure_ascii=False), media_type="application/json")
-
-
-class HouseConsole(GuardedPage[HouseBoard]):
-    """The operator's page of a house: its populations, and the way to the page of each.
-
-    **Guarantees:** those of `Console`, of which it shows a part; the way on is for who came by a token, on loopback,
-    who can write all folders. Behind the gateway each population asks for a password of its own.
-    **Guarantees:** no token for a port that was taken: a population's own server proves that it is the one there.
-
-    Args:
-        house: the house.
-        gateway: returns whether the gateway runs; None: the house doesn't.
-    """
-
-    def __init__(self, house: House, gateway: Callable[[], bool | None]) -> None:
-        self._house, self._reader = house, HouseReader(house, gateway)
-        super().__init__(
-            house, self._reader, port=house.config.metrics_port, base=PATH, columns=HOUSE_COLUMNS,
-            templates="house", shown={"title": house.config.name, "trial": False, "folder": "HOUSE"},
-        )  # fmt: skip
-
-    def close(self) -> None:
-        """End all streams, and close the populations' ledgers; closing twice is fine."""
-        super().close()
-        self._reader.close()
-
-    def _further(self) -> dict[str, Endpoint]:
-        return {"/of/{name:str}": self._on}
-
-    async def _on(self, request: Request) -> Response:
-        """The page of a population, by a token that works once: for its own server, and nobody else on its port."""
-        if _by_gateway(request) or not await self._admitted(request):
-            return Response(status_code=401)
-        name, host = request.path_params["name"], name_of(request.headers["host"]) or ""
-        if name not in self._house.names():
-            return Response(status_code=404)
-        site = await run_in_threadpool(self._house.site, name)
-        if not await run_in_threadpool(leads_home, site, host):
-            return self._html("absent.html", status=503, name=name, root="../")
-        token = await run_in_threadpool(Access(site).make_token)
-        where = f"[{host}]" if ":" in host else host
-        address = f"http://{where}:{site.config.gateway.metrics_port}{PATH}/?token={token}"
-        return RedirectResponse(address, status_code=303)
 
 
 def _by_gateway(request: Request) -> bool:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.ASCII)
 """A host name in TLS (RFC 1123)."""
 FOLDER_NAME = "[a-z0-9][a-z0-9-]{0,62}"
-"""Name of a population's folder in a house, and of its place in the gateway's paths."""
+"""Name of a population's place in the gateway's paths."""
 SPACING = 10
 """Difference between the ports of two SuperLinks."""
 MOST_PORT = 65535
@@ -235,7 +235,7 @@ class GatewaySettings(_Section):
     port: int = Field(default=8443, ge=1, le=65535)
     """Port of the gateway."""
     path: str = Field(default="", pattern=rf"^(/p/{FOLDER_NAME})?$")
-    """What each request's path begins with, `/p/NAME`, so that several populations share a name and a port, see
+    """What each request's path begins with, `/p/NAME`, by which a reverse proxy tells populations apart, see
     docs/operations.md#several-populations. Invitations contain it; devices that are enrolled keep theirs."""
     superlink_port: int = Field(default=8444, ge=1, le=65535)
     """Port of Flower's SuperLink, on the loopback interface, like the next two."""

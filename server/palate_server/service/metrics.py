@@ -43,11 +43,6 @@ from palate_server.service.problems import BROKEN, ServerProblem, Told, line_of,
 from palate_server.service.proving import NUMBER, PROOF, Proving, proof, read_key
 from palate_server.service.status import Status, read_status
 
-LOCALHOST = ("127.0.0.1", "::1")
-"""Where browsers look for "localhost", the last first, whatever a machine's own table says."""
-PROBE = 1.0
-"""Seconds in which a listener of this machine takes a connection."""
-
 OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
 """What `/health` always has, by names of its own, and the code of its problem."""
 
@@ -270,7 +265,7 @@ def metrics_listeners(
         application: what answers.
         port: on the loopback interface, without a token.
         settings: the address of their own.
-        folder: the server folder, or the house: files are relative to it, and answers on the loopback interface prove
+        folder: the server folder: files are relative to it, and answers on the loopback interface prove
             that they are its server's.
         pages: what answers all other paths, on the loopback interface alone.
 
@@ -374,7 +369,7 @@ def read_answer(
     Args:
         port: its metrics port.
         question: what is asked.
-        folder: its folder, or the house's: any account of the machine can take a port that is free.
+        folder: its folder: any account of the machine can take a port that is free.
         host: the address of the loopback interface.
         seconds: the longest time to wait for the connection, and then for the whole answer.
     """
@@ -410,25 +405,3 @@ def _cut_after(seconds: float, connection: socket.socket) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def leads_home(site: Site, name: str) -> bool:
-    """Whether who opens a server's metrics port by this name, as by "localhost", gets to the server and nobody else."""
-    port, addresses = site.config.gateway.metrics_port, set(LOCALHOST) if name == "localhost" else set()
-    try:
-        addresses |= {str(found[4][0]) for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
-    except OSError:
-        return False
-    strange = {host for host in addresses if not read_answer(port, "ready", folder=site.folder, host=host)}
-    return strange != addresses and not any(_is_somebody(host, port) for host in strange)
-
-
-def _is_somebody(host: str, port: int) -> bool:
-    """Whether anybody listens there: also who takes no connection now, and may take the next one."""
-    try:
-        socket.create_connection((host, port), timeout=PROBE).close()
-    except TimeoutError:
-        return True
-    except OSError:
-        return False
-    return True

@@ -39,7 +39,7 @@ class Proving:
 
     Args:
         application: the application.
-        folder: the server folder, or the house.
+        folder: the server folder.
 
     Raises:
         InputError: the folder can't be written.

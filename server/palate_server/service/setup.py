@@ -51,8 +51,6 @@ SAID: Mapping[str, str] = {
     "privacy.period_epsilon": "of the runs that begin in one period",
     "cohort.size": "most devices in an attempt",
     "gateway.port": "the gateway's; others are on the loopback interface alone",
-    "gateway.path": "of this population, at the house's name and port",
-    "gateway.certificate": "the house's",
     "gateway.acme_port": "docs/operations.md#a-public-certificate",
     "backup.witness": "on another disk: signed plans with their charges",
     "training.features": "public numbers of each item",

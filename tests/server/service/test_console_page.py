@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,15 +20,13 @@ from browsers import Browser
 from benchmarks.serve.world import free_ports
 from palate_common.rounds.wire import REFUSED
 from palate_server.console.access import Access, hash_password
-from palate_server.console.pages import SECTIONS, Console, HouseConsole
+from palate_server.console.pages import SECTIONS, Console
 from palate_server.console.words import STEPS
 from palate_server.folder.config import MetricsSettings
 from palate_server.folder.events import EventLog
-from palate_server.folder.house import House, make_house
 from palate_server.operation.releases import publish
 from palate_server.rounds.progress import ActivityFile
-from palate_server.service.gateway import Front, nginx_command, write_configuration
-from palate_server.service.http_api import Listener
+from palate_server.service.gateway import nginx_command, write_configuration
 from palate_server.service.metrics import Metrics, metrics_listeners
 from palate_server.service.status import unpublished
 from palate_sim.card.card import card_payload, sign_card
@@ -113,12 +110,11 @@ def served(make_shared_service: Maker) -> Iterator[Served]:
         Metrics(service.site, lambda: answered).application(), port=service.site.config.gateway.metrics_port,
         settings=MetricsSettings(), folder=service.site.folder, pages=page.application,
     )["metrics"]  # fmt: skip
-    front = Front.alone(service.site)
-    write_configuration(front)
+    write_configuration(service.site)
     listener.start()
     with (
-        (front.logs / "gateway.log").open("ab") as log,
-        subprocess.Popen(nginx_command(front), cwd=front.folder, stderr=log) as nginx,
+        (service.site.logs / "gateway.log").open("ab") as log,
+        subprocess.Popen(nginx_command(service.site), cwd=service.site.public, stderr=log) as nginx,
     ):
         yield Served(service, parts, answered)
         nginx.terminate()
@@ -357,63 +353,6 @@ def test_through_the_gateway_it_is_live_too_and_signs_out(entered: Browser, serv
     entered.wait("document.getElementById('password')")
     assert [each["name"] for each in entered.do("cookies")] == ["__Secure-palate-known"], "which opens nothing"
     assert entered.open(served.outside)["status"] == 401
-
-
-def test_a_house_shows_its_populations_and_the_way_to_each(
-    browser: Browser, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In light and dark, wide and narrow; what happens is seen without a reload, and a click leads on."""
-    made = make_house(tmp_path / "house", name="localhost", port=8443)
-    ports = free_ports()
-    made.config_file.write_text(f'name = "localhost"\nport = {ports[0]}\nmetrics_port = {ports[1]}\n')
-    house = House.at(made.folder)
-    (house.populations / "shop").symlink_to(served.site.folder)
-    find = House.site
-    monkeypatch.setattr(House, "site", lambda self, name: served.site if name == "shop" else find(self, name))
-    (house.populations / "bad").mkdir()
-    (house.populations / "bad" / "server.toml").write_text('population = "bad"\nnothing = 1\n')
-    (house.open_folder / "shop").touch()
-    page = HouseConsole(house, lambda: True)
-    listener = Listener(page.application, host="127.0.0.1", port=ports[1])
-    listener.start()
-    try:
-        where = f"http://127.0.0.1:{ports[1]}/console/"
-        browser.open(f"{where}?token={Access(house).make_token()}")
-        assert "1 of 1 needs you" in browser.text("top")
-        assert "1 of 2 populations open" in browser.text("top")
-        said = browser.text("populations")
-        for words in (
-            "readers shop",
-            "Open, and not running",
-            "of the lifetime's left",
-            "Last error",
-            "Its folder can't be read",
-            "nothing",
-        ):
-            assert words in said, words
-        (house.open_folder / "bad").touch()
-        browser.wait("document.getElementById('top').textContent.includes('2 of 2 need you')")
-        EventLog(house.events).tell("not opened", population="bad", reason="`nothing` is no key")
-        browser.wait("document.getElementById('log').textContent.includes(\"bad can't be opened\")")
-        for scheme, width in (("light", 1280), ("dark", 390)):
-            browser.open(where, scheme=scheme, width=width, height=844)
-            found = browser.do("contrast")
-            assert found["bad"] == []
-            assert browser.eval("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-        assert [each["said"] for each in browser.do("told") if "said" in each] == []
-        browser.do("click", at="[data-name=shop] a.here")
-        browser.wait("document.body.textContent.includes('nothing was sent there')")
-        assert browser.do("contrast")["bad"] == []
-        browser.do("click", at="main a")
-        served.answered.update(served.parts)
-        browser.wait("!document.getElementById('populations').textContent.includes('not running')")
-        browser.do("click", at="[data-name=shop] a.here")
-        browser.wait("document.title.startsWith('readers') && document.getElementById('budget')")
-        assert browser.eval("location.href") == served.loopback, "without a token in it"
-    finally:
-        page.close()
-        listener.stop()
-        page.close()
 
 
 def test_the_gateway_lets_an_address_try_so_often_and_lets_nothing_else_through(served: Served) -> None:

@@ -206,8 +206,7 @@ def test_without_its_release_key_a_server_does_not_start_and_one_that_loses_it_c
 def test_whoever_has_the_port_of_a_server_that_is_down_says_nothing(tmp_path: Path) -> None:
     """Any account of the machine can: what it says isn't read, an endless answer or names that a terminal obeys.
 
-    And nobody waits for it longer than asked for, if each piece of it comes at once: a house asks while it looks after
-    its populations.
+    And nobody waits for it longer than asked for, if each piece of it comes at once.
     """
     said, sent = {"huge": b"[" * 2**24, "sign": b'{"gateway": true, "\\u001b[2J": true}', "slow": b""}, []
     make_key(tmp_path)

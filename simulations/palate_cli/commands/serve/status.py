@@ -1,4 +1,4 @@
-"""`palate serve status`: of a server folder, and of a house with all its populations."""
+"""`palate serve status` and `operators`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
     from palate_server.operation.outlook import Outlook
     from palate_server.service.problems import ServerProblem
@@ -22,16 +21,12 @@ Asked = tuple["Status", "Outlook", dict[str, dict[str, Any]], "tuple[ServerProbl
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder, or a house.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Print a server's status, whether it runs or not: who is enrolled, what was spent, what is due."""
-    from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
 
-    if House(folder).config_file.is_file():
-        house_status(House.at(folder), as_json=as_json)
-        return
     found, outlook, parts, wrong = ask(Site.at(folder))
     if as_json:
         told = {**found.as_dict(), **outlook.as_dict(), "parts": parts, "problems": [each.as_dict() for each in wrong]}
@@ -42,14 +37,14 @@ def status(
 
 
 def operators(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder, or a house.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="For machines: the lines as they are.")] = False,
 ) -> None:
     """Print which account gave which command to a folder, and check that the record only grew."""
     from palate_server.folder.operators import OperatorLog
     from palate_server.folder.server_folder import Site
 
-    if not any((folder / each).is_file() for each in ("server.toml", "house.toml")):
+    if not (folder / "server.toml").is_file():
         Site.at(folder)  # refuses it
     found = OperatorLog(folder).read()
     for each in found:
@@ -147,81 +142,3 @@ def _kept(found: Status) -> Iterator[str]:
     for model in found.models:
         count = f"{model['releases']} release{'' if model['releases'] == 1 else 's'}"
         yield f"model version {model['version']}: {count}, run {model['run'] or 'none'}"
-
-
-def house_status(house: House, *, as_json: bool) -> None:
-    """Print the status of a house and its populations."""
-    from palate_core.errors import PalateError
-    from palate_server.service.house import read_house_health
-
-    health, opened = read_house_health(house), house.opened()
-    told: dict[str, Any] = {}
-    lines = [f"house {house.config.name}:{house.config.port} · gateway: {_gateway(health)}"]
-    for name in sorted({*house.names(), *opened}):
-        each: dict[str, Any] = {"open": name in opened}
-        try:
-            site = house.site(name)
-            asked = ask(site)
-        except PalateError as error:
-            told[name] = {**each, "error": str(error)}
-            lines.append(f"{name}: {_open(each)} · NOT GOOD: {error}")
-            continue
-        found, outlook, parts, wrong = asked
-        told[name] = {**each, "address": site.address, **found.as_dict(), **outlook.as_dict(), "parts": parts}
-        told[name]["problems"] = [each.as_dict() for each in wrong]
-        lines += [f"{name}: {_open(each)} · {site.address}", *_population(site, asked, opened=each["open"])]
-    if as_json:
-        shown = {"name": house.config.name, "port": house.config.port, "parts": dict(health)}
-        typer.echo(json.dumps({**shown, "populations": told}, indent=1, ensure_ascii=False))
-        return
-    lines.append(f"more of one: palate serve status {house.populations}/NAME")
-    typer.echo("\n".join(lines))
-
-
-def _gateway(health: Any) -> str:
-    if not health:
-        return "nobody answers on the metrics port: `palate serve run` isn't running, or is starting"
-    return "good" if health.get("gateway") else "NOT GOOD"
-
-
-def _open(told: dict[str, Any]) -> str:
-    return "open" if told["open"] else "shut"
-
-
-def _population(site: Site, asked: Asked, *, opened: bool) -> Iterator[str]:
-    """Lines on one population."""
-    from palate_server.folder.profiles import TRIAL, TRIAL_WORDS
-
-    found, outlook, parts, wrong = asked
-    if found.profile == TRIAL:
-        yield f"  {TRIAL_WORDS}"
-    yield (
-        f"  population {found.population} · {found.devices['enrolled']:,} enrolled · ε {found.epsilon_spent:.3f} of "
-        f"{found.epsilon_lifetime:g} spent for ever (δ = {found.delta:g}, unit: user, "
-        "adjacency: zero-out, accountant: palate closed form)"
-    )
-    due = outlook.next_run
-    period = outlook.period
-    yield (
-        f"  ε {period['epsilon']:.3f} of {period['epsilon_limit']:g} spent in the period until {period['until']} · one "
-        f"more run could have ε {due['epsilon']:.3f}"
-    )
-    yield f"  {found.releases} of {found.attempts} attempts released · next run: {due['at'] or 'none'} ({due['why']})"
-    if opened:
-        yield from (f"  {line}" for each in _wrong(wrong) for line in each.splitlines())
-    yield from (f"  {line}" for each in _trouble(outlook) for line in each.splitlines())
-    bad = [part for part, each in parts.items() if not each["good"]]
-    if parts:
-        yield f"  parts: {'NOT GOOD: ' if bad else 'good'}{', '.join(bad)}"
-    elif opened:
-        yield f"  parts: nobody answers; {_last_words(site) or 'it is starting, or the house is not running'}"
-
-
-def _last_words(site: Site) -> str:
-    """The last line that a population's supervisor has written before it ended."""
-    try:
-        lines = (site.logs / "supervisor.log").read_text(errors="replace").splitlines()
-        said = [str(json.loads(line)["text"]) for line in lines[-200:]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    return next((text for text in reversed(said) if text.startswith("palate: ")), "")
