@@ -5,7 +5,6 @@
     GET  /models/..., /directory/,
          /round/                   -> files, by hash
     GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
-    GET, POST /console/...         -> the operator's page, if it has a password; else 404
     GET  /.well-known/acme-challenge/TOKEN, by plain HTTP on `acme_port` alone -> what an ACME client has left
     OPTIONS of the first three     -> whether a web page may: an answer, for the pages of `gateway.origins` alone
     everything else                -> 404; another host name: no handshake; plain HTTP: 400
@@ -44,15 +43,11 @@ from palate_server.service.ports import listening, taken
 
 LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
 """The files of the ledger's mirror."""
-CONSOLE_FILES = (
-    "console(/(live|enter|leave|card/[0-9a-f]{64}|static/(vendor/)?[a-z0-9][a-z0-9.-]*)?([?][a-z0-9=&-]*)?)?"
-)
-"""The places of the operator's page."""
 ALLOWED = (
     "/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|(directory|round)/[0-9a-f]{64}|"
-    f"{LEDGER}%s)"
+    f"{LEDGER})"
 )
-"""The allowed request paths, after a population's own; `%s` is for those of a page."""
+"""The allowed request paths, after `gateway.path`."""
 AWAITED = "docs/operations.md#a-public-certificate"
 NOBODY = "nobody"
 """The account of nginx's workers if root runs the server: one without rights."""
@@ -136,7 +131,7 @@ def configuration(site: Site, *, state: Path | None = None) -> str:
         state: where nginx keeps its process id and its folders; None: where it is served from.
     """
     gateway, enrolment = site.config.gateway, site.config.enrolment
-    ports, page = gateway.superlink_ports, site.config.console.password
+    ports = gateway.superlink_ports
     names = [f"superlink_{place + 1}" for place in range(len(ports))] if len(ports) > 1 else ["superlink"]
     shares = [f"{100 / SLOTS:g}%"] * (SLOTS - 1) + ["*"] if len(ports) > 1 else []
     chain, key = site.certificate
@@ -166,11 +161,10 @@ def configuration(site: Site, *, state: Path | None = None) -> str:
         ),
         user=_user() if os.geteuid() == 0 else "",
         files=_files(site),
-        allowed=f"^{gateway.path}{ALLOWED % (f'|{CONSOLE_FILES}' if page else '')}$",
+        allowed=f"^{gateway.path}{ALLOWED}$",
         origins=gateway.origins,
         superlinks=dict(zip(names, ports, strict=True)),
         slots=[(share, names[place_of_slot(slot, len(ports))]) for slot, share in enumerate(shares)],
-        page_port=gateway.metrics_port if page else 0,
     )
 
 

@@ -343,16 +343,6 @@ def check_pair(chain: Path, key: Path) -> None:
         raise InputError(f"a certificate must be a PEM chain with its key, got {chain}: {error}") from None
 
 
-def read_health(site: Site) -> dict[str, bool]:
-    """The health of a running server, part -> whether it is healthy; empty if it doesn't answer."""
-    return read_answer(site.config.gateway.metrics_port, "health", folder=site.folder)
-
-
-def read_problems(site: Site, *, now: float) -> tuple[ServerProblem, ...]:
-    """What is wrong with a server, whether it runs or not; `now` is in seconds since 1970."""
-    return problems(site, now=now, parts=read_parts(site))
-
-
 def read_parts(site: Site) -> dict[str, bool] | None:
     """The parts of a running server, part -> whether it runs; None if it doesn't answer."""
     return read_answer(site.config.gateway.metrics_port, "ready", folder=site.folder) or None

@@ -65,9 +65,6 @@ class Page(Protocol):
     def application(self) -> Starlette:
         """What answers its paths."""
 
-    def close(self) -> None:
-        """Let go of who looks on."""
-
 
 PageMaker = Callable[[Site, Callable[[], Mapping[str, bool]]], Page]
 """A function that makes a page of a server folder; its second argument returns part -> whether it runs."""
@@ -209,8 +206,6 @@ class Supervisor(Closing):
             watch.end()
         for child in reversed(self._children):
             child.stop()
-        if self._page is not None:
-            self._page.close()
         for listener in self._listeners.values():
             listener.stop()
         self._watched.close()
