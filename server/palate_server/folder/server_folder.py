@@ -376,6 +376,11 @@ class Site:
         return self.public / "ledger"
 
     @property
+    def parts_file(self) -> Path:
+        """The file of what runs: `palate_server.service.parts`."""
+        return self.state / "parts.json"
+
+    @property
     def progress_file(self) -> Path:
         """The file of what the server is about: `palate_server.rounds.progress`."""
         return self.state / "progress.json"

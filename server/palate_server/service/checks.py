@@ -34,7 +34,8 @@ from palate_server.ledger.witnesses import UncosignedError
 from palate_server.operation.releases import latest
 from palate_server.operation.terms import check_config
 from palate_server.service.gateway import check_configuration, wanted_ports
-from palate_server.service.metrics import check_pair, read_parts, read_token
+from palate_server.service.metrics import check_pair, read_token
+from palate_server.service.parts import read_parts
 from palate_server.service.ports import listening, taken
 from palate_server.service.problems import KINDS, Kind, ServerProblem, broken, line_of, problems, told_of, told_once
 

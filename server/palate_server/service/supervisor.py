@@ -50,6 +50,7 @@ from palate_server.service.gateway import answers_at, check_ports, nginx_command
 from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.invitations import InvitationService
 from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
+from palate_server.service.parts import PartsFile
 from palate_server.service.ports import end_left_over
 from palate_server.service.problems import SKEW, configuration_hash
 from palate_server.service.processes import Child
@@ -137,6 +138,7 @@ class Supervisor(Closing):
         self._inviting = InvitationService(site)
         self._page = None if page is None else page(self._watched, self.parts)
         self._listeners = self._make_listeners()
+        self._told: PartsFile | None = None
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
         self._judged_at = math.inf
@@ -161,6 +163,7 @@ class Supervisor(Closing):
             for name, listener in self._listeners.items():
                 if name != "front":
                     listener.start()
+            self._told = PartsFile(self.site, self.parts)
             self._keep()
             links = self._watches[: self.site.config.gateway.superlinks]
             for watch in self._watches:
@@ -202,6 +205,8 @@ class Supervisor(Closing):
 
     def close(self) -> None:
         """End every part; closing twice is fine."""
+        if self._told is not None:
+            self._told.close()
         for watch in self._watches:
             watch.end()
         for child in reversed(self._children):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def console(folder: Folder) -> None:
     """Print an address of the operator's page that works once; without a running server, show the page until Ctrl-C."""
     from palate_server.folder.server_folder import Site
-    from palate_server.service.metrics import read_parts
+    from palate_server.service.parts import read_parts
 
     site = Site.at(folder)
     if read_parts(site) is not None:
@@ -27,7 +27,7 @@ def console(folder: Folder) -> None:
 
 
 def _address(site: Site) -> str:
-    """Where a browser gets the page, once: for who has proven that the port is its own, or is about to take it."""
+    """Where a browser gets the page, once: of a server that runs, or of this process."""
     from palate_server.console.access import Access
 
     return f"http://127.0.0.1:{site.config.gateway.metrics_port}/console/?token={Access(site).make_token()}"

@@ -16,7 +16,7 @@ def status(
 ) -> None:
     """Print a server's status, whether it runs or not: who is enrolled, what was spent, what is due."""
     from palate_server.folder.server_folder import Site
-    from palate_server.service.metrics import read_parts
+    from palate_server.service.parts import read_parts
     from palate_server.service.report import read_report
 
     site = Site.at(folder)
