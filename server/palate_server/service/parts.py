@@ -57,16 +57,28 @@ class PartsFile(Closing):
             os.utime(self._file)
             return
         new = self._file.with_suffix(".new")
-        new.write_text(json.dumps(parts))
+        new.write_text(json.dumps({"pid": os.getpid(), "parts": parts}))
         new.replace(self._file)
         self._said = parts
 
 
 def read_parts(site: Site) -> dict[str, bool] | None:
-    """The parts of a running server, part -> whether it runs; None if it says nothing, or nothing new."""
+    """The parts of a running server, part -> whether it runs; None if it has ended, or says nothing new."""
     try:
         if time.time() - site.parts_file.stat().st_mtime > SILENT:
             return None
-        return {str(part): bool(runs) for part, runs in json.loads(site.parts_file.read_bytes()).items()}
-    except (OSError, ValueError, AttributeError):
+        said = json.loads(site.parts_file.read_bytes())
+        return {part: bool(runs) for part, runs in said["parts"].items()} if is_alive(said["pid"]) else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def is_alive(pid: object) -> bool:
+    """Whether a process of this number is there."""
+    try:
+        os.kill(int(str(pid)), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

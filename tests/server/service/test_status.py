@@ -76,7 +76,9 @@ def test_a_server_that_runs_says_so_in_its_folder_and_one_that_ended_or_hangs_do
     old = time.time() - parts.SILENT - 1
     os.utime(site.parts_file, (old, old))
     assert read_parts(site) is None, "it was killed, or hangs"
-    for other in (b"", b"[1]", b'{"gateway"'):
+    site.parts_file.write_bytes(kept.replace(str(os.getpid()).encode(), str(2**31 - 1).encode()))
+    assert read_parts(site) is None, "it was killed just now"
+    for other in (b"", b"[1]", b'{"parts"', b'{"parts": [], "pid": 1}'):
         site.parts_file.write_bytes(other)
         assert read_parts(site) is None
 
