@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import time
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from palate_common.rounds.wire import REFUSED
 from palate_common.survey import Survey
 from palate_core.log.notes import COSIGNATURE, VerifierKey
 from palate_core.log.signing import SigningKey
+from palate_server.console.pages import Console
 from palate_server.folder.events import EventLog
-from palate_server.operation.survey_results import latest_results
+from palate_server.operation.survey_results import latest_results, write_result
 from palate_server.rounds.progress import ActivityFile
 from palate_server.service.report import ServerReport, read_report
 
@@ -132,5 +134,14 @@ def test_surveys_have_their_intervals_and_a_changed_file_is_not_believed(make_se
     assert {each["name"] for each in told} >= {"mau"}
     assert all(each["low"] <= each["value"] <= each["high"] for each in told)
     path = service.site.surveys / "2026-11-16.json"
+    compared = {"difference": 0.2, "low": 0.1, "high": 0.3, "p_value": 0.001, "confidence": 0.975}
+    looks = {"new-order": {"looks": ["2026-11-16"], "found": compared}}
+    for tests, words in ((survey["tests"], "new-order"), (looks, "+0.100 to +0.300, p = 0.001, at 97.5 %")):
+        write_result(service.site, {**survey, "tests": tests})
+        page = html.unescape(bytes(Console(service.site, lambda: WELL)._shown().body).decode())
+        (mau,) = [each for each in told if each["name"] == "mau"]
+        assert f"{mau['low']:.4g} to {mau['high']:.4g}" in page
+        assert words in page
     path.write_bytes(path.read_bytes().replace(b"readers", b"writers"))
+    assert b"what was signed" in Console(service.site, lambda: WELL)._shown().body
     assert latest_results(service.site) == [{"week": "2026-11-16", "broken": "the file isn't what was signed"}]
