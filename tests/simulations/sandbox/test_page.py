@@ -159,7 +159,7 @@ def test_the_operators_page_is_of_the_same_server(browser: Browser, port: int) -
     browser.eval("document.querySelector('form[action=to-console]').requestSubmit()")
     browser.wait("location.pathname === '/console/' && document.querySelector('.verdict')")
     assert "sandbox: music" in browser.eval("document.querySelector('h1').textContent")
-    assert "ε" in browser.text("budget")
+    assert "of the lifetime's" in browser.text("budget")
     assert " round" in browser.text("log")
 
 
