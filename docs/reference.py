@@ -27,7 +27,6 @@ from palate_cli.cli import app
 from palate_cli.commands.serve.questions import QUESTIONS, SetupQuestion
 from palate_common.algorithms import algorithm_class
 from palate_server.folder.config import ServerConfig
-from palate_server.folder.house import HouseConfig
 from palate_server.folder.profiles import PROFILES, RULES, bounds_of, settings_of
 from palate_server.service.problems import KINDS
 from palate_sim.config import SimulationConfig
@@ -124,9 +123,7 @@ def settings() -> str:
 
 def server_settings() -> str:
     """What stands between the marks of operations.md."""
-    shared = "`house.toml`, which [several populations](#several-populations) have in common:"
-    keys = f"{_table(ServerConfig)}\n{shared}\n\n{_table(HouseConfig)}"
-    return f"{_questions()}\n{_profiles()}\n{_rules()}\n#### All keys\n\n{keys}".strip()
+    return f"{_questions()}\n{_profiles()}\n{_rules()}\n#### All keys\n\n{_table(ServerConfig)}".strip()
 
 
 ASKED = """\

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.ASCII)
 """A host name in TLS (RFC 1123)."""
 FOLDER_NAME = "[a-z0-9][a-z0-9-]{0,62}"
-"""Name of a population's folder in a house, and of its place in the gateway's paths."""
+"""Name of a population's place in the gateway's paths."""
 SPACING = 10
 """Difference between the ports of two SuperLinks."""
 MOST_PORT = 65535
@@ -41,13 +41,6 @@ ORIGIN = re.compile(
     r"https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[1-9][0-9]{0,4})?|http://localhost(:[1-9][0-9]{0,4})?", re.ASCII
 )
 """An origin of web pages, as browsers spell it."""
-PASSWORD_HASH = re.compile(
-    r"scrypt\$(?P<n>[1-9][0-9]{0,7})\$(?P<r>[1-9][0-9]?)\$(?P<p>[1-9][0-9]?)\$(?P<salt>[0-9a-f]{32})\$(?P<hash>[0-9a-f]{64})",
-    re.ASCII,
-)
-"""The hash of a password: scrypt with its costs, a salt of 16 bytes and a hash of 32, hexadecimal."""
-MOST_MEMORY = 2**26
-"""The most bytes that a check of a password may take: scrypt takes 128 for each of its n x r."""
 
 
 class _Section(BaseModel):
@@ -235,7 +228,7 @@ class GatewaySettings(_Section):
     port: int = Field(default=8443, ge=1, le=65535)
     """Port of the gateway."""
     path: str = Field(default="", pattern=rf"^(/p/{FOLDER_NAME})?$")
-    """What each request's path begins with, `/p/NAME`, so that several populations share a name and a port, see
+    """What each request's path begins with, `/p/NAME`, by which a reverse proxy tells populations apart, see
     docs/operations.md#several-populations. Invitations contain it; devices that are enrolled keep theirs."""
     superlink_port: int = Field(default=8444, ge=1, le=65535)
     """Port of Flower's SuperLink, on the loopback interface, like the next two."""
@@ -405,25 +398,6 @@ class WitnessSettings(_Section):
         return [WitnessAddress(VerifierKey.read(key), url) for key, url in zip(self.keys, self.urls, strict=True)]
 
 
-class ConsoleSettings(_Section):
-    """Who sees the operator's page, see docs/operations.md#the-operators-page."""
-
-    password: str = ""
-    """Hash of a password, as `palate serve console --password` sets it: the gateway then shows the operator's page, at
-    `/console`, to who knows it. Empty: the page is on the loopback interface alone."""
-
-    @field_validator("password")
-    @classmethod
-    def _is_a_hash(cls, value: str) -> str:
-        found = PASSWORD_HASH.fullmatch(value)
-        costs = 1 if found is None else int(found["n"])
-        if value and (
-            found is None or costs < 2 or costs & (costs - 1) or costs * int(found["r"]) > MOST_MEMORY // 129
-        ):
-            raise ValueError("password must be a hash that `palate serve console --password` has made, not a password")
-        return value
-
-
 class ServerConfig(_Section):
     """All settings of an operator."""
 
@@ -446,7 +420,6 @@ class ServerConfig(_Section):
     enrolment: EnrolmentSettings = EnrolmentSettings()
     release: ReleaseSettings = ReleaseSettings()
     gateway: GatewaySettings = GatewaySettings()
-    console: ConsoleSettings = ConsoleSettings()
     backup: BackupSettings = BackupSettings()
     logs: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()

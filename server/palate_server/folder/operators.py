@@ -28,7 +28,7 @@ from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_core.log.canonical import canonical_json
 
 FILE = "operators.jsonl"
-"""The file in a server folder or a house."""
+"""The file in a server folder."""
 MOST_LINE = 4096
 """Bytes of the longest line."""
 
@@ -37,7 +37,7 @@ class OperatorLog:
     """The commands that were given to a folder.
 
     Args:
-        folder: a server folder, or a house.
+        folder: a server folder.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -73,14 +73,29 @@ MOST_FEATURES = 1024
 
 
 @dataclass(frozen=True)
-class Premises:
-    """What a server folder and a house have both.
+class Site:
+    """One server folder.
 
     Attributes:
         folder: its path.
     """
 
     folder: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> Site:
+        """Open a folder that `palate serve init` made.
+
+        Raises:
+            InputError: it isn't such a folder, or its configuration isn't valid.
+        """
+        site = cls(folder.resolve())
+        if not site.config_file.is_file():
+            raise InputError(f"`FOLDER` must be one that `palate serve init` made, got {folder}")
+        if (found := format_of(site.folder)) != FORMAT:
+            raise InputError(f"`FOLDER` must be of format {FORMAT}, got {found}: use the version that made it")
+        site.config  # noqa: B018 - refuse an invalid configuration before anything is started
+        return site
 
     @property
     def tls(self) -> Path:
@@ -101,28 +116,6 @@ class Premises:
     def events(self) -> Path:
         """The file of events, one JSON object per line, without identifiers."""
         return self.logs / "events.jsonl"
-
-
-@dataclass(frozen=True)
-class Site(Premises):
-    """One server folder."""
-
-    @classmethod
-    def at(cls, folder: Path) -> Site:
-        """Open a folder that `palate serve init` made.
-
-        Raises:
-            InputError: it isn't such a folder, or its configuration isn't valid.
-        """
-        site = cls(folder.resolve())
-        if (site.folder / "house.toml").is_file():
-            raise InputError(f"`FOLDER` must be of one population, got a house: one of {folder}/p/NAME")
-        if not site.config_file.is_file():
-            raise InputError(f"`FOLDER` must be one that `palate serve init` made, got {folder}")
-        if (found := format_of(site.folder)) != FORMAT:
-            raise InputError(f"`FOLDER` must be of format {FORMAT}, got {found}: use the version that made it")
-        site.config  # noqa: B018 - refuse an invalid configuration before anything is started
-        return site
 
     @cached_property
     def config(self) -> ServerConfig:
@@ -381,6 +374,11 @@ class Site(Premises):
     def mirror(self) -> Path:
         """The folder of the ledger's mirror."""
         return self.public / "ledger"
+
+    @property
+    def parts_file(self) -> Path:
+        """The file of what runs: `palate_server.service.parts`."""
+        return self.state / "parts.json"
 
     @property
     def progress_file(self) -> Path:

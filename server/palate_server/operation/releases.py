@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -290,6 +290,20 @@ def _items_out(site: Site) -> bytes | None:
         return None
 
 
+def check_keeps(items: Iterable[str], had: Iterable[str], name: str) -> None:
+    """Refuse a list that has lost items; `name` says which list.
+
+    Raises:
+        InputError: it lacks an item that devices have.
+    """
+    if lost := sorted(set(had) - set(items)):
+        more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        raise InputError(
+            f"{name} must keep each item that devices have, and lacks {lost[0]!r:.80}{more}: a list only grows, and "
+            "`palate serve quarantine --add` takes an item out of all lists"
+        )
+
+
 def added_items(site: Site) -> tuple[str, ...]:
     """The items of the file `items` that the latest model lacks: they are at its end; () where it has all of them.
 
@@ -301,11 +315,7 @@ def added_items(site: Site) -> tuple[str, ...]:
         if site.items_file.read_bytes() == data:  # nothing has to be read of a long list
             return ()
     had, items = read_lines(data or b""), site.afresh().catalogue.items
-    if lost := sorted(set(had) - set(items)):
-        raise InputError(
-            f"`items` must keep each item that devices have, and lacks {lost[0]!r:.80}: a list only grows, and `palate "
-            "serve quarantine --add` takes an item out of all lists"
-        )
+    check_keeps(items, had, "`items`")
     if items[: len(had)] != had:
         raise InputError(
             "`items` must begin with the items that devices have, in their order, got another order: `palate serve "

@@ -8,6 +8,8 @@ It is computed from the sealed release alone, so that it can be computed again.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 from palate_common.records.files import write_durably
 from palate_common.survey import Survey
 from palate_core.accounting import epsilon_of, total_mu2
-from palate_core.errors import InputError, IntegrityError
+from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_core.log.canonical import canonical_json, read_canonical
 from palate_core.log.signing import verify
 from palate_server.folder.profiles import TRIAL
@@ -29,6 +31,8 @@ from palate_server.surveys.analytics import DEFINITIONS, comparisons, cost, figu
 TAG = "palate/figures/1"
 MOST_RESULT = 2**22
 """The most bytes of a result that is read."""
+WEEKS = 12
+"""So many weeks are read for a report."""
 
 
 def released(ledger: Ledger) -> dict[str, str]:
@@ -110,3 +114,21 @@ def read_result(data: bytes, *, public_key: str) -> dict[str, Any]:
     verify(public_key, TAG, canonical_json(kept["result"]), kept["signature"])
     result: dict[str, Any] = kept["result"]
     return result
+
+
+def latest_results(site: Site) -> list[dict[str, Any]]:
+    """The latest results, newest first; of one that the release key, now or before, hasn't signed the week alone."""
+    paths = sorted(site.surveys.glob("*.json"), reverse=True)[:WEEKS] if site.surveys.is_dir() else []
+    if not paths:
+        return []
+    with site.reading() as ledger:
+        keys = (site.key().public, *(each.old_key for each in ledger.handed_over()))
+    return [_read_one(path, keys) for path in paths]
+
+
+def _read_one(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    data = path.read_bytes()
+    for key in keys:
+        with suppress(PalateError):
+            return read_result(data, public_key=key)
+    return {"week": path.stem, "broken": "the file isn't what was signed"}

@@ -38,7 +38,7 @@ class RunLock(Closing):
 
 
 def own_folder(folder: Path) -> RunLock:
-    """Own a server folder, or a house, whose server must not run.
+    """Own a server folder whose server must not run.
 
     Raises:
         LockedError: it runs, or another command has the folder.

@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -29,14 +28,14 @@ from palate_common.records.database import NoRoomError
 from palate_core.errors import PalateError
 from palate_core.log.signing import verify
 from palate_server.flower.superlink_state import check_version
-from palate_server.folder.house import House
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import UncosignedError
 from palate_server.operation.releases import latest
 from palate_server.operation.terms import check_config
-from palate_server.service.gateway import Front, check_configuration, house_ports, wanted_ports
-from palate_server.service.metrics import check_pair, read_answer, read_parts, read_token
+from palate_server.service.gateway import check_configuration, wanted_ports
+from palate_server.service.metrics import check_pair, read_token
+from palate_server.service.parts import read_parts
 from palate_server.service.ports import listening, taken
 from palate_server.service.problems import KINDS, Kind, ServerProblem, broken, line_of, problems, told_of, told_once
 
@@ -92,11 +91,9 @@ CHECKS: Mapping[str, Kind] = {
         "this account may open fewer than 8,192 files: the gateway has two for each device that waits",
         "raise `LimitNOFILE` of the unit, or `ulimit -Hn`",
     ),
-    "nobody_open": Kind("note", "no population of the house is open", "`palate serve open HOUSE NAME`"),
     "root_runs": Kind("note", "root runs it", "use an account of its own, as the unit in deploy/ does"),
 }
 """What is told by `palate serve check` and at a start alone: code -> what it means and what to do."""
-Place = TypeVar("Place", Site, House)
 TRIAL = "palate/check/v1"
 """What the release key signs to be tried: nothing that anybody takes."""
 FEW = 8192
@@ -125,22 +122,21 @@ class Preflight:
         return 2 if "error" in found else 4 if "warning" in found else 0
 
 
-def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, starting: bool = False) -> Preflight:
+def checked(site: Site, *, now: float, dev: bool = False, starting: bool = False) -> Preflight:
     """Try what a start and a run need. It writes nothing but a trial file in the witness folder.
 
     Args:
         site: the server folder.
         now: seconds since 1970.
         dev: whether there is no nginx.
-        housed: whether a house's nginx is the gateway.
         starting: whether a supervisor asks that is about to start, so that nothing runs.
     """
     parts = None if starting else read_parts(site)
     looks: list[Callable[[Site], Iterator[str | ServerProblem]]] = [_signing, _pair, _pages, _disk_of_its_own, _machine]
     if not starting:  # a start refuses these itself
-        ports = wanted_ports(site, dev=dev, housed=housed)
+        ports = wanted_ports(site, dev=dev)
         looks += [_settings, _flower, _witness, _cosigners, _name, _elsewhere]
-        looks += [] if dev or housed else [lambda site: _nginx(Front.alone(site))]
+        looks += [] if dev else [_nginx]
         looks += [] if parts is not None else [lambda site: _free(ports, site.public)]
     tried = [each for look in looks for each in _safely(look, site)]
     found = [each for each in tried if isinstance(each, ServerProblem)]
@@ -150,21 +146,10 @@ def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, 
     return Preflight(tuple(each for each in tried if isinstance(each, str)), tuple(both))
 
 
-def checked_house(house: House) -> Preflight:
-    """Try what a house needs for itself: certificate, name, ports, and what nginx says of all that are open."""
-    sites = house.sites(house.opened())
-    tried = [*_safely(_pair, house), *_safely(_name, house)]
-    tried += _safely(lambda _: _nginx(Front.of_house(house, sites)), house)
-    if not read_answer(house.config.metrics_port, "ready", folder=house.folder):
-        tried += _safely(lambda _: _free(house_ports(house), house.populations), house)
-    found = [each for each in tried if isinstance(each, ServerProblem)] + [_tell("nobody_open")] * (not sites)
-    return Preflight(tuple(each for each in tried if isinstance(each, str)), tuple(found))
-
-
-def _safely(look: Callable[[Place], Iterator[str | ServerProblem]], place: Place) -> list[str | ServerProblem]:
+def _safely(look: Callable[[Site], Iterator[str | ServerProblem]], site: Site) -> list[str | ServerProblem]:
     """What a look finds; one that can't look is a problem of the folder."""
     try:
-        return list(look(place))
+        return list(look(site))
     except (PalateError, OSError, ValueError) as error:
         return [broken(error)]
 
@@ -264,11 +249,10 @@ def _cosigners(site: Site) -> Iterator[str | ServerProblem]:
     yield f"witnesses: at least {site.config.witnesses.needed} cosign"
 
 
-def _pair(place: Site | House) -> Iterator[str | ServerProblem]:
+def _pair(site: Site) -> Iterator[str | ServerProblem]:
     """Whether the gateway's certificate is for its name, and its key for the certificate."""
-    chain, secret = place.certificate
-    named = place.config.certificate if isinstance(place, House) else place.config.gateway.certificate
-    if not chain.exists() and not named:
+    chain, secret = site.certificate
+    if not chain.exists() and not site.config.gateway.certificate:
         return  # the start makes it
     try:
         found = x509.load_pem_x509_certificates(chain.read_bytes())
@@ -278,7 +262,7 @@ def _pair(place: Site | House) -> Iterator[str | ServerProblem]:
         yield _tell("certificate_unfit", f"{chain} and {secret} can't be used: {line_of(error)}")
         return
     known = {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
-    name = place.config.name
+    name = site.config.name
     if not any(name == each or (each.startswith("*.") and name.partition(".")[2] == each[2:]) for each in known):
         yield _tell("certificate_unfit", f"{chain} must be for {name}, got {', '.join(sorted(known))}")
     elif key.public_key() != found[0].public_key():
@@ -306,10 +290,10 @@ def _is_chain(found: list[x509.Certificate]) -> bool:
     return True
 
 
-def _nginx(front: Front) -> Iterator[str | ServerProblem]:
+def _nginx(site: Site) -> Iterator[str | ServerProblem]:
     """Whether nginx is there and takes the configuration."""
     try:
-        check_configuration(front)
+        check_configuration(site)
     except PalateError as error:
         yield _tell("nginx_unfit", line_of(error))
         return
@@ -330,9 +314,9 @@ def _free(wanted: Iterable[tuple[str, str, int]], home: Path) -> Iterator[str | 
         yield "ports: free"
 
 
-def _name(place: Site | House) -> Iterator[str | ServerProblem]:
+def _name(site: Site) -> Iterator[str | ServerProblem]:
     """Whether the name that devices connect to is known."""
-    name, found = place.config.name, threading.Event()
+    name, found = site.config.name, threading.Event()
 
     def look_up() -> None:
         with suppress(OSError, UnicodeError):

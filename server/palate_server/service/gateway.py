@@ -5,13 +5,11 @@
     GET  /models/..., /directory/,
          /round/                   -> files, by hash
     GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
-    GET, POST /console/...         -> the operator's page, if it has a password; else 404
     GET  /.well-known/acme-challenge/TOKEN, by plain HTTP on `acme_port` alone -> what an ACME client has left
     OPTIONS of the first three     -> whether a web page may: an answer, for the pages of `gateway.origins` alone
     everything else                -> 404; another host name: no handshake; plain HTTP: 400
 
-The gateway of a house is the same for several populations: each has these places below a path `/p/NAME`, or below a
-host name of its own, and limits of its own.
+With `gateway.path` each of these places is below it.
 
 Flower's port also answers control, runtime and documentation requests, with a token: only requests of the list above
 may reach it.
@@ -32,31 +30,24 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from palate_core.errors import InputError
 from palate_server.folder.certificates import is_awaited
-from palate_server.folder.house import House
 from palate_server.folder.places import SLOTS, place_of_slot
 from palate_server.folder.server_folder import Site
 from palate_server.service.ports import listening, taken
 
 LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
 """The files of the ledger's mirror."""
-CONSOLE_FILES = (
-    "console(/(live|enter|leave|card/[0-9a-f]{64}|static/(vendor/)?[a-z0-9][a-z0-9.-]*)?([?][a-z0-9=&-]*)?)?"
-)
-"""The places of the operator's page."""
 ALLOWED = (
     "/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|(directory|round)/[0-9a-f]{64}|"
-    f"{LEDGER}%s)"
+    f"{LEDGER})"
 )
-"""The allowed request paths, after a population's own; `%s` is for those of a page."""
+"""The allowed request paths, after `gateway.path`."""
 AWAITED = "docs/operations.md#a-public-certificate"
 NOBODY = "nobody"
 """The account of nginx's workers if root runs the server: one without rights."""
@@ -70,96 +61,26 @@ FREED = 10.0
 """Seconds to wait for the parts of a former server to end."""
 
 
-@dataclass(frozen=True)
-class HousePage:
-    """The operator's page of a house, where the gateway shows it: at the bare path of the house's name.
-
-    Attributes:
-        name: the house's name.
-        port: of the loopback interface, where the page is.
-        certificate: the files of the house's certificate chain and its key.
-    """
-
-    name: str
-    port: int
-    certificate: tuple[Path, Path]
-
-
-@dataclass(frozen=True)
-class Front:
-    """An nginx, and whom it is the gateway of.
-
-    Attributes:
-        folder: the folder that it is started in. Workers need no access to the folders above it, which another account
-            can't read.
-        state: the folder of its configuration and process id.
-        logs: the folder of its log.
-        listen: the address on which it listens.
-        port: its port.
-        acme_port: the port on which it answers an ACME authority with what lies in `folder`; 0: there is none.
-        sites: the populations; "" or a word that marks what is theirs in nginx, and their server folders.
-        page: a house's own page; None: the gateway doesn't show it.
-        shut: name and path of populations that aren't served now: their devices are told to come again.
-    """
-
-    folder: Path
-    state: Path
-    logs: Path
-    listen: str
-    port: int
-    sites: Mapping[str, Site]
-    shut: Sequence[tuple[str, str]] = ()
-    acme_port: int = 0
-    page: HousePage | None = None
-
-    @classmethod
-    def alone(cls, site: Site) -> Front:
-        """The gateway of one server folder."""
-        gateway = site.config.gateway
-        return cls(
-            site.public, site.state, site.logs, gateway.listen, gateway.port, {"": site}, acme_port=gateway.acme_port
-        )
-
-    @classmethod
-    def of_house(cls, house: House, sites: Mapping[str, Site]) -> Front:
-        """The gateway of a house, of whose populations these are served."""
-        config = house.config
-        shut = house.sites([name for name in house.names() if name not in sites])
-        page = HousePage(config.name, config.metrics_port, house.certificate) if config.console.password else None
-        return cls(
-            folder=house.populations,
-            state=house.state,
-            logs=house.logs,
-            listen=config.listen,
-            port=config.port,
-            acme_port=config.acme_port,
-            sites=dict(sorted(sites.items())),
-            page=page,
-            shut=[(site.config.name, site.config.gateway.path) for site in shut.values()],
-        )
-
-
-def check_ports(site: Site, *, dev: bool = False, housed: bool = False) -> None:
+def check_ports(site: Site, *, dev: bool = False) -> None:
     """Refuse to start if a port isn't free, for example because a part of a former server still listens.
 
     Raises:
         InputError: a port isn't free; the message names it.
     """
-    for name, host, port in wanted_ports(site, dev=dev, housed=housed):
+    for name, host, port in wanted_ports(site, dev=dev):
         check_free({name: (host, port)})
 
 
-def wanted_ports(site: Site, *, dev: bool = False, housed: bool = False) -> list[tuple[str, str, int]]:
+def wanted_ports(site: Site, *, dev: bool = False) -> list[tuple[str, str, int]]:
     """The ports that a start needs: setting, host and port of each.
 
     Args:
         site: the server folder.
         dev: whether there is no nginx.
-        housed: whether the gateway is a house's, which has its port already.
     """
     gateway, loopback = site.config.gateway, "127.0.0.1"
-    wanted = [] if housed else [("gateway.port", loopback if dev else gateway.listen, gateway.port)]
-    if gateway.acme_port and not dev and not housed:
+    wanted = [("gateway.port", loopback if dev else gateway.listen, gateway.port)]
+    if gateway.acme_port and not dev:
         wanted.append(("gateway.acme_port", gateway.listen, gateway.acme_port))
     wanted += [("gateway.superlink_port", loopback, port) for port in gateway.superlink_ports]
     wanted.append(("gateway.metrics_port", loopback, gateway.metrics_port))
@@ -168,14 +89,6 @@ def wanted_ports(site: Site, *, dev: bool = False, housed: bool = False) -> list
         if settings.address:
             wanted.append((f"{section}.address", *settings.place()))
     return wanted
-
-
-def house_ports(house: House) -> list[tuple[str, str, int]]:
-    """The ports that the start of a house needs for itself: setting, host and port of each."""
-    config = house.config
-    wanted = [("port", config.listen, config.port), ("metrics_port", "127.0.0.1", config.metrics_port)]
-    wanted += [("acme_port", config.listen, config.acme_port)] if config.acme_port else []
-    return wanted + ([("metrics.address", *config.metrics.place())] if config.metrics.address else [])
 
 
 def check_free(ports: Mapping[str, tuple[str, int]]) -> None:
@@ -210,85 +123,66 @@ def answers_at(listen: str, port: int, name: str, *, seconds: float = 5.0) -> bo
         return False
 
 
-def configuration(front: Front) -> str:
-    """Make the text of nginx's configuration: `templates/nginx.conf`, with what is each population's own."""
-    page, served = _shown_page(front), [_served(front, mark, site) for mark, site in front.sites.items()]
-    names = dict.fromkeys([*(each["name"] for each in served), *([] if page is None else [page.name])])
+def configuration(site: Site, *, state: Path | None = None) -> str:
+    """Make the text of nginx's configuration: `templates/nginx.conf`, with what is the folder's own.
+
+    Args:
+        site: the server folder.
+        state: where nginx keeps its process id and its folders; None: where it is served from.
+    """
+    gateway, enrolment = site.config.gateway, site.config.enrolment
+    ports = gateway.superlink_ports
+    names = [f"superlink_{place + 1}" for place in range(len(ports))] if len(ports) > 1 else ["superlink"]
+    shares = [f"{100 / SLOTS:g}%"] * (SLOTS - 1) + ["*"] if len(ports) > 1 else []
+    chain, key = site.certificate
     made = Environment(
         loader=PackageLoader("palate_server.service"), autoescape=False, undefined=StrictUndefined,  # noqa: S701, no HTML
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     return made.get_template("nginx.conf").render(
-        _harmless({"state": front.state, "listen": front.listen, "port": front.port, "acme_port": front.acme_port}),
+        _harmless(
+            {
+                "state": state or site.state,
+                "listen": gateway.listen,
+                "port": gateway.port,
+                "acme_port": gateway.acme_port,
+                "name": site.config.name,
+                "certificate": chain,
+                "certificate_key": key,
+                "authority": site.tls / "ca.pem",
+                "path": gateway.path,
+                "rate": gateway.requests_per_second,
+                "burst": 20 * gateway.requests_per_second,
+                "enrol_rate": enrolment.requests_per_minute,
+                "enrolment_port": gateway.enrolment_port,
+                "per_address": gateway.connections,
+                "body": gateway.body_mib,
+            }
+        ),
         user=_user() if os.geteuid() == 0 else "",
-        files=_files(front),
-        servers=[_server(front, name, [each for each in served if each["name"] == name], page) for name in names],
-        page=page,
+        files=_files(site),
+        allowed=f"^{gateway.path}{ALLOWED}$",
+        origins=gateway.origins,
+        superlinks=dict(zip(names, ports, strict=True)),
+        slots=[(share, names[place_of_slot(slot, len(ports))]) for slot, share in enumerate(shares)],
     )
 
 
-def _files(front: Front) -> int:
+def _files(site: Site) -> int:
     """How many files nginx opens at most: twice its connections, of which a device that waits takes two.
 
     Raises:
         InputError: the system allows fewer than a cohort needs.
     """
-    sizes = [site.config.cohort.size for site in front.sites.values()]
-    needed, (_, most) = sum(FILES * size for size in sizes), resource.getrlimit(resource.RLIMIT_NOFILE)
+    size, (_, most) = site.config.cohort.size, resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = FILES * size
     if most != resource.RLIM_INFINITY and most < needed:
         raise InputError(
-            f"`cohort.size` must leave nginx {FILES} open files for each device, got {sum(sizes):,} devices and "
+            f"`cohort.size` must leave nginx {FILES} open files for each device, got {size:,} devices and "
             f"{most:,} files: raise `LimitNOFILE` of the unit, or `ulimit -Hn`"
         )
-    files = sum(max(MOST_FILES, needed * 5 // 4) for needed in (FILES * size for size in sizes)) or MOST_FILES
+    files = max(MOST_FILES, needed * 5 // 4)
     return files if most == resource.RLIM_INFINITY else min(files, most)
-
-
-def _server(front: Front, name: str, served: Sequence[Mapping[str, Any]], page: HousePage | None) -> dict[str, Any]:
-    """What nginx is told of a host name: the populations that share it, and a house's page."""
-    used = [str(each["path"]) for each in served]
-    shut = sorted({path for where, path in front.shut if where == name and path not in used})
-    consoles = f"|{CONSOLE_FILES}" if any(each["page_port"] for each in served) else ""
-    allowed = f"({'|'.join((*used, *shut))}){ALLOWED % consoles}"
-    own = page if page is not None and page.name == name else None
-    chain, key = served[0]["pair"] if own is None else own.certificate
-    return _harmless({"name": name, "certificate": chain, "certificate_key": key}) | {
-        "allowed": f"^{allowed}$" if own is None else f"^({allowed}|/{CONSOLE_FILES})$",
-        "populations": served,
-        "shut": shut,
-        "bare": "" in (*used, *shut),
-        "page_port": 0 if own is None else own.port,
-    }
-
-
-def _served(front: Front, mark: str, site: Site) -> dict[str, Any]:
-    """What nginx is told of one population. Its variables have no hyphen in their names, and a mark no underscore."""
-    gateway, enrolment = site.config.gateway, site.config.enrolment
-    mark, ports = f"_{mark}" if mark else "", gateway.superlink_ports
-    names = [f"superlink{mark}_{place + 1}" for place in range(len(ports))] if len(ports) > 1 else [f"superlink{mark}"]
-    shares = [f"{100 / SLOTS:g}%"] * (SLOTS - 1) + ["*"] if len(ports) > 1 else []
-    return _harmless(
-        {
-            "mark": mark,
-            "word": mark.replace("-", "_"),
-            "path": gateway.path,
-            "public": site.public.relative_to(front.folder).as_posix(),
-            "rate": gateway.requests_per_second,
-            "burst": 20 * gateway.requests_per_second,
-            "enrol_rate": enrolment.requests_per_minute,
-            "enrolment_port": gateway.enrolment_port,
-            "name": site.config.name,
-            "per_address": gateway.connections,
-            "body": gateway.body_mib,
-            "authority": site.tls / "ca.pem",
-        }
-    ) | {
-        "pair": site.certificate,
-        "origins": gateway.origins,
-        "superlinks": dict(zip(names, ports, strict=True)),
-        "slots": [(share, names[place_of_slot(slot, len(ports))]) for slot, share in enumerate(shares)],
-        "page_port": gateway.metrics_port if site.config.console.password else 0,
-    }
 
 
 def _harmless(values: dict[str, object]) -> dict[str, object]:
@@ -297,13 +191,6 @@ def _harmless(values: dict[str, object]) -> dict[str, object]:
         if any(sign in str(value) for sign in " \t\r\n;{}\"'$\\#"):
             raise InputError(f"a path for nginx must be without spaces and signs, got {value}")
     return values
-
-
-def _shown_page(front: Front) -> HousePage | None:
-    """The house's page, unless a population has the bare paths of its name."""
-    page = front.page
-    places = [(site.config.name, site.config.gateway.path) for site in front.sites.values()]
-    return None if page is None or (page.name, "") in [*places, *front.shut] else page
 
 
 def _user() -> str:
@@ -348,57 +235,58 @@ def nginx() -> str:
     return found
 
 
-def write_configuration(front: Front) -> Path:
+def write_configuration(site: Site) -> Path:
     """Write nginx's configuration once nginx has checked it; make the public folders readable for its workers.
 
     Raises:
         InputError: nginx is missing, or refuses the configuration; the former one stays.
     """
-    for site in front.sites.values():
-        for folder in (site.public, site.models, site.directories, site.round_models, site.mirror):
-            folder.chmod(0o755)  # independent of the umask when it was made
-    path, new = front.state / "nginx.conf", front.state / "nginx.conf.new"
-    new.write_text(configuration(front), encoding="utf-8")
-    _try(front, new)
+    for folder in (site.public, site.models, site.directories, site.round_models, site.mirror):
+        folder.chmod(0o755)  # independent of the umask when it was made
+    path, new = site.state / "nginx.conf", site.state / "nginx.conf.new"
+    new.write_text(configuration(site), encoding="utf-8")
+    _try(site, new)
     new.replace(path)
     return path
 
 
-def check_configuration(front: Front) -> None:
+def check_configuration(site: Site) -> None:
     """Ask nginx whether it would take the configuration; a server that runs keeps its own.
 
     Raises:
         InputError: nginx is missing, or refuses it.
     """
-    with tempfile.TemporaryDirectory(dir=front.state) as folder:
-        tried = replace(front, state=Path(folder))
-        new = tried.state / "nginx.conf"
-        new.write_text(configuration(tried), encoding="utf-8")
-        _try(tried, new)
+    with tempfile.TemporaryDirectory(dir=site.state) as folder:
+        new = Path(folder) / "nginx.conf"
+        new.write_text(configuration(site, state=Path(folder)), encoding="utf-8")
+        _try(site, new)
 
 
-def _try(front: Front, configured: Path) -> None:
+def _try(site: Site, configured: Path) -> None:
     """Let nginx check a configuration.
 
     Raises:
         InputError: nginx is missing, or refuses it.
     """
     done = subprocess.run(  # noqa: S603 - nginx, on a file of ours
-        [*_command(front, configured), "-t", "-q"],
+        [*_command(configured), "-t", "-q"],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-        cwd=front.folder,
+        cwd=site.public,
     )
     if done.returncode:
         raise InputError(f"nginx must accept the gateway's configuration, got {' '.join(done.stderr.split())[-300:]}")
 
 
-def nginx_command(front: Front) -> list[str]:
-    """The command of the gateway, to be run in `front.folder` after `write_configuration`."""
-    return _command(front, front.state / "nginx.conf")
+def nginx_command(site: Site) -> list[str]:
+    """The command of the gateway, to be run in `site.public` after `write_configuration`.
+
+    Workers need no access to the folders above it, which another account can't read.
+    """
+    return _command(site.state / "nginx.conf")
 
 
-def _command(front: Front, configured: Path) -> list[str]:
+def _command(configured: Path) -> list[str]:
     return [nginx(), "-p", "./", "-e", "stderr", "-c", str(configured)]

@@ -7,19 +7,14 @@ device.
 
 from __future__ import annotations
 
-import hmac
-import json
 import math
 import os
-import secrets
-import socket
 import ssl
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from http.client import HTTPConnection, HTTPException
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +35,7 @@ from palate_server.operation.outlook import could_have
 from palate_server.operation.terms import budgets_of
 from palate_server.service.http_api import ForLoopback, Listener, WithToken
 from palate_server.service.problems import BROKEN, ServerProblem, Told, line_of, problems
-from palate_server.service.proving import NUMBER, PROOF, Proving, proof, read_key
 from palate_server.service.status import Status, read_status
-
-LOCALHOST = ("127.0.0.1", "::1")
-"""Where browsers look for "localhost", the last first, whatever a machine's own table says."""
-PROBE = 1.0
-"""Seconds in which a listener of this machine takes a connection."""
 
 OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
 """What `/health` always has, by names of its own, and the code of its problem."""
@@ -270,17 +259,15 @@ def metrics_listeners(
         application: what answers.
         port: on the loopback interface, without a token.
         settings: the address of their own.
-        folder: the server folder, or the house: files are relative to it, and answers on the loopback interface prove
-            that they are its server's.
+        folder: the server folder, which files are relative to.
         pages: what answers all other paths, on the loopback interface alone.
 
     Raises:
-        InputError: the token can't be read or is too short, or other accounts may read it, or a certificate is missing;
-            or the folder can't be written.
+        InputError: the token can't be read or is too short, or other accounts may read it, or a certificate is missing.
     """
     here = application if pages is None else Starlette(routes=[*application.routes, Mount("", app=pages)])
     paths = {route.path for route in application.routes if isinstance(route, Route)}
-    found = {"metrics": Listener(Proving(ForLoopback(here, paths), folder), host="127.0.0.1", port=port)}
+    found = {"metrics": Listener(ForLoopback(here, paths), host="127.0.0.1", port=port)}
     if settings.address:
         found["metrics elsewhere"] = guarded_listener(application, settings=settings, folder=folder)
     return found
@@ -346,89 +333,3 @@ def check_pair(chain: Path, key: Path) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key)
     except (OSError, ssl.SSLError) as error:
         raise InputError(f"a certificate must be a PEM chain with its key, got {chain}: {error}") from None
-
-
-def read_health(site: Site) -> dict[str, bool]:
-    """The health of a running server, part -> whether it is healthy; empty if it doesn't answer."""
-    return read_answer(site.config.gateway.metrics_port, "health", folder=site.folder)
-
-
-def read_problems(site: Site, *, now: float) -> tuple[ServerProblem, ...]:
-    """What is wrong with a server, whether it runs or not; `now` is in seconds since 1970."""
-    return problems(site, now=now, parts=read_parts(site))
-
-
-def read_parts(site: Site) -> dict[str, bool] | None:
-    """The parts of a running server, part -> whether it runs; None if it doesn't answer."""
-    return read_answer(site.config.gateway.metrics_port, "ready", folder=site.folder) or None
-
-
-def read_answer(
-    port: int, question: str, *, folder: Path, host: str = "127.0.0.1", seconds: float = 5.0
-) -> dict[str, bool]:
-    """What a server on this machine says to "health" or "ready"; empty if it doesn't answer, or another does.
-
-    **Guarantees:** nothing of an answer is read but its headers unless it has the folder's proof.
-    **Guarantees:** whoever has the port keeps nobody waiting, however slowly it answers, or however often it says 100.
-
-    Args:
-        port: its metrics port.
-        question: what is asked.
-        folder: its folder, or the house's: any account of the machine can take a port that is free.
-        host: the address of the loopback interface.
-        seconds: the longest time to wait for the connection, and then for the whole answer.
-    """
-    key, number = read_key(folder), secrets.token_hex(16)
-    if key is None:
-        return {}
-    wanted = proof(key, folder, f"{host}:{port}", number)
-    try:
-        with closing(HTTPConnection(host, port, timeout=seconds)) as asking:
-            asking.connect()
-            with _cut_after(seconds, asking.sock):
-                asking.request("GET", f"/{question}", headers={NUMBER: number})
-                with asking.getresponse() as found:
-                    if not hmac.compare_digest(found.headers.get(PROOF, "").encode(), wanted.encode()):
-                        return {}
-                    return {part: bool(runs) for part, runs in json.loads(found.read()).items()}
-    except (HTTPException, OSError, ValueError):  # it doesn't answer, or has failed
-        return {}
-
-
-@contextmanager
-def _cut_after(seconds: float, connection: socket.socket) -> Iterator[None]:
-    """End a connection if what is done with it takes longer: its own timeout is for each piece."""
-
-    def cut() -> None:
-        with suppress(OSError):  # it has just ended
-            connection.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def leads_home(site: Site, name: str) -> bool:
-    """Whether who opens a server's metrics port by this name, as by "localhost", gets to the server and nobody else."""
-    port, addresses = site.config.gateway.metrics_port, set(LOCALHOST) if name == "localhost" else set()
-    try:
-        addresses |= {str(found[4][0]) for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
-    except OSError:
-        return False
-    strange = {host for host in addresses if not read_answer(port, "ready", folder=site.folder, host=host)}
-    return strange != addresses and not any(_is_somebody(host, port) for host in strange)
-
-
-def _is_somebody(host: str, port: int) -> bool:
-    """Whether anybody listens there: also who takes no connection now, and may take the next one."""
-    try:
-        socket.create_connection((host, port), timeout=PROBE).close()
-    except TimeoutError:
-        return True
-    except OSError:
-        return False
-    return True

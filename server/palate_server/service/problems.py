@@ -43,6 +43,7 @@ from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import trainings
 from palate_server.operation.terms import DAY, budgets_of, cost_of
 from palate_server.rounds.cohort import least_of
+from palate_server.service.parts import is_alive
 from palate_server.service.ports import listening
 
 Severity = Literal["error", "warning", "note"]
@@ -432,7 +433,7 @@ def _running(seen: _Seen) -> Iterator[ServerProblem]:
         stopped = told.since("stopped", "started")
         if stopped is not None or started is None:
             yield _problem("not_running", said="the server was stopped, or never started", since=stopped)
-        elif not _alive(started.get("pid")):
+        elif not is_alive(started.get("pid")):
             yield _problem(
                 "not_running", said="the supervisor has ended without a word: killed, or the machine was restarted"
             )
@@ -460,17 +461,6 @@ def _running(seen: _Seen) -> Iterator[ServerProblem]:
         elif lately and up:
             said = f"{part} {told.ended[part]['how']}" if part in told.ended else f"{part} ended"
             yield _problem("part_restarted", said=f"{said}, and was started again", act=act, since=lately[-1])
-
-
-def _alive(pid: object) -> bool:
-    """Whether a process of this number is there."""
-    try:
-        os.kill(int(str(pid)), 0)
-    except (ValueError, ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def log_of(part: str) -> str:

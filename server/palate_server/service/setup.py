@@ -31,7 +31,7 @@ from palate_server.folder.certificates import issue, keep_place, make_authority
 from palate_server.folder.config import parse_config
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site, write_format
-from palate_server.operation.releases import catalogue_out, publish_start, publishing
+from palate_server.operation.releases import catalogue_out, check_keeps, publish_start, publishing
 from palate_server.operation.terms import check_config
 from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import noise_delta
@@ -51,8 +51,6 @@ SAID: Mapping[str, str] = {
     "privacy.period_epsilon": "of the runs that begin in one period",
     "cohort.size": "most devices in an attempt",
     "gateway.port": "the gateway's; others are on the loopback interface alone",
-    "gateway.path": "of this population, at the house's name and port",
-    "gateway.certificate": "the house's",
     "gateway.acme_port": "docs/operations.md#a-public-certificate",
     "backup.witness": "on another disk: signed plans with their charges",
     "training.features": "public numbers of each item",
@@ -203,12 +201,7 @@ def new_items(site: Site, listed: tuple[str, ...]) -> AddedItems:
     """
     out = catalogue_out(site)
     had = site.afresh().catalogue.items if out is None else out.items
-    if lost := sorted(set(had) - set(listed)):
-        more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
-        raise InputError(
-            f"`FILE` must have each item that devices have, and lacks {lost[0]!r:.80}{more}: a list only grows, and "
-            f"`palate serve quarantine {site.folder} --add ITEM` takes an item out of all lists"
-        )
+    check_keeps(listed, had, "`FILE`")
     known = set(had)
     added = [item for item in listed if item not in known]
     return AddedItems((*had, *added), len(added))

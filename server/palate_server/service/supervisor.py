@@ -1,7 +1,7 @@
 """Supervisor: starts every part of a server, and restarts parts that end or hang.
 
     SuperLinks (TLS, node authentication, SQLite) <- ServerApp (the runs)
-    enrolment service, metrics, page: in this process     gateway: nginx, or with --dev this process, or the house's
+    enrolment service, metrics, page: in this process     gateway: nginx, or with --dev this process
 
     with Supervisor(site, card=make_card) as supervisor:
         supervisor.run()
@@ -46,10 +46,11 @@ from palate_server.ledger.witnesses import RECENT, UncosignedError
 from palate_server.operation.releases import CardMaker, UnjudgedError, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock, own_folder
-from palate_server.service.gateway import Front, answers_at, check_ports, nginx_command, stamp_of, write_configuration
+from palate_server.service.gateway import answers_at, check_ports, nginx_command, stamp_of, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.invitations import InvitationService
 from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
+from palate_server.service.parts import PartsFile
 from palate_server.service.ports import end_left_over
 from palate_server.service.problems import SKEW, configuration_hash
 from palate_server.service.processes import Child
@@ -64,9 +65,6 @@ class Page(Protocol):
     @property
     def application(self) -> Starlette:
         """What answers its paths."""
-
-    def close(self) -> None:
-        """Let go of who looks on."""
 
 
 PageMaker = Callable[[Site, Callable[[], Mapping[str, bool]]], Page]
@@ -84,7 +82,6 @@ class Supervisor(Closing):
         site: the server folder.
         card: makes the privacy card of a model.
         dev: whether to run without nginx, on the loopback interface.
-        housed: whether a house's nginx is the gateway of this folder, too.
         page: makes the operator's page; None: there is none.
 
     Raises:
@@ -93,11 +90,9 @@ class Supervisor(Closing):
         PalateError: the witness can't be written.
     """
 
-    def __init__(
-        self, site: Site, *, card: CardMaker, dev: bool = False, housed: bool = False, page: PageMaker | None = None
-    ) -> None:
+    def __init__(self, site: Site, *, card: CardMaker, dev: bool = False, page: PageMaker | None = None) -> None:
         check_version()
-        self.site, self.dev, self.housed = site, dev, housed
+        self.site, self.dev = site, dev
         self.ready = threading.Event()
         self._card, self._events, self._links = card, EventLog(site.events, must=False), SuperLinks(site)
         self._stopping = threading.Event()
@@ -123,26 +118,27 @@ class Supervisor(Closing):
         asked = [LinkControl(site, place).ready for place in range(site.config.gateway.superlinks)]
         pulse = _Pulse(site.state / "lock")
         self._watches = [*map(PartWatch, self._children, asked), PartWatch(self._serverapp, pulse)]
-        if not dev and not housed:
-            front = Front.alone(site)
-            write_configuration(front)
+        if not dev:
+            write_configuration(site)
             gateway = Child(
                 "gateway",
-                nginx_command(front),
+                nginx_command(site),
                 log=logs / "gateway.log",
                 environment={},
-                folder=front.folder,
+                folder=site.public,
                 pid_file=site.state / "nginx.pid",
                 bounds=self._bounds,
             )
             self._children.append(gateway)
-            self._watches.append(PartWatch(gateway, lambda: answers_at(front.listen, front.port, site.config.name)))
+            at = site.config.gateway
+            self._watches.append(PartWatch(gateway, lambda: answers_at(at.listen, at.port, site.config.name)))
         self._watched = WatchedSite(site.folder)
         self._metrics = Metrics(self._watched, self.parts)
         self._enrolling = EnrolmentService(site, self._links.register, self._links.remove)
         self._inviting = InvitationService(site)
         self._page = None if page is None else page(self._watched, self.parts)
         self._listeners = self._make_listeners()
+        self._told: PartsFile | None = None
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
         self._judged_at = math.inf
@@ -158,15 +154,16 @@ class Supervisor(Closing):
             InputError: a port isn't free; nothing was started.
             PalateError: the SuperLink or the gateway doesn't start.
         """
-        if not self.dev and not self.housed and end_left_over(self.site.public):
+        if not self.dev and end_left_over(self.site.public):
             self._events.tell("left over ended", part="gateway")
-        check_ports(self.site, dev=self.dev, housed=self.housed)
+        check_ports(self.site, dev=self.dev)
         self._events.tell("started", dev=self.dev, pid=os.getpid(), configuration=configuration_hash(self.site))
         logging.getLogger().addHandler(self._said)
         try:
             for name, listener in self._listeners.items():
                 if name != "front":
                     listener.start()
+            self._told = PartsFile(self.site, self.parts)
             self._keep()
             links = self._watches[: self.site.config.gateway.superlinks]
             for watch in self._watches:
@@ -175,7 +172,7 @@ class Supervisor(Closing):
             self._links.reconcile()
             self._children.append(self._serverapp)
             self._listeners["front"].start()
-            self._await("gateway", lambda: self.parts().get("gateway", self.housed))
+            self._await("gateway", lambda: self.parts()["gateway"])
             on_serving()
             while not self._stopping.wait(LOOK):
                 self._keep()
@@ -208,12 +205,12 @@ class Supervisor(Closing):
 
     def close(self) -> None:
         """End every part; closing twice is fine."""
+        if self._told is not None:
+            self._told.close()
         for watch in self._watches:
             watch.end()
         for child in reversed(self._children):
             child.stop()
-        if self._page is not None:
-            self._page.close()
         for listener in self._listeners.values():
             listener.stop()
         self._watched.close()

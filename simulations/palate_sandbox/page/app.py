@@ -29,12 +29,12 @@ from palate_common.records.closing import Closing
 from palate_common.system import is_anothers
 from palate_core.errors import PalateError
 from palate_sandbox.config import MOST_MASKED, POLICIES, assumptions
+from palate_sandbox.page import bars
 from palate_sandbox.page.charts import DayCurve, ErrorPoint, curves
+from palate_sandbox.page.live import Live, Sections
 from palate_sandbox.page.runner import PACES, Runner, SandboxStanding
 from palate_sandbox.report import DAYS
-from palate_server.console import charts
 from palate_server.console.access import Access
-from palate_server.console.live import Live, Sections
 from palate_server.console.pages import Console
 from palate_server.service.http_api import LOOPBACK, name_of
 
@@ -56,8 +56,11 @@ HEADERS = {
 SECTIONS = ("top", "known", "switch", "rounds")
 WORDS = {"none": "no recommendations", "popularity": "what is taken most", "palate": "Palate"}
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-SHARED = ("console.css", "console.js", "icon.svg", "vendor/htmx-2.0.11.min.js", "vendor/htmx-ext-sse-2.2.4.min.js")
-"""Files that are the operator's page's, too."""
+FILES = (
+    "page.css", "live.js", "icon.svg", "sandbox.css", "sandbox.js",
+    "vendor/htmx-2.0.11.min.js", "vendor/htmx-ext-sse-2.2.4.min.js",
+)  # fmt: skip
+"""What the page loads."""
 NAMES = {
     "dau": "Active on day", "wau": "Active in the week", "mau": "Active in 30 days", "stickiness": "Stickiness",
     "churn": "Churn", "retention": "Back on day", "retention_after": "Back from day",
@@ -119,7 +122,6 @@ class SandboxPage(Closing):
     def close(self) -> None:
         """End all streams."""
         self._live.close()
-        self._console.close()
 
     def _ours(self, endpoint: Any) -> Any:
         """An endpoint for the loopback's own names alone; a form must be this page's own."""
@@ -283,7 +285,7 @@ def _shown(now: SandboxStanding) -> dict[str, Any]:
         "week": week,
         "latest": latest,
         "lives": lives,
-        "budget": charts.bar(found["privacy"]["share"], label=f"{found['privacy']['share']:.0%} of the budget"),
+        "budget": bars.bar(found["privacy"]["share"], label=f"{found['privacy']['share']:.0%} of the budget"),
         "words": WORDS,
         "names": NAMES,
         "paces": tuple(PACES),
@@ -300,7 +302,7 @@ def _bar(each: Mapping[str, Any], figures: list[dict[str, Any]]) -> Any:
     label = (
         f"{NAMES[each['name']]}: {each['value']:,.4g}, 95 percent interval {each['low']:,.4g} to {each['high']:,.4g}"
     )
-    return charts.interval(
+    return bars.interval(
         each["low"], each["value"], each["high"], scale=(0.0, most * 1.05 if counted else 1.0), label=label
     )
 
@@ -331,11 +333,9 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def _static_files() -> Mapping[str, tuple[bytes, str]]:
-    """Name -> bytes and media type of the page's files, of which some are the operator's page's."""
-    console, own = files("palate_server.console") / "static", files("palate_sandbox.page") / "static"
-    found = {name: (console.joinpath(*name.split("/")).read_bytes(), name) for name in SHARED}
-    found |= {name: ((own / name).read_bytes(), name) for name in ("sandbox.css", "sandbox.js")}
-    return {name: (data, TYPES[name.rpartition(".")[2]]) for name, (data, _) in found.items()}
+    """Name -> bytes and media type of the page's files."""
+    own = files("palate_sandbox.page") / "static"
+    return {name: (own.joinpath(*name.split("/")).read_bytes(), TYPES[name.rpartition(".")[2]]) for name in FILES}
 
 
 def _environment() -> Environment:

@@ -19,10 +19,9 @@ from palate_common.records.files import write_durably
 from palate_core.errors import InputError
 from palate_server.folder import certificates
 from palate_server.folder.certificates import install, issue, make_authority
-from palate_server.folder.house import House, make_house
 from palate_server.folder.server_folder import Site
 from palate_server.service.checks import checked
-from palate_server.service.gateway import Front, check_configuration, configuration, trust_anchor
+from palate_server.service.gateway import check_configuration, trust_anchor
 from palate_server.service.metrics import check_pair
 from palate_server.service.setup import make_site
 
@@ -101,7 +100,7 @@ def test_a_public_certificate_is_awaited_then_installed_with_its_root_last(
     site: Site, lineage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, root = str(site.folder), str(lineage / "root.pem")
-    check_configuration(Front.alone(site))  # nginx starts before there is one
+    check_configuration(site)  # nginx starts before there is one
     assert "certificate_awaited" in {each.code for each in checked(site, now=time.time()).problems}
     with pytest.raises(InputError, match="got none yet"):
         trust_anchor(site)
@@ -190,24 +189,3 @@ def test_root_is_not_led_to_a_file_of_its_own(site: Site, lineage: Path) -> None
     assert run(command) == 2
     assert list(aim.iterdir()) == []
     assert os.geteuid() == 0
-
-
-def test_a_house_has_one_for_all_that_have_its_name(tmp_path: Path, lineage: Path) -> None:
-    house = make_house(tmp_path / "house", name="palate.example.org", port=9443)
-    house.config_file.write_text(house.config_file.read_text() + "acme_port = 8085\n")
-    house = House.at(house.folder)
-    house.make_certificate()
-    (tmp_path / "items").write_text("a\nb\n")
-    folder = str(house.populations / "shop")
-    given = ["--population", "shop", "--items", str(tmp_path / "items")]
-    assert run(["serve", "init", folder, *given]) == 0
-    site = house.open("shop")
-    assert site.certificate[0].resolve() == house.certificate[0]
-    assert run(["serve", "enroll", folder]) == 2, "nobody is invited before it is there"
-    left = [str(lineage / "fullchain.pem"), str(lineage / "privkey.pem"), "--root", str(lineage / "root.pem")]
-    assert run(["serve", "certificate", folder, *left]) == 2, "it is the house's"
-    assert run(["serve", "certificate", str(house.folder), *left]) == 0
-    assert run(["serve", "enroll", folder]) == 0
-    front = Front(house.populations, house.state, house.logs, "127.0.0.1", 9443, {"shop": site}, acme_port=8085)
-    assert "listen 127.0.0.1:8085;" in configuration(front)
-    assert "acme-challenge" not in configuration(Front(*(front.folder, front.state, front.logs), "::1", 1, front.sites))

@@ -78,17 +78,6 @@ def test_exit_codes_and_lines_of_the_command(site: Site, capsys: pytest.CaptureF
     assert Preflight((), notes).exit_code == 0
 
 
-def test_a_house_is_checked_population_by_population(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    house, items = str(tmp_path / "house"), tmp_path / "items"
-    items.write_text("a\nb\nc\n")
-    assert run(["serve", "house", house, "--name", "localhost", "--port", "39443"]) == 0
-    assert run(["serve", "init", f"{house}/p/shop", "--population", "p", "--items", str(items)]) == 0
-    assert run(["serve", "open", house, "shop"]) == 0
-    capsys.readouterr()
-    assert run(["serve", "check", house]) == 4
-    assert "shop: good: certificate: for localhost" in capsys.readouterr().out
-
-
 def test_each_thing_that_is_broken_is_told(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lower = os.open(os.devnull, os.O_RDONLY)
     with socket.create_server(("127.0.0.1", site.config.gateway.port)):
@@ -97,7 +86,6 @@ def test_each_thing_that_is_broken_is_told(site: Site, tmp_path: Path, monkeypat
         assert "`gateway.port`" in busy.said
         assert str(os.getpid()) in busy.said
         assert "port_busy" not in found(site, starting=True), "a start waits for it, and then refuses"
-        assert "port_busy" not in found(site, housed=True), "the house has it"
 
     key = site.folder / "key"
     mine = key.read_bytes()

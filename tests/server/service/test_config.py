@@ -11,7 +11,7 @@ from palate_server.folder.config import ServerConfig, read_config
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import terms as promise
-from palate_server.service.gateway import Front, configuration
+from palate_server.service.gateway import configuration
 from palate_server.service.setup import make_site
 
 ITEMS = ("a", "b", "c")
@@ -86,7 +86,7 @@ def test_secrets_are_their_owners_alone(tmp_path: Path) -> None:
 def test_a_path_that_nginx_would_read_otherwise_is_refused(name: str, tmp_path: Path) -> None:
     site = make_site(tmp_path / name, "population = 'p'\n", ITEMS)
     with pytest.raises(InputError, match="without spaces and signs"):
-        configuration(Front.alone(site))
+        configuration(site)
 
 
 def test_another_folder_is_no_site(tmp_path: Path) -> None:

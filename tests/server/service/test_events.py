@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from palate_cli.cli import run
-from palate_server.console.board import BoardReader
-from palate_server.console.live import Live
+from palate_server.console import pages
 from palate_server.console.pages import Console
 from palate_server.folder.events import MOST, PIECE, EventFollower, EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.service.metrics import Metrics
 from palate_server.service.problems import problems
+from palate_server.service.report import read_report
 from palate_server.service.setup import make_site
 
 AT = "2026-11-27T12:00:00.000+00:00"
@@ -55,8 +55,6 @@ def test_no_line_keeps_the_others_from_being_read(site: Site, line: str, capsys:
     assert metrics.registry.get_sample_value("palate_attempts_total", {"outcome": "released"}) == 1.0
     assert metrics.health()["witness"] is False
     assert "witness_unwritable" in {each.code for each in problems(site, now=time.time(), parts=None)}
-    board = BoardReader(site, lambda: None).read()
-    assert {line.event for line in board.log} == {"round", "unwitnessed"}
     assert run(["serve", "status", str(site.folder)]) == 0
     assert "witness_unwritable" in capsys.readouterr().out
 
@@ -68,7 +66,7 @@ def test_an_event_that_lacks_what_others_of_its_name_have_ends_nothing(site: Sit
     metrics = Metrics(site, lambda: {"gateway": True})
     metrics.follow()
     assert metrics.health()["witness"] is False
-    assert BoardReader(site, lambda: {"gateway": True}).read().log[0].event == "unwitnessed"
+    assert not read_report(site, now=time.time(), parts={"gateway": True}).parts["witness"]["good"]
 
 
 def test_a_line_that_a_full_disk_cut_short_takes_no_other_with_it(site: Site) -> None:
@@ -143,7 +141,7 @@ def test_a_file_of_a_gigabyte_costs_neither_its_size_in_memory_nor_its_reading_a
     assert metrics._tail._place == site.events.stat().st_size > 2 * MOST
 
 
-def test_what_a_board_makes_of_any_mistake_is_said_on_the_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_report_makes_of_any_mistake_is_said_on_the_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     page = Console(site, lambda: None)
     for error in (
         AttributeError("a"),
@@ -156,7 +154,5 @@ def test_what_a_board_makes_of_any_mistake_is_said_on_the_page(site: Site, monke
         def fail(found: Exception = error) -> Any:
             raise found
 
-        reader = BoardReader(site, lambda: None)
-        monkeypatch.setattr(reader, "read", fail)
-        _, sections = Live(reader, page._sections).look()
-        assert type(error).__name__ in sections["top"]
+        monkeypatch.setattr(pages, "read_report", lambda *_, fail=fail, **__: fail())
+        assert type(error).__name__.encode() in page._shown().body

@@ -197,12 +197,12 @@ def test_nobody_has_to_understand_more_than_eight_settings(profile: str, tmp_pat
     table = page.partition("### Before the first round")[2].partition("### Profiles")[0]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
     with CliRunner().isolation(f"\n{profile}\n{tmp_path / 'items'}\n\n\n\n\n\n") as (out, *_):
-        found = ask({"folder": tmp_path / "site", "beside": "../"})
+        found = ask({"folder": tmp_path / "site"})
         said = out.getvalue().decode()
     asked = [question for _, question, _, whom in rows if whom == "all" or profile in whom]
     assert re.findall(r"^(.+?) \[.*?\]: ", said, re.MULTILINE) == asked
     assert len(asked) == {"trial": 6, "company": 7, "public": 8}[profile]
-    assert [f"`{key}`" for key in found if key not in ("folder", "beside")] == [
+    assert [f"`{key}`" for key in found if key != "folder"] == [
         keys.split(",")[0] for keys, question, *_ in rows if question in asked
     ]
 

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from witnessed import free_port
 
 from palate_cli.cli import run
 from palate_common.rounds.wire import REFUSED
 from palate_core.errors import InputError
 from palate_core.log.checkpoints import log_key
 from palate_server.flower.service_app import main
-from palate_server.folder.config import MetricsSettings
 from palate_server.folder.witness import WitnessError
 from palate_server.operation.outlook import local, read_outlook
 from palate_server.operation.terms import DAY
-from palate_server.service.metrics import Metrics, metrics_listeners, read_answer
-from palate_server.service.proving import KEY, PROOF, make_key
+from palate_server.service import parts
+from palate_server.service.metrics import Metrics
+from palate_server.service.parts import PartsFile, read_parts
 from palate_server.service.status import NOTHING, read_status
 from palate_server.service.supervisor import Supervisor
 
@@ -60,25 +56,38 @@ def test_one_more_run_could_have_nothing_while_the_period_refuses_and_the_end_of
     assert read_outlook(service.site, now=end + 1).next_run["epsilon"] == pytest.approx(5.0, rel=0.3)
 
 
-def test_a_copy_isnt_the_folder_whose_server_has_the_port(make_service: Maker, tmp_path: Path) -> None:
-    site, port = make_service().site, free_port()
-    application = Metrics(site, lambda: {"gateway": True}).application()
-    listener = metrics_listeners(application, port=port, settings=MetricsSettings(), folder=site.folder)["metrics"]
-    listener.start()
-    try:
-        assert read_answer(port, "ready", folder=site.folder) == {"gateway": True}
-        assert read_answer(port, "ready", folder=tmp_path) == {}
-        shutil.copytree(site.state, tmp_path / "state")
-        assert read_answer(port, "ready", folder=tmp_path) == {}, "a copy has its key, and isn't the folder"
-        key = site.state / KEY
-        assert key.stat().st_mode & 0o777 == 0o600
-        key.write_bytes(bytes(32))
-        assert read_answer(port, "ready", folder=site.folder) == {}, "whose key is another"
-        key.unlink()
-        assert read_answer(port, "ready", folder=site.folder) == {}
-        assert PROOF not in httpx.get(f"http://127.0.0.1:{port}/ready").headers, "who asks for none gets none"
-    finally:
-        listener.stop()
+def test_a_server_that_runs_says_so_in_its_folder_and_one_that_ended_or_hangs_does_not(
+    make_service: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "EVERY", 0.01)
+    site, runs = make_service().site, {"gateway": True}
+    assert read_parts(site) is None
+    with PartsFile(site, lambda: runs):
+        wait(lambda: read_parts(site) == {"gateway": True})
+        runs["gateway"] = False
+        wait(lambda: read_parts(site) == {"gateway": False})
+        assert site.parts_file.stat().st_mode & 0o022 == 0
+        site.parts_file.unlink()
+        wait(lambda: read_parts(site) == {"gateway": False})
+        kept = site.parts_file.read_bytes()
+    assert read_parts(site) is None, "it has ended"
+    site.parts_file.write_bytes(kept)
+    assert read_parts(site) == {"gateway": False}
+    old = time.time() - parts.SILENT - 1
+    os.utime(site.parts_file, (old, old))
+    assert read_parts(site) is None, "it was killed, or hangs"
+    site.parts_file.write_bytes(kept.replace(str(os.getpid()).encode(), str(2**31 - 1).encode()))
+    assert read_parts(site) is None, "it was killed just now"
+    for other in (b"", b"[1]", b'{"parts"', b'{"parts": [], "pid": 1}'):
+        site.parts_file.write_bytes(other)
+        assert read_parts(site) is None
+
+
+def wait(until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20.0
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_a_lifetime_that_is_used_up_has_no_next_run(make_service: Maker, clock: Any) -> None:
@@ -201,35 +210,3 @@ def test_without_its_release_key_a_server_does_not_start_and_one_that_loses_it_c
     clock.now += 61.0
     service.operate()
     assert service.events("round")
-
-
-def test_whoever_has_the_port_of_a_server_that_is_down_says_nothing(tmp_path: Path) -> None:
-    """Any account of the machine can: what it says isn't read, an endless answer or names that a terminal obeys.
-
-    And nobody waits for it longer than asked for, if each piece of it comes at once: a house asks while it looks after
-    its populations.
-    """
-    said, sent = {"huge": b"[" * 2**24, "sign": b'{"gateway": true, "\\u001b[2J": true}', "slow": b""}, []
-    make_key(tmp_path)
-
-    class Squatter(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            with suppress(OSError):
-                for _ in range(500 * (self.path == "/slow")):
-                    self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                    time.sleep(0.01)
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(said[self.path[1:]])
-                sent.append(self.path)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Squatter) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        for question in said:
-            seconds = 0.3 if question == "slow" else 5.0
-            assert read_answer(server.server_address[1], question, folder=tmp_path, seconds=seconds) == {}
-        server.shutdown()
-    assert sent == ["/sign"], "nobody waits for the end of the others"

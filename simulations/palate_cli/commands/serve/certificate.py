@@ -12,7 +12,7 @@ from palate_core.errors import InputError
 
 
 def certificate(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder, or a house.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")],
     chain: Annotated[
         Path | None,
         typer.Argument(metavar="[CHAIN]", help="PEM of the certificate and what leads to a root; a hook knows it."),
@@ -27,17 +27,16 @@ def certificate(
     It is checked before: name, key, time, and a root that is trusted, which is put last, as invitations pin it.
     """
     from palate_server.folder.certificates import PUBLIC, install, is_awaited
-    from palate_server.folder.house import House
     from palate_server.folder.operators import as_owner
     from palate_server.folder.server_folder import Site
 
     if (chain is None) != (key is None):
         raise InputError("`CHAIN` and `KEY` must be given together, or neither, where a hook names them")
-    place = House.at(folder) if House(folder).config_file.is_file() else Site.at(folder)
-    kept = place.certificate[0]
-    if kept != place.tls / f"{PUBLIC}.pem":
+    site = Site.at(folder)
+    kept = site.certificate[0]
+    if kept != site.tls / f"{PUBLIC}.pem":
         raise InputError(
-            f"the certificate must be {place.tls / PUBLIC}.pem by the configuration, as with `acme_port`, got {kept}"
+            f"the certificate must be {site.tls / PUBLIC}.pem by the configuration, as with `acme_port`, got {kept}"
         )
     chain, key = (chain, key) if chain is not None and key is not None else _left()
     try:
@@ -47,11 +46,11 @@ def certificate(
         raise InputError(f"the certificate must be readable, got {error.filename}: {error.strerror}") from None
     first = is_awaited(kept)
     try:
-        with as_owner(place.folder):
-            by = install(place.tls, place.config.name, *found, roots=roots)
+        with as_owner(site.folder):
+            by = install(site.tls, site.config.name, *found, roots=roots)
     except OSError as error:
-        raise InputError(f"`FOLDER` must be writable, got {place.folder}: {error.strerror}") from None
-    typer.echo(f"certificate: for {place.config.name}, by {by.subject.rfc4514_string()}; a server that runs takes it")
+        raise InputError(f"`FOLDER` must be writable, got {site.folder}: {error.strerror}") from None
+    typer.echo(f"certificate: for {site.config.name}, by {by.subject.rfc4514_string()}; a server that runs takes it")
     if first:
         typer.echo("devices can be invited now: palate serve enroll")
 

@@ -20,13 +20,12 @@ from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     from palate_common.algorithms import State
-    from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
 
 WRITTEN = (
     "population", "profile", "devices", "name",
     "privacy.epsilon", "privacy.lifetime_epsilon", "privacy.period_epsilon", "cohort.size",
-    "gateway.port", "gateway.path", "gateway.certificate", "gateway.certificate_key", "gateway.acme_port",
+    "gateway.port", "gateway.acme_port",
     "gateway.superlink_port", "gateway.enrolment_port", "gateway.metrics_port",
     "backup.witness", "witnesses.keys", "witnesses.urls",
 )  # fmt: skip
@@ -54,12 +53,9 @@ def init(
     panel: Annotated[
         str | None, typer.Option(metavar="PATH", help="The log of people who share theirs openly: a public prior.")
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="The host name that devices connect to. Default localhost, or the house's.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="The host name that devices connect to. Default localhost.")] = None,
     port: Annotated[
-        int | None,
-        typer.Option(help="Port of the gateway; the next three serve the loopback. Default 8443, or the house's."),
+        int | None, typer.Option(help="Port of the gateway; the next three serve the loopback. Default 8443.")
     ] = None,
     acme_port: Annotated[
         int | None,
@@ -96,7 +92,6 @@ def init(
     nothing. Nothing is there before all of it is, also where it is interrupted.
     """
     from palate_cli.commands.serve.questions import ask
-    from palate_server.folder.house import House
     from palate_server.service.setup import (
         FEATURES_FILE,
         check_affordable,
@@ -107,11 +102,6 @@ def init(
     )
 
     check_new(folder)
-    house = House.of(folder)
-    if house is not None and port not in (None, house.config.port):
-        raise InputError(
-            f"`--port` must be left out in a house, which has one for all: {house.config.port}, got {port}"
-        )
     given = _given(
         {
             "population": population, "profile": profile, "items": items, "devices": devices,
@@ -120,12 +110,12 @@ def init(
             "backup.witness": backup_witness, "witnesses.keys": witness,
         }
     )  # fmt: skip
-    if house is not None or name is not None or port is not None:
-        given["name"] = _address(name, port, house)
+    if name is not None or port is not None:
+        given["name"] = name or "localhost", port or 8443
     asked = not yes and sys.stdin.isatty() and sys.stdout.isatty()
     if asked:
         with _nothing_made():
-            given = ask({**given, "folder": folder, "beside": "../" if house is None else "../../"})
+            given = ask({**given, "folder": folder})
     for key in ("population", "items"):
         if key not in given:
             raise click.UsageError(f"Missing option '--{key}'.", click.get_current_context())
@@ -138,7 +128,7 @@ def init(
 
         matrix = item_features(None, listed, str(features), "--features")
     opened = None if panel is None else _panel(panel, listed, "--panel")
-    settings = _settings(given, folder, house)
+    settings = _settings(given)
     if matrix is not None:
         settings["training.features"] = FEATURES_FILE
     config = server_toml(settings)
@@ -148,7 +138,7 @@ def init(
             _confirm(config)
     with interruptible():
         site = make_site(folder, config, listed, matrix, opened)
-    _tell(folder, site, house)
+    _tell(folder, site)
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,16 +151,12 @@ def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _settings(given: Mapping[str, Any], folder: Path, house: House | None) -> dict[str, Any]:
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """What `server.toml` is to have, by key, in its order: what follows from a profile isn't in it."""
     from palate_cli.commands.serve.questions import read_profile
-    from palate_server.folder.house import POPULATIONS
     from palate_server.folder.profiles import PROFILES
 
     host, at = given.get("name", ("localhost", 8443))
-    shared = house is not None and host == house.config.name  # with another name it has a place of its own
-    if shared and "gateway.acme_port" in given:
-        raise InputError("`--acme-port` must be left out in a house, whose house.toml has it for all")
     if "profile" in given:
         chosen = PROFILES[read_profile(given["profile"])]
         said: dict[str, Any] = {"devices": chosen.devices, "privacy.period_epsilon": chosen.epsilon}
@@ -186,21 +172,9 @@ def _settings(given: Mapping[str, Any], folder: Path, house: House | None) -> di
         said = {"privacy.epsilon": 2.0, "privacy.lifetime_epsilon": 8.0, "privacy.period_epsilon": 4.0}
         said["cohort.size"], ports = 100, (at + 1, at + 2, at + 3)
     said |= dict(given) | {"name": host, "gateway.port": at}
-    if house is not None:
-        ports = house.next_ports()
-    if house is not None and shared:
-        said["gateway.path"] = f"/{POPULATIONS}/{folder.resolve().name}"
-        said["gateway.certificate"], said["gateway.certificate_key"] = house.certificate_seen
     said |= zip(("gateway.superlink_port", "gateway.enrolment_port", "gateway.metrics_port"), ports, strict=False)
     said |= zip(("witnesses.keys", "witnesses.urls"), zip(*given.get("witnesses.keys", ()), strict=True), strict=False)
     return {key: said.get(key) for key in WRITTEN}
-
-
-def _address(name: str | None, port: int | None, house: House | None) -> tuple[str, int]:
-    """Name and port, as far as flags and house say them."""
-    if house is None:
-        return name or "localhost", port or 8443
-    return name or house.config.name, house.config.port
 
 
 @contextmanager
@@ -230,7 +204,7 @@ def _confirm(config: str) -> None:
         raise typer.Exit(1)
 
 
-def _tell(folder: Path, site: Site, house: House | None) -> None:
+def _tell(folder: Path, site: Site) -> None:
     """Say what was made, and what comes next."""
     from palate_core.device.floors import Floors
     from palate_server.folder.profiles import TRIAL_WORDS
@@ -244,8 +218,6 @@ def _tell(folder: Path, site: Site, house: House | None) -> None:
         typer.echo(TRIAL_WORDS)
     if config.profile is not None:
         typer.echo(f"profile: {config.profile}; what follows from it, and why: palate serve config {folder}")
-    if house is not None:
-        typer.echo(f"in the house {house.folder}: served once `palate serve open` says so, at {site.address}")
     if config.backup.witness and site.witness.stat().st_dev == site.folder.stat().st_dev:
         typer.echo(
             f"`backup.witness` is on the same disk as the server folder, and lost with it: {site.witness.resolve()}"
@@ -261,7 +233,7 @@ def _tell(folder: Path, site: Site, house: House | None) -> None:
             f"attempts of {size} devices count on {bounds.shares} honest ones: a device whose app doesn't say "
             f"`palate.Floors().for_few()` wants {Floors.min_honest}, and refuses"
         )
-    if house is None and not missing:
+    if not missing:
         typer.echo(f"next: palate serve check {folder}, and palate serve run {folder}")
 
 

@@ -15,7 +15,6 @@ from palate_cli.commands.serve import (
     console,
     copies,
     folder,
-    houses,
     items,
     quarantine,
     running,
@@ -37,10 +36,10 @@ def recorded(name: str, command: Callable[..., None]) -> None:
     def wrapper(**given: Any) -> None:
         from palate_server.folder.operators import OperatorLog
 
-        folder = Path(given["house" if "house" in given else "folder"])
-        arguments = {key: value for key, value in given.items() if key not in ("folder", "house")}
+        folder = Path(given["folder"])
+        arguments = {key: value for key, value in given.items() if key != "folder"}
         log = OperatorLog(folder)
-        if not any((folder / each).is_file() for each in ("server.toml", "house.toml")):
+        if not (folder / "server.toml").is_file():
             command(**given)  # it makes the folder, or refuses
             log.made(name, arguments)
             return
@@ -71,6 +70,3 @@ recorded("release", running.release)
 recorded("backup", copies.backup)
 recorded("rotate-key", copies.rotate_key)
 recorded("restore", copies.restore)
-recorded("house", houses.house)
-recorded("open", houses.open_)
-recorded("shut", houses.shut)

@@ -155,7 +155,7 @@ QUESTIONS = (
         "backup.witness", "folder on another disk",
         "Each signed plan is kept there before it is sent; without it a restored server may spend nothing more. A "
         "relative path is seen from the server folder; `-` makes the folder, which doesn't serve before it has one.",
-        read_folder, lambda given: f"{given['beside']}{given['folder'].resolve().name}-plans", whom=_OUTSIDE,
+        read_folder, lambda given: f"../{given['folder'].resolve().name}-plans", whom=_OUTSIDE,
     ),
     SetupQuestion(
         "witnesses.keys", "witness of the ledger",
@@ -171,8 +171,7 @@ def ask(given: Mapping[str, Any]) -> dict[str, Any]:
     """Ask what isn't given yet, until each answer is one.
 
     Args:
-        given: key -> value of what flags or the house have answered, and `folder` and `beside`, of which defaults are
-            made: the server folder, and where folders beside it are, as seen from it.
+        given: key -> value of what flags have answered, and `folder`, the server folder, of which defaults are made.
 
     Returns:
         All answers by key.

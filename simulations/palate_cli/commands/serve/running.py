@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,93 +17,59 @@ from palate_server.ledger.extract import Extract
 from palate_sim.card.card import card_payload, sign_card
 
 if TYPE_CHECKING:
-    from palate_server.folder.house import House
     from palate_server.service.checks import Preflight
 
 
 def run(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder, or a house.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")],
     dev: Annotated[bool, typer.Option("--dev", help="Loopback only, without nginx: to try things out.")] = False,
-    housed: Annotated[bool, typer.Option("--housed", help="Behind a house's gateway: it starts its own so.")] = False,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM: SuperLink, ServerApp, enrolment, gateway, metrics. A house: all that are open."""
+    """Serve until Ctrl-C or SIGTERM: SuperLink, ServerApp, enrolment, gateway, metrics."""
     from palate_server.console.pages import Console
-    from palate_server.folder.house import House
     from palate_server.folder.profiles import TRIAL_WORDS
     from palate_server.folder.server_folder import Site
     from palate_server.service.checks import checked
     from palate_server.service.supervisor import Supervisor, warn_of_dev
 
-    if House(folder).config_file.is_file():
-        if dev:
-            raise InputError(f"`--dev` must be for one population, got a house: {folder}")
-        _run_house(House.at(folder))
-        return
     site = Site.at(folder)
     if dev:
         warn_of_dev()
     if site.config.trial:
         typer.echo(TRIAL_WORDS)
-    for each in checked(site, now=time.time(), dev=dev, housed=housed, starting=True).problems:
+    for each in checked(site, now=time.time(), dev=dev, starting=True).problems:
         typer.echo(f"{each.severity} {each.code}: {each.said}: {each.act}", err=True)
-    with Supervisor(site, card=_card_maker(site.key), dev=dev, housed=housed, page=Console) as supervisor:
+    with Supervisor(site, card=_card_maker(site.key), dev=dev, page=Console) as supervisor:
         supervisor.take_signals()
         health = f"http://127.0.0.1:{site.config.gateway.metrics_port}/health"
         supervisor.run(lambda: typer.echo(f"serving {site.address} · health: {health}"))
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder, or a house.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Try what a server needs, whether it runs or not, a line for each thing.
 
-    Exit code 2 where it can't start or can't train, 4 where there is a warning alone. Of a house: what it needs for
-    itself, and each population that is open.
+    Exit code 2 where it can't start or can't train, 4 where there is a warning alone.
     """
-    from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
-    from palate_server.service.checks import checked, checked_house
+    from palate_server.service.checks import checked
 
-    now = time.time()
-    if House(folder).config_file.is_file():
-        house = House.at(folder)
-        found = {"the house": checked_house(house)}
-        found |= {name: checked(house.site(name), now=now, housed=True) for name in house.opened()}
-    else:
-        site = Site.at(folder)
-        found = {"": checked(site, now=now, housed=House.of(folder) is not None)}
-    told: dict[str, Any] = {}
-    for name, each in found.items():
-        told[name] = {"good": list(each.good), "problems": [problem.as_dict() for problem in each.problems]}
-        if not as_json:
-            _say_checked(each, f"{name}: " if name else "")
+    found = checked(Site.at(folder), now=time.time())
     if as_json:
-        typer.echo(json.dumps(told.get("", told), indent=1, ensure_ascii=False))
-    codes = {each.exit_code for each in found.values()}
-    raise typer.Exit(2 if 2 in codes else max(codes, default=0))
+        told = {"good": list(found.good), "problems": [problem.as_dict() for problem in found.problems]}
+        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
+    else:
+        _say_checked(found)
+    raise typer.Exit(found.exit_code)
 
 
-def _say_checked(found: Preflight, which: str) -> None:
+def _say_checked(found: Preflight) -> None:
     """Lines on what is good, then on what isn't."""
     for line in found.good:
-        typer.echo(f"{which}good: {line}")
+        typer.echo(f"good: {line}")
     for each in found.problems:
-        typer.echo(f"{which}{each.severity.upper()} {each.code}: {each.said}\n  {each.act}")
-
-
-def _run_house(house: House) -> None:
-    """Serve all open populations, each by a process of its own that runs this command for its folder."""
-    from palate_server.console.pages import HouseConsole
-    from palate_server.service.house import HouseSupervisor
-
-    command = (sys.executable, "-m", "palate_cli", "serve", "run")
-    given: dict[str, Any] = {"command": lambda folder: [*command, str(folder), "--housed"], "page": HouseConsole}
-    with HouseSupervisor(house, **given) as supervisor:
-        supervisor.take_signals()
-        config = house.config
-        typer.echo(f"house https://{config.name}:{config.port} · health: http://127.0.0.1:{config.metrics_port}/health")
-        supervisor.run(lambda name, address: typer.echo(f"serving {name}: {address}"))
+        typer.echo(f"{each.severity.upper()} {each.code}: {each.said}\n  {each.act}")
 
 
 def resume(folder: Folder) -> None:

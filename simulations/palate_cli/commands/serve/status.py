@@ -1,55 +1,45 @@
-"""`palate serve status`: of a server folder, and of a house with all its populations."""
+"""`palate serve status` and `operators`."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from palate_server.folder.house import House
-    from palate_server.folder.server_folder import Site
-    from palate_server.operation.outlook import Outlook
-    from palate_server.service.problems import ServerProblem
-    from palate_server.service.status import Status
-
-Asked = tuple["Status", "Outlook", dict[str, dict[str, Any]], "tuple[ServerProblem, ...]"]
-"""What a server's status is told from: ledger and register, what is due, its parts, and what is wrong."""
-
 
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder, or a house.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Print a server's status, whether it runs or not: who is enrolled, what was spent, what is due."""
-    from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
+    from palate_server.service.parts import read_parts
+    from palate_server.service.report import read_report
 
-    if House(folder).config_file.is_file():
-        house_status(House.at(folder), as_json=as_json)
-        return
-    found, outlook, parts, wrong = ask(Site.at(folder))
+    site = Site.at(folder)
+    found = read_report(site, now=time.time(), parts=read_parts(site))
     if as_json:
-        told = {**found.as_dict(), **outlook.as_dict(), "parts": parts, "problems": [each.as_dict() for each in wrong]}
-        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
         return
-    lines = [*_wrong(wrong), *_standing(found, outlook, folder), *_running(parts, outlook, wrong), *_kept(found)]
-    typer.echo("\n".join(lines))
+    for each in found.problems:
+        since = f" (since {each.since})" if each.since else ""
+        typer.echo(f"{each.severity.upper()} {each.code}: {each.said}{since}\n  {each.act}")
+    for lines in found.sections().values():
+        typer.echo("\n".join(lines))
 
 
 def operators(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder, or a house.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="For machines: the lines as they are.")] = False,
 ) -> None:
     """Print which account gave which command to a folder, and check that the record only grew."""
     from palate_server.folder.operators import OperatorLog
     from palate_server.folder.server_folder import Site
 
-    if not any((folder / each).is_file() for each in ("server.toml", "house.toml")):
+    if not (folder / "server.toml").is_file():
         Site.at(folder)  # refuses it
     found = OperatorLog(folder).read()
     for each in found:
@@ -61,167 +51,3 @@ def operators(
         typer.echo(f"{each.get('at', '?')} {who}: {' '.join(filter(None, (each['command'], told)))}: {each['outcome']}")
     if not as_json:
         typer.echo(f"{len(found)} lines, each after the one before")
-
-
-def ask(site: Site) -> Asked:
-    """Ask a server folder, and its processes if they run."""
-    from palate_server.folder.events import EventFollower
-    from palate_server.operation.outlook import read_outlook, since
-    from palate_server.service.metrics import read_health, read_problems
-    from palate_server.service.problems import KINDS
-    from palate_server.service.status import read_status
-
-    began, now = since(EventFollower(site.events).news()), time.time()
-    health = {part: good for part, good in read_health(site).items() if part not in KINDS}
-    parts = {part: {"good": good, "since": began.get(part, began.get(""))} for part, good in health.items()}
-    return read_status(site), read_outlook(site, now=now), parts, read_problems(site, now=now)
-
-
-def _wrong(problems: Iterable[ServerProblem]) -> Iterator[str]:
-    """What is wrong, the worst first, each with what to do."""
-    for each in problems:
-        since = f" (since {each.since})" if each.since else ""
-        yield f"{each.severity.upper()} {each.code}: {each.said}{since}\n  {each.act}"
-
-
-def _standing(found: Status, outlook: Outlook, folder: Path) -> Iterator[str]:
-    """Enrolled devices, spent budget, and the next events."""
-    from palate_server.folder.profiles import TRIAL, TRIAL_WORDS
-
-    period, due = outlook.period, outlook.next_run
-    if found.profile == TRIAL:
-        yield TRIAL_WORDS
-    count = found.devices
-    yield (
-        f"population {found.population} · {count['enrolled']:,} enrolled, "
-        f"of which {count['quarantined']:,} quarantined "
-        f"and {count['named']:,} named · {count['revoked']:,} revoked · {count['left']:,} left · "
-        f"{count['invitations']:,} open invitations"
-    )
-    if len(found.superlinks) > 1:
-        yield f"SuperLinks: {', '.join(f'{count:,} devices at {place}' for place, count in found.superlinks.items())}"
-    if found.profile is not None:
-        yield f"profile: {found.profile}; what follows from it, and why: palate serve config {folder}"
-    yield from (f"before it serves: {each}" for each in found.missing)
-    yield f"release key: {found.release_key}"
-    asked = found.witnesses
-    yield f"ledger, for witnesses: {asked['log']}"
-    if asked["names"]:
-        size = "nothing yet" if asked["size"] is None else f"size {asked['size']} last"
-        yield f"witnesses: {asked['needed']} of {len(asked['names'])} must cosign, {size}: {', '.join(asked['names'])}"
-    yield (
-        f"ε {found.epsilon_spent:.3f} of {found.epsilon_lifetime:g} spent for ever, {period['epsilon']:.3f} of "
-        f"{period['epsilon_limit']:g} in the period until {period['until']} (δ = {found.delta:g}, unit: user, "
-        "adjacency: zero-out, accountant: palate closed form)"
-    )
-    yield (
-        f"in μ², which adds up as ε doesn't: {found.mu2_spent:.4g} of {found.mu2_lifetime:.4g} for ever, "
-        f"{period['mu2']:.4g} of {period['mu2_limit']:.4g} in the period"
-    )
-    yield f"now: {outlook.now} · one more run could have ε {due['epsilon']:.3f}"
-    yield f"next run: {due['at'] or 'not by itself'} ({due['why']})"
-
-
-def _running(parts: Mapping[str, Mapping[str, Any]], outlook: Outlook, wrong: Iterable[ServerProblem]) -> Iterator[str]:
-    """The running parts, and the latest errors; what isn't good and no error is starting."""
-    bad = "NOT GOOD" if any(each.severity == "error" for each in wrong) else "starting"
-    if not parts:
-        yield "parts: nobody answers on the metrics port: `palate serve run` isn't running, or is starting"
-    for part, each in parts.items():
-        yield f"{part}: {'good' if each['good'] else bad}, since {each['since'] or 'long ago'}"
-    yield from _trouble(outlook)
-
-
-def _trouble(outlook: Outlook) -> Iterator[str]:
-    """The latest trouble, if there was any, and what to do."""
-    if (trouble := outlook.trouble) is not None:
-        over = "; a round was released since" if trouble["over"] else ""
-        yield f"latest trouble: {trouble['at']} {trouble['event']}{over}: {trouble['reason']}\n  {trouble['do']}"
-
-
-def _kept(found: Status) -> Iterator[str]:
-    """The contents of ledger and disk."""
-    yield f"ledger: {found.ledger['size']} entries, root {found.ledger['root']}, {found.epochs} restorations"
-    yield f"attempts: {found.attempts} charged, {found.releases} released"
-    yield from (f"run {run}: {state}" for run, state in found.runs.items())
-    for model in found.models:
-        count = f"{model['releases']} release{'' if model['releases'] == 1 else 's'}"
-        yield f"model version {model['version']}: {count}, run {model['run'] or 'none'}"
-
-
-def house_status(house: House, *, as_json: bool) -> None:
-    """Print the status of a house and its populations."""
-    from palate_core.errors import PalateError
-    from palate_server.service.house import read_house_health
-
-    health, opened = read_house_health(house), house.opened()
-    told: dict[str, Any] = {}
-    lines = [f"house {house.config.name}:{house.config.port} · gateway: {_gateway(health)}"]
-    for name in sorted({*house.names(), *opened}):
-        each: dict[str, Any] = {"open": name in opened}
-        try:
-            site = house.site(name)
-            asked = ask(site)
-        except PalateError as error:
-            told[name] = {**each, "error": str(error)}
-            lines.append(f"{name}: {_open(each)} · NOT GOOD: {error}")
-            continue
-        found, outlook, parts, wrong = asked
-        told[name] = {**each, "address": site.address, **found.as_dict(), **outlook.as_dict(), "parts": parts}
-        told[name]["problems"] = [each.as_dict() for each in wrong]
-        lines += [f"{name}: {_open(each)} · {site.address}", *_population(site, asked, opened=each["open"])]
-    if as_json:
-        shown = {"name": house.config.name, "port": house.config.port, "parts": dict(health)}
-        typer.echo(json.dumps({**shown, "populations": told}, indent=1, ensure_ascii=False))
-        return
-    lines.append(f"more of one: palate serve status {house.populations}/NAME")
-    typer.echo("\n".join(lines))
-
-
-def _gateway(health: Any) -> str:
-    if not health:
-        return "nobody answers on the metrics port: `palate serve run` isn't running, or is starting"
-    return "good" if health.get("gateway") else "NOT GOOD"
-
-
-def _open(told: dict[str, Any]) -> str:
-    return "open" if told["open"] else "shut"
-
-
-def _population(site: Site, asked: Asked, *, opened: bool) -> Iterator[str]:
-    """Lines on one population."""
-    from palate_server.folder.profiles import TRIAL, TRIAL_WORDS
-
-    found, outlook, parts, wrong = asked
-    if found.profile == TRIAL:
-        yield f"  {TRIAL_WORDS}"
-    yield (
-        f"  population {found.population} · {found.devices['enrolled']:,} enrolled · ε {found.epsilon_spent:.3f} of "
-        f"{found.epsilon_lifetime:g} spent for ever (δ = {found.delta:g}, unit: user, "
-        "adjacency: zero-out, accountant: palate closed form)"
-    )
-    due = outlook.next_run
-    period = outlook.period
-    yield (
-        f"  ε {period['epsilon']:.3f} of {period['epsilon_limit']:g} spent in the period until {period['until']} · one "
-        f"more run could have ε {due['epsilon']:.3f}"
-    )
-    yield f"  {found.releases} of {found.attempts} attempts released · next run: {due['at'] or 'none'} ({due['why']})"
-    if opened:
-        yield from (f"  {line}" for each in _wrong(wrong) for line in each.splitlines())
-    yield from (f"  {line}" for each in _trouble(outlook) for line in each.splitlines())
-    bad = [part for part, each in parts.items() if not each["good"]]
-    if parts:
-        yield f"  parts: {'NOT GOOD: ' if bad else 'good'}{', '.join(bad)}"
-    elif opened:
-        yield f"  parts: nobody answers; {_last_words(site) or 'it is starting, or the house is not running'}"
-
-
-def _last_words(site: Site) -> str:
-    """The last line that a population's supervisor has written before it ended."""
-    try:
-        lines = (site.logs / "supervisor.log").read_text(errors="replace").splitlines()
-        said = [str(json.loads(line)["text"]) for line in lines[-200:]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    return next((text for text in reversed(said) if text.startswith("palate: ")), "")

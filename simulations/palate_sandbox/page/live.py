@@ -18,7 +18,6 @@ from typing import Generic, Protocol, TypeVar
 
 from jinja2 import TemplateError
 
-from palate_server.console.words import without_identifiers
 from palate_server.service.problems import BROKEN
 
 LOOK = 0.25
@@ -136,7 +135,7 @@ class Live(Generic[Shown]):
         try:
             return self._render(self._reader.read())
         except (*BROKEN, TemplateError) as error:
-            return self._render(without_identifiers(f"{type(error).__name__}: {error}"))
+            return self._render(f"{type(error).__name__}: {error}")
 
     def _take(self, sections: Sections) -> None:
         for name, html in sections.items():
