@@ -169,7 +169,7 @@ class FaultEvidence(_Record):
     def binding(self) -> bytes:
         """The binding of the cohort."""
         made = _bytes(self.attempt) + self.toss.to_bytes(2, "little") + _bytes(self.root) + _bytes(self.seed)
-        return _sized("a cohort's binding", made, BINDING)
+        return _check_size("a cohort's binding", made, BINDING)
 
 
 _HEAD = {"palate": "evidence", "version": VERSION}
@@ -217,7 +217,7 @@ def check(evidence: FaultEvidence | bytes, directory: Directory) -> int:
         raise IntegrityError(f"evidence must be of a known kind, got {found.kind!r:.40}")
     if found.device >= len(directory):
         raise IntegrityError(f"evidence must name one of {len(directory)} devices, got {found.device}")
-    _sized("an attempt's context", _bytes(found.attempt), HASH)
+    _check_size("an attempt's context", _bytes(found.attempt), HASH)
     false = judge(found, directory)
     if not false:
         raise IntegrityError(f"evidence must show something false, got a {found.kind} that is as it must be")
@@ -280,7 +280,7 @@ def _receipt(found: FaultEvidence, directory: Directory) -> bool:
     shown, receipt = _signed_receipt(found, directory)
     if receipt.accused[shown.slot] or found.box is None:
         raise IntegrityError("evidence must show a box that was received without complaint, got none")
-    label, box = _received(found, found.box)
+    label, box = _received_box(found, found.box)
     if label.sender >= len(directory):
         return True
     try:
@@ -306,8 +306,8 @@ def _share(found: FaultEvidence, directory: Directory) -> bool:
     shown, receipt = _signed_receipt(found, directory)
     if receipt.accused[shown.slot] or found.piece is None or found.box is None:
         raise IntegrityError("evidence must show a share of a box that was received without complaint, got none")
-    _, box = _received(found, found.box)
-    piece, root = _bytes(found.piece.piece), _sized("a root", _bytes(found.piece.root), HASH)
+    _, box = _received_box(found, found.box)
+    piece, root = _bytes(found.piece.piece), _check_size("a root", _bytes(found.piece.root), HASH)
     payload = reveal_payload(found.binding, root)
     check_signature(directory.identities[found.device], REVEAL, payload, _signature(found.piece.signature))
     path = tuple(map(_bytes, found.piece.path))
@@ -323,7 +323,7 @@ def _dealt(found: FaultEvidence, directory: Directory) -> bool:
     for shown, given in found.dealt:
         label, box = _signed_box(found, shown, directory)
         _names(found, label.sender)
-        piece = _sized("a share", _bytes(given), PIECE)
+        piece = _check_size("a share", _bytes(given), PIECE)
         if not piece_fits(piece, box):
             raise IntegrityError("evidence must show the shares that were dealt, got another")
         secrets.add(piece[0])
@@ -363,7 +363,7 @@ _JUDGES: Mapping[str, Callable[[FaultEvidence, Directory], bool]] = {
 KINDS: Final = tuple(_JUDGES)
 
 
-def _received(found: FaultEvidence, shown: ShownBox) -> tuple[Label, bytes]:
+def _received_box(found: FaultEvidence, shown: ShownBox) -> tuple[Label, bytes]:
     """A box as its receiver has signed for it, whatever its sender has done."""
     if shown.sender == shown.receiver:
         raise IntegrityError(f"a box must go from one device to another, got {shown.sender} to itself")
@@ -374,16 +374,16 @@ def _received(found: FaultEvidence, shown: ShownBox) -> tuple[Label, bytes]:
         slot=shown.slot,
         degree=shown.degree,
         threshold=shown.threshold,
-        key=_sized("a share key", _bytes(shown.key), KEY),
+        key=_check_size("a share key", _bytes(shown.key), KEY),
     )
-    return label, _sized("a box", _bytes(shown.box), BOX)
+    return label, _check_size("a box", _bytes(shown.box), BOX)
 
 
 def _signed_box(found: FaultEvidence, shown: ShownBox | None, directory: Directory) -> tuple[Label, bytes]:
     """A box that its sender has signed."""
     if shown is None:
         raise IntegrityError(f"evidence of a {found.kind} must show a box, got none")
-    label, box = _received(found, shown)
+    label, box = _received_box(found, shown)
     if label.sender >= len(directory):
         raise IntegrityError(f"a box must be of one of {len(directory)} devices, got one of {label.sender}")
     check_signed(label, box, directory.identities[label.sender])
@@ -400,7 +400,7 @@ def _signed_receipt(found: FaultEvidence, directory: Directory) -> tuple[ShownRe
     check_signature(directory.identities[found.device], RECEIPT, payload, receipt.signature)
     leaf = NONE
     if found.box is not None:
-        label, box = _received(found, found.box)
+        label, box = _received_box(found, found.box)
         _names(found, label.receiver)
         leaf = label.leaf(box)
     path = tuple(map(_bytes, shown.path))
@@ -427,10 +427,10 @@ def _bytes(text: str) -> bytes:
 
 
 def _signature(text: str) -> bytes:
-    return _sized("a signature", _bytes(text), SIGNATURE)
+    return _check_size("a signature", _bytes(text), SIGNATURE)
 
 
-def _sized(name: str, data: bytes, length: int) -> bytes:
+def _check_size(name: str, data: bytes, length: int) -> bytes:
     if len(data) != length:
         raise IntegrityError(f"{name} must be {length} bytes, got {len(data)}")
     return data

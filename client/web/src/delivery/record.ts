@@ -145,7 +145,7 @@ export class DeliveryRecord {
   }
 
   /** Deliveries whose outcome is known, in the order of sending. */
-  tried(now: number): DeliveryTrial[] {
+  trials(now: number): DeliveryTrial[] {
     return this.sent()
       .filter((each) => ["sent", "failed", "lost"].includes(each.reason))
       .slice(-500)

@@ -101,6 +101,6 @@ class AdaptiveClip:
         following = self.norm(state) * math.exp(-RATE * (within - self.quantile))
         return {CLIP_NORM: np.clip([following], *RANGE)}
 
-    def released(self, state: State, sums: Mapping[str, Float64], n_users: int) -> State:
+    def follow_release(self, state: State, sums: Mapping[str, Float64], n_users: int) -> State:
         """`follow`, from all sums of a release."""
         return self.follow(state, total=float(sums[WITHIN][0]) if WITHIN in sums else 0.0, n_users=n_users)
