@@ -126,7 +126,7 @@ _Loaded = TypeVar("_Loaded")
 
 
 class Invitation(_Strict):
-    """What an operator gives to one installation: whom to trust, and a token. Whoever has it can use it, once.
+    """What an operator gives to one installation: whom to trust, and a token. Its holder can use it, once.
 
     Attributes:
         palate: the kind of file.

@@ -114,14 +114,16 @@ class ModuleAlgorithm(Algorithm):
         rows, shared = self._changes(state, local)
         strength = segment_sum(histories.weights.astype(np.float64) ** 2, histories.indptr)
         weights = user_weights(strength, exponent=self.settings.user_exponent, n_items=self.facts.n_items)
-        factors, said = self.clip.verdicts(state, lambda: self._norms(local, rows, shared) * weights, seen.counts() > 0)
+        factors, signs = self.clip.factors_and_signs(
+            state, lambda: self._norms(local, rows, shared) * weights, seen.counts() > 0
+        )
         sent = weights * factors
         blocks: list[Block] = []
         if self._parameters.width:
             blocks.append(self._row_block(local, rows * np.repeat(sent, np.diff(local.indptr))[:, None]))
         if self._parameters.shared_size:
             blocks.append(DenseBlock(shared * sent[:, None]))
-        return Update((*blocks, *said), histories.n_users)
+        return Update((*blocks, *signs), histories.n_users)
 
     def _norms(self, local: LocalItems, rows: Float64, shared: Float64) -> Float64:
         """The norm of each user's change, by the layout's weights, float64 [n_users]."""

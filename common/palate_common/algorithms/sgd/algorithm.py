@@ -289,13 +289,13 @@ class Sgd(Algorithm):
         columns = users.copy()
         columns[:, self.size] = 1
         weights = weights * (known := seen.counts() > 0)
-        factors, said = self.clip.verdicts(state, lambda: weights * self._norms(errors, columns), known)
+        factors, signs = self.clip.factors_and_signs(state, lambda: weights * self._norms(errors, columns), known)
         sent = weights * factors
         rows = errors.rows * np.repeat(sent, np.diff(errors.indptr))
         blocks: list[Block] = [OuterBlock(errors.indptr, errors.indices, rows, columns, seen.n_items)]
         if self._moments_share:
             blocks.append(DenseBlock(outer_svec(columns) * sent[:, None]))
-        return Update((*blocks, *said), histories.n_users)
+        return Update((*blocks, *signs), histories.n_users)
 
     def item_rows(self, state: State, round_: int) -> ItemRows:
         """Counts and ratings are the items', unless they share buckets; changes those of the head."""
