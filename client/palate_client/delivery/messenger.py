@@ -266,7 +266,7 @@ class Messenger:
             reason = Reason.FAILED
         try:
             with self.record() as record:
-                record.became([each.message.id for each in group], reason)
+                record.set_reason([each.message.id for each in group], reason)
         except PalateError as error:  # the record still has `LOST`, which counts as sent
             logger.warning("what became of a message is not kept: %s", error)
         return [replace(each, reason=reason) for each in group]

@@ -148,7 +148,7 @@ class Record:
             (*values, d.sent, d.sent, *when),
         )
 
-    def became(self, ids: Sequence[str], reason: Reason) -> None:
+    def set_reason(self, ids: Sequence[str], reason: Reason) -> None:
         """Change the reason of messages that were handed over."""
         for id in ids:
             self._do("UPDATE deliveries SET reason = ? WHERE id = ?", (reason.value, id))

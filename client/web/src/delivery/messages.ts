@@ -83,8 +83,8 @@ export class Messages {
     });
   }
 
-  async became(ids: readonly string[], reason: Reason): Promise<void> {
-    await this.record((record) => record.became(ids, reason));
+  async setReason(ids: readonly string[], reason: Reason): Promise<void> {
+    await this.record((record) => record.setReason(ids, reason));
   }
 
   /** Records what the user did with a message; false if no message of this id was sent. */

@@ -287,8 +287,8 @@ export class Host {
     return (await this.messages()).next(terms);
   }
 
-  async became(ids: readonly string[], reason: Reason): Promise<void> {
-    await (await this.messages()).became(ids, reason);
+  async setReason(ids: readonly string[], reason: Reason): Promise<void> {
+    await (await this.messages()).setReason(ids, reason);
   }
 
   async reacted(id: string, reaction: Reaction): Promise<boolean> {
@@ -540,7 +540,7 @@ export class Host {
 /** The methods that a device, in this tab or another, asks a host for. */
 const METHODS = [
   "track", "decide", "consents", "history", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue",
-  "interests", "adopt", "recommend", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "became",
+  "interests", "adopt", "recommend", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
   "reacted", "allow", "allowed", "deliveries", "inControl", "arm", "loyalty", "enroll", "enrolment", "leave", "sync", "privacyReport",
   "openLog", "exportLines", "importLines", "statement", "erase",
 ] as const;
