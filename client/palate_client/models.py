@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.service import Service, require
 from palate_client.store.journal import Edition, Journal, note_refusal, reason_of
@@ -20,6 +19,7 @@ from palate_client.store.store import EventStore
 from palate_common.models import published
 from palate_common.models.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, check_recorded, evidence_of, read_file
 from palate_common.models.published import Published
+from palate_core.device.ledger import DeviceLedger
 from palate_core.errors import IntegrityError, PalateError, RefusedError, UnreachableError
 from palate_core.log.canonical import digest
 from palate_core.log.consistency import Shown, check_growth, check_pinned, spend_shown, taken_before

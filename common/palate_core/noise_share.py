@@ -16,7 +16,7 @@ from palate_core.errors import InputError
 from palate_core.layout import DUMMIES, Int64
 from palate_core.noise.bounded import bounded
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
-from palate_core.noise.randomness import SecureSource, Source
+from palate_core.noise.randomness import Source
 from palate_core.plan import Noise, RoundPlan
 
 
@@ -45,14 +45,3 @@ def add_share(vector: Int64, plan: RoundPlan, source: Source) -> Int64:
         raise InputError("a plan for secure noise must get it from a secure source, got a seeded one")
     steps = np.concatenate([bounded(vector, grid=plan.grid), np.zeros(DUMMIES, np.int64)])
     return steps + sample_discrete_gaussian(len(steps), sigma=plan.share_sigma, source=source)
-
-
-def secure_source(plan: RoundPlan) -> Source:
-    """A fresh source for one contribution.
-
-    Raises:
-        InputError: the plan asks for seeded noise, which is for experiments.
-    """
-    if plan.noise is not Noise.SECURE:
-        raise InputError(f"a device's noise must be secure, got a plan for {plan.noise.value} noise")
-    return SecureSource()

@@ -68,7 +68,6 @@ if TYPE_CHECKING:
     from palate import aio as aio
     from palate_client.leaving.later_models import Traces
     from palate_client.leaving.statement import Statement
-    from palate_client.ledger.device_ledger import Receipt
     from palate_client.loyalty import Loyalty
     from palate_client.online.enrolment import Enrolment
     from palate_client.online.online import Syncing
@@ -84,6 +83,7 @@ if TYPE_CHECKING:
     from palate_common.enrolment import Invitation
     from palate_common.models.model import GlobalModel
     from palate_common.models.published import Published
+    from palate_core.device.ledger import Receipt
     from palate_core.log.merkle import Checkpoint
     from palate_core.masks.directory import Directory
 
@@ -104,7 +104,7 @@ _LATER = {
     "Masked": "palate_client.rounds.participation",
     "PrivacyReport": "palate_client.rounds.report",
     "Published": "palate_common.models.published",
-    "Receipt": "palate_client.ledger.device_ledger",
+    "Receipt": "palate_core.device.ledger",
     "Recommendation": "palate_client.recommend.recommender",
     "Refusal": "palate_client.store.journal",
     "Sent": "palate_client.store.journal",

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.ledger.trust import Trust
+from palate_client.ledger.opening import open_ledger
 from palate_client.rounds.contribution import OneDevice
+from palate_core.device.ledger import DeviceLedger
+from palate_core.device.trust import Trust
 from palate_core.errors import InputError, IntegrityError, RefusedError
 
 HASH = "ab" * 32
@@ -30,7 +31,7 @@ def charge(ledger: DeviceLedger, round_: int = 0, attempt: int = 0, *, run: str 
 
 
 def test_a_charge_is_a_row_that_anybody_can_read(tmp_path: Path) -> None:
-    with DeviceLedger(tmp_path / "ledger.db", clock=lambda: 7.0) as ledger:
+    with open_ledger(tmp_path / "ledger.db", clock=lambda: 7.0) as ledger:
         assert charge(ledger)
         shutil.copytree(tmp_path, tmp_path / "power cut")
         (receipt,) = ledger.receipts()
@@ -42,12 +43,12 @@ def test_a_charge_is_a_row_that_anybody_can_read(tmp_path: Path) -> None:
 
 
 def test_every_change_waits_for_the_disk(tmp_path: Path) -> None:
-    with DeviceLedger(tmp_path / "ledger.db") as ledger, ledger._database.transaction() as connection:
+    with open_ledger(tmp_path / "ledger.db") as ledger, ledger._database.transaction() as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_within_a_run_attempts_only_go_up() -> None:
-    with DeviceLedger(":memory:") as ledger:
+    with open_ledger(":memory:") as ledger:
         assert charge(ledger, 3, 1)
         for place in ((3, 1), (3, 0), (2, 9), (0, 0)):
             with pytest.raises(RefusedError, match="must be above every earlier one of run 'a'"):
@@ -58,21 +59,21 @@ def test_within_a_run_attempts_only_go_up() -> None:
 
 
 def test_limits_hold_exactly_and_in_all_runs_together() -> None:
-    with DeviceLedger(":memory:", limit_mu2=0.3) as ledger:
+    with open_ledger(":memory:", limit_mu2=0.3) as ledger:
         assert charge(ledger, run="a", mu2=0.1)
         assert charge(ledger, run="b", mu2=0.1)
         assert not charge(ledger, run="c", mu2=0.1), "three times the float 0.1 is above the float 0.3"
         assert charge(ledger, run="c", mu2=0.3 - 0.2)
         assert not charge(ledger, run="d", mu2=1e-300)
         assert ledger.spent() <= 0.3
-    with DeviceLedger(":memory:", max_participations=2) as ledger:
+    with open_ledger(":memory:", max_participations=2) as ledger:
         assert [charge(ledger, round_, mu2=0.0) for round_ in range(3)] == [True, True, False]
 
 
 def test_a_latch_holds_one_message_a_step(tmp_path: Path) -> None:
     place: dict[str, Any] = {"run": "a", "round_": 0, "attempt": 0}
     for _ in range(2):
-        with DeviceLedger(tmp_path / "ledger.db") as ledger:
+        with open_ledger(tmp_path / "ledger.db") as ledger:
             ledger.latch("input", HASH, **place)
             with pytest.raises(RefusedError, match="was answered to another request"):
                 ledger.latch("input", "cd" * 32, **place)
@@ -85,7 +86,7 @@ def test_a_latch_holds_one_message_a_step(tmp_path: Path) -> None:
 )
 def test_what_is_no_charge_is_refused(wrong: dict[str, Any]) -> None:
     asked: dict[str, Any] = {"run": "a", "round_": 0, "attempt": 0, "mu2": 0.1, "n_bytes": 1} | wrong
-    with DeviceLedger(":memory:") as ledger:
+    with open_ledger(":memory:") as ledger:
         with pytest.raises(InputError, match="must be"):
             ledger.charge(HASH, **asked, trust=TRUST, purpose="train")
         assert ledger.receipts() == []
@@ -96,21 +97,21 @@ def test_a_file_of_another_kind_or_damaged_is_refused(tmp_path: Path) -> None:
 
     SimulatedLedger(tmp_path / "devices.db").close()
     with pytest.raises(InputError, match=r"\Athe ledger must be[^\n]*\Z"):
-        DeviceLedger(tmp_path / "devices.db")
-    with DeviceLedger(tmp_path / "ledger.db") as ledger:
+        open_ledger(tmp_path / "devices.db")
+    with open_ledger(tmp_path / "ledger.db") as ledger:
         charge(ledger)
     with sqlite3.connect(tmp_path / "ledger.db") as connection:
         connection.execute("UPDATE charges SET trust = '['")
     connection.close()
     with (
-        DeviceLedger(tmp_path / "ledger.db") as ledger,
+        open_ledger(tmp_path / "ledger.db") as ledger,
         pytest.raises(IntegrityError, match="must be what was written"),
     ):
         ledger.receipts()
 
 
 def test_a_node_asks_a_devices_own_ledger_for_one_device() -> None:
-    with DeviceLedger(":memory:", max_participations=1) as ledger:
+    with open_ledger(":memory:", max_participations=1) as ledger:
         one = OneDevice(ledger)
         rest: dict[str, Any] = {"run": "a", "attempt": 0, "mu2": 0.1}
         said: dict[str, Any] = {"n_bytes": 1, "trust": TRUST, "purpose": "train"}
@@ -123,10 +124,11 @@ def test_a_node_asks_a_devices_own_ledger_for_one_device() -> None:
 
 PARTICIPANT = """
 import sys
-from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.ledger.trust import Trust
+from palate_client.ledger.opening import open_ledger
+from palate_core.device.ledger import DeviceLedger
+from palate_core.device.trust import Trust
 
-with DeviceLedger(sys.argv[1], max_participations=20) as ledger:
+with open_ledger(sys.argv[1], max_participations=20) as ledger:
     said = {"mu2": 0.25, "n_bytes": 1, "trust": Trust(None, None, 1.0), "purpose": "train"}
     print(sum(ledger.charge("ab" * 32, run=sys.argv[2], round_=each, attempt=0, **said) for each in range(15)))
 """

@@ -18,7 +18,6 @@ from palate_client.leaving.erasure import erase_with_statement
 from palate_client.leaving.later_models import verify
 from palate_client.leaving.statement import Statement, most_true_positives
 from palate_client.ledger.own_ledger import OwnLedger
-from palate_client.ledger.trust import Trust
 from palate_client.online.enrolment import Enrolment, keep
 from palate_client.rounds.contribution import Contributor
 from palate_client.store.journal import EVENTS, Journal, Sent
@@ -29,6 +28,7 @@ from palate_common.models.manifest import EXTENDS
 from palate_common.rounds.wire import REFUSED
 from palate_common.survey import Survey
 from palate_core.accounting import mu_of
+from palate_core.device.trust import Trust
 from palate_core.errors import ErasedError, InputError, IntegrityError, LockedError
 from palate_core.log.canonical import digest
 from palate_core.log.consistency import PROVED, SPENT

@@ -155,7 +155,7 @@ def test_a_model_without_proofs_is_taken_by_a_device_that_has_seen_nothing(world
 def test_the_model_of_a_store_of_before_counts_as_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     device = world.device
     with monkeypatch.context() as of_before:
-        of_before.setattr("palate_client.ledger.ledger_file.LedgerFile.see", lambda *_, **__: None)
+        of_before.setattr("palate_core.device.ledger.SeenStates.see", lambda *_, **__: None)
         device.update_model(world.model(world.clean.shown(2)))
     assert device.privacy_report().spending.seen is None  # type: ignore[union-attr]
     assert device.contribute(*world.run.first()) == REFUSED

@@ -21,12 +21,12 @@ from palate_client.language.language import language_of, shipped_languages
 from palate_client.leaving.statement import most_right, most_true_positives
 from palate_client.ledger.anchor import know_charges
 from palate_client.ledger.own_ledger import OwnLedger
-from palate_client.ledger.trust import Trust
 from palate_client.page.facts import EVENTS
 from palate_client.page.page import SECTIONS, Actions
 from palate_client.page.totals import SPAN, Totals
 from palate_client.store.journal import EVENTS as SINGLE_EVENTS
 from palate_client.store.journal import Journal, Sent
+from palate_core.device.trust import Trust
 
 Open = Callable[..., palate.Device]
 NOW = 1_795_867_200.0  # 2026-11-28, noon

@@ -17,7 +17,6 @@ import pytest
 
 import palate
 from palate_client.ledger import own_ledger
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.rounds import contribution, participation
 from palate_client.rounds.contribution import Contributor
@@ -30,6 +29,7 @@ from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.rounds.wire import REFUSED, decode
 from palate_core.device.attempt import MaskedDevice
+from palate_core.device.ledger import DeviceLedger
 from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_core.log.consistency import Shown
 from palate_core.log.merkle import Checkpoint, MerkleTree

@@ -10,7 +10,7 @@ import pytest
 
 import palate
 from palate_client.ledger.own_ledger import OwnLedger
-from palate_client.ledger.trust import Trust
+from palate_core.device.trust import Trust
 from palate_core.plan import SignedPlan
 
 OpenDevice = Callable[..., palate.Device]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from palate_client.ledger.trust import Trust, conditions, worst_case_costs
+from palate_client.ledger.reliance import conditions, worst_case_costs
+from palate_core.device.trust import Trust
 from palate_core.errors import IntegrityError
 
 SHARED, MORE = Trust(2, 20, 1.0), Trust(30, 200, 3.0)

@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.models import Models
 from palate_client.service import Service
 from palate_client.store.journal import Journal
 from palate_common.models import manifest as manifests
 from palate_common.models.published import Published
 from palate_core import plan as plans
+from palate_core.device.ledger import DeviceLedger
 from palate_core.errors import PalateError
 from palate_core.log import consistency
 from palate_core.log.canonical import canonical_json

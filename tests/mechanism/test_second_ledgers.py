@@ -11,8 +11,8 @@ import pytest
 
 from mechanism.checks.ledgers import device, population
 from palate_audit.evidence.evidence import Verdict
-from palate_client.ledger.ledger_file import LedgerFile
 from palate_client.ledger.own_ledger import OwnLedger
+from palate_core.device.ledger import SeenStates
 from palate_server.ledger.history import History
 from palate_server.ledger.ledger import Ledger
 from palate_sim.engines.device_totals import DeviceTotals
@@ -116,7 +116,7 @@ def test_every_argument_of_a_ledger_takes_several_values(monkeypatch: pytest.Mon
 
     for kind, names in {
         SimulatedLedger: ("__init__", "charge", "receipts", "spent"),
-        LedgerFile: ("see",),
+        SeenStates: ("see",),
         OwnLedger: ("charge",),
         Ledger: ("__init__", "set_budget", "open_run", "charge", "seal", "close_run", "publish", "restore"),
     }.items():

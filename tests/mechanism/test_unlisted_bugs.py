@@ -10,10 +10,10 @@ import pytest
 
 from mechanism.battery import group
 from palate_audit.evidence.evidence import Verdict, judge
-from palate_client.ledger.ledger_file import LedgerFile
 from palate_client.rounds import contribution
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares, wire
+from palate_core.device.ledger import SeenStates
 from palate_core.noise import randomness
 from palate_server.rounds import aggregation
 from palate_sim.engines.device_totals import DeviceTotals
@@ -44,7 +44,7 @@ BUGS = [
         lambda self, rows, mu2: np.ones(len(rows), np.bool_),
     ),
     ("ledgers", "devices answer twice", DeviceTotals, "reached", lambda *_: False),
-    ("ledgers", "devices take another ledger for the one they know", LedgerFile, "seen_checkpoint", lambda *_: None),
+    ("ledgers", "devices take another ledger for the one they know", SeenStates, "seen_checkpoint", lambda *_: None),
     ("ledgers", "devices train on whatever model comes", contribution.Contributor, "_read_model", any_model),
 ]
 

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from mutants.mutant import mutant
 from palate_client import panel
 from palate_client.consent import Consent, Purpose
-from palate_client.ledger.ledger_file import LedgerFile, Seen
 from palate_client.online import hosting
 from palate_client.online.hosting import OwnHost
 from palate_client.online.sync import Session
@@ -33,6 +32,7 @@ from palate_common.rounds.shares import NoisyShare
 from palate_common.weighting import Weighting
 from palate_core.device import admission
 from palate_core.device.floors import Floors
+from palate_core.device.ledger import Seen, SeenStates
 from palate_core.errors import LockedError, RefusedError
 from palate_core.log.merkle import Checkpoint
 from palate_core.noise.randomness import Source
@@ -116,15 +116,15 @@ def refuses_when_idle() -> Iterator[None]:
     test="devices",
 )
 def unseen_states() -> Iterator[None]:
-    real = LedgerFile.see
+    real = SeenStates.see
 
     def instead(
-        self: LedgerFile, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
+        self: SeenStates, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
     ) -> None:
         if b'"masks":true' not in signed:
             real(self, population, checkpoint, signed, after=after)
 
-    with mock.patch.object(LedgerFile, "see", instead):
+    with mock.patch.object(SeenStates, "see", instead):
         yield
 
 

@@ -13,10 +13,9 @@ from typing import Any
 from unittest import mock
 
 from mutants.mutant import mutant
-from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.ledger.ledger_file import LedgerFile
 from palate_common.accounting.sampled import attempt_mu2
 from palate_core import plan as plans
+from palate_core.device.ledger import DeviceLedger, SeenStates
 from palate_core.errors import BudgetError, IntegrityError, RefusedError
 from palate_core.log.merkle import Checkpoint
 from palate_core.plan import ChargeProof, RoundPlan, SignedPlan
@@ -407,7 +406,7 @@ def other_terms() -> Iterator[None]:
 def compared_first() -> Iterator[None]:
 
     def see(
-        self: LedgerFile, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
+        self: SeenStates, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
     ) -> None:
         seen = self.seen_checkpoint(population)
         if seen == checkpoint:
@@ -418,7 +417,7 @@ def compared_first() -> Iterator[None]:
             values = (population, checkpoint.size, checkpoint.root, signed)
             connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
 
-    with mock.patch.object(LedgerFile, "see", see):
+    with mock.patch.object(SeenStates, "see", see):
         yield
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mutants.mutant import mutant
-from palate_client.ledger.ledger_file import Seen
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import State
@@ -22,6 +21,7 @@ from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import ClippedUpdate, Int64, Update
 from palate_common.rounds import event_steps, shares
 from palate_common.rounds.shares import NoisyShare
+from palate_core.device.ledger import Seen
 from palate_core.layout import DUMMIES
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import SecureSource, SeededSource, Source

@@ -17,11 +17,11 @@ from palate_client.consent import Consent, Decision, Purpose
 from palate_client.leaving import erasure, statement
 from palate_client.ledger import own_ledger
 from palate_client.ledger.anchor import know_charges
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.store import store
 from palate_client.store.journal import Journal, Sent
 from palate_client.store.store import EventStore
 from palate_common.records.database import Database
+from palate_core.device.ledger import DeviceLedger
 from palate_core.log import consistency
 from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.ledger import Ledger

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.ledger.trust import Trust
+from palate_client.ledger.opening import open_ledger
+from palate_core.device.trust import Trust
 from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.log.merkle import Checkpoint
 from palate_sim.engines.simulated_ledger import SimulatedLedger
@@ -184,7 +184,7 @@ def test_a_batch_is_as_many_ledgers_of_one_device(seed: int) -> None:
     rng = np.random.default_rng(seed)
     limits: dict[str, Any] = {"limit_mu2": 1.0, "max_participations": 7, "clock": lambda: 5.0}
     with SimulatedLedger(":memory:", **limits) as batch, ExitStack() as stack:
-        single = [stack.enter_context(DeviceLedger(":memory:", **limits)) for _ in range(12)]
+        single = [stack.enter_context(open_ledger(":memory:", **limits)) for _ in range(12)]
         for _ in range(40):
             devices = rng.choice(12, size=int(rng.integers(1, 12)), replace=False).tolist()
             place = {"run": f"run {rng.integers(3)}", "round_": int(rng.integers(12)), "attempt": int(rng.integers(2))}
@@ -213,7 +213,7 @@ def test_sets_that_overlap_differently_over_attempts_are_their_devices_one_by_on
     rng, refused = np.random.default_rng(4), 0
     with ExitStack() as opened:
         batch, *single = (
-            opened.enter_context(DeviceLedger(":memory:", limit_mu2=3.0, max_participations=20)) for _ in range(9)
+            opened.enter_context(open_ledger(":memory:", limit_mu2=3.0, max_participations=20)) for _ in range(9)
         )
         for step in range(120):
             place = {"run": "ab"[step % 2], "round_": int(rng.integers(3)), "attempt": int(rng.integers(6))}

@@ -28,8 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from palate_client.consent import Consent, Purpose
 from palate_client.ledger.anchor import known_charges
-from palate_client.ledger.device_ledger import Receipt
-from palate_client.ledger.trust import worst_case_costs
+from palate_client.ledger.reliance import worst_case_costs
 from palate_client.online.enrolment import asked_to_delete, enrolment_of
 from palate_client.rounds.report import ADJACENCY, EVENT, NOISED, PrivacyReport
 from palate_client.service import Service, require
@@ -37,6 +36,7 @@ from palate_client.store.journal import Journal, Sent
 from palate_client.store.store import EventStore
 from palate_common.models.manifest import MANIFEST
 from palate_core.accounting import ACCOUNTANT, ACCOUNTANT_VERSION, total_mu2
+from palate_core.device.ledger import Receipt
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.canonical import canonical_json, read_canonical
 from palate_core.log.consistency import MOST_KEPT, shown_by

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from palate_client.ledger.anchor import check_charges, check_file, know_charges, known_charges
-from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.ledger.trust import Trust
+from palate_client.ledger.tables import KIND, SCHEMA
 from palate_client.service import Service
 from palate_client.store.store import EventStore
+from palate_common.records.database import Database
+from palate_core.device.ledger import DeviceLedger
+from palate_core.device.trust import Trust
 
 ONE = 0
 """This installation's number, where a server gives it no other."""
@@ -34,13 +36,9 @@ class OwnLedger(DeviceLedger):
         self._store, known = store, known_charges(store)
         with store.file.beside("ledger") as (path, driver):
             check_file(path, known)
-            super().__init__(
-                path,
-                limit_mu2=service.limit_mu2,
-                max_participations=service.participations,
-                driver=replace(driver, noun="the ledger"),
-                clock=store.clock,
-            )
+            database = Database(path, kind=KIND, schema=SCHEMA, driver=replace(driver, noun="the ledger"))
+            limit, most = service.limit_mu2, service.participations
+            super().__init__(database, limit_mu2=limit, max_participations=most, clock=store.clock)
         try:
             check_charges(self.size(), known)
         except BaseException:

@@ -13,18 +13,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from palate_client.ledger.ledger_file import SEEN
 from palate_client.store.store_file import BUSY_SECONDS, StoreFile
 from palate_common.records.database import Database, Driver
+from palate_core.device.ledger import SCHEMA as CHARGES
 
 KIND = 0x50414432  # "PAD2"
 SCHEMA = (
-    "CREATE TABLE charges(seq INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
-    " plan_hash TEXT NOT NULL, mu2 REAL NOT NULL, n_bytes INTEGER NOT NULL, time REAL NOT NULL, trust TEXT NOT NULL,"
-    " purpose TEXT NOT NULL, UNIQUE(run, round, attempt))",
-    "CREATE TABLE latches(run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, step TEXT NOT NULL,"
-    " digest TEXT NOT NULL, PRIMARY KEY(run, round, attempt, step)) WITHOUT ROWID",
-    SEEN,
+    *CHARGES,
     "CREATE TABLE decisions(one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER NOT NULL)",
 )
 

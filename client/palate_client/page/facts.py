@@ -21,7 +21,7 @@ from palate_client.delivery.record import Allowance, Delivery, kept_record
 from palate_client.delivery.rules import Reason
 from palate_client.events import Event, kept_event
 from palate_client.leaving.statement import Statement, most_right
-from palate_client.ledger.trust import Reliance, worst_case_costs
+from palate_client.ledger.reliance import Reliance, worst_case_costs
 from palate_client.page.totals import EventCounts
 from palate_client.recommend.recommender import ModelRecommender, Recommendation
 from palate_client.rounds.report import PrivacyReport

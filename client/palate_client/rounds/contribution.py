@@ -8,19 +8,15 @@ behaviour, and only the clipped sum is ever returned.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.ledger.ledger_file import Seen
-from palate_client.ledger.trust import Trust
 from palate_client.rounds.purposes import purpose_of
 from palate_common.accounting.sampled import event_mu2
 from palate_common.algorithms import EventAlgorithm
@@ -33,13 +29,14 @@ from palate_common.models.model import GlobalModel
 from palate_common.rounds.event_steps import event_steps
 from palate_common.rounds.shares import NoisyShare, add_shares, share_source
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
-from palate_core.device.admission import check_floors
 from palate_core.device.attempt import MaskedDevice
 from palate_core.device.floors import Floors
+from palate_core.device.ledger import DeviceLedger, Seen
+from palate_core.device.participation import KeptPlan, States, VerifiedPlan, keep_state, verify_plan
+from palate_core.device.trust import Trust
 from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_core.layout import layout_size, released_size
 from palate_core.log.canonical import digest
-from palate_core.log.consistency import spend_shown
 from palate_core.log.merkle import Checkpoint
 from palate_core.log.pinned import Pinned
 from palate_core.log.signing import SigningKey
@@ -47,7 +44,7 @@ from palate_core.masks.attempt_terms import attempt_terms
 from palate_core.masks.directory import Directory
 from palate_core.noise.bounded import bounded
 from palate_core.noise.randomness import Source
-from palate_core.plan import RoundPlan, SignedPlan, open_plan, signer
+from palate_core.plan import RoundPlan, signer
 
 AT_LIMIT = "every installation here has reached a limit of its own"
 USERS_AT_ONCE = 16_384
@@ -115,7 +112,7 @@ class Histories(Protocol):
         """The interactions of some installations."""
 
 
-class Participations(Protocol):
+class Participations(States, Protocol):
     """The ledgers of the installations that a node hosts: `OneDevice`, or one of simulated devices."""
 
     def charge(
@@ -140,12 +137,6 @@ class Participations(Protocol):
 
     def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
         """As `DeviceLedger.latch`, for one of them."""
-
-    def seen(self, population: str) -> Seen:
-        """As `DeviceLedger.seen`, for all of them."""
-
-    def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None) -> None:
-        """As `DeviceLedger.see`, for all of them."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +232,7 @@ class Contributor:
             IntegrityError: the plan does not verify.
             RefusedError: as `contribute`: it would not be charged.
         """
-        plan = self._verify_plan(signed_plan)[0].plan
+        plan = self._verify_plan(signed_plan).signed.plan
         joined = self.ledger.affords(
             run=plan.run, round_=plan.round, attempt=plan.attempt, mu2=plan.mu2, devices=self.devices
         )
@@ -271,11 +262,11 @@ class Contributor:
                 limits of every device.
             InputError: the algorithm's contribution does not fit the plan's layout, or the batch.
         """
-        signed, model, before = self._verify(signed_plan, model_bytes)
-        plan = signed.plan
+        verified, model = self._verify(signed_plan, model_bytes)
+        plan = verified.signed.plan
         if plan.cohort is not None and plan.cohort.masks:
             raise RefusedError("a plan with masks must be answered under masks")
-        joined = self._charge_once(signed, signed_plan, before)
+        joined = self._charge_once(verified)
         histories = self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
         devices = self.devices if joined.all() else [self.devices[int(row)] for row in np.flatnonzero(joined)]
         shared = plan.mode.noised_by_devices
@@ -314,60 +305,48 @@ class Contributor:
         """
         if len(self.devices) != 1:
             raise InputError(f"with masks a node must be one installation, got {len(self.devices)}")
-        signed, model, before = self._verify(signed_plan, model_bytes)
-        plan, device = signed.plan, int(self.devices[0])
+        verified, model = self._verify(signed_plan, model_bytes)
+        plan, device = verified.signed.plan, int(self.devices[0])
 
         def vector() -> Int64:
             clipped = self._clip_joined(plan, model, self.histories.users(slice(None)))
             return add_shares(clipped, plan, share_source(plan, self.devices)).steps
 
         machine = MaskedDevice(
-            attempt_terms(signed),
+            attempt_terms(verified.signed),
             id=device,
             identity=identity.key,
             directory=identity.directory,
-            server_key=signer(signed, self.public_key),
+            server_key=signer(verified.signed, self.public_key),
             vector=vector,
             latch=partial(self.ledger.latch, device=device, run=plan.run, round_=plan.round, attempt=plan.attempt),
         )
-        self._charge_once(signed, signed_plan, before)
+        self._charge_once(verified)
         return machine
 
-    def _verify(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel, Seen]:
-        """The plan, checked against the floors, its model, and the state of the ledger that it was checked against."""
-        signed, before = self._verify_plan(signed_plan)
-        return signed, self._read_model(signed.plan, model_bytes), before
+    def _verify(self, signed_plan: bytes, model_bytes: bytes) -> tuple[VerifiedPlan, GlobalModel]:
+        """The plan, checked against the floors and what was seen of the ledger, and its model."""
+        verified = self._verify_plan(signed_plan)
+        return verified, self._read_model(verified.signed.plan, model_bytes)
 
-    def _verify_plan(self, signed_plan: bytes) -> tuple[SignedPlan, Seen]:
-        """The plan, checked against the floors and what these devices have seen of the ledger, which comes with it."""
-        seen = cache(self.ledger.seen)
-        accept = partial(check_floors, floors=self.floors, now=self.clock())
-        signed = open_plan(
+    def _verify_plan(self, signed_plan: bytes) -> VerifiedPlan:
+        """The plan, checked against the floors and what these devices have seen of the ledger."""
+        return verify_plan(
             signed_plan,
             public_key=self.public_key,
-            last_seen=lambda population: seen(population)[0],
-            evidence=lambda population: seen(population)[1],
-            accept=accept,
             pinned=self.pinned,
+            floors=self.floors,
+            now=self.clock(),
+            states=self.ledger,
             event_price=event_mu2,
         )
-        return signed, seen(signed.plan.population)
 
-    def _charge_once(self, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
+    def _charge_once(self, verified: VerifiedPlan) -> npt.NDArray[np.bool_]:
         """Charge the plan; returns which of the installations take part, bool [n_users].
 
         The state of the ledger that it shows is kept first: where another was seen meanwhile, nobody is charged.
         """
-        charge, shown = signed.charge, signed_plan
-        if charge is not None and math.isinf(spend_shown(signed_plan)):
-            kept = before[1]
-            if math.isfinite(spend_shown(kept)):  # a plan that says nothing must not make this device forget it
-                if charge.handovers:
-                    raise IntegrityError("a plan after a handover of the release key must say what was spent, got none")
-                shown = kept or b""
-        if charge is not None:
-            self.ledger.see(signed.plan.population, charge.checkpoint, shown, after=before[0])
-        joined = self._write_charge(signed.plan)
+        joined = self._write_charge(keep_state(verified, self.ledger))
         if not joined.any():
             raise RefusedError(AT_LIMIT)
         return joined
@@ -387,8 +366,9 @@ class Contributor:
             raise RefusedError(f"the catalogue must have {self.histories.n_items} items, got {header.facts.n_items}")
         return model
 
-    def _write_charge(self, plan: RoundPlan) -> npt.NDArray[np.bool_]:
+    def _write_charge(self, kept: KeptPlan) -> npt.NDArray[np.bool_]:
         """Write the participation to the ledger; returns which devices may take part, bool [n_users]."""
+        plan = kept.plan
         return self.ledger.charge(
             plan.hash,
             run=plan.run,

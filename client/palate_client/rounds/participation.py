@@ -20,7 +20,7 @@ import numpy.typing as npt
 from palate_client.consent import Consent
 from palate_client.delivery.calendar import Calendar
 from palate_client.ledger.own_ledger import ONE, OwnLedger
-from palate_client.ledger.trust import conditions, worst_case_costs
+from palate_client.ledger.reliance import conditions, worst_case_costs
 from palate_client.models import Models
 from palate_client.recommend.interests import Interests
 from palate_client.rounds.contribution import Contributor, Histories, Identity, OneDevice

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from palate_client.consent import PURPOSES, Consent, Decision
-from palate_client.ledger.device_ledger import Receipt
 from palate_client.service import Service
 from palate_client.store.journal import EVENTS, Contact, Edition, Journal, Opened, Refusal, Sent
 from palate_client.store.store import EventStore
 from palate_core.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
+from palate_core.device.ledger import Receipt
 from palate_core.errors import IntegrityError
 from palate_core.log.merkle import Checkpoint
 

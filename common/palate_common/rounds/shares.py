@@ -29,6 +29,7 @@ from palate_core.layout import DUMMIES, Int64
 from palate_core.log.canonical import canonical_json
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import SecureSource, SeededSource, Source
+from palate_core.noise_share import add_share
 from palate_core.plan import Noise, RoundPlan
 
 
@@ -60,6 +61,8 @@ def add_shares(clipped: ClippedUpdate | ClippedSum, plan: RoundPlan, source: Sou
     Raises:
         InputError: another dp mode, or no device.
     """
+    if clipped.users == 1:
+        return NoisyShare(add_share(clipped.total(), plan, source), 1)
     return with_noise(clipped.total(), clipped.users, plan, source)
 
 

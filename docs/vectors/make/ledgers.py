@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.opening import open_ledger
 from palate_core.errors import BudgetError, InputError, RefusedError
 from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.history import History, entry_from
@@ -70,7 +70,7 @@ def _devices() -> Iterator[tuple[str, float | None, int | None, list[tuple[str, 
 
 def _device(says: str, limit: float | None, most: int | None, charges: Sequence[tuple[str, int, int, float]]) -> Any:
     steps: Steps = []
-    with DeviceLedger(":memory:", limit_mu2=limit, max_participations=most) as ledger:
+    with open_ledger(":memory:", limit_mu2=limit, max_participations=most) as ledger:
         for run, round_, attempt, mu2 in charges:
             place = {"run": run, "round": round_, "attempt": attempt, "mu2": mu2}
             asked: dict[str, Any] = {"run": run, "round_": round_, "attempt": attempt, "mu2": mu2, "n_bytes": 0}
@@ -176,7 +176,7 @@ def _seen() -> Iterator[tuple[str, list[tuple[str, int, str]]]]:
 
 def _states(says: str, states: Sequence[tuple[str, int, str]]) -> dict[str, Any]:
     steps: Steps = []
-    with DeviceLedger(":memory:") as ledger:
+    with open_ledger(":memory:") as ledger:
         for population, size, digit in states:
             state, kept = Checkpoint(size, digit * 64), True
             try:

@@ -8,13 +8,14 @@ from typing import Any
 
 from palate_client.device import open_device
 from palate_client.leaving.statement import Statement
-from palate_client.ledger.device_ledger import Receipt
-from palate_client.ledger.trust import Trust, conditions, worst_case_costs
+from palate_client.ledger.reliance import conditions, worst_case_costs
 from palate_client.online.enrolment import Enrolment, keep
 from palate_client.rounds.report import Spending
 from palate_client.service import Service
 from palate_client.store.journal import Journal, Opened, Sent
 from palate_core.accounting import total_mu2
+from palate_core.device.ledger import Receipt
+from palate_core.device.trust import Trust
 from palate_core.plan import SignedPlan
 
 from .key import SECRET, test_key

@@ -21,8 +21,8 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.run.extract import Known, of_consistency, of_inclusion, of_root, read_extract
 from palate_audit.run.live import snapshot
 from palate_audit.run.run_records import Place, RunRecords
-from palate_client.ledger.device_ledger import Receipt
 from palate_common.models.manifest import Publication
+from palate_core.device.ledger import Receipt
 from palate_core.errors import InputError, PalateError
 from palate_core.log.canonical import canonical_json
 from palate_core.log.consistency import shown_by

@@ -23,11 +23,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.ledger.device_ledger import Receipt, check_charge, check_latched, check_limits
-from palate_client.ledger.ledger_file import SEEN, LedgerFile
-from palate_client.ledger.trust import Trust
-from palate_common.records.database import PLAIN, Driver
+from palate_common.records.database import PLAIN, Database, Driver
 from palate_core.accounting import total_mu2
+from palate_core.device.ledger import SEEN, Receipt, SeenStates, check_charge, check_latched, check_limits
+from palate_core.device.trust import Trust
 from palate_core.errors import RefusedError
 from palate_sim.engines.device_ids import IdRuns, Ids, pack, runs_of, unpack
 from palate_sim.engines.device_totals import DeviceTotals
@@ -45,7 +44,7 @@ NO_TRUST = Trust(None, None, None)
 """The cost relies on the server's noise."""
 
 
-class SimulatedLedger(LedgerFile):
+class SimulatedLedger(SeenStates):
     """The participations of a batch of devices, in one SQLite file.
 
     **Guarantees:** a device's charges never exceed `limit_mu2` (added exactly up to 1e-30) nor `max_participations`,
@@ -83,7 +82,7 @@ class SimulatedLedger(LedgerFile):
             max_participations=2**62 if max_participations is None else max_participations,
         )
         self._seq, self._clock = 0, clock
-        super().__init__(path, kind=KIND, schema=SCHEMA, durable=durable, driver=driver)
+        super().__init__(Database(path, kind=KIND, schema=SCHEMA, durable=durable, driver=driver))
 
     def charge(
         self,

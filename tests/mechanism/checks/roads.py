@@ -35,7 +35,6 @@ from palate_audit.harness.watched_run import WatchedRun, memory, release_key
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.flower import Host
-from palate_client.ledger.device_ledger import Receipt
 from palate_client.rounds.contribution import Identity
 from palate_client.rounds.participation import Masked
 from palate_client.service import Service
@@ -43,6 +42,7 @@ from palate_common.mechanism.update import Int64
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.rounds.wire import REFUSED, decode_share
 from palate_core.device.floors import Floors
+from palate_core.device.ledger import Receipt
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.log.signing import SigningKey
 from palate_core.masks.attempt_terms import attempt_terms

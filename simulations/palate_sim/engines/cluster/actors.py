@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.flower import Host, Shards, node_app
-from palate_client.ledger.ledger_file import Seen
 from palate_common.interactions import Interactions
+from palate_core.device.ledger import Seen
 from palate_core.errors import InputError
 from palate_core.log.merkle import Checkpoint
 from palate_server.flower.transport import GridTransport

@@ -35,9 +35,9 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.device import open_device
 from palate_client.ledger.own_ledger import ONE, OwnLedger
-from palate_client.ledger.trust import Trust
 from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
+from palate_core.device.trust import Trust
 from palate_core.errors import PalateError
 from palate_core.log.merkle import Checkpoint
 from palate_sim.engines.simulated_ledger import NO_TRUST, SimulatedLedger

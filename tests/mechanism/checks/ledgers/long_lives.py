@@ -35,9 +35,9 @@ from palate_audit.harness.watched_run import memory, release_key
 from palate_client.device import Device, open_device
 from palate_client.leaving.statement import Statement
 from palate_client.ledger.own_ledger import OwnLedger
-from palate_client.ledger.trust import Trust
 from palate_client.service import Service
 from palate_client.store.journal import Journal, Sent
+from palate_core.device.trust import Trust
 
 PLACES = (1, 9, 10, 11, 99, 100, 101, 127, 129, 255, 257, 999, 1001, 1025)
 """Numbers of attempts at which earlier ledgers are put back."""

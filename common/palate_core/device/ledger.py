@@ -1,9 +1,11 @@
-"""The device's ledger: attempts it took part in, what they cost, and the last checkpoint that it has seen.
+"""The device's ledger: attempts it took part in, what they cost, and the last state of a ledger that it was shown.
 
 A charge is written before the device computes anything for a plan, so that no server can make it take part more often,
-or at a higher cost, than it agreed to.
+or at a higher cost, than it agreed to. Costs are mu^2 under zero-out adjacency of one user, that is, one installation.
 
-    >>> with DeviceLedger(":memory:", max_participations=2) as ledger:
+    >>> from palate_common.records.database import Database
+    >>> database = Database(":memory:", kind=1, schema=SCHEMA)
+    >>> with DeviceLedger(database, max_participations=2) as ledger:
     ...     for round_ in range(3):
     ...         charged = ledger.charge(
     ...             "ab" * 32, run="run-1", round_=round_, attempt=0, mu2=0.25, n_bytes=4096,
@@ -14,8 +16,7 @@ or at a higher cost, than it agreed to.
     True 0.5
     False 0.5
 
-Costs are mu^2 under zero-out adjacency of one user, that is, one installation. Simulated devices, many in one file,
-have `palate_sim.engines.simulated_ledger`.
+The database is handed in. It must make a write durable before its transaction returns, and let writers take turns.
 """
 
 from __future__ import annotations
@@ -24,16 +25,110 @@ import operator
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
 
-from palate_client.ledger.ledger_file import LedgerFile
-from palate_client.ledger.tables import KIND, SCHEMA
-from palate_client.ledger.trust import Trust
-from palate_common.records.database import PLAIN, Driver
 from palate_core.accounting import total_mu2
+from palate_core.device.trust import Trust
 from palate_core.errors import InputError, RefusedError
+from palate_core.log.merkle import Checkpoint
+
+SEEN = "CREATE TABLE seen(population TEXT PRIMARY KEY, size INTEGER NOT NULL, root TEXT NOT NULL, signed BLOB NOT NULL)"
+SCHEMA = (
+    "CREATE TABLE charges(seq INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
+    " plan_hash TEXT NOT NULL, mu2 REAL NOT NULL, n_bytes INTEGER NOT NULL, time REAL NOT NULL, trust TEXT NOT NULL,"
+    " purpose TEXT NOT NULL, UNIQUE(run, round, attempt))",
+    "CREATE TABLE latches(run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, step TEXT NOT NULL,"
+    " digest TEXT NOT NULL, PRIMARY KEY(run, round, attempt, step)) WITHOUT ROWID",
+    SEEN,
+)
+"""The tables of a device's ledger."""
+Seen = tuple[Checkpoint | None, bytes | None]
+"""The last state of a population's ledger that was seen, and the signed bytes that showed it."""
+
+
+class Transactions(Protocol):
+    """A SQLite database that this ledger alone writes, such as `palate_common.records.database.Database`."""
+
+    def transaction(self, *, write: bool = False) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction: it commits at the end, or rolls back on any exception."""
+        ...
+
+    def close(self) -> None:
+        """Close it; closing twice is fine."""
+        ...
+
+
+class SeenStates:
+    """The last state of each population's ledger that was seen.
+
+    Args:
+        database: has the table `SEEN`.
+    """
+
+    def __init__(self, database: Transactions) -> None:
+        self._database = database
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        self._database.close()
+
+    def seen(self, population: str) -> Seen:
+        """The last checkpoint of a population's ledger that was seen here, and what showed it.
+
+        Together with a checkpoint that contradicts it these bytes prove a fork.
+        """
+        query = "SELECT size, root, signed FROM seen WHERE population = ?"
+        with self._database.transaction() as connection:
+            row = connection.execute(query, (population,)).fetchone()
+        return (None, None) if row is None else (Checkpoint(row[0], row[1]), row[2])
+
+    def seen_checkpoint(self, population: str) -> Checkpoint | None:
+        """The checkpoint alone."""
+        return self.seen(population)[0]
+
+    def seen_payload(self, population: str) -> bytes | None:
+        """The signed bytes alone."""
+        return self.seen(population)[1]
+
+    def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None) -> None:
+        """Store a checkpoint whose signature and consistency proof the caller has verified.
+
+        Args:
+            population: whose ledger.
+            checkpoint: the new state.
+            signed: the signed payload and its signature, kept as evidence.
+            after: the state that the proof was checked against; None: none had been seen.
+
+        Raises:
+            RefusedError: the ledger got shorter, or has the same size and another root: rolled back or forked; or
+                another state was seen since the proof was checked.
+        """
+        with self._database.transaction(write=True) as connection:
+            row = connection.execute("SELECT size, root FROM seen WHERE population = ?", (population,)).fetchone()
+            seen = None if row is None else Checkpoint(*row)
+            if seen == checkpoint:
+                return
+            if seen is not None and checkpoint.size <= seen.size:
+                raise RefusedError(
+                    f"the ledger of {population!r} must extend size {seen.size}, got size {checkpoint.size}: "
+                    f"{'rolled back' if checkpoint.size < seen.size else 'forked'}"
+                )
+            if seen != after:
+                raise RefusedError(f"the ledger of {population!r} must extend what was seen meanwhile: ask again")
+            values = (population, checkpoint.size, checkpoint.root, signed)
+            connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
 
 
 @dataclass(frozen=True)
@@ -63,7 +158,7 @@ class Receipt:
     purpose: str
 
 
-class DeviceLedger(LedgerFile):
+class DeviceLedger(SeenStates):
     """The participations of one device, a row each.
 
     **Guarantees:** the device's charges never exceed `limit_mu2` (added exactly) nor `max_participations`, in all runs
@@ -72,30 +167,26 @@ class DeviceLedger(LedgerFile):
     **Assumes:** nobody restores an older copy of the file.
 
     Args:
-        path: the file, made if missing, or ":memory:".
+        database: has the tables of `SCHEMA`, and waits for the disk with each commit.
         limit_mu2: the most mu^2 the device may ever spend; None for no limit.
         max_participations: the most charges the device may ever have; None for no limit.
-        driver: the SQLite library that opens the file; on a device it encrypts.
         clock: returns the time in seconds since 1970, for the receipts.
 
     Raises:
-        InputError: not a device's ledger, or not writable.
-        IntegrityError: the file is damaged.
-        LockedError: another process held it for a minute.
+        InputError: a limit is none.
     """
 
     def __init__(
         self,
-        path: Path | str,
+        database: Transactions,
         *,
         limit_mu2: float | None = None,
         max_participations: int | None = None,
-        driver: Driver = PLAIN,
         clock: Callable[[], float] = time.time,
     ) -> None:
         check_limits(limit_mu2, max_participations)
+        super().__init__(database)
         self._limit_mu2, self._most, self._clock = limit_mu2, max_participations, clock
-        super().__init__(path, kind=KIND, schema=SCHEMA, durable=True, driver=driver)
 
     def charge(
         self,
