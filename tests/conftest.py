@@ -38,7 +38,7 @@ from palate_server.rounds.registry import Registry
 from palate_server.rounds.run import run_round
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.evaluation.rehearsal import rehearse
 
 EPSILON, DELTA = 5.0, 1e-5

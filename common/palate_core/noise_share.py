@@ -23,10 +23,9 @@ from palate_core.plan import Noise, RoundPlan
 def add_share(vector: Int64, plan: RoundPlan, source: Source) -> Int64:
     """One device's contribution with its share of the noise.
 
-    **Guarantees:** what is noised has an L2 norm of at most the plan's grid, whatever was given: outside it becomes
-    zero.
+    **Guarantees:** what is noised is within the grid: its L2 norm is at most the plan's grid, or it becomes zero.
     **Guarantees:** every coordinate gets noise: also where the device contributes nothing, and the dummies.
-    **Guarantees:** a plan for secure noise gets no other.
+    **Guarantees:** secure noise is secure: a plan that asks for it gets no other.
 
     Args:
         vector: one device's steps, int64 [layout size].

@@ -20,7 +20,7 @@ from palate_core.plan import MAX_USERS
 from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
 from palate_sim.config import load_config
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.preparation.preparation import prepare
 
 POPULATION, EPSILON, DELTA = "film fans", 5.0, 1e-5  # of the whole run; unit: user, adjacency: zero-out

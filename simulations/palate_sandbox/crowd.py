@@ -28,7 +28,7 @@ from palate_sandbox.config import Scenario
 from palate_sandbox.operator import CHANNEL, DAY, TEST
 from palate_sandbox.person import SKIP, TAKES
 from palate_sandbox.population import Day, Population, Rows
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 KEPT = 15
 """Days of which impressions are kept: more than a survey asks about."""

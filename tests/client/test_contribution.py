@@ -16,13 +16,14 @@ from palate_common.models.model import GlobalModel
 from palate_common.rounds.wire import REFUSED, decode, split
 from palate_core.accounting import mu_of
 from palate_core.cohort_terms import CohortTerms
+from palate_core.device import participation
 from palate_core.errors import IntegrityError
 from palate_core.log.canonical import digest
 from palate_core.log.merkle import Checkpoint
 from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
 from palate_core.plan import SignedPlan
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 
@@ -68,8 +69,10 @@ def test_nothing_is_computed_from_behaviour_before_the_plan_is_verified_and_char
 
         monkeypatch.setattr(target, name, watched)
 
-    for name in ("open_plan", "check_floors", "clip", "encode"):
-        watch(contribution, name)
+    for module, name in (
+        (participation, "open_plan"), (participation, "check_floors"), (contribution, "clip"), (contribution, "encode"),
+    ):  # fmt: skip
+        watch(module, name)
     watch(Popularity, "contribute")
     watch(SimulatedLedger, "charge")
     plan, model = run.first()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.rounds.contribution import Contributor, check_floors
+from palate_client.rounds.contribution import Contributor
 from palate_common.accounting import sampled
 from palate_common.algorithms import PublicFacts, State
 from palate_common.algorithms.popularity import Popularity
@@ -15,6 +15,7 @@ from palate_common.mechanism.update import Update
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.wire import REFUSED
 from palate_core.cohort_terms import CohortTerms
+from palate_core.device.admission import check_floors
 from palate_core.device.floors import Floors
 from palate_core.device.trust import Trust
 from palate_core.errors import InputError, IntegrityError, RefusedError

@@ -42,12 +42,12 @@ def test_a_charge_is_a_row_that_anybody_can_read(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_every_change_waits_for_the_disk(tmp_path: Path) -> None:
+def test_a_charge_is_on_the_disk_as_every_change_waits_for_it(tmp_path: Path) -> None:
     with open_ledger(tmp_path / "ledger.db") as ledger, ledger._database.transaction() as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-def test_within_a_run_attempts_only_go_up() -> None:
+def test_an_attempt_is_charged_once_as_within_a_run_they_only_go_up() -> None:
     with open_ledger(":memory:") as ledger:
         assert charge(ledger, 3, 1)
         for place in ((3, 1), (3, 0), (2, 9), (0, 0)):
@@ -58,7 +58,7 @@ def test_within_a_run_attempts_only_go_up() -> None:
         assert len(ledger.receipts()) == ledger.size() == 3
 
 
-def test_limits_hold_exactly_and_in_all_runs_together() -> None:
+def test_charges_stay_within_the_limits_exactly_and_in_all_runs_together() -> None:
     with open_ledger(":memory:", limit_mu2=0.3) as ledger:
         assert charge(ledger, run="a", mu2=0.1)
         assert charge(ledger, run="b", mu2=0.1)
@@ -93,7 +93,7 @@ def test_what_is_no_charge_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_a_file_of_another_kind_or_damaged_is_refused(tmp_path: Path) -> None:
-    from palate_sim.engines.simulated_ledger import SimulatedLedger
+    from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
     SimulatedLedger(tmp_path / "devices.db").close()
     with pytest.raises(InputError, match=r"\Athe ledger must be[^\n]*\Z"):

@@ -28,7 +28,7 @@ from palate_common.rounds.wire import REFUSED
 from palate_core.cohort_terms import CohortTerms
 from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 MARKS = (b"MARKED-item-77-\xc3\xa9", b"MARKED-prop-78", b"MARKED-id-79-of-the-app")
 DEVICES = 12

@@ -101,7 +101,7 @@ def test_of_two_forks_at_once_one_is_refused(world: World, monkeypatch: pytest.M
     this = published.read(world.model(run.ledger.shown(run.ledger.checkpoint().size)), public_key=key)
     where, name = {
         "model": ("palate_client.models", "check_growth"),
-        "plan": ("palate_client.rounds.contribution", "open_plan"),
+        "plan": ("palate_core.device.participation", "open_plan"),
     }[what]
     checked = getattr(sys.modules[where], name)
 

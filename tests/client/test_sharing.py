@@ -28,6 +28,7 @@ from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.rounds.wire import REFUSED, decode
+from palate_core.device import participation as core_participation
 from palate_core.device.attempt import MaskedDevice
 from palate_core.device.ledger import DeviceLedger
 from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
@@ -37,7 +38,7 @@ from palate_core.log.signing import SigningKey
 from palate_core.masks.messages import Header, Step, write
 from palate_core.plan import SignedPlan
 from palate_server.ledger.ledger import Ledger
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 OpenDevice = Callable[..., palate.Device]
 LOOSE = palate.Floors(allow_seeded=True, allow_central=True)
@@ -271,7 +272,7 @@ def test_a_refusal_tells_the_user_why_and_the_server_nothing(pair: Pair, changes
 
 def test_without_consent_to_train_nothing_is_looked_at(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     device = pair.ready(consents=())
-    monkeypatch.setattr(contribution, "open_plan", lambda *_, **__: pytest.fail("looked at the plan"))
+    monkeypatch.setattr(core_participation, "open_plan", lambda *_, **__: pytest.fail("looked at the plan"))
     assert device.contribute(*pair.run.first()) == REFUSED
     assert "not agreed" in device.refusal
 
@@ -354,8 +355,8 @@ def test_the_charge_is_on_the_disk_before_anything_is_computed(pair: Pair, monke
         monkeypatch.setattr(owner, name, lambda *a, **k: (order.append(name), original(*a, **k))[1])
 
     for owner, name in (
-        (contribution, "open_plan"),
-        (contribution, "check_floors"),
+        (core_participation, "open_plan"),
+        (core_participation, "check_floors"),
         (DeviceLedger, "charge"),
         (participation.OwnHistory, "users"),
         (Popularity, "contribute"),
@@ -456,7 +457,7 @@ def test_an_export_with_rounds_can_be_imported(pair: Pair, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("how", ["missing", "empty", "older"])
-def test_a_ledger_that_has_forgotten_a_charge_ends_taking_part_and_nothing_else(
+def test_nobody_restores_an_older_copy_of_the_ledger_and_takes_part(
     pair: Pair, folder: Path, tmp_path: Path, how: str
 ) -> None:
     device = pair.ready()

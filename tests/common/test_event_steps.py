@@ -25,7 +25,7 @@ from palate_core.layout import BlockSpec, layout_size
 from palate_core.noise.randomness import SecureSource, SeededSource
 from palate_core.plan import Noise, RoundPlan, Sampling
 from palate_core.privacy_mode import DpMode
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 ITEMS, SIZE, GRID, SIGMA = 30, 5, 2**14, 2**15
 

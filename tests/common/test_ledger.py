@@ -212,7 +212,7 @@ def test_a_ledger_belongs_to_one_population(path: Path) -> None:
 def test_files_that_are_no_ledger(tmp_path: Path) -> None:
     text, device = tmp_path / "text", tmp_path / "device"
     text.write_bytes(b"hello world " * 50)
-    from palate_sim.engines.simulated_ledger import SimulatedLedger
+    from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
     SimulatedLedger(device).close()
     for wrong in (text, device, tmp_path, tmp_path / "no" / "folder"):

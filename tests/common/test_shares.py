@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import plans
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import chi2
 
@@ -19,6 +21,7 @@ from palate_core.cohort_terms import CohortTerms
 from palate_core.errors import InputError
 from palate_core.layout import DUMMIES
 from palate_core.noise.randomness import SeededSource
+from palate_core.noise_share import add_share
 from palate_core.plan import Noise, RoundPlan
 
 FALSE_ALARM = 1e-7
@@ -127,6 +130,19 @@ def test_secure_shares_never_repeat() -> None:
     sources = [share_source(plan, [0]) for _ in range(2)]
     assert all(source.secure for source in sources)
     assert sources[0].words(4).tobytes() != sources[1].words(4).tobytes()
+
+
+@given(st.lists(st.integers(-(2**62), 2**62), min_size=5, max_size=5), st.sampled_from([1, 2**7, GRID]))
+def test_what_is_noised_is_within_the_grid_whatever_was_given(numbers: list[int], grid: int) -> None:
+    plan, vector = make_plan(grid=grid), np.array(numbers, np.int64)
+    noise = add_share(np.zeros(5, np.int64), plan, SeededSource(b"x"))
+    within = sum(number**2 for number in numbers) <= grid**2
+    assert (add_share(vector, plan, SeededSource(b"x")) - noise)[:5].tolist() == (numbers if within else [0] * 5)
+
+
+def test_secure_noise_is_secure() -> None:
+    with pytest.raises(InputError, match="must get it from a secure source"):
+        add_share(np.zeros(5, np.int64), make_plan(noise=Noise.SECURE), SeededSource(b"x"))
 
 
 def test_other_plans_have_no_shares() -> None:

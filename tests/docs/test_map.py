@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 PACKAGES = (
+    "common/palate_core",
     "common/palate_common",
     "common/palate_torch",
     "client/palate_client",

@@ -23,7 +23,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}

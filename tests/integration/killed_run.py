@@ -46,7 +46,7 @@ from palate_server.rounds.replay import Replay
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.run.run_folder import RunFolder
 
 N_USERS, N_ITEMS, PER_NODE = 60, 25, 16

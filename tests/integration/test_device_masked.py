@@ -24,7 +24,7 @@ from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import run_rounds
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 DEVICES, OURS = 40, 5
 FLOORS = palate.Floors(allow_seeded=True).for_few()

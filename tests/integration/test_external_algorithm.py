@@ -22,7 +22,7 @@ from palate_server.ledger.ledger import verify_extract
 from palate_server.rounds.run import run_rounds
 from palate_sim.card.card import verify_card
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 SOURCE = Path(__file__).parents[1] / "external" / "palate_mean_embeddings"
 NAME = "mean_embeddings"

@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
+    "palate_core": ROOT / "common",
     "palate_common": ROOT / "common",
     "palate_torch": ROOT / "common",
     "palate_client": ROOT / "client",
@@ -141,8 +142,18 @@ def test_the_import_contracts_hold() -> None:
     assert f"{len(contracts)} kept, 0 broken" in done.stdout
 
 
+def test_the_core_imports_what_its_readers_know() -> None:
+    """A contract can forbid a package, and not allow three alone."""
+    allowed = {*sys.stdlib_module_names, "palate_core", "numpy", "cryptography", "pydantic"}
+    for file in (PACKAGES["palate_core"] / "palate_core").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names]
+                assert {name.split(".")[0] for name in names} <= allowed, file
+
+
 def test_the_device_core_loads_nothing_heavy() -> None:
-    names = modules("palate_common", "palate_client")
+    names = modules("palate_core", "palate_common", "palate_client")
     assert {"palate_core.accounting", "palate_client.rounds.contribution"} <= set(names)
     code = f"import sys, {', '.join(names)}\nprint([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
@@ -170,7 +181,7 @@ sys.exit(run([*init, "--features", "items"]) << 6 | run(["simulate"]) << 4 | aud
 
 
 def test_flower_is_imported_in_one_place_a_side() -> None:
-    for package in ("palate_common", "palate_client", "palate_server"):
+    for package in ("palate_core", "palate_common", "palate_client", "palate_server"):
         for file in (PACKAGES[package] / package).rglob("*.py"):
             imported = {
                 (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name

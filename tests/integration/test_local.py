@@ -24,7 +24,7 @@ from palate_core.plan import RoundPlan, SignedPlan
 from palate_core.privacy_mode import DpMode
 from palate_server.rounds.run import run_round
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 MU = 1.0

@@ -37,8 +37,8 @@ from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.in_process import InProcess
 from palate_sim.engines.job import Job
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.local import run_local
-from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 ROUNDS = 2
 ALS = {"algorithm": "als", "settings": {"rounds": ROUNDS, "popularity_only_below": 0, "embedding_size": 4}}

@@ -24,7 +24,7 @@ from palate_sim.config import load_config
 from palate_sim.engines import local
 from palate_sim.engines.grid import identify
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 NAME = "torch-two-tower"

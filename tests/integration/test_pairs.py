@@ -22,7 +22,7 @@ from palate_server.rounds.run import run_rounds
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 DEVICES = 6
 A_MILLION = 1415

@@ -21,7 +21,7 @@ from palate_core.plan import RoundPlan, SignedPlan
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import noised
 from palate_server.rounds.run import first_answers
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 SHAPES = ((40_000,), (200, 200), (40_000,))

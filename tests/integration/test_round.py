@@ -18,7 +18,7 @@ from palate_core.plan import SignedPlan
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import run_round, run_rounds
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 ALS = {"algorithm": "als", "settings": {"rounds": 4, "popularity_only_below": 0, "embedding_size": 6}}

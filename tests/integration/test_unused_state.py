@@ -8,8 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (
+    "common/palate_core",
     *(f"common/palate_common/{name}" for name in ("mechanism", "records", "rounds", "secagg")),
-    *(f"client/palate_client/{name}" for name in ("ledger", "rounds", "secagg")),
+    *(f"client/palate_client/{name}" for name in ("ledger", "rounds")),
 )
 
 

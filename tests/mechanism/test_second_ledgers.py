@@ -15,8 +15,8 @@ from palate_client.ledger.own_ledger import OwnLedger
 from palate_core.device.ledger import SeenStates
 from palate_server.ledger.history import History
 from palate_server.ledger.ledger import Ledger
-from palate_sim.engines.device_totals import DeviceTotals
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.device_totals import DeviceTotals
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from reference.ledgers import DeviceBook, PopulationBook
 
 

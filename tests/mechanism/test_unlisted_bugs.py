@@ -13,10 +13,11 @@ from palate_audit.evidence.evidence import Verdict, judge
 from palate_client.rounds import contribution
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares, wire
+from palate_core.device import participation as core_participation
 from palate_core.device.ledger import SeenStates
 from palate_core.noise import randomness
 from palate_server.rounds import aggregation
-from palate_sim.engines.device_totals import DeviceTotals
+from palate_sim.engines.ledger.device_totals import DeviceTotals
 
 SQUARES, KEYSTREAM = shares.squares, randomness._Keystream
 
@@ -35,7 +36,7 @@ BUGS = [
     ("idle rounds", "a node that hosts 7 devices adds the noise of 5", shares, "squares", lambda n: SQUARES(n)[:2]),
     ("counting", "the server takes a node's word for its norm", aggregation, "decode", unchecked),
     ("counting", "the server sums answers to other attempts", aggregation, "_check_attempt", lambda *_: None),
-    ("ledgers", "devices have no floors", contribution, "check_floors", lambda *_, **__: None),
+    ("ledgers", "devices have no floors", core_participation, "check_floors", lambda *_, **__: None),
     (
         "ledgers",
         "devices have no limits",

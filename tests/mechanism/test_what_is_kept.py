@@ -22,14 +22,14 @@ from mechanism.harness.durable import watched_commits, watched_syncs
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_client.leaving import statement
 from palate_client.online import sync
-from palate_client.rounds import contribution
 from palate_common.records.database import Database
 from palate_common.records.files import write_durably
+from palate_core.device import participation as core_participation
 from palate_core.device.ledger import SeenStates
 from palate_server.folder import backup
 from palate_server.witness import cosigner
 from palate_server.witness import folder as witness_folder
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 SET = Database._set
 SEE = SeenStates.see
@@ -110,7 +110,7 @@ BUGS: list[tuple[str, Callable[[], list[Finding]], Any, str, Any]] = [
     ("a witness's files aren't synced", killed_witness, witness_folder, "write_durably", written),
     ("a witness cosigns whatever extends nothing", killed_witness, cosigner, "_extends", lambda *_: None),
     ("what models say isn't kept", shown, SeenStates, "see", by_plans_only),
-    ("a silent plan makes a device forget", shown, contribution, "spend_shown", lambda _: 1.0),
+    ("a silent plan makes a device forget", shown, core_participation, "spend_shown", lambda _: 1.0),
     ("the last witness counts", restorations, backup, "max", last),
     ("a statement that knows of no contribution", statements, statement, "_VECTORS", ()),
 ]

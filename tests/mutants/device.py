@@ -31,6 +31,7 @@ from palate_common.rounds import shares
 from palate_common.rounds.shares import NoisyShare
 from palate_common.weighting import Weighting
 from palate_core.device import admission
+from palate_core.device import participation as core_participation
 from palate_core.device.floors import Floors
 from palate_core.device.ledger import Seen, SeenStates
 from palate_core.errors import LockedError, RefusedError
@@ -514,5 +515,5 @@ def dear_surveys() -> Iterator[None]:
             floors = replace(floors, max_mu2=np.inf, max_alone_mu2=np.inf)
         real(plan, floors, now=now)
 
-    with mock.patch.object(admission, "check_floors", check_floors):
+    with mock.patch.object(core_participation, "check_floors", check_floors):
         yield

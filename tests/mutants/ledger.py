@@ -26,7 +26,7 @@ from palate_server.operation import terms
 from palate_server.operation.terms import Budget
 from palate_server.rounds.coordinator import Coordinator
 from palate_server.rounds.registry import Registry
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 
 @contextmanager

@@ -29,8 +29,8 @@ from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.replay import Replay
 from palate_server.witness.folder import State, WitnessFolder
 from palate_sim.engines import worker
-from palate_sim.engines.device_totals import DeviceTotals
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.device_totals import DeviceTotals
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 
 @mutant(

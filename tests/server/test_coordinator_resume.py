@@ -12,7 +12,7 @@ from palate_core.plan import Noise
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_core.errors import IntegrityError
-from palate_sim.engines import device_totals as totals
-from palate_sim.engines.device_ids import RUNS, IdRuns, pack, runs_of, unpack
-from palate_sim.engines.device_totals import DeviceTotals
+from palate_sim.engines.ledger import device_totals as totals
+from palate_sim.engines.ledger.device_ids import RUNS, IdRuns, pack, runs_of, unpack
+from palate_sim.engines.ledger.device_totals import DeviceTotals
 
 
 def ids(*values: int) -> IdRuns:

@@ -30,10 +30,10 @@ from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.terms import make_terms
 from palate_sim.cores import usable_cores
 from palate_sim.engines import Job, local
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.local import run_local, workers_of
 from palate_sim.engines.processes import PROC, descendants, running
 from palate_sim.engines.shared_histories import SharedHistories
-from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.engines.workers import Workers
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}

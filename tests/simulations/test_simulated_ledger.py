@@ -16,7 +16,7 @@ from palate_client.ledger.opening import open_ledger
 from palate_core.device.trust import Trust
 from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.log.merkle import Checkpoint
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 HASH = "ab" * 32
 
@@ -213,7 +213,7 @@ def test_sets_that_overlap_differently_over_attempts_are_their_devices_one_by_on
     rng, refused = np.random.default_rng(4), 0
     with ExitStack() as opened:
         batch, *single = (
-            opened.enter_context(open_ledger(":memory:", limit_mu2=3.0, max_participations=20)) for _ in range(9)
+            opened.enter_context(SimulatedLedger(":memory:", limit_mu2=3.0, max_participations=20)) for _ in range(9)
         )
         for step in range(120):
             place = {"run": "ab"[step % 2], "round_": int(rng.integers(3)), "attempt": int(rng.integers(6))}
@@ -296,7 +296,7 @@ def test_two_handles_share_limits_and_marks(tmp_path: Path) -> None:
 
 PARTICIPANT = """
 import sys
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 with SimulatedLedger(sys.argv[1], max_participations=50) as ledger:
     for round_ in range(30):

@@ -161,10 +161,11 @@ class Receipt:
 class DeviceLedger(SeenStates):
     """The participations of one device, a row each.
 
-    **Guarantees:** the device's charges never exceed `limit_mu2` (added exactly) nor `max_participations`, in all runs
-    together; within a run its (round, attempt) only goes up; a charge is on disk when `charge` returns.
-
-    **Assumes:** nobody restores an older copy of the file.
+    **Guarantees:** charges stay within the limits: never above `limit_mu2`, added exactly, nor `max_participations`, in
+    all runs together.
+    **Guarantees:** an attempt is charged once: within a run its (round, attempt) only goes up.
+    **Guarantees:** a charge is on the disk: when `charge` returns.
+    **Assumes:** nobody restores an older copy: of the file; the app's store notices one by its count of charges.
 
     Args:
         database: has the tables of `SCHEMA`, and waits for the disk with each commit.

@@ -10,7 +10,7 @@ from palate_client.ledger.opening import open_ledger
 from palate_core.errors import BudgetError, InputError, RefusedError
 from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.history import History, entry_from
-from palate_sim.engines.simulated_ledger import NO_TRUST, SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import NO_TRUST, SimulatedLedger
 
 Steps = list[dict[str, Any]]
 

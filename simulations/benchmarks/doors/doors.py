@@ -39,7 +39,7 @@ from palate_core.log.merkle import Checkpoint
 from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import BOX, HEADER, SIGNATURE, Step
-from palate_core.plan import MAX_USERS, open_plan, read_plan
+from palate_core.plan import MAX_USERS, open_plan, read_plan, refuse_events
 from palate_server.flower.inbox import has_reply_shape
 from palate_server.flower.superlink import only_short_headers
 from palate_server.ledger.extract import verify_extract
@@ -47,7 +47,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import aggregate
 from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.masks.cohort import MaskedCohort
 
 MOST = 2**26
@@ -157,7 +157,8 @@ def _answers(stack: ExitStack, home: Path, key: SigningKey) -> Iterator[Door]:
             return bool(aggregate({1: message}, asked).participation.users)
 
         yield Door("server", f"answer, {dp}", taken, (bytes, _after(answer), *_counted(4, "big", 2**12)))
-    opened = partial(open_plan, public_key=key.public, last_seen=lambda _: None)
+    nothing: dict[str, Any] = {"last_seen": lambda _: None, "evidence": lambda _: None, "accept": lambda _: None}
+    opened = partial(open_plan, public_key=key.public, pinned=None, event_price=refuse_events, **nothing)
     yield Door("device", "plan", opened, (bytes, _after(plan)))
 
 

@@ -29,7 +29,7 @@ from palate_server.rounds.registry import INPUTS, Registry
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 DEVICES, FEW, ROUNDS, EXCHANGES_BAR = 100, 30, 3, 6
 MANY, ROUND_BAR, SECONDS_BAR = 1000, 150.0, 900.0

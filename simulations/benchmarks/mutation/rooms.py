@@ -32,7 +32,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "layouts and clips of algorithms": tuple(f"common/palate_common/algorithms/{name}.py" for name in ALGORITHMS),
     "records": tuple(f"common/palate_common/records/{name}.py" for name in RECORDS),
     "device: rounds": ("client/palate_client/rounds/*.py",),
-    "device: masks": ("client/palate_client/secagg/*.py",),
+    "device: masks": ("common/palate_core/device/*.py",),
     "device: ledger": ("client/palate_client/ledger/*.py",),
     "server: rounds": ("server/palate_server/rounds/*.py",),
     "server: ledger": ("server/palate_server/ledger/*.py",),

@@ -23,7 +23,7 @@ from palate_core.plan import SignedPlan
 from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 ITEMS, WIDTH, EVENTS, OTHERS = 10_000, 64, 100, 2_000
 EPSILON, DELTA = 5.0, 1e-5

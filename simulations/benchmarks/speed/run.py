@@ -43,10 +43,10 @@ STEPS: dict[str, tuple[str, ...]] = {
     "server: plan, price and signature": ("palate_server.rounds.coordinator:Coordinator.open_attempt",),
     "grid: Flower messages in this process": ("palate_sim.engines.grid:LocalGrid.send_and_receive",),
     "device: verify plan and floors": (
-        "palate_client.rounds.contribution:open_plan",
-        "palate_client.rounds.contribution:check_floors",
+        "palate_core.device.participation:open_plan",
+        "palate_core.device.participation:check_floors",
     ),
-    "device: its own ledger": ("palate_sim.engines.simulated_ledger:SimulatedLedger.charge",),
+    "device: its own ledger": ("palate_sim.engines.ledger.simulated_ledger:SimulatedLedger.charge",),
     "device: read the model": ("palate_client.rounds.contribution:Contributor._read_model",),
     "device: learn (projection, normalise)": ("palate_client.rounds.contribution:Contributor._train_and_clip",),
     "device: clip and quantise": ("palate_client.rounds.contribution:clip",),

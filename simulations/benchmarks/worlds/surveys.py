@@ -35,7 +35,7 @@ from palate_core.privacy_mode import DpMode
 from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 MONDAY = "2026-11-23"
 ITEMS = tuple(f"item-{n}" for n in range(8))

@@ -7,7 +7,7 @@ of tests. A test that compares bytes or replays a ledger has no p-value and give
     >>> found = judge([Finding.counted("noise", 0.3, "variance 1.001 of the claim"),
     ...                Finding.counted("tiling", 1e-12, "lag 64 correlates with 0.98")])
     >>> [(each.test, each.verdict.value) for each in found]
-    [('B noise', 'pass'), ('J tiling', 'alarm')]
+    [('noise', 'pass'), ('tiling', 'alarm')]
 """
 
 from __future__ import annotations

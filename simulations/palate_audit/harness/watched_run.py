@@ -48,7 +48,7 @@ from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.grid import LocalGrid
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 
 class Pinning(Protocol):

@@ -23,15 +23,18 @@ from palate_audit.run.live import snapshot
 from palate_audit.run.run_records import Place, RunRecords
 from palate_common.models.manifest import Publication
 from palate_core.device.ledger import Receipt
+from palate_core.device.trust import Trust
 from palate_core.errors import InputError, PalateError
 from palate_core.log.canonical import canonical_json
 from palate_core.log.consistency import shown_by
 from palate_core.log.merkle import Checkpoint
 from palate_core.plan import SignedPlan
 from palate_server.rounds.registry import Registry
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 SQLITE = b"SQLite format 3\x00"
+NOT_ASKED = Trust(None, None, None)
+"""What a cost relies on is no part of what is reconciled."""
 _FIELDS = tuple(each.name for each in fields(Receipt) if each.name not in ("trust", "purpose"))
 
 
@@ -131,7 +134,8 @@ def _from_extract(text: str, source: str, population: str) -> Receipts:
 
 
 def _receipt(value: Mapping[str, Any]) -> Receipt:
-    return Receipt(**{name: value[name] for name in _FIELDS})
+    told = {name: value[name] for name in _FIELDS}
+    return Receipt(**told, trust=NOT_ASKED, purpose="")
 
 
 def _of_checkpoint(checkpoint: Checkpoint, source: str) -> list[Known]:

@@ -26,8 +26,8 @@ from palate_sim.cores import usable_cores
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import Job, OnRelease, Outcome
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.shared_histories import SharedHistories
-from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.engines.worker import Start
 from palate_sim.engines.workers import Workers
 from palate_sim.steps import Notify, silent, step

@@ -26,8 +26,8 @@ from palate_core.errors import PalateError
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.shared_histories import Place
-from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 EVERY = 0.25
 """Seconds between two reports of how far a node is, at least."""

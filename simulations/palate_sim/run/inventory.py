@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from palate_core.errors import IntegrityError
 from palate_core.log.canonical import canonical_json, digest, read_canonical
 from palate_core.log.signing import SigningKey, verify
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.run.run_folder import DRAFT, RunFolder
 
 FILES = "files.json"

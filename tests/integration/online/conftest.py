@@ -26,7 +26,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.run import run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests have no packages
 from deployment import Deployment, no_trouble

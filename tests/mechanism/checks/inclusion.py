@@ -37,7 +37,7 @@ from palate_core.errors import IntegrityError, PalateError
 from palate_core.log.canonical import canonical_json
 from palate_core.plan import RoundPlan, SignedPlan
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 TEST = "inclusion"
 SHARE = 0.9

@@ -44,7 +44,7 @@ from palate_core.masks.messages import SIGNATURE, Step, read
 from palate_core.masks.packing import unpack
 from palate_core.plan import RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.masks.cohort import MaskedCohort
 
 TEST = "masking"

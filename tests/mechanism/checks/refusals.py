@@ -38,7 +38,7 @@ from palate_core.log.merkle import Checkpoint, MerkleTree
 from palate_core.log.signing import SigningKey
 from palate_core.plan import PLAN_TAG, ChargeProof, RoundPlan, Sampling, SignedPlan, sign_plan, signed_bytes
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from reference import cost
 
 TEST = "refusals"

@@ -24,7 +24,7 @@ from palate_core.log.signing import SigningKey
 from palate_core.plan import ChargeProof, Noise, RoundPlan, sign_plan
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.replay import model_header
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 ATTACK = "another model for one user"
 HONEST, OPENLY = "the plan's own model", "the same, charged as one more attempt"

@@ -65,7 +65,7 @@ from palate_server.rounds.run import open_run, run_rounds
 from palate_server.service.setup import make_site
 from palate_server.surveys.verdict import judgement
 from palate_sim.engines.grid import LocalGrid
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 TEST = "verdicts"
 DEVICES, ITEMS, EPSILON = 64, 60, 30.0

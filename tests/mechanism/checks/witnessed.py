@@ -46,7 +46,7 @@ from palate_core.plan import ChargeProof, SignedPlan, sign_plan
 from palate_server.ledger.cosigning import WitnessAddress
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.witnesses import UncosignedError, Witnesses
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 TEST = "witnesses"
 SETTING = Setting(users_per_node=1)

@@ -36,7 +36,7 @@ from palate_server.rounds.shelf import ModelShelf
 from palate_server.service.setup import make_site
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 ITEMS = tuple(f"item-{number}" for number in range(12))
 CONFIG = """

@@ -23,7 +23,7 @@ from palate_common.records.key_file import load_key
 from palate_core.log.canonical import canonical_json
 from palate_core.log.signing import SigningKey
 from palate_sim.card.card import sign_card
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 
 def release(bench: Any, round_: int = 1) -> Path:
@@ -107,11 +107,11 @@ def twice(bench: Any, *, attempt: int = 0) -> None:
     with SimulatedLedger(bench.folder / "devices.db") as ledger:
         last, _ = ledger.charges()[-1]
     connection = sqlite3.connect(bench.folder / "devices.db")
-    columns = "run, round, attempt, plan_hash, mu2, n_bytes, time, devices"
+    columns = "run, round, attempt, plan_hash, mu2, n_bytes, time, devices, trust, purpose"
     row = connection.execute(f"SELECT {columns} FROM charges ORDER BY seq DESC LIMIT 1").fetchone()  # noqa: S608 # constant
     assert row[0] == last.run
     row = (*row[:2], attempt, *row[3:])
-    connection.execute(f"INSERT INTO charges({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608 # constant
+    connection.execute(f"INSERT INTO charges({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608 # constant
     connection.commit()
     connection.close()
 

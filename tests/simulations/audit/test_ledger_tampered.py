@@ -21,7 +21,7 @@ from palate_audit.run.live import read_live
 from palate_core.log.canonical import canonical_json
 from palate_core.log.merkle import Checkpoint, MerkleTree
 from palate_server.ledger.ledger import Ledger
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 Bodies = list[dict[str, Any]]
 

@@ -23,9 +23,9 @@ from palate_core.errors import InputError
 from palate_core.log.merkle import Checkpoint
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
-from palate_sim.engines.device_ids import Ids
 from palate_sim.engines.grid import LocalGrid
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.device_ids import Ids
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.worker import Shared, Start
 from palate_sim.provenance import run_sources
 

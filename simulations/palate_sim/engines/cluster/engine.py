@@ -23,9 +23,9 @@ from palate_core.errors import InputError
 from palate_server.rounds.run import open_run, run_rounds
 from palate_sim.engines.cluster.actors import ClusterStart
 from palate_sim.engines.job import Job, OnRelease, Outcome
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.local import Meter, SteppedTransport
 from palate_sim.engines.shared_histories import SharedHistories
-from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.engines.workers import LostError, Workers
 from palate_sim.steps import Notify, silent, step
 

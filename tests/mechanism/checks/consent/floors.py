@@ -42,8 +42,8 @@ from palate_core.errors import PalateError, RefusedError
 from palate_core.log.signing import SigningKey
 from palate_core.plan import Noise, RoundPlan, Sampling
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.node import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE, close_host, host_from_config
-from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 TEST = "floors"
 DEFAULTS: Mapping[str, Any] = {

@@ -40,7 +40,7 @@ from palate_client.service import Service
 from palate_core.device.trust import Trust
 from palate_core.errors import PalateError
 from palate_core.log.merkle import Checkpoint
-from palate_sim.engines.simulated_ledger import NO_TRUST, SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import NO_TRUST, SimulatedLedger
 from reference.cost import epsilon
 from reference.ledgers import DeviceBook
 

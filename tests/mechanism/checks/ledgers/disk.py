@@ -36,7 +36,7 @@ from palate_core.log.merkle import Checkpoint
 from palate_core.log.notes import COSIGNATURE, VerifierKey
 from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
-from palate_sim.engines.simulated_ledger import NO_TRUST, SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import NO_TRUST, SimulatedLedger
 
 HASH = "ab" * 32
 KEY = bytes(range(32))

@@ -32,7 +32,7 @@ from palate_client.service import Service
 from palate_core.errors import PalateError
 from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.ledger import Ledger
-from palate_sim.engines.simulated_ledger import NO_TRUST, SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import NO_TRUST, SimulatedLedger
 
 ROOM = 1
 """Charges for which there is room."""

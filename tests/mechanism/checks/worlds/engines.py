@@ -45,7 +45,7 @@ from palate_server.rounds.run import Request
 from palate_sim import steps
 from palate_sim.engines import local, worker
 from palate_sim.engines.job import Job
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.worker import Advanced, Start, Worker
 
 TEST = "engines"

@@ -47,7 +47,7 @@ from palate_server.service.setup import make_site
 from palate_server.service.status import unpublished
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
-from palate_sim.engines.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 TEST = "service"
 DEVICES, SUBJECT, MANY = 8, 4, (0, 2, 3, 5)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from palate_sim.engines.device_ids import IdRuns, Ids
+from palate_sim.engines.ledger.device_ids import IdRuns, Ids
 
 Rows = npt.NDArray[np.intp]
 

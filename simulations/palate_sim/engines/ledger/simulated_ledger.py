@@ -28,8 +28,8 @@ from palate_core.accounting import total_mu2
 from palate_core.device.ledger import SEEN, Receipt, SeenStates, check_charge, check_latched, check_limits
 from palate_core.device.trust import Trust
 from palate_core.errors import RefusedError
-from palate_sim.engines.device_ids import IdRuns, Ids, pack, runs_of, unpack
-from palate_sim.engines.device_totals import DeviceTotals
+from palate_sim.engines.ledger.device_ids import IdRuns, Ids, pack, runs_of, unpack
+from palate_sim.engines.ledger.device_totals import DeviceTotals
 
 KIND = 0x50415332  # "PAS2"
 SCHEMA = (
