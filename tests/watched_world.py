@@ -105,11 +105,11 @@ class World:
         """A model that is entered in a ledger, and what is shown of that."""
         said = self.said(ledger, key)
         now = ledger.publish(None, self.current.hash, said.hash)
-        return self.write(said.signed(key or self.run.key, (show or self.cosigned)(ledger), entered(ledger, now)))
+        return self.write(said.sign(key or self.run.key, (show or self.cosigned)(ledger), entered(ledger, now)))
 
     def unentered(self, ledger: Ledger, shown: Shown, key: SigningKey | None = None) -> Path:
         """A model that is in no ledger, with a state."""
-        return self.write(self.said(ledger, key).signed(key or self.run.key, shown))
+        return self.write(self.said(ledger, key).sign(key or self.run.key, shown))
 
     def write(self, files: Mapping[str, bytes]) -> Path:
         folder = self.folder / f"model-{next(self.attempts)}"

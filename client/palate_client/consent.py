@@ -131,13 +131,13 @@ class Consent:
             self.store.file.deny(purpose)
         with self.store.transaction(write=True, durable=True) as connection:
             connection.execute(_DECIDE, (None, purpose, granted, version, decision.time))
-        self.store.file.decided(purpose)
+        self.store.file.clear_denial(purpose)
         with suppress(PalateError):  # as on a full disk: the next decision does it
             know_decisions(self.store.file, _count(self.store))
         return decision
 
 
-def agreed(consent: Consent) -> bool:
+def agrees_to_online(consent: Consent) -> bool:
     """Whether the user agrees to anything for which a device has to be online."""
     return consent.get("train") or consent.get("analytics")
 
@@ -174,7 +174,7 @@ def _settle(store: EventStore) -> None:
             rows = ((known + n, purpose, False, PUT_BACK, now) for n, purpose in enumerate(PURPOSES, 1))
             connection.executemany(_DECIDE, rows)
         for purpose in PURPOSES:
-            store.file.decided(purpose)
+            store.file.clear_denial(purpose)
 
 
 def _count(store: EventStore) -> int:

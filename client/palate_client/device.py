@@ -725,7 +725,7 @@ class Device(Closing):
         Raises:
             InputError: an argument is invalid.
         """
-        from palate_client.language.language import accepted, language_of  # here: as the parts
+        from palate_client.language.language import language_by_header, language_of  # here: as the parts
         from palate_client.page.local import LocalPage
         from palate_client.page.page import page_of
 
@@ -733,7 +733,7 @@ class Device(Closing):
         return LocalPage(
             self,
             render=lambda chosen, actions, said: page_of(self._facts(tags), chosen, titles or {}, actions, said),
-            language=lambda header: fixed or accepted(header),
+            language=lambda header: fixed or language_by_header(header),
             seconds=seconds,
         )
 

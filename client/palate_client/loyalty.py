@@ -114,7 +114,7 @@ def loyalty(past: Past, *, now: float, calendar: Calendar, first: float | None =
         retention_after={n: True if days[-1] >= since + n else (False if today >= since + n else None)
                          for n in RETENTION_DAYS},
         churn_risk=risk,
-        explanation=_explained(begun, now, risk),
+        explanation=_explanation(begun, now, risk),
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def _exact(days: Sequence[int], today: int, wanted: int) -> bool | None:
     return False if days[0] < wanted < today else None
 
 
-def _explained(begun: Numbers, now: float, risk: float) -> str:
+def _explanation(begun: Numbers, now: float, risk: float) -> str:
     away = max(now - begun[-1], 0.0) / DAY
     if len(begun) == 1:
         return f"one visit so far, {away:.0f} days ago"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from palate_client.ledger.own_ledger import OwnLedger
-from palate_client.service import Service, required
+from palate_client.service import Service, require
 from palate_client.store.journal import Edition, Journal, note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.models import published
@@ -45,13 +45,13 @@ class Models:
 
     def files_to_download(self, folder: Path) -> tuple[str, ...]:
         """See `Device.files_to_download`."""
-        key = required(self._service).public_key
+        key = require(self._service).public_key
         signed = {name: read_file(folder / name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
-        return published.wanted(signed, public_key=key, have=self.in_use())
+        return published.wanted_files(signed, public_key=key, have=self.in_use())
 
     def update(self, folder: Path) -> bool:
         """See `Device.update_model`; files that the folder lacks come from the model in use."""
-        key, most = required(self._service).public_key, required(self._service).most_bytes
+        key, most = require(self._service).public_key, require(self._service).most_bytes
         with self.noting_refusals():
             return self.take(published.read(folder, public_key=key, most=most, small=True, have=self.in_use()))
 
@@ -76,7 +76,7 @@ class Models:
                 extend the one seen last, in a plan or a model; or, if a plan has shown a later state, that state does
                 not extend the model's ledger; or what was kept of that state can't be read.
         """
-        service = required(self._service)
+        service = require(self._service)
         with OwnLedger(self._store, service) as ledger:
             return self._take(found, service, ledger)
 

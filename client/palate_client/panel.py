@@ -94,7 +94,7 @@ def open_log(store: EventStore, consent: Consent, models: Models, weighting: Wei
         RefusedError: the user has not agreed, or no longer agrees; or there is no model yet, which names the catalogue.
         PalateError: the store can't be read or written.
     """
-    version = _agreed(consent)
+    version = _agreed_version(consent)
     current = models.current()
     if current is None:
         raise RefusedError("this device has no model yet, so that it doesn't know which items are public")
@@ -104,12 +104,12 @@ def open_log(store: EventStore, consent: Consent, models: Models, weighting: Wei
     log = OpenLog(items, _days(latest.tolist(), store.clock()), version)
     with Journal(store.file) as journal, store.file.there():
         journal.open_log(Opened(store.clock(), len(items), version))
-    if _agreed(consent) != version:
+    if _agreed_version(consent) != version:
         raise RefusedError("the user has decided anew meanwhile: ask again")
     return log
 
 
-def _agreed(consent: Consent) -> str:
+def _agreed_version(consent: Consent) -> str:
     """The version of the text that the user agreed to."""
     if not consent.get("panel"):
         raise RefusedError("the user has not agreed, or no longer agrees, to share their log openly")

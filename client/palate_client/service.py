@@ -132,7 +132,7 @@ class Service:
         return tuple(how for how, loose in said.items() if loose)
 
 
-def required(service: Service | None) -> Service:
+def require(service: Service | None) -> Service:
     """The service; an error if there is none.
 
     Raises:

@@ -24,7 +24,7 @@ FEW = 5
 """Up to this many events in a domain, each counts twice."""
 
 
-def focused(histories: Interactions, within: npt.NDArray[np.bool_]) -> Interactions:
+def focus(histories: Interactions, within: npt.NDArray[np.bool_]) -> Interactions:
     """The same events with larger weights for those of one domain.
 
     Args:

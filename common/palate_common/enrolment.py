@@ -126,7 +126,7 @@ _Loaded = TypeVar("_Loaded")
 
 
 class Invitation(_Strict):
-    """What an operator gives to one installation: whom to trust, and a token. Whoever has it can use it, once.
+    """What an operator gives to one installation: whom to trust, and a token. Its holder can use it, once.
 
     Attributes:
         palate: the kind of file.
@@ -176,7 +176,7 @@ class Invitation(_Strict):
     @classmethod
     def _certificates(cls, value: str) -> str:
         """Check that it holds a certificate."""
-        _loaded(x509.load_pem_x509_certificates, value)
+        _load_pem(x509.load_pem_x509_certificates, value)
         return value
 
     def to_json(self) -> str:
@@ -190,7 +190,7 @@ class Invitation(_Strict):
         Raises:
             InputError: it isn't one.
         """
-        return _read(cls, text, "an invitation")
+        return _parse_message(cls, text, "an invitation")
 
 
 class EnrolRequest(_Strict):
@@ -212,7 +212,7 @@ class EnrolRequest(_Strict):
     @classmethod
     def _p384(cls, value: str) -> str:
         """Accept a P-384 key in its canonical PEM only: the SuperLink compares bytes."""
-        key = _loaded(serialization.load_pem_public_key, value)
+        key = _load_pem(serialization.load_pem_public_key, value)
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
             raise ValueError("another kind of key")
         if _pem(key) != value:
@@ -220,7 +220,7 @@ class EnrolRequest(_Strict):
         return value
 
     @property
-    def signed(self) -> bytes:
+    def signed_payload(self) -> bytes:
         """The bytes that the proof signs."""
         return signed_bytes(token_hash(self.token), self.node_key, self.identity)
 
@@ -245,7 +245,7 @@ class Enrolled(_Strict):
         Raises:
             InputError: it isn't one.
         """
-        return _read(cls, data, "an enrolment's answer")
+        return _parse_message(cls, data, "an enrolment's answer")
 
 
 class LeaveRequest(_Strict):
@@ -268,7 +268,7 @@ class LeaveRequest(_Strict):
     proof: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
     @property
-    def signed(self) -> bytes:
+    def signed_payload(self) -> bytes:
         """The bytes that the proof signs."""
         return canonical_json({"population": self.population, "device": self.device, "identity": self.identity})
 
@@ -293,7 +293,7 @@ class LeaveAnswer(_Strict):
         Raises:
             InputError: it isn't one.
         """
-        return _read(cls, data, "the answer to who leaves")
+        return _parse_message(cls, data, "the answer to who leaves")
 
 
 def signed_bytes(token_digest: str, node_key: str, identity: str) -> bytes:
@@ -317,7 +317,7 @@ def make_request(token: str, node_key: str, identity: SigningKey) -> EnrolReques
         return EnrolRequest(token=token, node_key=node_key, identity=identity.public, proof=proof)
     except ValidationError as error:
         wrong = _first(error)
-    raise InputError(f"an enrolment must have a token and a P-384 node key, got {wrong}")  # as in `_read`
+    raise InputError(f"an enrolment must have a token and a P-384 node key, got {wrong}")  # as in `_parse_message`
 
 
 def read_request(data: bytes) -> EnrolRequest:
@@ -329,8 +329,8 @@ def read_request(data: bytes) -> EnrolRequest:
     """
     if len(data) > MOST_REQUEST:
         raise InputError(f"an enrolment must be at most {MOST_REQUEST} bytes, got {len(data)}")
-    request = _read(EnrolRequest, data, "an enrolment")
-    verify(request.identity, ENROL_TAG, request.signed, request.proof)
+    request = _parse_message(EnrolRequest, data, "an enrolment")
+    verify(request.identity, ENROL_TAG, request.signed_payload, request.proof)
     return request
 
 
@@ -343,7 +343,7 @@ def make_leave(population: str, device: int, identity: SigningKey) -> LeaveReque
         identity: this installation's own key.
     """
     unsigned = LeaveRequest(population=population, device=device, identity=identity.public, proof="0" * 128)
-    return unsigned.model_copy(update={"proof": identity.sign(LEAVE_TAG, unsigned.signed)})
+    return unsigned.model_copy(update={"proof": identity.sign(LEAVE_TAG, unsigned.signed_payload)})
 
 
 def asks_to_leave(data: bytes) -> bool:
@@ -360,12 +360,12 @@ def read_leave(data: bytes) -> LeaveRequest:
     """
     if len(data) > MOST_REQUEST:
         raise InputError(f"a request to leave must be at most {MOST_REQUEST} bytes, got {len(data)}")
-    request = _read(LeaveRequest, data, "a request to leave")
-    verify(request.identity, LEAVE_TAG, request.signed, request.proof)
+    request = _parse_message(LeaveRequest, data, "a request to leave")
+    verify(request.identity, LEAVE_TAG, request.signed_payload, request.proof)
     return request
 
 
-def _read(model: type[_Message], data: str | bytes, what: str) -> _Message:
+def _parse_message(model: type[_Message], data: str | bytes, what: str) -> _Message:
     """Parse a message from strict JSON; a repeated field is refused.
 
     The error is raised outside of the handler: its context would hold the whole message, with its token.
@@ -382,7 +382,7 @@ def _read(model: type[_Message], data: str | bytes, what: str) -> _Message:
     raise InputError(wrong)
 
 
-def _loaded(load: Callable[[bytes], _Loaded], value: str) -> _Loaded:
+def _load_pem(load: Callable[[bytes], _Loaded], value: str) -> _Loaded:
     """Parse PEM by `load`, which raises errors of several families where it can't."""
     try:
         return load(value.encode())

@@ -132,7 +132,7 @@ class Interactions:
         renumbered = position[self.indices]
         return Interactions(self.indptr, renumbered, self.weights, len(keep)).entries(renumbered >= 0)
 
-    def joined(self, items: Ints, weights: Floats) -> Interactions:
+    def with_interactions(self, items: Ints, weights: Floats) -> Interactions:
         """This batch of one user with more interactions added, without sorting the present ones again.
 
         Args:

@@ -113,7 +113,7 @@ class Weighting:
         decayed[np.isnan(times)] = 1.0
         return decayed
 
-    def combined(self, factors: Factors, starts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+    def pair_weights(self, factors: Factors, starts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
         """One weight a pair, float32 [n_pairs], positive and finite.
 
         Args:

@@ -29,7 +29,7 @@ from palate_common.algorithms.popularity import COUNTS, popularity_layout, popul
 from palate_common.interactions import Interactions, row_squares, segment_sum
 from palate_common.mechanism.update import Block, DenseBlock, Float64, OuterBlock, Update
 from palate_core.layout import BlockSpec, Layout
-from palate_torch.checks import check_class, check_computes, made
+from palate_torch.checks import check_class, check_computes, make_module
 from palate_torch.functional import FEATURES, Functional, Tensors, one_thread
 from palate_torch.local_items import Batch, LocalItems, batches, local_items
 from palate_torch.parameters import FEATURES_OF_HEAD, Parameters
@@ -67,7 +67,7 @@ class ModuleAlgorithm(Algorithm):
         self.clip = AdaptiveClip(settings.clip_quantile, settings.clip_norm)
         self.later = later_rounds(settings, facts)
         self.scale = facts.n_items ** (settings.user_exponent - 0.5)
-        self._made = made(self.module, settings, Catalogue(self.head_items, facts.n_features), facts.seed)
+        self._made = make_module(self.module, settings, Catalogue(self.head_items, facts.n_features), facts.seed)
         self._parameters = Parameters.of(self._made, self.head_items)
         self._n_features = facts.n_features if FEATURES in dict(self._made.named_buffers()) else 0
         self._functional = Functional(self._made, settings)
@@ -114,14 +114,16 @@ class ModuleAlgorithm(Algorithm):
         rows, shared = self._changes(state, local)
         strength = segment_sum(histories.weights.astype(np.float64) ** 2, histories.indptr)
         weights = user_weights(strength, exponent=self.settings.user_exponent, n_items=self.facts.n_items)
-        factors, said = self.clip.verdicts(state, lambda: self._norms(local, rows, shared) * weights, seen.counts() > 0)
+        factors, signs = self.clip.factors_and_signs(
+            state, lambda: self._norms(local, rows, shared) * weights, seen.counts() > 0
+        )
         sent = weights * factors
         blocks: list[Block] = []
         if self._parameters.width:
             blocks.append(self._row_block(local, rows * np.repeat(sent, np.diff(local.indptr))[:, None]))
         if self._parameters.shared_size:
             blocks.append(DenseBlock(shared * sent[:, None]))
-        return Update((*blocks, *said), histories.n_users)
+        return Update((*blocks, *signs), histories.n_users)
 
     def _norms(self, local: LocalItems, rows: Float64, shared: Float64) -> Float64:
         """The norm of each user's change, by the layout's weights, float64 [n_users]."""
@@ -150,7 +152,7 @@ class ModuleAlgorithm(Algorithm):
         with one_thread():
             common, tables = self._parameters.tensors(state, n_features=self._n_features)
             for batch in batches(local):
-                changes = self._functional.changes(common, _gathered(tables, batch), _events(batch))
+                changes = self._functional.changes(common, _gather(tables, batch), _events(batch))
                 users = len(batch.users)
                 inside = batch.counted[:users] > 0
                 entries = (local.indptr[batch.users][:, None] + np.arange(batch.items.shape[1]))[inside]
@@ -198,19 +200,21 @@ class ModuleAlgorithm(Algorithm):
                 moved[f"squares.{block}"] = squares.astype(np.float32)
             moved[f"momentum.{block}"] = momentum.astype(np.float32)
             held[block] = held[block] + step
-        moved |= self.clip.released(state, sums, self.facts.n_users)
+        moved |= self.clip.follow_release(state, sums, self.facts.n_users)
         return moved | self._parameters.arrays(held[ROWS], held[SHARED])
 
     def _first(self, counts: Float64, noise: float, features: npt.NDArray[np.floating[Any]] | None) -> State:
         """The state after round 0: the head, and the module's starting parameters, given the head's popularity."""
         state = choose_head(counts, noise, self.head_items)
-        module = made(self.module, self.settings, Catalogue(self.head_items, self.facts.n_features), self.facts.seed)
+        module = make_module(
+            self.module, self.settings, Catalogue(self.head_items, self.facts.n_features), self.facts.seed
+        )
         with one_thread():
             module.start(torch.from_numpy(self._popularity(counts, noise)[state[HEAD]]))
             started = {name: tensor.detach().numpy() for name, tensor in module.named_parameters()}
         state |= {f"module.{name}": np.array(array, np.float32) for name, array in started.items()}
         if features is not None and self._n_features:
-            state[FEATURES_OF_HEAD] = _centred(features[state[HEAD]].astype(np.float64), state[WEIGHT])
+            state[FEATURES_OF_HEAD] = _standardise(features[state[HEAD]].astype(np.float64), state[WEIGHT])
         kinds = ("momentum", "squares") if self.settings.optimizer == "adam" else ("momentum",)
         for kind in kinds:
             state[f"{kind}.{ROWS}"] = np.zeros((self.head_items, self._parameters.width), np.float32)
@@ -240,7 +244,7 @@ class ModuleAlgorithm(Algorithm):
                 for first in range(0, len(batch.users), at_once):
                     part = slice(first, min(first + at_once, len(batch.users)))
                     users = batch.users[part]
-                    rows, events = _gathered(tables, batch, part), _events(batch, part)
+                    rows, events = _gather(tables, batch, part), _events(batch, part)
                     whole = _whole(seen.users(users))
                     scores[users] = self._functional.scores(common, tables, rows, events, whole).numpy()
         known = np.isfinite(scores).all(axis=1)
@@ -270,7 +274,7 @@ _FEDERATED: dict[tuple[type[Recommender], str], type[ModuleAlgorithm]] = {}
 add_adapter(Recommender, federated)
 
 
-def _centred(features: Float64, popularity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _standardise(features: Float64, popularity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Features minus their mean under popularity, scaled to mean square 1."""
     centred = features - popularity / popularity.sum() @ features
     return np.asarray(centred / max(float(np.sqrt(np.mean(centred**2))), TINY), np.float32)
@@ -279,7 +283,7 @@ def _centred(features: Float64, popularity: npt.NDArray[np.float32]) -> npt.NDAr
 EVERYBODY = slice(None)
 
 
-def _gathered(tables: Tensors, batch: Batch, part: slice = EVERYBODY) -> Tensors:
+def _gather(tables: Tensors, batch: Batch, part: slice = EVERYBODY) -> Tensors:
     """Each user's rows of the tables, zeros where no item is counted: [B, length, ...]."""
     items, counted = torch.from_numpy(batch.items[part]), torch.from_numpy(batch.counted[part])
     shapes = {name: (*counted.shape, *(1 for _ in table.shape[1:])) for name, table in tables.items()}

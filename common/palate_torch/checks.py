@@ -38,7 +38,7 @@ def check_class(cls: type[Recommender]) -> None:
         raise InputError(f"{owner} must have a tuple of names as `item_rows`, got {cls.item_rows!r}")
 
 
-def made(cls: type[Recommender], settings: ModuleSettings, catalogue: Catalogue, seed: int) -> Recommender:
+def make_module(cls: type[Recommender], settings: ModuleSettings, catalogue: Catalogue, seed: int) -> Recommender:
     """Make the module from the seed; torch's global random state is restored.
 
     Raises:
@@ -50,7 +50,7 @@ def made(cls: type[Recommender], settings: ModuleSettings, catalogue: Catalogue,
         try:
             module = cls(settings, catalogue).eval()
         except Exception as error:
-            raise InputError(f"{owner} must be made by (settings, catalogue), got {_said(error)}") from error
+            raise InputError(f"{owner} must be made by (settings, catalogue), got {_error_line(error)}") from error
     for name, part in module.named_modules():
         if isinstance(part, MIXING):
             raise InputError(
@@ -74,7 +74,7 @@ def check_computes(cls: type[Recommender], settings: ModuleSettings, n_features:
     if tried in _COMPUTE:
         return
     n_items, length, owner = 5, 3, f"the module {cls.__name__}"
-    module = made(cls, settings, Catalogue(n_items, n_features), seed=0)
+    module = make_module(cls, settings, Catalogue(n_items, n_features), seed=0)
     parameters = Parameters.of(module, n_items)
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     held = {name: tensor.detach() for name, tensor in module.named_parameters()}
@@ -97,7 +97,7 @@ def check_computes(cls: type[Recommender], settings: ModuleSettings, n_features:
             scores = functional.scores(shared, tables, rows, events, longer)
         except Exception as error:
             raise InputError(
-                f"{owner} must compute under `torch.func`, for many users at once, got {_said(error)}"
+                f"{owner} must compute under `torch.func`, for many users at once, got {_error_line(error)}"
             ) from error
     if tuple(scores.shape) != (2, n_items):
         raise InputError(f"{owner} must score each of {n_items} items once, got shape {tuple(scores.shape[1:])}")
@@ -119,23 +119,23 @@ def _check_methods(module: Recommender, owner: str, n_items: int) -> None:
     """Check each method by itself for one user, where messages are clearest."""
     own = torch.zeros(n_items).index_fill(0, torch.tensor([0]), 1.0)
     events = Events(own, own, torch.ones(n_items))
-    user = _tried(f"{owner}: `private`", module.private, events)
+    user = _call_checked(f"{owner}: `private`", module.private, events)
     if not (isinstance(user, dict) and all(_is_float(value) for value in user.values())):
         raise InputError(f"{owner} must return float32 tensors by name from `private`, got {_kind(user)}")
-    scores = _tried(f"{owner}: `forward`", module.forward, user, events)
+    scores = _call_checked(f"{owner}: `forward`", module.forward, user, events)
     if not (_is_float(scores) and tuple(scores.shape) == (n_items,)):
         raise InputError(f"{owner} must return float32 scores of shape ({n_items},), got {_kind(scores)}")
-    loss = _tried(f"{owner}: `loss`", module.loss, scores, events)
+    loss = _call_checked(f"{owner}: `loss`", module.loss, scores, events)
     if not (_is_float(loss) and loss.ndim == 0):
         raise InputError(f"{owner} must return one float32 number from `loss`, got {_kind(loss)}")
 
 
-def _tried(what: str, method: Any, *arguments: Any) -> Any:
+def _call_checked(what: str, method: Any, *arguments: Any) -> Any:
     """Call a method; its error becomes one line."""
     try:
         return method(*arguments)
     except Exception as error:
-        raise InputError(f"{what} must compute for any events, got {_said(error)}") from error
+        raise InputError(f"{what} must compute for any events, got {_error_line(error)}") from error
 
 
 def _is_float(value: Any) -> bool:
@@ -151,6 +151,6 @@ def _kind(value: Any) -> str:
     return type(value).__name__
 
 
-def _said(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     """An error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

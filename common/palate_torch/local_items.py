@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.algorithms.sgd.losses import sampled
+from palate_common.algorithms.sgd.losses import sample_negatives
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Int64
 
@@ -76,7 +76,7 @@ def local_items(seen: Interactions, *, negatives: int | None, most: int, key: in
         weights = np.zeros(len(items), np.float32)
         weights[np.repeat(ends[:-1], own.counts()) + own.indices] = own.weights
         return LocalItems(ends, items, weights, own.n_items)
-    ends, items, is_own = sampled(own, negatives, key)
+    ends, items, is_own = sample_negatives(own, negatives, key)
     weights = np.zeros(len(items), np.float32)
     weights[is_own] = own.weights
     if own is seen:
@@ -101,7 +101,7 @@ def fewer(seen: Interactions, most: int, key: int) -> Interactions:
     return seen.entries(place < most)
 
 
-def padded(counts: Int64, n_items: int) -> Int64:
+def padded_lengths(counts: Int64, n_items: int) -> Int64:
     """Padded lengths: the least of 16, 24, 32, 48, 64 and so on that holds `counts` items, at most `n_items`."""
     lengths = [16]
     while lengths[-1] < counts.max(initial=0):
@@ -118,7 +118,7 @@ def places(length: int) -> int:
 def batches(local: LocalItems) -> Iterator[Batch]:
     """Every user with items, in batches."""
     counts = np.diff(local.indptr)
-    lengths = padded(counts, local.n_items)
+    lengths = padded_lengths(counts, local.n_items)
     for length in np.unique(lengths[counts > 0]).tolist():
         users = np.flatnonzero((lengths == length) & (counts > 0))
         for first in range(0, len(users), places(length)):

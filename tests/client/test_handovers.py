@@ -279,5 +279,5 @@ def test_the_entry_that_a_model_shows_must_be_about_it_and_the_last_of_its_state
     ):
         away = world.open_device(path=world.folder / "away", service=world.service())
         with pytest.raises(IntegrityError, match=why):
-            away.update_model(world.write(contents.signed(old, stolen, publication)))
-    assert away.update_model(world.write(theirs.signed(new, shown, true)))
+            away.update_model(world.write(contents.sign(old, stolen, publication)))
+    assert away.update_model(world.write(theirs.sign(new, shown, true)))

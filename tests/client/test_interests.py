@@ -140,8 +140,8 @@ def test_few_items_kinds_are_those_of_all(seed: int, preset: str) -> None:
     events["value"] = np.where(
         np.isin(events["code"], [CODES[kind] for kind in VALUES]), rng.integers(1, 99, 60), np.nan
     )
-    positives = NOTHING.grown(events, weighting, reset=-1).positives
-    weighed = positives.weighed(weighting, None)
+    positives = NOTHING.with_events(events, weighting, reset=-1).positives
+    weighed = positives.weigh(weighting, None)
     factors = positives.weights * positives.bursts
     if weighting.half_life_days is not None:
         factors = factors * weighting.decay(positives.times, np.nanmax(positives.times, initial=0.0))

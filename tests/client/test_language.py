@@ -17,11 +17,11 @@ from palate_client.events import KINDS
 from palate_client.language.language import (
     FOLDER,
     NAME,
-    accepted,
+    language_by_header,
     language_of,
     names_of,
     read_catalogue,
-    shipped,
+    shipped_languages,
 )
 from palate_client.page.page import SECTIONS
 
@@ -35,9 +35,9 @@ def _raw(name: str) -> dict[str, Any]:
 
 
 def test_there_are_three_and_each_says_everything_with_the_same_placeholders() -> None:
-    assert shipped() == ("de", "en", "zh")
+    assert shipped_languages() == ("de", "en", "zh")
     base = read_catalogue(FOLDER / "en.json").messages
-    for name in shipped():
+    for name in shipped_languages():
         own = read_catalogue(FOLDER / f"{name}.json")
         assert list(own.messages) == list(base), name
         for key, message in own.messages.items():
@@ -86,8 +86,13 @@ def test_without_a_wish_it_is_the_environments(monkeypatch: pytest.MonkeyPatch) 
     assert language_of().tag == "en"
     monkeypatch.setenv("LC_ALL", "zh_CN.GB18030")
     assert language_of().tag == "zh-Hans"
-    assert accepted("fr-FR,fr;q=0.9,de;q=0.5,en;q=0.4").tag == "de"
-    assert accepted("fr").tag == accepted("").tag == accepted("*;q=0,\x00," + "a" * 5000).tag == "zh-Hans"
+    assert language_by_header("fr-FR,fr;q=0.9,de;q=0.5,en;q=0.4").tag == "de"
+    assert (
+        language_by_header("fr").tag
+        == language_by_header("").tag
+        == language_by_header("*;q=0,\x00," + "a" * 5000).tag
+        == "zh-Hans"
+    )
 
 
 def test_numbers_dates_and_plurals_are_written_as_the_language_does() -> None:
@@ -163,5 +168,5 @@ def test_a_catalogue_that_can_not_be_read(tmp_path: Path) -> None:
 
 
 def test_placeholders_are_names_alone() -> None:
-    text = "".join((FOLDER / f"{name}.json").read_text(encoding="utf-8") for name in shipped())
+    text = "".join((FOLDER / f"{name}.json").read_text(encoding="utf-8") for name in shipped_languages())
     assert all(re.fullmatch(r"[a-z]+", name) for name in NAME.findall(text))

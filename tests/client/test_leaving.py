@@ -463,12 +463,12 @@ def test_a_run_that_goes_on_is_named_with_what_is_still_to_come(population: Popu
         coordinator = run.coordinator(clock=lambda: NOW)
         population.round(run, coordinator)
         made = population.device.statement()
-        assert made.unfinished == {"spring": (0, 0)}
+        assert made.unfinished_runs == {"spring": (0, 0)}
         assert "its releases from round 0 on are made from what left in rounds 0 to 0, and so is its model" in str(made)
         population.round(run, coordinator, with_device=False)
         population.device.update_model(population.publish(run, coordinator))
     after = population.device.statement()
-    assert (after.ended, after.unfinished) == ("spring", {})
+    assert (after.ended, after.unfinished_runs) == ("spring", {})
 
 
 def test_of_many_runs_that_may_go_on_the_latest_are_named(population: Population) -> None:

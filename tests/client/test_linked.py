@@ -129,7 +129,7 @@ def test_a_dismissed_item_takes_a_share_of_what_it_would_add(weights: dict[str, 
     history, less = some(60, 5, 8), np.array([4, 21, 50], np.int32)
     less = less[~np.isin(less, history.indices)]
     taste, factors = scorer.taste(history, less, weights), PairedFactors(model.state)
-    together = history.joined(less, np.ones(len(less)))
+    together = history.with_interactions(less, np.ones(len(less)))
     dismissed = np.isin(together.indices, less)
     for source in (PAIRS, PANEL):
         weight = weights.get(source, weights.get(source.partition(":")[0], 1.0))

@@ -115,7 +115,7 @@ def test_long_work_lets_go_of_the_store_after_each_page(
 def test_while_interests_are_worked_out_who_tracks_needs_not_wait_and_who_forks_does(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interests, found, real = device.interests(["i1"]), list[bool](), Interests._made
+    interests, found, real = device.interests(["i1"]), list[bool](), Interests._look_at
 
     def made(*args: Any) -> Any:
         thread = threading.Thread(target=lambda: found.extend(map(_free, (device.store.lock, interests._lock))))
@@ -123,7 +123,7 @@ def test_while_interests_are_worked_out_who_tracks_needs_not_wait_and_who_forks_
         thread.join()
         return real(*args)
 
-    monkeypatch.setattr(Interests, "_made", made)
+    monkeypatch.setattr(Interests, "_look_at", made)
     device.track("like", "i1")
     assert interests.look().interactions.nnz == 1
     assert found == [True, False]

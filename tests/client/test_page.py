@@ -17,7 +17,7 @@ import pytest
 from lives import lived
 
 import palate
-from palate_client.language.language import language_of, shipped
+from palate_client.language.language import language_of, shipped_languages
 from palate_client.leaving.statement import most_right, most_true_positives
 from palate_client.ledger.anchor import know_charges
 from palate_client.ledger.own_ledger import OwnLedger
@@ -63,7 +63,8 @@ def test_a_life_is_told_and_nothing_is_changed(make_run: Callable[..., Any], ope
     before = _bytes(folder)
     titles = {f"item-{n}": f"Title {n}" for n in range(40)}
     pages = {
-        name: device.page(language=name, titles=titles, tags={"item-1": ["Novel", "Poetry"]}) for name in shipped()
+        name: device.page(language=name, titles=titles, tags={"item-1": ["Novel", "Poetry"]})
+        for name in shipped_languages()
     }
     device.store.file.checkpoint()
     assert _bytes(folder) == before

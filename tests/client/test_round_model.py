@@ -142,9 +142,9 @@ def test_a_download_is_for_what_its_plan_is_for_and_no_longer_wanted_once_that_i
     agreed = list[bool]()
 
     def fetch(name: str) -> bytes:
-        agreed.append(own.agreed())
+        agreed.append(own.is_agreed())
         device.consent.revoke("train")
-        agreed.append(own.agreed())
+        agreed.append(own.is_agreed())
         return bytes(model)
 
     with OwnHost(device.store, device.rounds, 0, lambda name: SyncEnd("time"), fetch) as own:

@@ -333,7 +333,7 @@ def test_acknowledging_is_a_commit_and_flushing_waits_for_the_disk(device: Devic
 
 
 def test_a_batch_is_whole_or_not_at_all(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device.store, "_bound", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(device.store, "_delete_excess", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
     assert device.track_many([Event("view", "a"), Event("view", "b")]) == [Tracked.FAILED] * 2
     monkeypatch.undo()
     assert items(device) == []

@@ -163,7 +163,7 @@ def test_destroying_leaves_no_wrapped_key_even_in_the_old_file(tmp_path: Path) -
     vault.destroy(store)
     assert link.read_bytes() == file.read_bytes()
     assert wrapped.encode() not in link.read_bytes()
-    assert (vault.store(), vault.erased()) == (None, store)
+    assert (vault.store(), vault.store_in_erasure()) == (None, store)
     with pytest.raises(WrongKeyError):
         vault.open()
 

@@ -37,7 +37,7 @@ def test_the_clip_norm_finds_the_quantile_through_noise(quantile: float) -> None
     state = adaptive.start()
     norms = np.linalg.norm(changes(), axis=1)
     for _ in range(60):
-        _, (verdict,) = adaptive.verdicts(state, known(norms), EVERYBODY)
+        _, (verdict,) = adaptive.factors_and_signs(state, known(norms), EVERYBODY)
         total = float(verdict.values.sum()) + rng.normal() * 10
         state = adaptive.follow(state, total=total, n_users=400)
     assert np.mean(norms <= adaptive.norm(state)) == pytest.approx(quantile, abs=0.1)
@@ -49,7 +49,7 @@ def test_a_contribution_has_norm_one_and_its_verdict_arrives_whole() -> None:
     assert sum(spec.weight**2 for spec in layout) == pytest.approx(1.0, abs=1e-12)
     assert layout[-1].weight == pytest.approx(math.sqrt(SHARE))
     norms = np.linalg.norm(raw, axis=1)
-    factors, said = adaptive.verdicts(adaptive.start(), known(norms), EVERYBODY)
+    factors, said = adaptive.factors_and_signs(adaptive.start(), known(norms), EVERYBODY)
     update = Update((DenseBlock(raw * factors[:, None]), *said), len(raw))
     clipped = clip(update, layout, clip_norm=1.0, grid=2**20)
     for user in range(len(raw)):
@@ -72,7 +72,7 @@ def test_without_a_quantile_nothing_is_sent_and_nothing_moves() -> None:
     fixed = AdaptiveClip(None, first=0.25)
     assert fixed.layout(LAYOUT) == LAYOUT
     assert fixed.start() == {}
-    factors, said = fixed.verdicts({}, known(np.full(400, np.nan)), EVERYBODY)
+    factors, said = fixed.factors_and_signs({}, known(np.full(400, np.nan)), EVERYBODY)
     assert said == ()
     assert (factors == 4.0).all()
     assert fixed.follow({}, total=1.0, n_users=1) == {}
@@ -81,7 +81,7 @@ def test_without_a_quantile_nothing_is_sent_and_nothing_moves() -> None:
 def test_those_who_have_nothing_to_send_say_nothing_and_no_number_is_no_verdict_of_others() -> None:
     adaptive = AdaptiveClip(0.5, first=0.25)
     norms = np.array([0.1, 1.0, 0.0, np.nan])
-    factors, (said,) = adaptive.verdicts(adaptive.start(), known(norms), np.array([True, True, False, True]))
+    factors, (said,) = adaptive.factors_and_signs(adaptive.start(), known(norms), np.array([True, True, False, True]))
     assert said.values[:3, 0].tolist() == [1, -1, 0]
     assert factors[:3].tolist() == [4, 1, 4]
     assert np.isnan(factors[3])  # so that clipping rejects this user's contribution, and no other

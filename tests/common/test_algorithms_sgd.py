@@ -8,7 +8,7 @@ import pytest
 from palate_common.algorithms import PublicFacts, algorithm_class, make_algorithm
 from palate_common.algorithms.parts.server_steps import adam_step, newton_direction
 from palate_common.algorithms.sgd.biases import item_biases
-from palate_common.algorithms.sgd.losses import ImplicitLoss, LogisticLoss, RatingLoss, predict, sampled
+from palate_common.algorithms.sgd.losses import ImplicitLoss, LogisticLoss, RatingLoss, predict, sample_negatives
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import OuterBlock
 from palate_core.errors import InputError
@@ -136,12 +136,12 @@ def test_the_user_side_of_ratings_is_where_the_users_own_loss_is_least(loss: Rat
 
 def test_sampled_negatives_are_repeatable_even_and_none_of_the_users_own() -> None:
     train, _ = rated(400)
-    indptr, indices, own = sampled(train, 1, 7)
+    indptr, indices, own = sample_negatives(train, 1, 7)
     assert np.array_equal(indices[own], train.indices)
-    again = sampled(train.user(5), 1, 7)
+    again = sample_negatives(train.user(5), 1, 7)
     part = slice(indptr[5], indptr[6])
     assert np.array_equal(again[1], indices[part])
-    assert not np.array_equal(sampled(train, 1, 8)[1], indices)
+    assert not np.array_equal(sample_negatives(train, 1, 8)[1], indices)
     free = 400 - np.bincount(train.indices, minlength=40)
     odds = np.bincount(indices[~own], minlength=40) / free
     assert odds.max() < 1.5 * odds.min()

@@ -43,8 +43,8 @@ def test_a_run_sends_so_many_times_fewer_numbers(
 
 def test_a_small_catalogues_counts_stay_whole() -> None:
     plain = Sizes(counts=3706, rounds=4, rows=3706, width=96)
-    assert plain.compressed(8, fewest=2).counts == 3706
-    assert plain.compressed(1, fewest=2) is plain
+    assert plain.compress(8, fewest=2).counts == 3706
+    assert plain.compress(1, fewest=2) is plain
 
 
 def test_too_few_numbers_are_refused_in_one_line() -> None:

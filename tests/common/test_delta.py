@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.parts.links import Links
-from palate_common.models.compact import compact, expand_unpacked, inflated
+from palate_common.models.compact import compact, expand_unpacked, inflate
 from palate_common.models.delta import HEADER, MIX, REST, ROWS, DeltaHeader, apply_delta
 from palate_common.models.delta_search import make_delta
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash, read_metadata
@@ -34,7 +34,7 @@ def unpacked(state: dict[str, Any], items: Ids) -> bytes:
     """A compact model before it is deflated."""
     facts = PublicFacts(n_users=9, n_items=len(items), mu=1.0)
     header = ModelHeader(algorithm="als", settings={}, facts=facts, releases=2, catalogue=catalogue_hash(items))
-    return inflated(compact(GlobalModel(header, state)), most=MOST, noun="a model")
+    return inflate(compact(GlobalModel(header, state)), most=MOST, noun="a model")
 
 
 def tables(n: int, width: int, seed: int = 0) -> np.ndarray:
@@ -42,12 +42,12 @@ def tables(n: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def header_of(delta: bytes) -> DeltaHeader:
-    return DeltaHeader.model_validate(read_metadata(inflated(delta, most=MOST, noun="a delta")))
+    return DeltaHeader.model_validate(read_metadata(inflate(delta, most=MOST, noun="a delta")))
 
 
 def test_a_delta_makes_the_result_bit_for_bit(trained: Callable[..., GlobalModel]) -> None:
     first, second = trained(), trained(features=True)
-    old, new = (inflated(compact(model), most=MOST, noun="a model") for model in (first, second))
+    old, new = (inflate(compact(model), most=MOST, noun="a model") for model in (first, second))
     items = ids(60)
     delta = make_delta(old, new, base_items=items, items=items)
     made = apply_delta(old, delta, most=MOST)
@@ -143,7 +143,7 @@ def test_another_base_is_refused(pair: tuple[bytes, bytes]) -> None:
 
 def test_every_changed_byte_is_refused(pair: tuple[bytes, bytes]) -> None:
     old, delta = pair
-    plain = inflated(delta, most=MOST, noun="a delta")
+    plain = inflate(delta, most=MOST, noun="a delta")
     for place in range(len(plain)):
         changed = bytearray(plain)
         changed[place] ^= 1 << place % 8
@@ -163,7 +163,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(pair: tuple[bytes, bytes]) -> N
 
 def lying(pair: tuple[bytes, bytes], changes: dict[str, Any], header: dict[str, Any] | None = None) -> bytes:
     """A delta that says something else of its parts."""
-    plain = inflated(pair[1], most=MOST, noun="a delta")
+    plain = inflate(pair[1], most=MOST, noun="a delta")
     parts = {**safetensors.numpy.load(plain), **changes}
     said = {**header_of(pair[1]).model_dump(mode="json"), **(header or {})}
     kept = {name: part for name, part in parts.items() if part is not None}
@@ -172,7 +172,7 @@ def lying(pair: tuple[bytes, bytes], changes: dict[str, Any], header: dict[str, 
 
 def claimed(pair: tuple[bytes, bytes], **facts: Any) -> np.ndarray:
     """The result's own header with another claim for the table."""
-    head = safetensors.numpy.load(inflated(pair[1], most=MOST, noun="a delta"))[HEADER].tobytes()
+    head = safetensors.numpy.load(inflate(pair[1], most=MOST, noun="a delta"))[HEADER].tobytes()
     said = json.loads(head[8:])
     said["basis"] |= facts
     text = json.dumps(said).encode()

@@ -60,7 +60,7 @@ def delta_of(files: Mapping[str, bytes]) -> str:
 
 def wanted(files: Files, have: Mapping[str, bytes]) -> tuple[str, ...]:
     told = {name: files[name] for name in (published.MANIFEST, published.SIGNATURE)}
-    return published.wanted(told, public_key=KEY.public, have=have)
+    return published.wanted_files(told, public_key=KEY.public, have=have)
 
 
 def fetched(folder: Path, files: Files, names: tuple[str, ...]) -> Path:
@@ -100,7 +100,7 @@ def test_a_delta_gives_what_the_whole_gives(tmp_path: Path) -> None:
     found = read(fetched(tmp_path / "delta", second, wanted(second, in_use(first))), in_use(first))
     assert found.model.hash == whole.model.hash
     assert found.catalogue == whole.catalogue
-    assert published.unpacked(found.files) == published.unpacked(whole.files)
+    assert published.inflate_compact(found.files) == published.inflate_compact(whole.files)
     again = published.unpack(found.files, public_key=KEY.public)  # as a device reads it after a restart
     assert again.model.hash == whole.model.hash
     third = packed(2, second, first)

@@ -49,7 +49,7 @@ def test_a_request_reads_back_and_is_the_same_bytes_each_time(
     assert enrolment.read_request(request_.to_bytes()) == request_
     again = enrolment.make_request(request_.token, node_key.public, identity)
     assert again.to_bytes() == request_.to_bytes()
-    assert json.loads(request_.signed) == {
+    assert json.loads(request_.signed_payload) == {
         "token_hash": enrolment.token_hash(request_.token),
         "node_key": request_.node_key,
         "identity": identity.public,

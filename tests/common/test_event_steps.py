@@ -19,7 +19,7 @@ from palate_common.interactions import Interactions, row_squares
 from palate_common.mechanism.update import ClippedUpdate, DenseSteps, OuterBlock, Update
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.rounds import event_steps as steps_module
-from palate_common.rounds.event_steps import event_steps, sampled
+from palate_common.rounds.event_steps import event_steps, sample_events
 from palate_core.errors import InputError, RefusedError
 from palate_core.layout import BlockSpec, layout_size
 from palate_core.noise.randomness import SecureSource, SeededSource
@@ -191,12 +191,12 @@ def test_every_step_has_its_noise_and_so_has_a_device_without_events() -> None:
 def test_coins_are_secret_fair_and_drawn_anew_in_each_step() -> None:
     made_of = histories(400, seed=3)
     source = SecureSource()
-    draws = [sampled(made_of, 0.25, source) for _ in range(40)]
+    draws = [sample_events(made_of, 0.25, source) for _ in range(40)]
     share = np.mean([each.nnz for each in draws]) / made_of.nnz
     assert share == pytest.approx(0.25, abs=5.4 * math.sqrt(0.25 * 0.75 / (40 * made_of.nnz)))
     assert len({each.indices.tobytes() for each in draws}) == 40
-    assert sampled(made_of, 1.0, source) is made_of
-    with_none = sampled(made_of, 0.001, SeededSource(b"x"))
+    assert sample_events(made_of, 1.0, source) is made_of
+    with_none = sample_events(made_of, 0.001, SeededSource(b"x"))
     assert with_none.n_users == 400
 
 

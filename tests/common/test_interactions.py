@@ -59,14 +59,14 @@ def test_a_batch_of_one_that_is_joined_by_more_is_the_batch_of_all_pairs(seed: i
     items, weights = rng.integers(n_items, size=count), rng.uniform(0.1, 9, count)
     pairs = np.concatenate([known.indices, items]), np.concatenate([known.weights, weights])
     whole = Interactions.from_pairs(np.zeros(len(pairs[0]), int), *pairs, n_users=1, n_items=n_items)
-    joined = known.joined(items, weights)
+    joined = known.with_interactions(items, weights)
     assert same(joined, whole)
     for name in ("indptr", "indices", "weights"):
         assert getattr(joined, name).dtype == getattr(whole, name).dtype
     with pytest.raises(InputError):
-        known.joined(np.array([n_items]), np.ones(1))
+        known.with_interactions(np.array([n_items]), np.ones(1))
     with pytest.raises(InputError):
-        known.joined(np.array([0]), np.zeros(1))
+        known.with_interactions(np.array([0]), np.zeros(1))
 
 
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 127, 128, 129, 4097, 100_003])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from palate_common.algorithms import PublicFacts, State, make_algorithm
 from palate_common.algorithms.als.algorithm import PAIR_HEAD, Als
-from palate_common.algorithms.als.pairs import balanced, item_map, link_amounts, pair_blocks
+from palate_common.algorithms.als.pairs import balance_factor, item_map, link_amounts, pair_blocks
 from palate_common.algorithms.als.plan import AlsPlan, AlsSettings
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.parts.panel import check_panel, panel_inputs
@@ -119,9 +119,9 @@ def test_links_are_brought_to_the_spread_of_the_other_scores() -> None:
     def tenfold(probes: Interactions) -> np.ndarray:
         return 10 * links.scores(probes, link_amounts(probes))
 
-    assert balanced(links, tenfold, popularity, length=4, seed=0) == pytest.approx(10)
+    assert balance_factor(links, tenfold, popularity, length=4, seed=0) == pytest.approx(10)
     silent = Links.strongest(np.arange(30), np.zeros((30, 30)), most=5)
-    assert balanced(silent, tenfold, popularity, length=4, seed=0) == 0
+    assert balance_factor(silent, tenfold, popularity, length=4, seed=0) == 0
 
 
 def test_pairs_wait_for_a_signal_that_the_catalogue_is_worth() -> None:

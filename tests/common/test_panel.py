@@ -37,7 +37,7 @@ def test_blocks_of_a_map_have_the_links_of_the_whole() -> None:
     items, item_map = np.arange(0, 40, 2), rng.normal(size=(20, 20))
     whole = Links.strongest(items, item_map.copy(), most=6)
     parts = [Links.strongest(items, item_map[at : at + 7], most=6, first=at) for at in range(0, 20, 7)]
-    joined = Links.joined(parts)
+    joined = Links.concatenate(parts)
     for one, other in zip(whole.state("panel").values(), joined.state("panel").values(), strict=True):
         assert np.array_equal(one, other)
         assert one.dtype == other.dtype

@@ -18,7 +18,7 @@ from palate_common.algorithms import PublicFacts, lent
 from palate_common.interactions import Interactions
 from palate_common.models import manifest, published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.models.compact import compact, compact_unpacked, deflated, expand, expand_unpacked
+from palate_common.models.compact import compact, compact_unpacked, deflate, expand, expand_unpacked
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.canonical import canonical_json, digest, read_canonical
@@ -306,8 +306,8 @@ def test_lists_of_rising_rows_come_back_whole(n: tuple[int, int], most: int, see
     header = make_model(facts=PublicFacts(n_users=9, n_items=most + 1, mu=1.0)).header
     model = GlobalModel(header, {"counts": np.ones(5, np.float32), "to": lists.astype(np.int32)})
     plain = compact_unpacked(model)
-    assert np.array_equal(expand(deflated(plain), most=10**6).state["to"], lists)
-    assert expand(deflated(plain), most=10**6).state["to"].dtype == np.int32
+    assert np.array_equal(expand(deflate(plain), most=10**6).state["to"], lists)
+    assert expand(deflate(plain), most=10**6).state["to"].dtype == np.int32
     assert len(safetensors.numpy.load(plain)["to gaps"]) <= (most.bit_length() + 7) // 8
 
 
@@ -386,7 +386,7 @@ def test_a_model_that_its_items_cannot_need_is_refused_before_it_grows(tensors: 
     """18 MiB of numbers that would take 72, from a file of 18 kB, for five items."""
     metadata = {METADATA_KEY: canonical_json(make_model().header.model_dump(mode="json")).decode()}
     plain = safetensors.numpy.save({**tensors, "counts": np.ones(5, np.float32)}, metadata)
-    assert len(deflated(plain)) < 2**15
+    assert len(deflate(plain)) < 2**15
     tracemalloc.start()
     try:
         with pytest.raises(IntegrityError, match=r"\Aa model of 5 items must take at most \d+ bytes, got [^\n]*\Z"):

@@ -187,7 +187,7 @@ def test_a_selection_has_none_of_it_in_whatever_it_is_asked_for() -> None:
         (["item-2", "item-3"], None, [3]),
         (["item-2"], "a", []),
     ):
-        found = chosen.allowed(items, domain)
+        found = chosen.allowed_rows(items, domain)
         assert found is not None
         assert found.tolist() == expected
 

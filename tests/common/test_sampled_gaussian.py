@@ -196,7 +196,7 @@ def test_threads_that_ask_for_the_same_cost_get_the_same() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(cost, asked))
-    sampled_sums._sampled.cache_clear()
+    sampled_sums._mu2_of_sampled.cache_clear()
     assert found == [cost(inclusion) for inclusion in asked]
 
 

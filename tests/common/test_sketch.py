@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from palate_common.algorithms.parts.hashing import below, mixed
+from palate_common.algorithms.parts.hashing import below, mix
 from palate_common.algorithms.parts.sketch import Sketch
 from palate_common.mechanism.update import OuterBlock
 from palate_core.errors import InputError
@@ -84,7 +84,7 @@ def test_the_large_numbers_of_a_long_tail_come_back(noise: float) -> None:
     sketch = Sketch(n_rows=20_000, n_buckets=2_500, seed=1)
     rng = np.random.default_rng(2)
     numbers = 10_000 / rng.permutation(np.arange(1, 20_001))
-    found, rest = sketch.recovered(sketch.buckets(numbers) + noise * rng.normal(size=2_500), noise)
+    found, rest = sketch.recover(sketch.buckets(numbers) + noise * rng.normal(size=2_500), noise)
     top = np.argsort(-numbers)[:40]
     assert np.isin(top, np.argsort(-found)[:60]).mean() > 0.95
     assert np.abs(found[top] / numbers[top] - 1).mean() < 0.25
@@ -93,7 +93,7 @@ def test_the_large_numbers_of_a_long_tail_come_back(noise: float) -> None:
 
 
 def test_hashes_are_even_and_seeds_differ() -> None:
-    hashes = below(mixed(np.arange(100_000, dtype=np.uint64)), 10)
+    hashes = below(mix(np.arange(100_000, dtype=np.uint64)), 10)
     assert np.abs(np.bincount(hashes, minlength=10) / 10_000 - 1).max() < 0.06
     first, second = (Sketch(n_rows=1000, n_buckets=100, seed=seed) for seed in (1, -1))
     assert not np.array_equal(first.buckets(np.ones(1000)), second.buckets(np.ones(1000)))
@@ -103,8 +103,8 @@ def test_numbers_with_a_place_of_their_own_stay_as_they_are() -> None:
     block, sketch = sent(), Sketch(n_rows=3000, n_buckets=3000, seed=0)
     sums = np.arange(3000.0)
     assert sketch.fold(block) is block
-    assert sketch.recovered(sums, 2.0)[0] is sums
-    assert sketch.estimated(sums, 2.0, np.ones(3000))[0] is sums
+    assert sketch.recover(sums, 2.0)[0] is sums
+    assert sketch.estimate(sums, 2.0, np.ones(3000))[0] is sums
 
 
 def test_signed_numbers_come_back_where_their_size_is_known() -> None:
@@ -112,7 +112,7 @@ def test_signed_numbers_come_back_where_their_size_is_known() -> None:
     spread = 100 / np.arange(1, 5001)
     numbers = spread * rng.normal(size=5000)
     noised = sketch.buckets(numbers) + 0.1 * rng.normal(size=1000)
-    found, rest = sketch.estimated(noised, 0.1, spread)
+    found, rest = sketch.estimate(noised, 0.1, spread)
     errors = (found - numbers)[:100] / spread[:100]
     assert np.sqrt(np.mean(errors**2)) < 0.5
     assert rest > 0.1

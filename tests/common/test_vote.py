@@ -16,10 +16,10 @@ from palate_common.algorithms.als.vote import (
     LinkPart,
     VoteTables,
     ballots,
-    elected,
     hide,
     thinning,
     voters,
+    winning_weight,
 )
 from palate_common.algorithms.parts.links import Links
 from palate_common.interactions import Interactions
@@ -227,9 +227,9 @@ def test_ballots_are_those_of_a_ranking_of_the_whole_catalogue() -> None:
 
 def test_the_expected_weight_wins_unless_the_ballots_stand_out_of_the_noise() -> None:
     total, choices = np.array([0.0, 0.0, 40.0]), CHOICES[CONTENT]
-    assert elected(total, choices, noise=0.0, voted=400, expected=0.5) == 1.0
-    assert elected(total, choices, noise=200.0, voted=400, expected=0.5) == 0.5
-    assert elected(-np.array([10.0, 20.0, 40.0]), choices, noise=1.0, voted=400, expected=1.0) == 0.0
+    assert winning_weight(total, choices, noise=0.0, voted=400, expected=0.5) == 1.0
+    assert winning_weight(total, choices, noise=200.0, voted=400, expected=0.5) == 0.5
+    assert winning_weight(-np.array([10.0, 20.0, 40.0]), choices, noise=1.0, voted=400, expected=1.0) == 0.0
 
 
 def test_as_many_vote_as_the_decision_needs() -> None:

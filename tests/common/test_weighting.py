@@ -53,9 +53,9 @@ def test_decay_halves_and_spares_unknown_times() -> None:
 
 def test_pairs_combine_up_to_the_cap() -> None:
     factors, starts = np.array([1.0, 1.0, 1.0, 0.5]), np.array([0, 3])
-    assert Weighting(combine="sum", cap=2.0).combined(factors, starts).tolist() == [2.0, 0.5]
-    assert Weighting().combined(factors, starts).tolist() == [1.0, 0.5]
-    assert Weighting().combined(np.zeros(0), np.zeros(0, np.int64)).dtype == np.float32
+    assert Weighting(combine="sum", cap=2.0).pair_weights(factors, starts).tolist() == [2.0, 0.5]
+    assert Weighting().pair_weights(factors, starts).tolist() == [1.0, 0.5]
+    assert Weighting().pair_weights(np.zeros(0), np.zeros(0, np.int64)).dtype == np.float32
 
 
 @pytest.mark.parametrize(

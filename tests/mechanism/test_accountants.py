@@ -80,17 +80,17 @@ def one_order() -> Iterator[None]:
     def of(mu: float, q: float, steps: int, *, removed: bool) -> Any:
         return real(mu, q, steps, removed=False)
 
-    sampled._sampled.cache_clear()
+    sampled._mu2_of_sampled.cache_clear()
     with mock.patch.object(sampled._Curve, "of", of):
         yield
-    sampled._sampled.cache_clear()
+    sampled._mu2_of_sampled.cache_clear()
 
 
 @contextmanager
 def one_step() -> Iterator[None]:
     """Sampled steps cost what one of them does."""
-    real = sampled._sampled
-    with mock.patch.object(sampled, "_sampled", lambda mu2, q, steps: real(mu2, q, 1)):
+    real = sampled._mu2_of_sampled
+    with mock.patch.object(sampled, "_mu2_of_sampled", lambda mu2, q, steps: real(mu2, q, 1)):
         yield
 
 

@@ -157,10 +157,10 @@ def one_order() -> Iterator[None]:
     def instead(mu: float, q: float, steps: int, *, removed: bool) -> sampled._Curve:
         return real(mu, q, steps, removed=False)
 
-    sampled._sampled.cache_clear()
+    sampled._mu2_of_sampled.cache_clear()
     with mock.patch.object(sampled._Curve, "of", instead):
         yield
-    sampled._sampled.cache_clear()
+    sampled._mu2_of_sampled.cache_clear()
 
 
 @mutant(
@@ -215,7 +215,7 @@ def one_sum() -> Iterator[None]:
 @contextmanager
 def _recounted() -> Iterator[None]:
     """Nothing that was computed before is remembered, nor afterwards."""
-    caches = (accounting._epsilon, accounting._mu, sampled._sampled)
+    caches = (accounting._epsilon, accounting._mu, sampled._mu2_of_sampled)
     for cache in caches:
         cache.cache_clear()
     try:

@@ -137,12 +137,12 @@ def cut_twice() -> Iterator[None]:
     test="separability",
 )
 def shared_draws() -> Iterator[None]:
-    real = losses.sampled
+    real = losses.sample_negatives
 
     def instead(seen: Interactions, negatives: int, key: int) -> Any:
         return real(seen, negatives, key + seen.nnz)
 
-    with mock.patch.object(losses, "sampled", instead):
+    with mock.patch.object(losses, "sample_negatives", instead):
         yield
 
 

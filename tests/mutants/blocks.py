@@ -42,14 +42,14 @@ def shift_forgotten() -> Iterator[None]:
     test="sensitivity",
 )
 def mean_shift() -> Iterator[None]:
-    real = OuterBlock.quantised
+    real = OuterBlock.quantise
 
     def centred(block: OuterBlock, scale: Float64, grid: int) -> OuterSteps:
         if block.shift is None:
             return real(block, scale, grid)
         return real(replace(block, shift=np.full(len(block.shift), block.shift.mean())), scale, grid)
 
-    with mock.patch.object(OuterBlock, "quantised", centred):
+    with mock.patch.object(OuterBlock, "quantise", centred):
         yield
 
 

@@ -43,7 +43,7 @@ def clipped(
         norms = clipping._norms(update, layout)
     factor, finite = scale(norms, clip_norm), np.isfinite(norms)
     steps = tuple(
-        block.keep(finite).quantised(factor * after(spec), grid)
+        block.keep(finite).quantise(factor * after(spec), grid)
         for spec, block in zip(layout, update.blocks, strict=True)
     )
     return ClippedUpdate(steps, finite, grid)

@@ -205,7 +205,7 @@ def unnoted() -> Iterator[None]:
     test="devices",
 )
 def first_purpose() -> Iterator[None]:
-    real = OwnHost._counted
+    real = OwnHost._count
     first: WeakKeyDictionary[OwnHost, Any] = WeakKeyDictionary()
 
     def instead(self: OwnHost, answer: bytes, purpose: Any, *, begins: bool = False) -> bytes:
@@ -214,7 +214,7 @@ def first_purpose() -> Iterator[None]:
             self.purpose = first.setdefault(self, self.purpose)
         return found
 
-    with mock.patch.object(OwnHost, "_counted", instead):
+    with mock.patch.object(OwnHost, "_count", instead):
         yield
 
 
@@ -311,12 +311,12 @@ def fetched_first() -> Iterator[None]:
     test="devices",
 )
 def unreset() -> Iterator[None]:
-    real = Evidence.grown
+    real = Evidence.with_events
 
     def instead(self: Evidence, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
         return real(self, events, weighting, reset=0)
 
-    with mock.patch.object(Evidence, "grown", instead):
+    with mock.patch.object(Evidence, "with_events", instead):
         yield
 
 

@@ -145,12 +145,12 @@ def bare_user_steps() -> Iterator[None]:
     test="keystreams",
 )
 def public_coins() -> Iterator[None]:
-    real = event_steps.sampled
+    real = event_steps.sample_events
 
     def seeded(histories: Interactions, inclusion: float, source: Source) -> Interactions:
         return real(histories, inclusion, SeededSource(b"the plan's seed"))
 
-    with mock.patch.object(event_steps, "sampled", seeded):
+    with mock.patch.object(event_steps, "sample_events", seeded):
         yield
 
 
@@ -190,5 +190,5 @@ def all_fail() -> Iterator[None]:
         except Exception:
             return step(events.entries(np.zeros(events.nnz, np.bool_)))
 
-    with mock.patch.object(event_steps, "_summed", instead):
+    with mock.patch.object(event_steps, "_sum_over_events", instead):
         yield

@@ -128,7 +128,7 @@ def alone_below() -> Iterator[None]:
     test="client/test_leaving.py",
 )
 def one_link() -> Iterator[None]:
-    real = later_models._held
+    real = later_models._holdings
 
     def held(statement: Any, read: Any, formers: Any, looked: Any) -> Any:
         bare = {
@@ -137,7 +137,7 @@ def one_link() -> Iterator[None]:
         }
         return real(statement, read, bare, looked)
 
-    with mock.patch.object(later_models, "_held", held):
+    with mock.patch.object(later_models, "_holdings", held):
         yield
 
 

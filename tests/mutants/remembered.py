@@ -113,7 +113,7 @@ def lost_revocation() -> Iterator[None]:
         try:
             return real(self, purpose, granted, version)
         finally:
-            self.store.file.decided(purpose)
+            self.store.file.clear_denial(purpose)
 
     with mock.patch.object(consent.Consent, "_decide", instead):
         yield
@@ -322,7 +322,7 @@ def copy_behind() -> Iterator[None]:
     test="ledgers",
 )
 def opened_alone() -> Iterator[None]:
-    with mock.patch.object(erasure, "_recorded", lambda journal: (0, journal.opened())):
+    with mock.patch.object(erasure, "_what_has_left", lambda journal: (0, journal.opened_logs())):
         yield
 
 

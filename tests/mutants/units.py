@@ -34,7 +34,7 @@ def rounding_after() -> Iterator[None]:
         steps = np.rint(block.values.reshape(len(scale), -1) * (scale * grid)[:, None])
         return DenseSteps(steps.astype(np.int64))
 
-    with mock.patch.object(DenseBlock, "quantised", nearest), clips(clipped):
+    with mock.patch.object(DenseBlock, "quantise", nearest), clips(clipped):
         yield
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate_common.domains import FEW, focused
+from palate_common.domains import FEW, focus
 from palate_common.interactions import Interactions
 from palate_core.errors import InputError
 from palate_sim.config import load_config
@@ -98,9 +98,9 @@ def test_only_a_domains_items_are_ranked_and_asked(folder: Path) -> None:
 def test_few_events_in_a_domain_count_twice_and_many_about_once() -> None:
     within = np.arange(100) < 60
     few = Interactions.from_pairs([0, 0, 1], [0, 99, 99], n_users=2, n_items=100)
-    assert focused(few, within).weights.tolist() == [2.0, 1.0, 1.0]
+    assert focus(few, within).weights.tolist() == [2.0, 1.0, 1.0]
     many = Interactions.from_pairs([0] * 51, [*range(50), 99], [3.0] * 51, n_users=1, n_items=100)
-    np.testing.assert_allclose(focused(many, within).weights, [3 * (1 + FEW / 50)] * 50 + [3.0], rtol=1e-6)
+    np.testing.assert_allclose(focus(many, within).weights, [3 * (1 + FEW / 50)] * 50 + [3.0], rtol=1e-6)
 
 
 def test_a_column_of_the_log_names_domains(tmp_path: Path) -> None:

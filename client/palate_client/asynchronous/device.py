@@ -291,7 +291,7 @@ class Opening:
         try:
             return AsyncDevice(await asyncio.shield(asyncio.wrap_future(opening)))
         except asyncio.CancelledError:
-            opening.add_done_callback(_closed)  # nobody gets it: it must not stay open
+            opening.add_done_callback(_close_unclaimed)  # nobody gets it: it must not stay open
             raise
 
 
@@ -320,7 +320,7 @@ def _in_a_thread(call: Callable[[], _Made]) -> Future[_Made]:
     return future
 
 
-def _closed(opened: Future[Device]) -> None:
+def _close_unclaimed(opened: Future[Device]) -> None:
     """Close a device that was opened for nobody."""
     if not opened.cancelled() and opened.exception() is None:
         opened.result().close()

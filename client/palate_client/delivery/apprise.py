@@ -35,12 +35,12 @@ def apprise_sender(*addresses: str) -> Sender:
 
     def send(messages: Sequence[Message]) -> None:
         title = messages[0].title if len(messages) == 1 else f"{len(messages)} messages"
-        body = "\n\n".join(_told(each, alone=len(messages) == 1) for each in messages)
+        body = "\n\n".join(_text_of(each, alone=len(messages) == 1) for each in messages)
         if not service.notify(title=title, body=body or title):
             raise PalateError("apprise must bring the message to every address, got a failure")
 
     return send
 
 
-def _told(message: Message, *, alone: bool) -> str:
+def _text_of(message: Message, *, alone: bool) -> str:
     return "\n".join(part for part in ("" if alone else message.title, message.body, message.link) if part)

@@ -45,9 +45,9 @@ class Judge:
         """The channels that the user allows and the app can send on, sorted."""
         return [name for name in allowed_channels(record) if name in self.senders]
 
-    def decided(self, record: Record, delivery: Delivery, now: float) -> Delivery:
+    def decide(self, record: Record, delivery: Delivery, now: float) -> Delivery:
         """Decide on one message and record it. If `sent` is set, the caller has to hand the message over now."""
-        made = self._judged(record, delivery, now)
+        made = self._decision(record, delivery, now)
         record.put(made, self.calendar.moment(now) if made.sent is not None else None)
         return made
 
@@ -57,18 +57,18 @@ class Judge:
         ways = [name for name in self.open_to(record) if name == channel]
         held = hold(self.channels[channel], record.past(channel), now=now, calendar=self.calendar) if ways else None
         for each in ready:
-            if barred := self._barred(record, each, ways, now):
-                made.append(_ended(each, barred))
+            if barred := self._why_never(record, each, ways, now):
+                made.append(_decide_never(each, barred))
             elif held is not None:
-                made.append(_waits(each, channel, Hold(Reason.BUNDLED, held.until)))
+                made.append(_decide_later(each, channel, Hold(Reason.BUNDLED, held.until)))
             else:
-                made.append(_handed(each, channel, now))
+                made.append(_decide_now(each, channel, now))
         for each in made:
             sent = each.sent is not None
             record.put(each, moment if sent else None, batch=f"{channel}/{now}" if sent else None)
         return made
 
-    def _barred(self, record: Record, delivery: Delivery, ways: Sequence[str], now: float) -> Reason | None:
+    def _why_never(self, record: Record, delivery: Delivery, ways: Sequence[str], now: float) -> Reason | None:
         """Why a message will never be sent; None if it may be."""
         message = delivery.message
         if not self.agreed():
@@ -79,24 +79,24 @@ class Judge:
             return Reason.CONTROL
         return None if ways else Reason.NO_CHANNEL
 
-    def _judged(self, record: Record, delivery: Delivery, now: float) -> Delivery:
+    def _decision(self, record: Record, delivery: Delivery, now: float) -> Delivery:
         """The decision on a message, not recorded yet."""
         hurried = delivery.message.transactional
         ways = [name for name in self.open_to(record) if not (hurried and self.channels[name].bundles)]
-        if barred := self._barred(record, delivery, ways, now):
-            return _ended(delivery, barred)
+        if barred := self._why_never(record, delivery, ways, now):
+            return _decide_never(delivery, barred)
         if hurried:
-            return _handed(delivery, self._best(record, ways, now), now)
+            return _decide_now(delivery, self._best(record, ways, now), now)
         holds = {name: hold(self.channels[name], record.past(name), now=now, calendar=self.calendar) for name in ways}
         free = [name for name, held in holds.items() if held is None]
         if free:
-            return self._timed(record, delivery, self._best(record, free, now), now)
+            return self._send_or_wait(record, delivery, self._best(record, free, now), now)
         held, channel = min(
             ((held, name) for name, held in holds.items() if held is not None), key=lambda each: each[0].until
         )
-        return _waits(delivery, channel, held)
+        return _decide_later(delivery, channel, held)
 
-    def _timed(self, record: Record, delivery: Delivery, channel: str, now: float) -> Delivery:
+    def _send_or_wait(self, record: Record, delivery: Delivery, channel: str, now: float) -> Delivery:
         """Send now, or wait for a part of the day in which this user reacts more; once, in the message's first day.
 
         The limit is for an app that calls only when that part of the day is over: the message would wait forever.
@@ -109,19 +109,19 @@ class Judge:
         if self.channels[channel].bundles:
             due = record.bundled_until(channel) or later
             # The bundle is due after the message expires: this one message doesn't wait for it.
-            return _waits(
+            return _decide_later(
                 delivery, channel, Hold(Reason.BUNDLED, later if expires is not None and due >= expires else due)
             )
         if later <= now:
-            return _handed(delivery, channel, now)
-        return _waits(delivery, channel, Hold(Reason.BETTER_LATER, later))
+            return _decide_now(delivery, channel, now)
+        return _decide_later(delivery, channel, Hold(Reason.BETTER_LATER, later))
 
     def _better(self, record: Record, channel: str, now: float) -> float:
         """When the part of the day begins in which this user should react most; `now` if it is the present one."""
         quiet = self.channels[channel].quiet
         here = part_of(self.calendar.moment(now).hour)
         parts = sorted({part_of(hour) for hour in range(24) if quiet is None or not quiet.holds(hour)} - {here})
-        part = choose_part([here, *parts], record.tried(now=now), self.rng)
+        part = choose_part([here, *parts], record.trials(now=now), self.rng)
         if part == here:
             return now
         return self.calendar.first(
@@ -130,7 +130,7 @@ class Judge:
 
     def _best(self, record: Record, channels: Sequence[str], now: float) -> str:
         """The channel that is chosen for this user."""
-        return choose_channel(channels, record.tried(now=now), self.rng, expected=self.expected)
+        return choose_channel(channels, record.trials(now=now), self.rng, expected=self.expected)
 
 
 def allowed_channels(record: Record) -> tuple[str, ...]:
@@ -139,17 +139,17 @@ def allowed_channels(record: Record) -> tuple[str, ...]:
     return tuple(sorted(name for name, granted in latest.items() if granted))
 
 
-def _ended(delivery: Delivery, reason: Reason) -> Delivery:
+def _decide_never(delivery: Delivery, reason: Reason) -> Delivery:
     """The decision that a message is never sent."""
     return replace(delivery, reason=reason, due=None, sent=None)
 
 
-def _waits(delivery: Delivery, channel: str, held: Hold) -> Delivery:
+def _decide_later(delivery: Delivery, channel: str, held: Hold) -> Delivery:
     """The decision that a message waits; it is due again after the hold, or when it expires."""
     due = held.until if delivery.message.expires is None else min(held.until, delivery.message.expires)
     return replace(delivery, reason=held.reason, channel=channel, due=due, sent=None)
 
 
-def _handed(delivery: Delivery, channel: str, now: float) -> Delivery:
+def _decide_now(delivery: Delivery, channel: str, now: float) -> Delivery:
     """The decision to hand a message over now; until the channel has taken it, its reason is `LOST`."""
     return replace(delivery, reason=Reason.LOST, channel=channel, due=None, sent=now)

@@ -63,7 +63,7 @@ class Messages:
             control=CONTROL if control is None else control,
             expected=dict(expected or {}),
             fits=self.fits,
-            verify=self._verified,
+            verify=self._open_campaign,
         )
 
     def arm(self, experiment: str) -> Literal["a", "b"]:
@@ -80,7 +80,7 @@ class Messages:
         for line in lines:
             yield json.dumps(line, ensure_ascii=False)
 
-    def _verified(self, signed: bytes) -> Campaign:
+    def _open_campaign(self, signed: bytes) -> Campaign:
         """Verify and read a campaign that the service has signed."""
         from palate_common.campaign import open_campaign  # here: most apps have no campaigns, and it loads pydantic
 

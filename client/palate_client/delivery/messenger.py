@@ -72,13 +72,13 @@ class Messenger:
 
     def __post_init__(self) -> None:
         for name, sender in self.senders.items():
-            self._known(name)
+            self._check_channel(name)
             if not callable(sender):
                 raise InputError(f"`senders` must be functions that take messages, got {sender!r:.80} for {name}")
         if isinstance(self.control, bool) or not isinstance(self.control, int | float) or not 0 <= self.control < 1:
             raise InputError(f"`control` must be a share from 0 and below 1, got {self.control!r}")
         for name, rate in self.expected.items():
-            self._known(name)
+            self._check_channel(name)
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1:
                 raise InputError(f"`expected` must be shares above 0 and below 1, got {rate!r:.40} for {name}")
 
@@ -124,7 +124,7 @@ class Messenger:
                 return known
             if message.expires is None:
                 message = replace(message, expires=now + LASTS)
-            decided = self._judge.decided(record, Delivery(message, Reason.LOST, "", now), now)
+            decided = self._judge.decide(record, Delivery(message, Reason.LOST, "", now), now)
         return self._handed_over([decided])[0] if decided.sent is not None else decided
 
     def offer(self, signed: bytes) -> Delivery:
@@ -249,7 +249,7 @@ class Messenger:
                 if len(group) > 1 or any(self._together(record, each) for each in group):
                     made = judge.bundle(record, group, now)
                 else:
-                    made = [judge.decided(record, each, now) for each in group]
+                    made = [judge.decide(record, each, now) for each in group]
                 sent = [each for each in made if each.sent is not None]
                 decided += [each for each in made if each.sent is None]
                 if sent:
@@ -266,13 +266,13 @@ class Messenger:
             reason = Reason.FAILED
         try:
             with self.record() as record:
-                record.became([each.message.id for each in group], reason)
+                record.set_reason([each.message.id for each in group], reason)
         except PalateError as error:  # the record still has `LOST`, which counts as sent
             logger.warning("what became of a message is not kept: %s", error)
         return [replace(each, reason=reason) for each in group]
 
     def _decide(self, channel: str, granted: bool, version: str) -> Allowance:
-        self._known(channel)
+        self._check_channel(channel)
         if not isinstance(version, str) or not 1 <= len(version) <= 200:
             raise InputError(f"`version` must be text of 1 to 200 characters, got {version!r:.80}")
         made = Allowance(channel, granted, version, self.clock())
@@ -280,6 +280,6 @@ class Messenger:
             record.allow(made)
         return made
 
-    def _known(self, channel: str) -> None:
+    def _check_channel(self, channel: str) -> None:
         if channel not in self.channels:
             raise InputError(f"`channel` must be one of {', '.join(sorted(self.channels))}, got {channel!r:.80}")

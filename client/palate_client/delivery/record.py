@@ -148,7 +148,7 @@ class Record:
             (*values, d.sent, d.sent, *when),
         )
 
-    def became(self, ids: Sequence[str], reason: Reason) -> None:
+    def set_reason(self, ids: Sequence[str], reason: Reason) -> None:
         """Change the reason of messages that were handed over."""
         for id in ids:
             self._do("UPDATE deliveries SET reason = ? WHERE id = ?", (reason.value, id))
@@ -178,9 +178,9 @@ class Record:
             " ORDER BY max(settled), max(seq)",
             channel,
         )
-        return [CountedDelivery(sent, settled, Moment(*shown), _liked(said)) for sent, settled, *shown, said in rows]
+        return [CountedDelivery(sent, settled, Moment(*shown), _is_liked(said)) for sent, settled, *shown, said in rows]
 
-    def tried(self, *, now: float) -> list[DeliveryTrial]:
+    def trials(self, *, now: float) -> list[DeliveryTrial]:
         """Deliveries whose outcome is known, in the order of sending."""
         marks = ", ".join("?" * len(_COUNTING))
         rows = self._rows(
@@ -278,7 +278,7 @@ def arm_of(coin: float) -> Literal["a", "b"]:
     return "a" if coin < 0.5 else "b"
 
 
-def _liked(reactions: str) -> bool | None:
+def _is_liked(reactions: str) -> bool | None:
     """Whether the user liked a bundle: True if they reacted well to any message of it, False if they dismissed one."""
     said = set(reactions.split(","))
     if said & set(GOOD):

@@ -97,28 +97,28 @@ class Language:
         """A share of 1 in percent: with one decimal below 10 %, and never 0 for something."""
         percent = 100 * share
         if 0 < percent < 0.1:
-            return f"< {self._written('percent', n=self.number(0.1, digits=1))}"
-        return self._written("percent", n=self.number(percent, digits=int(0 < percent < 9.95)))
+            return f"< {self._fill('percent', n=self.number(0.1, digits=1))}"
+        return self._fill("percent", n=self.number(percent, digits=int(0 < percent < 9.95)))
 
     def day(self, day: str | date) -> str:
         """A day, given as a date or in ISO 8601."""
         day = date.fromisoformat(day) if isinstance(day, str) else day
         month = self.writing["months"][day.month - 1]
-        return self._written("day", day=str(day.day), month=str(month), year=str(day.year))
+        return self._fill("day", day=str(day.day), month=str(month), year=str(day.year))
 
     def moment(self, day: str | date, hour: float) -> str:
         """A day with the time of the day, in hours from 0 to 24."""
         minutes = int(hour * 60)
-        return self._written("moment", day=self.day(day), time=f"{minutes // 60:02d}:{minutes % 60:02d}")
+        return self._fill("moment", day=self.day(day), time=f"{minutes // 60:02d}:{minutes % 60:02d}")
 
-    def listed(self, parts: Sequence[Any]) -> Iterator[Any]:
+    def list_parts(self, parts: Sequence[Any]) -> Iterator[Any]:
         """Several things as a list in a sentence, in pieces."""
         for place, part in enumerate(parts):
             if place:
                 yield self.writing["and" if place == len(parts) - 1 else "comma"]
             yield part
 
-    def _written(self, how: str, **values: str) -> str:
+    def _fill(self, how: str, **values: str) -> str:
         return NAME.sub(lambda found: values[found[1]], str(self.writing[how]))
 
     def _form(self, key: str, n: Any) -> str:
@@ -148,48 +148,48 @@ def language_of(wanted: str | Path | None = None) -> Language:
         raise InputError(
             f"`language` must be a BCP 47 tag, such as zh-Hans, or the path of a catalogue, got {wanted!r:.80}"
         )
-    parts, there = wanted.replace("_", "-").lower().split("-"), shipped()
+    parts, there = wanted.replace("_", "-").lower().split("-"), shipped_languages()
     while parts:
         if (tag := "-".join(parts)) in there:
-            return _shipped(tag)
+            return _read_shipped(tag)
         parts.pop()
-    return _shipped(BASE)
+    return _read_shipped(BASE)
 
 
-def accepted(header: str) -> Language:
+def language_by_header(header: str) -> Language:
     """The first language of a browser's `Accept-Language` for which there is a catalogue, else the environment's.
 
     Browsers name languages in the order of preference.
     """
     for wish in header[:1000].split(","):
         tag = wish.partition(";")[0].strip()
-        if _TAG.fullmatch(tag) and tag.partition("-")[0].lower() in shipped():
+        if _TAG.fullmatch(tag) and tag.partition("-")[0].lower() in shipped_languages():
             return language_of(tag)
     return language_of()
 
 
 @cache
-def shipped() -> tuple[str, ...]:
+def shipped_languages() -> tuple[str, ...]:
     """The languages that come with the package, by the names of their files."""
     return tuple(sorted(file.stem for file in FOLDER.glob("*.json")))
 
 
 @cache
-def _shipped(name: str) -> Language:
+def _read_shipped(name: str) -> Language:
     return read_catalogue(FOLDER / f"{name}.json")
 
 
 def _own(path: Path) -> Language:
     """A catalogue of the app's own; what it lacks, as after an update of the package, is said in English."""
     try:
-        own, base = read_catalogue(path), _shipped(BASE)
+        own, base = read_catalogue(path), _read_shipped(BASE)
     except OSError as error:
         raise InputError(f"`language` must be a catalogue that can be read, got {path}: {error.strerror}") from None
     for key, message in own.messages.items():
         if key in base.messages and names_of(message) != names_of(base.messages[key]):
             raise InputError(
-                f"{path}: {key!r} must have the placeholders {_said(names_of(base.messages[key]))}, got"
-                f" {_said(names_of(message))}"
+                f"{path}: {key!r} must have the placeholders {_list_names(names_of(base.messages[key]))}, got"
+                f" {_list_names(names_of(message))}"
             )
     taken = {key: own.messages.get(key, message) for key, message in base.messages.items()}
     lacking = {key for key in taken if key not in own.messages}
@@ -225,7 +225,7 @@ def read_catalogue(path: Path) -> Language:
                 raise ValueError(f"`writing` needs {name}")
         for name, known in _PARTS.items():
             if not {*NAME.findall(writing[name])} <= known:
-                raise ValueError(f"`{name}` must have no other placeholders than {_said(frozenset(known))}")
+                raise ValueError(f"`{name}` must have no other placeholders than {_list_names(frozenset(known))}")
         if len(writing["months"]) != 12 or not all(isinstance(each, str) for each in writing["months"]):
             raise ValueError("`months` must be twelve texts")
         for key, message in messages.items():
@@ -233,7 +233,7 @@ def read_catalogue(path: Path) -> Language:
             if not all(isinstance(each, str) for each in said) or (
                 isinstance(message, dict) and set(message) != {*forms}
             ):
-                raise ValueError(f"{key} must be text, or one for each of {_said(forms)}")
+                raise ValueError(f"{key} must be text, or one for each of {_list_names(forms)}")
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InputError(f"`language` must be a catalogue of messages, got {path}: {error}") from None
     return Language(about["tag"], about["dir"], forms, about["plural"], writing, messages)
@@ -246,5 +246,5 @@ def names_of(message: Message) -> frozenset[str]:
     return frozenset(found | (set() if isinstance(message, str) else {"n"}))
 
 
-def _said(names: Sequence[str] | frozenset[str]) -> str:
+def _list_names(names: Sequence[str] | frozenset[str]) -> str:
     return ", ".join(sorted(names)) or "(none)"

@@ -37,13 +37,13 @@ def erase_with_statement(store: EventStore, make: Callable[[], Statement], path:
     for _ in range(TRIES):
         journal = Journal(store.file)
         try:
-            before = _recorded(journal)
+            before = _what_has_left(journal)
             made = make()
             if path is not None:
                 _write(path, made)
 
             def still(journal: Journal = journal, before: Recorded = before) -> bool:
-                same = _recorded(journal) == before
+                same = _what_has_left(journal) == before
                 journal.close()  # an open file can't be removed everywhere
                 return same
 
@@ -54,9 +54,9 @@ def erase_with_statement(store: EventStore, make: Callable[[], Statement], path:
     raise LockedError("the store must be free, got one from which messages of a round go on leaving: stop the sync")
 
 
-def _recorded(journal: Journal) -> Recorded:
+def _what_has_left(journal: Journal) -> Recorded:
     """What has left; opened logs beyond a number are dropped, so that how many there are says too little."""
-    return len(journal.sent()), journal.opened()
+    return len(journal.sent()), journal.opened_logs()
 
 
 def _write(path: Path, made: Statement) -> None:

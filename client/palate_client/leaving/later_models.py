@@ -157,7 +157,7 @@ def verify(statement: Statement, model: Path | str, *others: Path | str) -> Trac
     beside = [_read(Path(each), key, population) for each in others]
     after = _one_ledger(statement, asked, beside)
     formers = {learned_by(each.manifest)[0]: each for each in beside}
-    holds, releases, reason = _held(statement, asked, formers, set())
+    holds, releases, reason = _holdings(statement, asked, formers, set())
     card = asked.card or {}
     return Traces(
         version=asked.manifest.version,
@@ -245,7 +245,7 @@ def _evidence(statement: Statement, state: SeenState) -> bytes | None:
     return data
 
 
-def _held(
+def _holdings(
     statement: Statement, read: _Read, formers: Mapping[str, _Read], looked: set[str]
 ) -> tuple[Holds, tuple[tuple[int, int], ...], str]:
     """What a model has, which releases, and why."""
@@ -274,7 +274,7 @@ def _held(
         return "inherited", (), f"Its run {run} started from the model of run {whose}, into which a contribution left"
     if named not in formers or named in looked:
         return "not known", (), f"Its run {run} started from the model of run {whose}, which must be given, too"
-    holds, _, why = _held(statement, formers[named], formers, {*looked, named})
+    holds, _, why = _holdings(statement, formers[named], formers, {*looked, named})
     if holds in ("yes", "inherited"):
         holds = "inherited"
     return holds, (), f"Its run {run} started from the model of run {whose}. {why}"

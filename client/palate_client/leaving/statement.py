@@ -31,7 +31,7 @@ from palate_client.ledger.anchor import known_charges
 from palate_client.ledger.reliance import worst_case_costs
 from palate_client.online.enrolment import asked_to_delete, enrolment_of
 from palate_client.rounds.report import ADJACENCY, EVENT, NOISED, PrivacyReport
-from palate_client.service import Service, required
+from palate_client.service import Service, require
 from palate_client.store.journal import Journal, Sent
 from palate_client.store.store import EventStore
 from palate_common.models.manifest import MANIFEST
@@ -225,7 +225,7 @@ class Statement(_Frozen):
             PalateError: a file of the store can't be read.
         """
         if known_charges(store) or report.sent:
-            required(service)
+            require(service)
         spending = report.spending
         receipts = () if spending is None else spending.receipts
         rounds = _rounds(report)
@@ -235,7 +235,7 @@ class Statement(_Frozen):
         epsilon = (0.0 if spending is None else spending.epsilon) if known else None
         reserved = 0.0 if service is None else service.delta - service.noise_delta
         with Journal(store.file) as journal:
-            ended, identity = _run_in_use(journal), journal.kept("identity")
+            ended, identity = _run_in_use(journal), journal.read_secret("identity")
         enrolled, asked = enrolment_of(store, left=True), asked_to_delete(store)
         return cls(
             format=1 if asked is None else 2,
@@ -261,7 +261,7 @@ class Statement(_Frozen):
                 )
                 for rate in SHOWN
             ),
-            left=tuple(_left(purpose, report, consent, rounds) for purpose in ("train", "analytics", "panel")),
+            left=tuple(_left_under(purpose, report, consent, rounds) for purpose in ("train", "analytics", "panel")),
             state=None if spending is None or spending.seen is None else _state(spending.seen, evidence),
             ended=ended,
             server=None
@@ -297,7 +297,7 @@ class Statement(_Frozen):
         return self.model_copy(update={"server": None, "format": 1})
 
     @property
-    def unfinished(self) -> dict[str, tuple[int, int]]:
+    def unfinished_runs(self) -> dict[str, tuple[int, int]]:
         """Run -> first and last round into which a contribution left, of runs that aren't known to have ended."""
         found: dict[str, list[int]] = {}
         for each in self.rounds:
@@ -384,7 +384,7 @@ def _round(place: tuple[str, int, int], time: float, left: Sequence[Sent], recei
     )
 
 
-def _left(
+def _left_under(
     purpose: Literal["train", "analytics", "panel"],
     report: PrivacyReport,
     consent: Consent,
@@ -434,8 +434,8 @@ def _lines(made: Statement) -> Iterator[str]:
     yield f"What remains of {made.app} on this device, {made.day} ({how})"
     for simulated in made.simulated:
         yield f"SIMULATED: {simulated}"
-    yield from _charged(made)
-    yield from _told(made)
+    yield from _cost_lines(made)
+    yield from _disclosure_lines(made)
     yield from _still_to_come(made)
     for each in made.left:
         yield _under(each)
@@ -447,7 +447,7 @@ def _lines(made: Statement) -> Iterator[str]:
     yield "It is about this installation alone: not about others of yours, nor about one that was erased before"
 
 
-def _charged(made: Statement) -> Iterator[str]:
+def _cost_lines(made: Statement) -> Iterator[str]:
     """Lines on the rounds and their cost."""
     runs, contributed = {each.run for each in made.rounds}, sum(each.contributed for each in made.rounds)
     whose = "" if made.population is None else f" of {made.population!r}"
@@ -476,7 +476,7 @@ def _charged(made: Statement) -> Iterator[str]:
             yield f"  if all other devices are the operator's: {worst}"
 
 
-def _told(made: Statement) -> Iterator[str]:
+def _disclosure_lines(made: Statement) -> Iterator[str]:
     """Lines on what anybody could still tell."""
     what = "one item of your history was" if made.unit == EVENT else "your history was"
     if any(each.contributed for each in made.rounds):
@@ -511,7 +511,7 @@ def _still_to_come(made: Statement) -> Iterator[str]:
         " can take it out. A later run gets nothing from this device. But it may start from an earlier model, and then"
         " has what that had, within the same bound: `palate device verify` tells which it is"
     )
-    unfinished = list(made.unfinished.items())
+    unfinished = list(made.unfinished_runs.items())
     if earlier := len(unfinished[:-NAMED]):
         yield f"  {earlier} earlier run(s) aren't known here to be over either, and what follows holds for them, too"
     for run, (first, last) in unfinished[-NAMED:]:

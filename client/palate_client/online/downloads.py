@@ -132,7 +132,7 @@ def model(
     remote = ModelDownload(https, manifest, again)
     try:
         signed = {name: remote.get(name, most=MOST_SIGNED) for name in (published.MANIFEST, published.SIGNATURE)}
-        least = published.wanted(signed, public_key=public_key, have=have)
+        least = published.wanted_files(signed, public_key=public_key, have=have)
         remote.names, remote.signed = frozenset({*least, published.COMPACT, published.MODEL}), signed
         return published.collect(remote, public_key=public_key, most=most, small=True, have=have)
     except UnreachableError:

@@ -95,8 +95,8 @@ def enrolment_of(store: EventStore, *, left: bool = False) -> Enrolment | None:
         left: also the one that it has left.
     """
     with Journal(store.file) as journal:
-        kept = journal.kept(_KEPT)
-        if kept is None or (journal.kept(LEAVING) is not None and not left):
+        kept = journal.read_secret(_KEPT)
+        if kept is None or (journal.read_secret(LEAVING) is not None and not left):
             return None
     return Enrolment(**json.loads(kept))
 
@@ -104,7 +104,7 @@ def enrolment_of(store: EventStore, *, left: bool = False) -> Enrolment | None:
 def asked_to_delete(store: EventStore) -> DeletionAsked | None:
     """Whether the server was asked to delete what it has of this device, and has answered; None: it wasn't asked."""
     with Journal(store.file) as journal:
-        kept = journal.kept(LEAVING)
+        kept = journal.read_secret(LEAVING)
     return None if kept is None else DeletionAsked(**json.loads(kept))
 
 
@@ -136,7 +136,7 @@ def leave(store: EventStore, identity: SigningKey, *, seconds: float = _SECONDS)
     if enrolment is None:
         raise InputError("a device must be enrolled to leave its server, got one that isn't")
     with Journal(store.file) as journal:
-        if journal.kept(LEAVING) is None:
+        if journal.read_secret(LEAVING) is None:
             journal.keep(LEAVING, json.dumps(asdict(DeletionAsked(answered=False))).encode())
     request = make_leave(enrolment.population, enrolment.device, identity).to_bytes()
     with Https(enrolment.address, until=time.monotonic() + seconds) as https:

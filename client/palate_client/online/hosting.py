@@ -72,7 +72,7 @@ class OwnHost(Closing):
         self._plan_purpose: Purpose | None = None
         self.purpose: Purpose | None = None
 
-    def agreed(self) -> bool:
+    def is_agreed(self) -> bool:
         """Whether the user agrees, now, to what the answer or download that is under way is for."""
         return self.purpose is None or self._rounds.consent.get(self.purpose)
 
@@ -97,7 +97,7 @@ class OwnHost(Closing):
         ready = found is not None and self._has_time()
         answer = self._rounds.contribute(plan, found, self._number) if ready and found is not None else REFUSED
         purpose = None if answer == REFUSED else purpose_of(read_plan(plan).plan)
-        return self._counted(answer, purpose, begins=answer != REFUSED, last=True)
+        return self._count(answer, purpose, begins=answer != REFUSED, last=True)
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
         """Take part in a masked attempt, as `answer`. For the same plan again the same state machine answers."""
@@ -105,23 +105,23 @@ class OwnHost(Closing):
         if begins:
             self.close()
             found = self._model(plan, model)
-            directory = None if found is None else self._fetched(lambda: self._directory_of(_directory_hash(plan)))
+            directory = None if found is None else self._fetch(lambda: self._directory_of(_directory_hash(plan)))
             if self.over:
                 return REFUSED
             if found is None or directory is None or not self._has_time():
-                return self._counted(REFUSED, None)
+                return self._count(REFUSED, None)
             self._machine, self._plan = self._rounds.join(plan, found, directory, self._number), plan
             self._plan_purpose = purpose_of(read_plan(plan).plan)
         charged = begins and self._machine is not None  # whatever it answers to the request
-        return self._counted(self._next(request), self._plan_purpose, begins=charged)
+        return self._count(self._next(request), self._plan_purpose, begins=charged)
 
     def go_on(self, node: int, request: bytes) -> bytes:
         """Answer a later request."""
         answer = self._next(request)
         last = answer != REFUSED and step_of(request) is Step.UNMASK
-        return self._counted(answer, self._plan_purpose, last=last)
+        return self._count(answer, self._plan_purpose, last=last)
 
-    def delivered(self) -> None:
+    def note_delivery(self) -> None:
         """Note that the server has the present answer."""
         if self.last:
             self.rounds += 1
@@ -145,13 +145,13 @@ class OwnHost(Closing):
             return sent
         if name is not None and self._kept[0] != name:
             self.purpose = purpose_of(read_plan(plan).plan)
-            found = self._fetched(lambda: self._model_of(name))
+            found = self._fetch(lambda: self._model_of(name))
             if found is None:
                 return None
             self._kept = name, found
         return None if name is None else self._kept[1]
 
-    def _fetched(self, fetch: Callable[[], _Got | SyncEnd]) -> _Got | None:
+    def _fetch(self, fetch: Callable[[], _Got | SyncEnd]) -> _Got | None:
         """What is fetched for a plan; None if it can't be, which is noted, or if the sync ends meanwhile."""
         try:
             found = fetch()
@@ -172,7 +172,7 @@ class OwnHost(Closing):
             note_refusal(self._store, "request", self._machine.refusal)
         return answer
 
-    def _counted(self, answer: bytes, purpose: Purpose | None, *, begins: bool = False, last: bool = False) -> bytes:
+    def _count(self, answer: bytes, purpose: Purpose | None, *, begins: bool = False, last: bool = False) -> bytes:
         """Keep count, and what the answer is for."""
         self.under_way = answer != REFUSED
         self.purpose, self.last = (purpose, last) if self.under_way else (None, False)

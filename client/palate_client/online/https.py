@@ -173,7 +173,7 @@ class Https(Closing):
         except (ssl.SSLError, ValueError):
             raise InputError("`ca` must be PEM certificates, got something else") from None
         self._address = address
-        self._connection = _Connection(address, context, self._left)
+        self._connection = _Connection(address, context, self._seconds_left)
 
     def close(self) -> None:
         """Close the connection; a later request opens it again."""
@@ -231,7 +231,7 @@ class Https(Closing):
             raise
 
     def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str], most: int) -> HttpResponse:
-        self._left()
+        self._seconds_left()
         self.requests += 1
         path = self._address.path + path
         self._connection.request(method, path, body=body if method == "POST" else None, headers=dict(headers))
@@ -251,7 +251,7 @@ class Https(Closing):
         self.received += len(data)
         return HttpResponse(response.status, bytes(data))
 
-    def _left(self) -> float:
+    def _seconds_left(self) -> float:
         """Seconds that are left, above 0; raises an error if there are none."""
         if self._stop():
             raise StoppedError

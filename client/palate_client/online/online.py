@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from palate_client.consent import Consent, agreed
+from palate_client.consent import Consent, agrees_to_online
 from palate_client.models import Models
 from palate_client.online.enrolment import Enrolment, enroll, enrolment_of, leave
 from palate_client.online.https import Address
@@ -20,7 +20,7 @@ from palate_client.online.policy import Policy
 from palate_client.online.retry import Deadline, Stop
 from palate_client.online.sync import Session, SyncOptions, SyncResult
 from palate_client.rounds.participation import Rounds
-from palate_client.service import Service, required
+from palate_client.service import Service, require
 from palate_client.store.store import EventStore
 from palate_common.enrolment import Invitation
 from palate_core.errors import InputError, PalateError, RefusedError
@@ -76,10 +76,10 @@ class Online:
 
     def enroll(self, invitation: Invitation | str) -> Enrolment:
         """See `Device.enroll`."""
-        invited = self._trusted(invitation)
-        if not agreed(self.consent):
+        invited = self._check_invitation(invitation)
+        if not agrees_to_online(self.consent):
             raise RefusedError("the user has not agreed to take part in training")
-        began = required(self.service).began_with  # of all release keys of a population, the one that stays the same
+        began = require(self.service).began_with  # of all release keys of a population, the one that stays the same
         return enroll(self.store, invited.model_copy(update={"public_key": began}), self.rounds.identity())
 
     @property
@@ -93,17 +93,17 @@ class Online:
 
     def sync(self, options: SyncOptions, *, stop: Stop | None = None) -> SyncResult:
         """See `Device.sync`."""
-        return self._prepared(options)(stop)
+        return self._prepare(options)(stop)
 
     def sync_in_background(self, options: SyncOptions) -> Syncing:
         """See `Device.sync_in_background`."""
-        return Syncing(self._prepared(options))
+        return Syncing(self._prepare(options))
 
-    def _prepared(self, options: SyncOptions) -> Callable[[Stop | None], SyncResult]:
+    def _prepare(self, options: SyncOptions) -> Callable[[Stop | None], SyncResult]:
         """Check the options, and return the sync that they describe."""
         server = None
         if options.invitation is not None:
-            invited = self._trusted(options.invitation)
+            invited = self._check_invitation(options.invitation)
             server = Address(invited.server, invited.port, invited.ca, invited.path)
 
         def run(stop: Stop | None) -> SyncResult:
@@ -124,9 +124,9 @@ class Online:
 
     def _takes_part(self, *, enrolled: bool) -> bool:
         """Whether the user agrees now, and hasn't left a server meanwhile where the device was enrolled."""
-        return agreed(self.consent) and not (enrolled and self.enrolment is None)
+        return agrees_to_online(self.consent) and not (enrolled and self.enrolment is None)
 
-    def _trusted(self, invitation: Invitation | str) -> Invitation:
+    def _check_invitation(self, invitation: Invitation | str) -> Invitation:
         """Read an invitation, and check that it is for the app's service."""
         invited = invitation if isinstance(invitation, Invitation) else Invitation.from_json(invitation)
         if self.service is None:

@@ -132,7 +132,7 @@ class Session:
     def run(self, work: Callable[[], SyncEnd]) -> SyncResult:
         """Run `take_part` or `fetch`, and record and return the result; it raises no error."""
         begun = time.monotonic()
-        over = _ended(work)
+        over = _run_to_end(work)
         self.result = replace(
             self.result, ended=over.ended, reason=over.reason, next=over.next, seconds=time.monotonic() - begun
         )
@@ -181,14 +181,14 @@ class Session:
     def _online(self, enrolment: Enrolment, service: Service) -> SyncEnd:
         """Connect, answer rounds and sign off; why it ended."""
         with Https(enrolment.address, until=lambda: self.deadline.until, stop=self.deadline.stopped) as https:
-            fleet = Fleet(https, enrolment.key, most=service.most_bytes, declares=self._declared)
+            fleet = Fleet(https, enrolment.key, most=service.most_bytes, declares=self._availability)
             directory_of = partial(self._directory, https, service.most_bytes)
 
             def model_of(name: str) -> bytes | SyncEnd:
                 return self._round_model(https, service.most_bytes, name, host)
 
             with OwnHost(self.store, self.rounds, enrolment.device, directory_of, model_of) as host:
-                over = _ended(lambda: self._answer_rounds(https, fleet, host, enrolment, service))
+                over = _run_to_end(lambda: self._answer_rounds(https, fleet, host, enrolment, service))
             if not over.quiet:
                 https.say_farewell(seconds=LEAVE_SECONDS)
                 fleet.leave()
@@ -204,7 +204,7 @@ class Session:
             )
             return over
 
-    def _declared(self) -> Availability:
+    def _availability(self) -> Availability:
         """For how long this device takes plans now, and for what: the server draws it for nothing else."""
         agreed = self.rounds.consent.get
         return Availability(self.deadline.stays(), TRAINING * agreed("train") + SURVEYS * agreed("analytics"))
@@ -241,7 +241,7 @@ class Session:
         before: tuple[str, str, Answer | None] = "", "", None
         while (over := deadline.over()) is None:
             began = time.monotonic()
-            asked = self._pulled(fleet, notice)
+            asked = self._pull(fleet, notice)
             notice = None
             if isinstance(asked, SyncEnd):
                 return asked
@@ -260,7 +260,7 @@ class Session:
             if asked.content and before[:2] == (asked.kind, asked.content):
                 answer = before[2]  # the server has lost it: it gets the same bytes, and nothing is computed again
             else:
-                host.purpose, host.needs = None, _needed(asked)
+                host.purpose, host.needs = None, _seconds_needed(asked)
                 with turns:
                     answer = answer_message(host, 0, asked.kind, asked.record)
                 if host.over:
@@ -276,7 +276,7 @@ class Session:
                 if over := deadline.retry(partial(_send, reply, host)):
                     return over
                 notice = reply.next
-                host.delivered()
+                host.note_delivery()
             except RejectedError as error:
                 logger.info("an answer came too late: %s", error)
                 host.under_way = host.last = False  # the attempt is over without it
@@ -299,9 +299,9 @@ class Session:
 
     def _is_over(self, host: OwnHost | None = None) -> bool:
         """Whether to wait no longer; with `host`, also whether the user no longer agrees to what it answers."""
-        return self.deadline.over() is not None or (host is not None and not host.agreed())
+        return self.deadline.over() is not None or (host is not None and not host.is_agreed())
 
-    def _pulled(self, fleet: Fleet, notice: Notice | None) -> ServerMessage | SyncEnd | None:
+    def _pull(self, fleet: Fleet, notice: Notice | None) -> ServerMessage | SyncEnd | None:
         """The next message; None if there is none, or if it can't be read or its run has ended: it comes only once.
 
         Args:
@@ -355,7 +355,7 @@ class Session:
     def _directory(self, https: Https, most: int, name: str) -> Directory | SyncEnd:
         """The directory of a plan, from the journal or downloaded. It is the same for many rounds."""
         with Journal(self.store.file) as journal:
-            data = journal.kept("directory")
+            data = journal.read_secret("directory")
         if data is None or digest(data) != name:
             fetched = self.deadline.retry(partial(downloads.directory, https, name, most=most))
             if isinstance(fetched, SyncEnd):
@@ -369,13 +369,13 @@ class Session:
         """The model that a plan names, downloaded while the user agrees to what it is for."""
         over = partial(self._is_over, host)
         found = self.deadline.retry(partial(downloads.round_model, https, name, most=most, over=over))
-        return _REVOKED if isinstance(found, SyncEnd) and not host.agreed() else found
+        return _REVOKED if isinstance(found, SyncEnd) and not host.is_agreed() else found
 
 
 _REVOKED = SyncEnd("no consent", "the user no longer agrees to what an answer is for")
 
 
-def _ended(work: Callable[[], SyncEnd]) -> SyncEnd:
+def _run_to_end(work: Callable[[], SyncEnd]) -> SyncEnd:
     """Run a function; an error becomes a `SyncEnd`."""
     try:
         return work()
@@ -390,18 +390,18 @@ def _ended(work: Callable[[], SyncEnd]) -> SyncEnd:
 
 def _send(reply: ReplyUpload, host: OwnHost) -> SyncEnd | None:
     """Send what is missing of an answer, while the user agrees to what it is for: each try may be minutes later."""
-    if not host.agreed():
+    if not host.is_agreed():
         return _REVOKED
     try:
         reply.go_on()
     except StoppedError:
-        if not host.agreed():
+        if not host.is_agreed():
             return _REVOKED
         raise
     return None
 
 
-def _needed(asked: ServerMessage) -> float:
+def _seconds_needed(asked: ServerMessage) -> float:
     """Seconds that a device must have left to take a plan; a message that doesn't say so needs none."""
     seconds = (asked.record or {}).get(SECONDS)
     return seconds if asked.kind == TRAIN and isinstance(seconds, float) and seconds > 0 else 0.0

@@ -134,8 +134,8 @@ def facts_of(
         PalateError: a file of the store can't be read.
     """
     by_day = counted.days(calendar)
-    stated, unstated = _tried(statement)
-    ranker, unranked = _tried(recommender)
+    stated, unstated = _try_to_make(statement)
+    ranker, unranked = _try_to_make(recommender)
     with kept_record(store.file) as record:
         messages = ((), {}) if record is None else (record.latest(MESSAGES), record.reasons())
         allowances = () if record is None else record.allowances()
@@ -148,7 +148,7 @@ def facts_of(
         days=(len(by_day), next(iter(by_day), None)),
         weeks=_weeks(by_day, calendar, report.time),
         events=_latest(store),
-        tastes=() if ranker is None else _tastes(ranker.liked(), tags),
+        tastes=() if ranker is None else _tastes(ranker.liked_items(), tags),
         shown=() if ranker is None else tuple(ranker.recommend(SHOWN, explore=0.0)),
         unranked=unranked,
         report=report,
@@ -161,7 +161,7 @@ def facts_of(
     )
 
 
-def _tried(make: Callable[[], _Made]) -> tuple[_Made | None, str]:
+def _try_to_make(make: Callable[[], _Made]) -> tuple[_Made | None, str]:
     """What a function makes, or why it can't."""
     try:
         return make(), ""

@@ -43,13 +43,13 @@ def clean(text: str) -> str:
     return _NO_TEXT.sub("\ufffd", text)
 
 
-def titled(text: str) -> Element:
+def title_element(text: str) -> Element:
     """Somebody else's text, such as a title: on one line, of limited length, and in its own direction."""
     line = " ".join(clean(text).split())
     return e("bdi", line if len(line) <= MOST_TITLE else f"{line[: MOST_TITLE - 1]}…")
 
 
-def written(element: Element) -> str:
+def to_html(element: Element) -> str:
     """The element as HTML."""
     return tostring(element, encoding="unicode", method="html")
 

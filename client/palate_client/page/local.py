@@ -34,7 +34,7 @@ from palate_client.consent import PURPOSES, Consent
 from palate_client.language.language import Language
 from palate_client.leaving.statement import Statement
 from palate_client.page.html import Child
-from palate_client.page.page import Actions, notice, said
+from palate_client.page.page import Actions, notice, outcome_note
 from palate_common.records.closing import Closing
 from palate_common.system import is_anothers
 from palate_core.errors import InputError, PalateError
@@ -118,7 +118,7 @@ class LocalPage(Closing):
         """The buttons of the page."""
         return Actions(self._folder, self._token)
 
-    def entered(self, once: str) -> str:
+    def take_cookie(self, once: str) -> str:
         """The cookie for who has the address, at its first use; empty at every other."""
         with self._lock:
             given = secrets.compare_digest(once.encode(), self._once.encode())
@@ -171,11 +171,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """The page; or, with the address that works once, a cookie and the way to the page."""
         served, (path, _, asked) = self.served, self.path.partition("?")
-        if not self._addressed() or path != served.folder:
+        if not self._is_addressed_by_name() or path != served.folder:
             return self._refuse()
         query = {name: values[0] for name, values in parse_qs(asked).items()}
         if "once" in query:
-            if cookie := served.entered(query["once"]):
+            if cookie := served.take_cookie(query["once"]):
                 return self._redirect(served.folder, ("Set-Cookie", cookie))
             if not served.knows(self):
                 return self._refuse()
@@ -183,12 +183,12 @@ class _Handler(BaseHTTPRequestHandler):
         if not served.knows(self):
             return self._refuse()
         done = query.get("done", "")
-        return self._page(said(self._language, f"done.{done}") if done in DONE else None)
+        return self._page(outcome_note(self._language, f"done.{done}") if done in DONE else None)
 
     def do_POST(self) -> None:
         """What a button does."""
         served = self.served
-        if not self._addressed() or self.path != served.folder:
+        if not self._is_addressed_by_name() or self.path != served.folder:
             return self._refuse()
         form = self._form()
         if form is None:
@@ -198,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             return self._do(form)
         except PalateError as error:
-            return self._page(said(self._language, "done.failed", why=str(error)))
+            return self._page(outcome_note(self._language, "done.failed", why=str(error)))
 
     def _do(self, form: dict[str, str]) -> None:
         served, device = self.served, self.served.device
@@ -224,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _language(self) -> Language:
         return self.served.language(self.headers.get("Accept-Language", ""))
 
-    def _addressed(self) -> bool:
+    def _is_addressed_by_name(self) -> bool:
         """Whether the server was asked by its own name: a name elsewhere that leads here is a page of others."""
         port = self.served.port
         return self.headers.get("Host") == f"{HOST}:{port}" and not is_anothers(self.client_address[1], at=port)

@@ -27,7 +27,7 @@ from palate_client.language.language import Language
 from palate_client.leaving.statement import Round, Statement
 from palate_client.page.charts import columns, gauge, shares
 from palate_client.page.facts import EVENTS, MESSAGES, ROUNDS, PageFacts, SpentBudget
-from palate_client.page.html import Child, e, titled, written
+from palate_client.page.html import Child, e, title_element, to_html
 from palate_client.recommend.explanation import reason_in
 from palate_client.rounds.report import ADJACENCY, EVENT
 from palate_client.store.journal import EVENTS as SINGLE_EVENTS
@@ -122,10 +122,10 @@ def notice(language: Language, key: str, statement: Statement | None = None) -> 
     )
 
 
-def said(language: Language, key: str, *, why: str = "") -> Element:
+def outcome_note(language: Language, key: str, *, why: str = "") -> Element:
     """What an action did, for `page_of`."""
     bad = key == "done.failed"
-    text = language.parts(key, why=titled(why)) if bad else [language.text(key)]
+    text = language.parts(key, why=title_element(why)) if bad else [language.text(key)]
     return e("p", text, class_="said bad" if bad else "said", role="status")
 
 
@@ -143,7 +143,7 @@ def _document(language: Language, *body: Element, title: str, form: str | None) 
         e("title", title),
         e("style", style),
     )
-    return f"<!DOCTYPE html>\n{written(e('html', head, e('body', *body), lang=language.tag, dir=language.direction))}\n"
+    return f"<!DOCTYPE html>\n{to_html(e('html', head, e('body', *body), lang=language.tag, dir=language.direction))}\n"
 
 
 @cache
@@ -165,7 +165,7 @@ class _Telling:
     def head(self) -> Iterator[Child]:
         """What stands above the sections."""
         yield e("a", self._text("page.skip"), class_="skip", href="#main")
-        yield e("h1", self._language.parts("page.title", app=titled(self._facts.app)))
+        yield e("h1", self._language.parts("page.title", app=title_element(self._facts.app)))
         yield e("p", self._text("page.lead"))
         links = [e("li", e("a", self._text(f"{name}.heading"), href=f"#{name}")) for name in SECTIONS]
         yield e("nav", e("ul", links), aria_label=self._text("page.sections"))
@@ -184,7 +184,7 @@ class _Telling:
         return self._language.day(self._facts.calendar.moment(time).day)
 
     def _title(self, item: str) -> Element:
-        return titled(self._titles.get(item) or item)
+        return title_element(self._titles.get(item) or item)
 
     def _did(self) -> Iterator[Child]:
         """What the user did: counts, pictures and the latest events."""
@@ -198,7 +198,7 @@ class _Telling:
         if first is not None:
             yield e("p", self._text("did.days", n=active, first=language.day(first)))
         if facts.first is not None:
-            yield e("p", language.parts("did.deleted", app=titled(facts.app)))
+            yield e("p", language.parts("did.deleted", app=title_element(facts.app)))
         if facts.tastes:
             yield from self._tastes()
         if any(facts.weeks.values()):
@@ -233,7 +233,7 @@ class _Telling:
     def _tastes(self) -> Iterator[Child]:
         tastes, language = self._facts.tastes, self._language
         yield e("h3", self._text("did.interests"))
-        named = [(titled(tag) if tag.strip() else self._text("did.other"), share) for tag, share in tastes]
+        named = [(title_element(tag) if tag.strip() else self._text("did.other"), share) for tag, share in tastes]
         most = max(share for _, share in named)
         yield shares([(name, share / most, language.percent(share)) for name, share in named])
         yield e("p", self._text("did.interests.note"), class_="note")
@@ -249,7 +249,7 @@ class _Telling:
             yield e("p", self._text("shown.lead"))
             rows = []
             for each in facts.shown:
-                why = reason_in(self._language, each.source, each.because, each.domain, self._titles, titled)
+                why = reason_in(self._language, each.source, each.because, each.domain, self._titles, title_element)
                 rows.append(e("li", e("span", self._title(each.item), class_="title"), e("span", why, class_="why")))
             yield e("ul", rows, class_="list")
             yield e("p", self._text("shown.also"), class_="note")
@@ -273,7 +273,7 @@ class _Telling:
         elif not report.sent:
             yield e("p", self._text("left.nothing"))
         if report.opened:
-            yield e("p", language.parts("left.opened", n=len(report.opened), app=titled(facts.app)))
+            yield e("p", language.parts("left.opened", n=len(report.opened), app=title_element(facts.app)))
         if report.contacts:
             last = self.moment(report.contacts[-1].time)
             yield e("p", self._text("left.contacts", n=len(report.contacts), when=last))
@@ -282,7 +282,11 @@ class _Telling:
         if rounds:
             yield self._rounds(rounds)
         yield e(
-            "p", self._text("left.never"), self._space, language.parts("left.app", app=titled(facts.app)), class_="note"
+            "p",
+            self._text("left.never"),
+            self._space,
+            language.parts("left.app", app=title_element(facts.app)),
+            class_="note",
         )
 
     def _rounds(self, rounds: tuple[Round, ...]) -> Iterator[Child]:
@@ -297,7 +301,7 @@ class _Telling:
                 "tr",
                 e("td", self._language.day(each.day), class_="day", role="cell"),
                 e("td", self._text(f"left.{each.purpose or 'unknown'}"), role="cell"),
-                e("td", self._text(_noised(each)), class_="how", role="cell"),
+                e("td", self._text(_noise_key(each)), class_="how", role="cell"),
                 e("td", self._cost(each), class_="number", role="cell", data_name=names[3]),
                 role="row",
             )
@@ -378,7 +382,7 @@ class _Telling:
             alone = self._digits(spending.epsilon_alone)
             yield e("p", self._text("budget.exact.alone", epsilon=alone), class_="note")
         terms = {"unit": report.unit, "adjacency": ADJACENCY, "accountant": f"{ACCOUNTANT} {ACCOUNTANT_VERSION}"}
-        population = titled(spending.population)
+        population = title_element(spending.population)
         yield e("p", self._language.parts("budget.exact.terms", **terms, population=population), class_="note")
 
     def _agreed(self) -> Iterator[Child]:
@@ -393,7 +397,7 @@ class _Telling:
             since = decision.time if decision is not None and decision.granted == agreed else None
             rows.append(self._row(self._text(f"purpose.{purpose}"), agreed, since, button))
         for channel, allowance in facts.allowances.items():
-            name = language.parts("channel", channel=titled(channel))
+            name = language.parts("channel", channel=title_element(channel))
             rows.append(self._row(name, allowance.granted, allowance.time, None))
         yield e("ul", rows, class_="list")
         if self._actions is not None:
@@ -422,10 +426,14 @@ class _Telling:
         for each in latest:
             why: Child = self._text(f"message.{each.reason.value}")
             if each.channel:
-                why = self._language.parts("messages.by", what=why, channel=titled(each.channel))
+                why = self._language.parts("messages.by", what=why, channel=title_element(each.channel))
             when = f" · {self.moment(each.sent or each.given)}"
             rows.append(
-                e("li", e("span", titled(each.message.title), class_="title"), e("span", why, when, class_="why"))
+                e(
+                    "li",
+                    e("span", title_element(each.message.title), class_="title"),
+                    e("span", why, when, class_="why"),
+                )
             )
         yield e("ul", rows, self._earlier(total - MESSAGES), class_="list")
 
@@ -470,7 +478,7 @@ class _Telling:
         elif made.server.answered:
             yield e("p", language.text("leave.answered"))
         else:
-            yield e("p", language.parts("leave.server", server=titled(made.server.server)))
+            yield e("p", language.parts("leave.server", server=title_element(made.server.server)))
             if made.server.asked:
                 yield e("p", language.text("leave.asked"))
 
@@ -482,7 +490,9 @@ class _Telling:
         return e("li", self._text("page.earlier", n=n), class_="muted") if n > 0 else None
 
     def _problem(self, why: str) -> Element:
-        return e("p", self._language.parts("page.problem", why=e("span", titled(why), lang="en")), class_="said bad")
+        return e(
+            "p", self._language.parts("page.problem", why=e("span", title_element(why), lang="en")), class_="said bad"
+        )
 
     def _form(self, do: str, button: str, look: str, *more: Child, **fields: str) -> Element | None:
         """A form of one button; None without actions."""
@@ -509,7 +519,7 @@ class _Telling:
         return self._language.number(float(rounded), digits=len(rounded.partition(".")[2]))
 
 
-def _noised(each: Round) -> str:
+def _noise_key(each: Round) -> str:
     """The key of what left in a round."""
     if not each.contributed:
         return "left.dp.none"

@@ -62,7 +62,7 @@ class Positives:
     minutes: Numbers
     bursts: Numbers
 
-    def grown(self, events: npt.NDArray[np.void], weights: Numbers) -> Positives:
+    def with_events(self, events: npt.NDArray[np.void], weights: Numbers) -> Positives:
         """A copy with further events added."""
         order = np.argsort(events["row"], kind="stable")
         events = events[order]
@@ -86,7 +86,7 @@ class Positives:
             bursts,
         )
 
-    def weighed(self, weighting: Weighting, now: float | None) -> Weighed:
+    def weigh(self, weighting: Weighting, now: float | None) -> Weighed:
         """The weight of each item.
 
         Args:
@@ -103,7 +103,7 @@ class Positives:
         starts = np.flatnonzero(np.concatenate(([True], self.rows[1:] != self.rows[:-1]))[: len(factors)])
         ends = np.append(starts[1:], len(factors))[: len(starts)]
         return Weighed(
-            self.rows[starts], weighting.combined(factors, starts), starts, ends, factors, self.codes, self.times
+            self.rows[starts], weighting.pair_weights(factors, starts), starts, ends, factors, self.codes, self.times
         )
 
 
@@ -175,7 +175,7 @@ class Evidence:
     newest: float
     latest: float
 
-    def grown(self, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
+    def with_events(self, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
         """A copy with further events added.
 
         Args:
@@ -195,7 +195,7 @@ class Evidence:
         shows = shows[~(np.isin(shows["row"], rows) & followed)]
         return replace(
             self,
-            positives=self.positives.grown(events[weights > 0], weights[weights > 0]),
+            positives=self.positives.with_events(events[weights > 0], weights[weights > 0]),
             shown=np.concatenate([self.shown[left], shows["row"]]),
             shown_at=np.concatenate([self.shown_at[left], shows["received"]]),
             unwanted=unwanted,

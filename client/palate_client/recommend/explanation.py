@@ -105,7 +105,7 @@ def in_words(contributions: tuple[Contribution, ...], domain: str | None = None)
         contributions: the contributions, largest first.
         domain: domain of the explained item; events in another domain are given with theirs.
     """
-    told = _told(contributions)
+    told = _named_in_reason(contributions)
     if not told:
         return POPULAR
     did = [
@@ -136,11 +136,13 @@ def reason_in(
     """
     if source == EXPLORATION:
         yield language.text("reason.new")
-    elif source == POPULARITY or not (told := _told(contributions)):
+    elif source == POPULARITY or not (told := _named_in_reason(contributions)):
         yield language.text("reason.popular")
     else:
         did = [list(_did(language, each, domain, show(titles.get(each.item) or each.item))) for each in told]
-        what = list(chain.from_iterable(part if isinstance(part, list) else [part] for part in language.listed(did)))
+        what = list(
+            chain.from_iterable(part if isinstance(part, list) else [part] for part in language.list_parts(did))
+        )
         key = "reason.together" if _together(told) else "reason.because"
         for part in language.parts(key, n=len(told), what=what):
             yield from part if isinstance(part, list) else [part]
@@ -155,7 +157,7 @@ def _did(language: Language, each: Contribution, domain: str | None, title: Any)
         yield from part if isinstance(part, list) else [part]
 
 
-def _told(contributions: tuple[Contribution, ...]) -> list[Contribution]:
+def _named_in_reason(contributions: tuple[Contribution, ...]) -> list[Contribution]:
     """Those that a reason names."""
     least = max(LEAST * contributions[0].score, 0.0) if contributions else 0.0
     return [each for each in contributions if each.score > 0 and each.score >= least][:TOLD]

@@ -55,7 +55,7 @@ class RandomHistories:
         weights = _single(known.weights * rng.exponential(size=known.nnz))
         imagined = _single(rng.exponential(size=IMAGINED))
         drawn = Interactions(known.indptr, known.indices, weights, known.n_items)
-        return drawn.joined(self.draw(IMAGINED, rng, among), imagined)
+        return drawn.with_interactions(self.draw(IMAGINED, rng, among), imagined)
 
 
 def _single(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

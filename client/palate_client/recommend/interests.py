@@ -121,21 +121,21 @@ class Interests:
             events = np.concatenate([np.zeros(0, EVENT), *pages])
             if anew or len(events):
                 evidence = NOTHING if anew else evidence
-                evidence, look = evidence.grown(events, self.weighting, reset=now_at.reset), None
+                evidence, look = evidence.with_events(events, self.weighting, reset=now_at.reset), None
             now = self._store.clock()
             keeps = now < SET_CLOCK or evidence.latest <= now  # otherwise the result depends on "now"
-            made = look if look is not None and keeps else self._made(evidence, now)
+            made = look if look is not None and keeps else self._look_at(evidence, now)
             self._known = now_at, evidence, made if keeps else None
             return made
 
-    def _made(self, evidence: Evidence, now: float) -> Look:
+    def _look_at(self, evidence: Evidence, now: float) -> Look:
         """The interests of evidence at a time."""
         at = now if now >= SET_CLOCK else None
-        weighed = evidence.positives.weighed(self.weighting, at)
+        weighed = evidence.positives.weigh(self.weighting, at)
         interactions = Interactions(np.array([0, len(weighed.rows)]), weighed.rows, weighed.weights, self.n_items)
         lately = interactions
         if self._recency is not None:
-            lately = recent(interactions, evidence.positives.weighed(self._recency, at).weights)
+            lately = recent(interactions, evidence.positives.weigh(self._recency, at).weights)
         turned_down = evidence.unwanted, evidence.dismissed, evidence.resting(), evidence.skipped
         return Look(interactions, lately, weighed, *turned_down)
 

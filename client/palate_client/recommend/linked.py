@@ -77,7 +77,7 @@ class Linked:
         links = self._columns[source][places].ravel()
         hits = np.flatnonzero((mark >= 0).take(links))  # a byte a link, and then few
         event, link = np.divmod(hits, max(self._columns[source].shape[1], 1))
-        said = self._links[source].said(places[event], link)
+        said = self._links[source].values_at(places[event], link)
         return np.flatnonzero(known)[event], mark[links[hits]].astype(np.int64), said
 
     def around(self, row: int) -> npt.NDArray[np.int32]:

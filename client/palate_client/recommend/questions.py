@@ -59,7 +59,7 @@ def questions(scorer: Scorer, popularity: Vector, taste: Taste, asked: Ints, amo
     known /= max(float(known.max()), TINY)
     known /= 1 + SATURATED * known
     wanted = (vectors * known[:, None]).T @ vectors
-    chance = known * _raised(scorer, taste, rows) + TINY
+    chance = known * _lift(scorer, taste, rows) + TINY
     unknown = np.eye(vectors.shape[1])
     for vector in told:
         unknown = _less(unknown, vector)
@@ -74,7 +74,7 @@ def questions(scorer: Scorer, popularity: Vector, taste: Taste, asked: Ints, amo
     return found
 
 
-def _raised(scorer: Scorer, taste: Taste, rows: Ints) -> Vector:
+def _lift(scorer: Scorer, taste: Taste, rows: Ints) -> Vector:
     """How far a user's events raise the scores of items above what popularity gives; 1 where there are none."""
     parts = scorer.by_part(taste, rows)
     usual = parts.get(POPULARITY)

@@ -147,7 +147,7 @@ class Ranking:
         near = cosines if among is None else cosines[self._places[among]]
         # The largest rounding error of the two products: see `_longest`.
         unsure = 2 * (len(columns) + 8) * np.finfo(np.float32).eps
-        high = np.flatnonzero(near >= _reached(near, n + 1) - unsure)
+        high = np.flatnonzero(near >= _lower_bound(near, n + 1) - unsure)
         found = np.sort(self._rows[high]) if among is None else among[high]
         found = found[found != row] if without is None else np.setdiff1d(found, np.append(without, row))
         vectors = self.vectors(found) * columns
@@ -191,7 +191,7 @@ def _cut(
     return best[kept], places[kept], least
 
 
-def _reached(scores: npt.NDArray[np.float32], n: int) -> float:
+def _lower_bound(scores: npt.NDArray[np.float32], n: int) -> float:
     """A lower bound of the n-th highest score: the n-th highest of the maxima of small groups."""
     few = max(min(len(scores) // (4 * n), FEW), 1)
     highest = np.maximum.reduceat(scores, np.arange(0, len(scores), few)) if len(scores) else scores

@@ -32,7 +32,7 @@ from palate_client.recommend.scoring import Taste, scorer_of
 from palate_client.recommend.selection import Rows, Selection
 from palate_client.store.forking import ForkGuard
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.domains import focused
+from palate_common.domains import focus
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.score_sources import CONTENT, POPULARITY, family_of
 from palate_core.errors import InputError
@@ -138,7 +138,7 @@ class ModelRecommender:
         self._taste: Taste | None = None
         self._look: Look | None = None
         self._made_of: tuple[float, str | None, dict[str, tuple[float, float]]] = (0.0, None, {})
-        self._weighed = NOTHING.positives.weighed(interests.weighting, None)
+        self._weighed = NOTHING.positives.weigh(interests.weighting, None)
         _recommenders.add(self)
 
     def recommend(
@@ -161,14 +161,14 @@ class ModelRecommender:
         check_items("items", items)
         mix = mix_of(discovery, explore=explore, diversity=diversity, debias=debias)
         with self._lock:
-            allowed = self._selection.allowed(items, domain)
+            allowed = self._selection.allowed_rows(items, domain)
             taste, look, counts = self._current(mix.debias, domain)
             own = taste.history.indices if filter_already_liked_items else taste.history.indices[:0]
-            without = np.concatenate([look.unwanted, own, self._selection.known(filter_items)])
+            without = np.concatenate([look.unwanted, own, self._selection.known_rows(filter_items)])
             wide = POOL * max(n, SHORT)
             out = np.concatenate([without, look.resting])
             pool = self._best(taste, wide, out, allowed)
-            order = self._varied(taste, pool, n, mix.diversity)
+            order = self._rerank(taste, pool, n, mix.diversity)
             if len(order) < n and len(out) > len(without):  # items that pause come after all others
                 out = without
                 rest = self._best(taste, n - len(order), np.append(without, order), allowed)
@@ -183,16 +183,16 @@ class ModelRecommender:
                 other = self._scorer.taste(drawn, taste.less, _weights(counts, 1.0, self._fused))  # without popularity
                 kept = order[: len(order) - len(places)]
                 candidates = self._best(other, wide, np.append(out, kept), allowed)
-                found = self._varied(other, candidates, len(places), mix.diversity, kept)
+                found = self._rerank(other, candidates, len(places), mix.diversity, kept)
                 order = np.insert(kept, places - np.arange(len(places)), found)
-            return self._told(taste, order, {int(place) for place in places}, pool)
+            return self._with_reasons(taste, order, {int(place) for place in places}, pool)
 
     def questions(self, n: int = 1, *, items: Iterable[str] | None = None, domain: str | None = None) -> list[str]:
         """See `Device.questions`."""
         _check_count(n)
         check_items("items", items)
         with self._lock:
-            allowed = self._selection.allowed(items, domain)
+            allowed = self._selection.allowed_rows(items, domain)
             taste, look, _ = self._current(0.0, domain)
             asked = np.unique(np.concatenate([look.interactions.indices, look.unwanted, look.skipped]))
             among = np.setdiff1d(np.arange(len(self._items)) if allowed is None else allowed, asked)
@@ -211,7 +211,7 @@ class ModelRecommender:
         rest = score - sum(each.score for each in contributions)
         return Explanation(item, score, contributions, rest, self._selection.domain(row))
 
-    def liked(self) -> list[tuple[str, float, str | None]]:
+    def liked_items(self) -> list[tuple[str, float, str | None]]:
         """What counts for the user's taste: items with their weights, and their domains if there are several.
 
         Raises:
@@ -229,14 +229,14 @@ class ModelRecommender:
         It is false for items that they hid, dismissed or have positive events on, for items unknown to the model, and
         for those in quarantine.
         """
-        rows = self._selection.known([item])
+        rows = self._selection.known_rows([item])
         if not len(rows):
             return False
         with self._lock:
             domain = self._selection.domain(int(rows[0]))
             taste, look, _ = self._current(0.0, domain)
             without = np.concatenate([look.unwanted, taste.history.indices])
-            among = self._selection.allowed(None, domain)
+            among = self._selection.allowed_rows(None, domain)
             n_items = len(self._items) if among is None else len(among)
             best = self._scorer.top(taste, n=math.ceil(reach * n_items), without=without, among=among)
         return bool(np.isin(rows, best).all())
@@ -245,7 +245,7 @@ class ModelRecommender:
         """See `Device.similar_items`."""
         _check_count(n)
         row = self._selection.row(item)
-        among = self._selection.allowed(None, domain)
+        among = self._selection.allowed_rows(None, domain)
         rows, likeness = self._scorer.similar(row, n=n, among=among)
         return [Similar(self._items[place], each) for place, each in zip(rows.tolist(), likeness.tolist(), strict=True)]
 
@@ -262,7 +262,7 @@ class ModelRecommender:
             if domain is not None:
                 within = np.zeros(history.n_items, np.bool_)
                 within[self._selection.within(domain)] = True
-                history = focused(history, within)
+                history = focus(history, within)
             if self._fuse:
                 self._fused = fused_weights(self._scorer, history)
             self._taste = self._scorer.taste(history, look.dismissed, _weights(counts, debias, self._fused))
@@ -276,7 +276,7 @@ class ModelRecommender:
         rows = np.setdiff1d(allowed, without, assume_unique=True)
         return rows[np.argsort(-self._scorer.scores(taste, rows), kind="stable")[:n]]
 
-    def _varied(self, taste: Taste, pool: Rows, n: int, diversity: float, beside: Rows | None = None) -> Rows:
+    def _rerank(self, taste: Taste, pool: Rows, n: int, diversity: float, beside: Rows | None = None) -> Rows:
         """Rerank a pool, best first, for diversity, also towards the rows `beside`; the first n."""
         if not diversity or len(pool) < 2:
             return pool if len(pool) <= n else pool[:n]
@@ -286,7 +286,7 @@ class ModelRecommender:
         bonds = self._scorer.bonds(pool if beside is None else np.append(pool, beside))
         return pool[diverse(scores, vectors, n=n, diversity=diversity, beside=others, bonds=bonds)]
 
-    def _told(self, taste: Taste, order: Rows, explored: Collection[int], pool: Rows) -> list[Recommendation]:
+    def _with_reasons(self, taste: Taste, order: Rows, explored: Collection[int], pool: Rows) -> list[Recommendation]:
         """Make recommendations of rows, with source and reason."""
         if not len(order):
             return []

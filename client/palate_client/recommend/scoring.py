@@ -58,7 +58,7 @@ class Taste:
         return np.append(self.history.indices, self.less)
 
     @cached_property
-    def added(self) -> Vector:
+    def added_vectors(self) -> Vector:
         """The contributions of interactions, then of rows of `less`, to the vector; computed at the first use."""
         return np.zeros((0, len(self.vector))) if self.adds is None else self.adds()
 
@@ -131,7 +131,7 @@ class ByFactors:
         vector, taken = self._factors.users(history)[0], np.zeros((0, len(columns)))
         amounts = {source: self._factors.amounts(source, history) for source in self._linked.sources}
         if len(less):
-            together = history.joined(less, np.ones(len(less)))
+            together = history.with_interactions(less, np.ones(len(less)))
             dismissed = np.isin(together.indices, less)
             taken = -LESS * self._factors.events(together)[dismissed]
             if POPULARITY in self._factors.parts:
@@ -175,7 +175,7 @@ class ByFactors:
 
     def contributions(self, taste: Taste, rows: Ints) -> tuple[Vector, Vector | None]:
         """By products with contributions to the user's vector, and links: their sum is the score but for a default."""
-        contributions: Vector = taste.added @ self._ranking.vectors(rows).T
+        contributions: Vector = taste.added_vectors @ self._ranking.vectors(rows).T
         if not taste.amounts:
             return contributions, None
         by_links = np.zeros(contributions.shape)
@@ -193,7 +193,7 @@ class ByFactors:
         """What the one item alone adds to the other's score by links, beside what the like of it would by vectors."""
         if not self._linked.sources:
             return None
-        return Bonds.of(*self._said(rows, rows), len(rows))
+        return Bonds.of(*self._link_shares(rows, rows), len(rows))
 
     def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
         """By cosines of those vectors, and bonds."""
@@ -204,7 +204,7 @@ class ByFactors:
             return self._ranking.alike(row, self._taste_columns, n=n, among=among)
         rows, cosines = self._ranking.alike(row, self._taste_columns, n=n, among=among, without=near)
         own, pair = np.array([row]), np.zeros(len(near))
-        for place, said in ((1, self._said(own, near)), (0, self._said(near, own))):
+        for place, said in ((1, self._link_shares(own, near)), (0, self._link_shares(near, own))):
             pair += np.bincount(said[place], said[2], minlength=len(near)) / 2
         vectors = self.likeness(np.append(own, near))
         units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), TINY)
@@ -213,7 +213,7 @@ class ByFactors:
         best = np.lexsort((rows, -likeness))[:n]
         return rows[best], likeness[best]
 
-    def _said(self, items: Ints, rows: Ints) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Vector]:
+    def _link_shares(self, items: Ints, rows: Ints) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Vector]:
         """What links of items say about rows, each once: places of both, and the share of what vectors say at most.
 
         At most is: of an item with the same direction, or by a link of the item, whichever is more.

@@ -40,11 +40,11 @@ class Selection:
         self._domains = {domain: np.array(those, np.int64) for domain, those in within.items()}
         self._named = domains
 
-    def known(self, items: Iterable[str]) -> Rows:
+    def known_rows(self, items: Iterable[str]) -> Rows:
         """Rows of the items that the model knows, sorted."""
         return np.unique(np.array([self._rows[item] for item in items if item in self._rows], np.int64))
 
-    def allowed(self, items: Iterable[str] | None, domain: str | None) -> Rows | None:
+    def allowed_rows(self, items: Iterable[str] | None, domain: str | None) -> Rows | None:
         """Rows that may be recommended, sorted; None for all.
 
         Raises:
@@ -53,7 +53,7 @@ class Selection:
         given = (
             self._shown,
             None if domain is None else self.within(domain),
-            None if items is None else self.known(items),
+            None if items is None else self.known_rows(items),
         )
         sets = [each for each in given if each is not None]
         return reduce(partial(np.intersect1d, assume_unique=True), sets) if sets else None

@@ -27,7 +27,7 @@ from palate_client.rounds.contribution import Contributor, Histories, Identity, 
 from palate_client.rounds.purposes import purpose_of
 from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import OwnAnswers, survey_of
-from palate_client.service import Service, required
+from palate_client.service import Service, require
 from palate_client.store.journal import EVENTS, LEAVING, Journal, Sent, note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.algorithms.analytics import NAME as ANALYTICS
@@ -140,7 +140,7 @@ class Rounds:
         **Guarantees:** no model is fetched for a plan that the user doesn't agree to: or that doesn't verify, is below
             the floors, was answered before or would exceed a limit.
         """
-        service = required(self.service)
+        service = require(self.service)
         with self._refuse_on_error():
             _check_size(service, plan)
             asked = read_signed(plan, public_key=service.public_key)
@@ -157,7 +157,7 @@ class Rounds:
         **Guarantees:** what cannot be noted does not leave: nothing is returned before it is in the journal.
         **Guarantees:** a refusal tells the user why and the server nothing: whatever goes wrong, it is one constant.
         """
-        service = required(self.service)
+        service = require(self.service)
         with self._refuse_on_error():
             _check_size(service, plan, model)
             asked = read_plan(plan)
@@ -170,7 +170,7 @@ class Rounds:
 
     def join(self, plan: bytes, model: bytes, directory: Directory, place: int | None = None) -> Masked | None:
         """Charge a masked attempt and return this device's part in it; None if it refuses; see `Device.join`."""
-        service = required(self.service)
+        service = require(self.service)
         with self._refuse_on_error(), ExitStack() as stack:
             _check_size(service, plan, model)
             asked, identity = read_plan(plan), Identity(self.identity(), directory)
@@ -187,7 +187,7 @@ class Rounds:
 
     def at_limit(self) -> bool:
         """Whether the user's limits are reached, so that this device may not take part any more."""
-        service = required(self.service)
+        service = require(self.service)
         with OwnLedger(self.store, service) as ledger:
             rounds, spent = len(ledger.receipts()), ledger.spent()
         return rounds >= service.participations or spent >= service.limit_mu2
@@ -198,7 +198,7 @@ class Rounds:
         Raises:
             IntegrityError: the ledger is damaged, or has fewer charges than the store knows of.
         """
-        service = required(self.service)
+        service = require(self.service)
         with OwnLedger(self.store, service) as ledger:
             receipts, spent = tuple(ledger.receipts()), ledger.spent()
             seen = ledger.seen_checkpoint(service.population)
@@ -224,7 +224,7 @@ class Rounds:
         Raises:
             IntegrityError: as `spending`.
         """
-        service = required(self.service)
+        service = require(self.service)
         with OwnLedger(self.store, service) as ledger:
             return ledger.seen_payload(service.population)
 
@@ -252,7 +252,7 @@ class Rounds:
     def _check_consent(self, plan: RoundPlan) -> None:
         """Refuse a plan for a purpose that the user doesn't agree to now, or once they have asked to leave."""
         with Journal(self.store.file) as journal:
-            if journal.kept(LEAVING) is not None:
+            if journal.read_secret(LEAVING) is not None:
                 raise RefusedError("this device has asked its server to delete it, and takes part in nothing more")
         purpose = purpose_of(plan)
         if not self.consent.get(purpose):

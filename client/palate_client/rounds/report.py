@@ -123,7 +123,7 @@ class PrivacyReport:
                 decisions=consent.history(),
                 models=journal.editions(),
                 contacts=journal.contacts(),
-                opened=journal.opened(),
+                opened=journal.opened_logs(),
             )
 
     @property

@@ -42,7 +42,7 @@ class Past:
     active: Numbers
     bought: Numbers
 
-    def grown(self, others: Iterable[Past]) -> Past:
+    def with_events(self, others: Iterable[Past]) -> Past:
         """A copy with the events of others added."""
         parts = (self, *others)
         active = np.sort(np.concatenate([part.active for part in parts]), kind="stable")
@@ -88,7 +88,7 @@ class Activity:
             known, mark, past = amount, Mark(), NOTHING
         mark, anew, pages = since(self._store, mark, COLUMNS, partial(self._read, known))
         if anew or pages:
-            past = (NOTHING if anew else past).grown(pages)
+            past = (NOTHING if anew else past).with_events(pages)
         self._known = known, mark, past
         return past
 

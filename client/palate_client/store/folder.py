@@ -111,7 +111,7 @@ class StoreFolder:
         """
         try:
             self.vault.tidy()
-            if (erased := self.vault.erased()) is not None:
+            if (erased := self.vault.store_in_erasure()) is not None:
                 self._bury(erased)
             store = self.vault.store() or self._begin()
         except OSError as error:
@@ -126,7 +126,7 @@ class StoreFolder:
             )
         return store, key
 
-    def opened(self, store: str) -> None:
+    def note_opened(self, store: str) -> None:
         """Note that the events' file exists, so that its loss is noticed; and make the reserve, if there is room."""
         self.file(store, "new").unlink(missing_ok=True)
         reserve = self.file(store, "reserve")

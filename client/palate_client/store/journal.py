@@ -250,9 +250,9 @@ class Journal(Closing):
             kept = [*former, [opened.time, opened.items, opened.version]][-KEPT:]
             connection.execute("INSERT OR REPLACE INTO secrets VALUES (?, ?)", (_OPENED, json.dumps(kept).encode()))
 
-    def opened(self) -> tuple[Opened, ...]:
+    def opened_logs(self) -> tuple[Opened, ...]:
         """The latest logs that were handed to the app, oldest first."""
-        kept = self.kept(_OPENED)
+        kept = self.read_secret(_OPENED)
         return () if kept is None else tuple(Opened(*each) for each in json.loads(kept))
 
     def keep(self, name: str, value: bytes) -> None:
@@ -260,7 +260,7 @@ class Journal(Closing):
         with self._database.transaction(write=True) as connection:
             connection.execute("INSERT OR REPLACE INTO secrets VALUES (?, ?)", (name, value))
 
-    def kept(self, name: str) -> bytes | None:
+    def read_secret(self, name: str) -> bytes | None:
         """The value under a name; None if there is none."""
         with self._database.transaction() as connection:
             row = connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()

@@ -120,7 +120,7 @@ def parse(data: bytes) -> Wrapped | Tombstone:
         if type(made) is int and made == 1:
             if set(found) == {"format", "erased"} and is_id(found["erased"]):
                 return Tombstone(found["erased"])
-            if set(found) == _MEMBERS and (wrapped := _wrapped(found)) is not None:
+            if set(found) == _MEMBERS and (wrapped := _parse_wrapped(found)) is not None:
                 return wrapped
     raise IntegrityError(f"{KEY_FILE} must be the key file of a store, got something else")
 
@@ -160,7 +160,7 @@ def overwrite(file: Path, data: bytes = b"") -> None:
             raise PalateError(f"the store's key must be destroyed, got {error.strerror}: nothing was erased") from None
 
 
-def _wrapped(found: dict[str, Any]) -> Wrapped | None:
+def _parse_wrapped(found: dict[str, Any]) -> Wrapped | None:
     """The members of a wrapped key; None if one is invalid."""
     app, holder = found["app"], found["holder"]
     if not isinstance(app, str) or not 1 <= len(app) <= 100 or not is_id(found["store"]) or holder not in HOLDERS:

@@ -138,7 +138,7 @@ class EventStore(Closing):
                     connection.executemany(_INSERT, rows)
                     (recent.last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
                 self._recent = recent
-                self._bound(connection, len(rows))
+                self._delete_excess(connection, len(rows))
                 return outcomes
         except ErasedError:
             return [Tracked.NO_CONSENT] * len(events)
@@ -162,7 +162,7 @@ class EventStore(Closing):
         with self.transaction(write=True) as connection:
             for name, value in zip(("believed", "leapt"), time, strict=True):
                 _set(connection, name, value)
-            self._dropped(connection, drop_old(connection, before=self._oldest))
+            self._note_deleted(connection, drop_old(connection, before=self._oldest))
         self._tidied = now
 
     def flush(self) -> None:
@@ -258,15 +258,15 @@ class EventStore(Closing):
             recent.add(event.kind, event.item, event.value, at, tracked=not imported)
         return outcomes, rows
 
-    def _bound(self, connection: sqlite3.Connection, added: int) -> None:
+    def _delete_excess(self, connection: sqlite3.Connection, added: int) -> None:
         """Delete events above the limits, if it is time to check."""
         self._since_check += added
         count = 0 if self._recent is None else self._recent.count
         if count > self.limits.max_events or self._since_check >= CHECKED_EVERY:
             self._since_check = 0
-            self._dropped(connection, drop_excess(connection, self.limits, count=count))
+            self._note_deleted(connection, drop_excess(connection, self.limits, count=count))
 
-    def _dropped(self, connection: sqlite3.Connection, n: int) -> None:
+    def _note_deleted(self, connection: sqlite3.Connection, n: int) -> None:
         """After a deletion of n events, start a new generation, so that all readers start again."""
         if n:
             self._recent = None
@@ -284,7 +284,7 @@ class EventStore(Closing):
             return
         latest = "SELECT purpose, granted, max(seq) FROM consent GROUP BY purpose"
         granted = {purpose for purpose, granted, _ in connection.execute(latest) if granted}
-        self.granted = frozenset(granted - self.file.denied())
+        self.granted = frozenset(granted - self.file.denied_purposes())
         generation = int(_get(connection, "generation") or 0)
         if generation != self._generation:
             self._recent = None

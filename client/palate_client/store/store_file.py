@@ -180,14 +180,14 @@ class StoreFile(Closing):
                 self._denied.add(purpose)
             self.folder.make_room(self._store)
 
-    def decided(self, purpose: str) -> None:
+    def clear_denial(self, purpose: str) -> None:
         """Remove the mark of `deny`: a decision on the purpose is written."""
         with self.lock, suppress(OSError):
             self._denied.discard(purpose)
             self._mark(purpose).unlink()  # usually there is none
             self._tell()
 
-    def denied(self) -> set[str]:
+    def denied_purposes(self) -> set[str]:
         """The purposes that are marked as denied."""
         start = f"{self._store}.{_DENIED}"
         names = os.listdir(self.folder.path)  # noqa: PTH208 # called often, and only names are needed
@@ -267,7 +267,7 @@ class StoreFile(Closing):
         except BaseException:
             database.close()
             raise
-        self.folder.opened(self._store)
+        self.folder.note_opened(self._store)
         return database
 
 

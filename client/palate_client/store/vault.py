@@ -205,7 +205,7 @@ class Vault:
         """
         bury(self.file, store)
 
-    def erased(self) -> str | None:
+    def store_in_erasure(self) -> str | None:
         """The id of a store that is being erased; None if there is none."""
         found = read(self.file)
         return found.store if isinstance(found, Tombstone) else None

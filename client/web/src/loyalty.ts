@@ -101,7 +101,7 @@ export function loyalty(past: Past, now: number, calendar: Calendar, first: numb
     retentionExact: by((n) => exact(since + n)),
     retentionAfter: by((n) => (last >= since + n ? true : today >= since + n ? false : null)),
     churnRisk: risk,
-    explanation: explained(begun, now, risk),
+    explanation: explanation(begun, now, risk),
   };
 }
 
@@ -126,7 +126,7 @@ export function visitsOf(times: readonly number[]): [start: number, end: number]
   return visits;
 }
 
-function explained(begun: readonly number[], now: number, risk: number): string {
+function explanation(begun: readonly number[], now: number, risk: number): string {
   const away = Math.max(now - begun[begun.length - 1], 0) / DAY;
   if (begun.length === 1) return `one visit so far, ${away.toFixed(0)} days ago`;
   const usual = (begun[begun.length - 1] - begun[0]) / (begun.length - 1) / DAY;

@@ -64,7 +64,7 @@ def sampled_mu2(*, sensitivity: float, sigma: int, inclusion: float, steps: int)
     inclusion, steps = check_sampling(inclusion, steps)
     one = charged_mu2(sensitivity=sensitivity, sigma=sigma)
     whole = round_up(Fraction(one) * steps)
-    return whole if inclusion == 1 else min(whole, _sampled(one, inclusion, steps))
+    return whole if inclusion == 1 else min(whole, _mu2_of_sampled(one, inclusion, steps))
 
 
 def attempt_mu2(grid: int, sigma: int, events: Sampling | None) -> float:
@@ -114,7 +114,7 @@ def check_sampling(inclusion: float, steps: int) -> tuple[float, int]:
 
 
 @lru_cache(maxsize=256)
-def _sampled(mu2: float, q: float, steps: int) -> float:
+def _mu2_of_sampled(mu2: float, q: float, steps: int) -> float:
     """mu^2 of the sampled steps, each of mu2 without sampling; infinite where computing it would take too long."""
     if _cells(mu2**0.5, q, steps) * steps > _MOST_CELLS:
         return math.inf

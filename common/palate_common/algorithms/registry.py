@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from palate_common.algorithms.base import Algorithm, EventAlgorithm, PublicFacts, State
-from palate_common.algorithms.parts.quarantine import QUARANTINED, as_frozen, check_items, told, unheard
+from palate_common.algorithms.parts.quarantine import QUARANTINED, as_frozen, check_items, inputs_in_state, unheard
 from palate_core.errors import InputError
 
 GROUP = "palate.algorithms"
@@ -179,8 +179,8 @@ def first_state(algorithm: Algorithm, inputs: State) -> State:
     Raises:
         InputError: items are in quarantine, and the algorithm can't leave them out.
     """
-    state = {**algorithm.opening(inputs), **told(inputs)}
-    if told(inputs):
+    state = {**algorithm.opening(inputs), **inputs_in_state(inputs)}
+    if inputs_in_state(inputs):
         check_items((block.name for block in algorithm.layout(state, 0)), algorithm.item_rows(state, 0))
     return state
 
@@ -198,7 +198,7 @@ def next_state(
     Of items in quarantine it sees nothing, and their rows stay: see `palate_common.algorithms.parts.quarantine`.
     """
     seen = {name: inputs[name] for name in algorithm.public_inputs if name in inputs}
-    heard = unheard(sums, inputs, algorithm.item_rows(state, round_)) if told(inputs) else sums
+    heard = unheard(sums, inputs, algorithm.item_rows(state, round_)) if inputs_in_state(inputs) else sums
     released = algorithm.release(state | seen, round_, heard, noise)
     kept = {name: array for name, array in released.items() if name not in seen}
-    return {**as_frozen(kept, inputs, algorithm.item_arrays), **told(inputs)}
+    return {**as_frozen(kept, inputs, algorithm.item_arrays), **inputs_in_state(inputs)}

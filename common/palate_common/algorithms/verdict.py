@@ -177,10 +177,14 @@ class Judging(Algorithm):
                 gained -= _gains(self.lists(IN_USE, state, seen), wanted, by_rank)
             listed[users.counts() == 0] = 0
             votes[first : first + AT_ONCE] = np.stack([gained > 0, gained < 0], axis=1)
-            finds.append(_counted(found))
-            shown.append(_counted(listed))
+            finds.append(_batch_of_counts(found))
+            shown.append(_batch_of_counts(listed))
         return Update(
-            (DenseBlock(votes), popularity_block(_joined(finds)), _divided(_joined(shown), by=2 * self._root)),
+            (
+                DenseBlock(votes),
+                popularity_block(_concatenate(finds)),
+                _divide_weights(_concatenate(shown), by=2 * self._root),
+            ),
             histories.n_users,
         )
 
@@ -207,7 +211,7 @@ class Judging(Algorithm):
         scores[histories.owners(), histories.indices] = -np.inf
         scores[:, rows_of(state, self.facts.n_items)] = -np.inf  # nobody has them to find: neither model may lose by it
         if which == IN_USE:
-            scores[:, self._hidden(state)] = -np.inf  # nobody who uses it is shown them
+            scores[:, self._quarantined_rows(state)] = -np.inf  # nobody who uses it is shown them
         length = min(LIST, self.facts.n_items)
         last = np.partition(scores, -length, axis=1)[:, -length, None]
         surely, maybe = scores > last, scores == last
@@ -220,7 +224,7 @@ class Judging(Algorithm):
         ranks[order] = rank + 1
         return Interactions(ends.astype(np.int64), items.astype(np.int32), ranks, self.facts.n_items)
 
-    def _hidden(self, state: State) -> npt.NDArray[np.int64]:
+    def _quarantined_rows(self, state: State) -> npt.NDArray[np.int64]:
         """The rows of the items that are in quarantine in the model in use."""
         rows = state[ROWS] if ROWS in state else np.arange(self.facts.n_items)
         hidden = rows[rows_of(_arrays(IN_USE, state), len(rows))]
@@ -283,14 +287,14 @@ def _gains(lists: Interactions, wanted: Bools, by_rank: Sequence[int]) -> Float6
     return np.bincount(owners, each * wanted[owners, lists.indices], lists.n_users).astype(np.float64)
 
 
-def _counted(counts: npt.NDArray[np.int8]) -> Interactions:
+def _batch_of_counts(counts: npt.NDArray[np.int8]) -> Interactions:
     """Counts as a batch, [n_users, n_items]."""
     users, items = np.nonzero(counts)
     ends = np.concatenate(([0], np.cumsum(np.bincount(users, minlength=len(counts))))).astype(np.int64)
     return Interactions(ends, items.astype(np.int32), counts[users, items].astype(np.float32), counts.shape[1])
 
 
-def _joined(parts: Sequence[Interactions]) -> Interactions:
+def _concatenate(parts: Sequence[Interactions]) -> Interactions:
     """One batch after the other."""
     counts = np.concatenate([part.counts() for part in parts])
     indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
@@ -298,7 +302,7 @@ def _joined(parts: Sequence[Interactions]) -> Interactions:
     return Interactions(indptr, indices, weights, parts[0].n_items)
 
 
-def _divided(batch: Interactions, *, by: float) -> OuterBlock:
+def _divide_weights(batch: Interactions, *, by: float) -> OuterBlock:
     """Each user's weights, divided."""
     rows = batch.weights.astype(np.float64) / by
     return OuterBlock(batch.indptr, batch.indices, rows, np.ones((batch.n_users, 1)), batch.n_items)

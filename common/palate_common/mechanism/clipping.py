@@ -62,7 +62,7 @@ def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid:
     # Per-user scale onto the grid: min(1, C / norm) / C, with rejected users at zero.
     scale = GUARD / np.maximum(np.where(finite, norms, np.inf), clip_norm)
     steps = tuple(
-        block.keep(finite).quantised(scale * spec.weight, grid)
+        block.keep(finite).quantise(scale * spec.weight, grid)
         for spec, block in zip(layout, update.blocks, strict=True)
     )
     # Exact up to 2^53: sums of whole numbers that stay below are not rounded, and those above stay above.

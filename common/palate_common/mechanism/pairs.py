@@ -10,7 +10,7 @@ and the sum over users is the upper triangle of A'A, in products of whole number
     >>> one = PairBlock(np.array([0, 3]), np.array([0, 1, 3], np.int32), np.array([1.0, 2.0, 3.0]), 4)
     >>> one.square_norms().round(6).tolist()
     [49.0]
-    >>> one.quantised(np.ones(1), 1).vector(0).tolist()  # (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)
+    >>> one.quantise(np.ones(1), 1).vector(0).tolist()  # (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)
     [2, 0, 3, 0, 6, 0]
 """
 
@@ -68,7 +68,7 @@ class PairBlock:
         """The same block with zeros for the users that are not kept."""
         return self if kept.all() else replace(self, rows=kept_rows(self.rows, np.repeat(kept, np.diff(self.indptr))))
 
-    def quantised(self, scale: Float64, grid: int) -> PairSteps:
+    def quantise(self, scale: Float64, grid: int) -> PairSteps:
         """Each user's pairs times their scale, in grid steps: rows take the root of it, truncated toward zero."""
         rows = np.repeat(np.sqrt(scale * grid), np.diff(self.indptr))
         rows *= self.rows

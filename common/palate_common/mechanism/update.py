@@ -82,7 +82,7 @@ class DenseBlock:
         """The same block with zeros for the users that are not kept."""
         return DenseBlock(kept_rows(self.values, kept))
 
-    def quantised(self, scale: Float64, grid: int) -> DenseSteps:
+    def quantise(self, scale: Float64, grid: int) -> DenseSteps:
         """Each user's numbers times their scale, in grid steps, truncated toward zero."""
         return DenseSteps((self._flat * (scale * grid)[:, None]).astype(np.int64))
 
@@ -117,7 +117,7 @@ class OuterBlock:
         return len(self.indptr) - 1, self.n_rows, *self.columns.shape[1:]
 
     @classmethod
-    def centred(
+    def build_centred(
         cls,
         indptr: Int64,
         indices: npt.NDArray[np.int32],
@@ -181,7 +181,7 @@ class OuterBlock:
         shift = None if self.shift is None else kept_rows(self.shift, kept)
         return replace(self, rows=rows, columns=columns, shift=shift)
 
-    def quantised(self, scale: Float64, grid: int) -> OuterSteps:
+    def quantise(self, scale: Float64, grid: int) -> OuterSteps:
         """Each user's product times their scale, in grid steps; none is longer than before.
 
         q = a b' is exact in integers when each factor is: the grid is the product of a row and a column grid. Factors

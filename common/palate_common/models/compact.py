@@ -40,10 +40,10 @@ def most_of(n_items: int) -> int:
 
 def compact(model: GlobalModel) -> bytes:
     """The compact model file."""
-    return deflated(compact_unpacked(model))
+    return deflate(compact_unpacked(model))
 
 
-def deflated(plain: bytes) -> bytes:
+def deflate(plain: bytes) -> bytes:
     """The bytes, compressed by zlib."""
     return zlib.compress(plain, 9)
 
@@ -55,7 +55,7 @@ def compact_unpacked(model: GlobalModel) -> bytes:
         if name in model.algorithm.training_only:
             continue
         if array.ndim in (1, 2) and array.dtype == np.float32 and array.size:
-            tensors[name], tensors[name + SCALE] = rounded(array)
+            tensors[name], tensors[name + SCALE] = round_table(array)
         elif array.ndim == 2 and array.dtype == np.int32 and array.size and _rises(array, model.header.facts.n_items):
             tensors[name + GAPS] = _gaps(array)
         else:
@@ -75,10 +75,10 @@ def expand(data: bytes, *, most: int) -> GlobalModel:
     Raises:
         IntegrityError: not a compact model, or larger.
     """
-    return expand_unpacked(inflated(data, most=most, noun="a compact model"), most=most)
+    return expand_unpacked(inflate(data, most=most, noun="a compact model"), most=most)
 
 
-def inflated(data: bytes, *, most: int, noun: str) -> bytes:
+def inflate(data: bytes, *, most: int, noun: str) -> bytes:
     """The decompressed bytes of a zlib stream.
 
     Args:
@@ -139,7 +139,7 @@ def expand_unpacked(plain: bytes, *, most: int) -> GlobalModel:
     return GlobalModel(header, state)
 
 
-def rounded(array: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+def round_table(array: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
     """Round a table to int8 by column, or a vector to float16: the rounded numbers, and the scales."""
     largest = np.abs(array).max(axis=0, keepdims=True)
     scale = (largest / 127 if array.ndim == 2 else largest).astype(np.float32)

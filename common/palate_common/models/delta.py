@@ -20,7 +20,7 @@ import numpy.typing as npt
 import safetensors
 from pydantic import BaseModel, ConfigDict
 
-from palate_common.models.compact import inflated
+from palate_common.models.compact import inflate
 from palate_common.models.model import MOST_HEADER, read_metadata, read_tensors
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.log.canonical import digest
@@ -63,12 +63,12 @@ def apply_delta(base: bytes, delta: bytes, *, most: int) -> bytes:
     Raises:
         IntegrityError: another base, not a delta, a damaged one, or a larger one.
     """
-    plain = inflated(delta, most=most, noun="a delta")
+    plain = inflate(delta, most=most, noun="a delta")
     try:
         parts, header = read_tensors(plain), DeltaHeader.model_validate(read_metadata(plain))
         if header.base != digest(base):
             raise IntegrityError(f"a delta must be from {header.base}, got the base {digest(base)}")
-        made = _made(read_tensors(base), parts, header, most)
+        made = _build_result(read_tensors(base), parts, header, most)
     except PalateError:
         raise
     except (
@@ -86,7 +86,7 @@ def apply_delta(base: bytes, delta: bytes, *, most: int) -> bytes:
     return made
 
 
-def _made(old: Mapping[str, Array], parts: Mapping[str, Array], header: DeltaHeader, most: int) -> bytes:
+def _build_result(old: Mapping[str, Array], parts: Mapping[str, Array], header: DeltaHeader, most: int) -> bytes:
     """The result's bytes. A malformed delta raises one of many errors."""
     head = parts[HEADER].tobytes()
     if len(head) > MOST_HEADER:
@@ -103,10 +103,10 @@ def _made(old: Mapping[str, Array], parts: Mapping[str, Array], header: DeltaHea
         fits = stop - begin == math.prod(shape) * kind.itemsize and min(shape, default=0) >= 0
         if not fits or not 0 <= begin <= stop <= end:
             raise ValueError("a place that can't be")
-        rest = _joined(parts[name + REST], kind.itemsize, math.prod(shape))
+        rest = _join_words(parts[name + REST], kind.itemsize, math.prod(shape))
         if name in header.predicted:
             steps, mix = parts.get(name + ROWS), parts.get(name + MIX)
-            guess = predicted(old[name], None if steps is None else _from_steps(steps), mix, shape)
+            guess = predict(old[name], None if steps is None else _from_steps(steps), mix, shape)
             if (guess.dtype, guess.shape) != (kind, shape):
                 raise ValueError("a prediction of another shape")
             rest = guess.reshape(-1).view(rest.dtype) + rest
@@ -117,7 +117,7 @@ def _made(old: Mapping[str, Array], parts: Mapping[str, Array], header: DeltaHea
 _DTYPES = {"I8": "<i1", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8", "U8": "<u1", "BOOL": "?"}
 
 
-def predicted(base: Array, rows: Array | None, mix: Array | None, shape: tuple[int, ...]) -> Array:
+def predict(base: Array, rows: Array | None, mix: Array | None, shape: tuple[int, ...]) -> Array:
     """The prediction of a tensor from the base.
 
     Args:
@@ -131,7 +131,7 @@ def predicted(base: Array, rows: Array | None, mix: Array | None, shape: tuple[i
         ValueError: they don't fit.
     """
     if mix is None:
-        return taken(base, rows, shape[0])
+        return take_rows(base, rows, shape[0])
     if base.dtype != np.int8 or base.ndim != 2 or mix.dtype != np.int16 or len(shape) != 2:
         raise ValueError("a mix of no tables")
     if mix.shape != (base.shape[1] + 1, shape[1]) or len(base if rows is None else rows) != shape[0]:
@@ -145,11 +145,11 @@ def predicted(base: Array, rows: Array | None, mix: Array | None, shape: tuple[i
 
 def sources(base: Array, rows: Array | None, part: slice) -> npt.NDArray[np.float64]:
     """The base's rows for a part of a table, and a constant column of `ONE`: whole numbers as float64."""
-    chosen = base[part] if rows is None else taken(base, rows[part], part.stop - part.start)
+    chosen = base[part] if rows is None else take_rows(base, rows[part], part.stop - part.start)
     return np.column_stack([chosen, np.full(len(chosen), ONE)]).astype(np.float64)
 
 
-def taken(base: Array, rows: Array | None, n: int) -> Array:
+def take_rows(base: Array, rows: Array | None, n: int) -> Array:
     """The `n` rows of the base; zeros where it has none."""
     if rows is None:
         return base
@@ -172,8 +172,8 @@ def _from_steps(steps: Array) -> npt.NDArray[np.int64]:
     return rows
 
 
-def _joined(rest: Array, size: int, n: int) -> Array:
-    """Decode words: the inverse of `_split` of `delta_search`."""
+def _join_words(rest: Array, size: int, n: int) -> Array:
+    """Decode words: the inverse of `_split_words` of `delta_search`."""
     if rest.dtype != np.uint8 or rest.shape != (size, n):
         raise ValueError("a rest of another shape")
     return np.ascontiguousarray(rest.T).reshape(-1).view(WORDS[size])

@@ -27,7 +27,7 @@ from palate_common.models.delta import (
     Array,
     Bytes,
     DeltaHeader,
-    predicted,
+    predict,
     sources,
 )
 from palate_common.models.model import METADATA_KEY
@@ -49,11 +49,11 @@ def make_delta(base: bytes, result: bytes, *, base_items: Sequence[str], items: 
     found = list[str]()
     for name, array in sorted(new.items()):
         rows = _rows(name, old, new, base_items, items)
-        chosen = min(_choices(name, array, old.get(name), rows), key=lambda choice: len(_packed(choice[1])))
+        chosen = min(_choices(name, array, old.get(name), rows), key=lambda choice: len(_pack(choice[1])))
         found += [name] if chosen[0] else []
         parts |= chosen[1]
     header = DeltaHeader(base=digest(base), result=digest(result), predicted=tuple(found))
-    return _packed(parts, {METADATA_KEY: canonical_json(header.model_dump(mode="json")).decode()})
+    return _pack(parts, {METADATA_KEY: canonical_json(header.model_dump(mode="json")).decode()})
 
 
 def _choices(
@@ -61,7 +61,7 @@ def _choices(
 ) -> Iterable[tuple[bool, dict[str, Array]]]:
     """Each encoding of a tensor: whether the base predicts it, and the parts it needs."""
     bits = np.ascontiguousarray(array).reshape(-1).view(WORDS[array.dtype.itemsize])
-    yield False, {name + REST: _split(bits)}
+    yield False, {name + REST: _split_words(bits)}
     if base is None or not array.ndim or base.ndim != array.ndim or base.dtype != array.dtype:
         return
     if rows is None and len(base) != len(array):
@@ -71,8 +71,8 @@ def _choices(
     if array.dtype == np.int8 and array.ndim == 2:
         mixes.append(_best_mix(base, rows, array))
     for mix in mixes:
-        guess = predicted(base, rows, mix, array.shape).reshape(-1).view(bits.dtype)
-        yield True, {name + REST: _split(bits - guess), **mapped, **({} if mix is None else {name + MIX: mix})}
+        guess = predict(base, rows, mix, array.shape).reshape(-1).view(bits.dtype)
+        yield True, {name + REST: _split_words(bits - guess), **mapped, **({} if mix is None else {name + MIX: mix})}
 
 
 def _best_mix(base: Array, rows: Array | None, array: Array) -> npt.NDArray[np.int16]:
@@ -114,13 +114,13 @@ def _to_steps(rows: Array) -> npt.NDArray[np.int32]:
     return steps.astype(np.int32)
 
 
-def _split(words: Array) -> Bytes:
+def _split_words(words: Array) -> Bytes:
     """Encode words as all first bytes, then all second bytes, and so on, which compresses better."""
     plain = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), words.itemsize)
     return np.ascontiguousarray(plain.T)
 
 
-def _packed(parts: Mapping[str, Array], metadata: dict[str, str] | None = None) -> bytes:
+def _pack(parts: Mapping[str, Array], metadata: dict[str, str] | None = None) -> bytes:
     """The parts as a compressed file, by the zlib strategy that makes it smallest."""
     plain = safetensors.numpy.save({name: np.ascontiguousarray(part) for name, part in parts.items()}, metadata)
     packed = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from palate_common.models.compact import inflated
+from palate_common.models.compact import inflate
 from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import (
     COMPACT,
@@ -27,7 +27,7 @@ from palate_core.errors import IntegrityError
 from palate_core.log.canonical import digest
 
 
-def unpacked(files: Mapping[str, bytes], *, most: int = MOST_BYTES) -> bytes | None:
+def inflate_compact(files: Mapping[str, bytes], *, most: int = MOST_BYTES) -> bytes | None:
     """The decompressed compact model among the files; None where there is only the full model.
 
     Raises:
@@ -35,7 +35,7 @@ def unpacked(files: Mapping[str, bytes], *, most: int = MOST_BYTES) -> bytes | N
     """
     if UNPACKED in files:
         return files[UNPACKED]
-    return inflated(files[COMPACT], most=most, noun="a compact model") if COMPACT in files else None
+    return inflate(files[COMPACT], most=most, noun="a compact model") if COMPACT in files else None
 
 
 def delta_name(base: bytes) -> str:
@@ -43,7 +43,7 @@ def delta_name(base: bytes) -> str:
     return f"delta-{digest(base)}.z"
 
 
-def wanted(signed: Mapping[str, bytes], *, public_key: str, have: Mapping[str, bytes]) -> tuple[str, ...]:
+def wanted_files(signed: Mapping[str, bytes], *, public_key: str, have: Mapping[str, bytes]) -> tuple[str, ...]:
     """Names of the files that a device needs besides manifest and signature, as few bytes as possible.
 
     Args:
@@ -57,7 +57,7 @@ def wanted(signed: Mapping[str, bytes], *, public_key: str, have: Mapping[str, b
     manifest = read_manifest(signed, public_key)
     beside = [name for name in (ITEMS, DOMAINS, NEW_ITEMS, FEATURES) if name in manifest.files]
     missing = [name for name in beside if not manifest.names(name, have.get(name))]
-    base = unpacked(have)
+    base = inflate_compact(have)
     if base is not None and manifest.unpacked is not None:
         if manifest.unpacked.sha256 == digest(base):
             return tuple(missing)
@@ -81,7 +81,7 @@ def from_delta(
     Raises:
         IntegrityError: a needed delta doesn't fit.
     """
-    facts, base = manifest.unpacked, unpacked(have, most=most)
+    facts, base = manifest.unpacked, inflate_compact(have, most=most)
     if base is None or facts is None:
         return {}
     if facts.sha256 == digest(base):

@@ -155,11 +155,11 @@ def format_of(shown: Shown, publication: Publication | None) -> int:
 def check_recorded(manifest: Manifest, pinned: Pinned) -> None:
     """Refuse a model that shows no entry of its own, where witnesses are pinned.
 
-    A cosignature is over a state, and public: without the entry, whoever has a former release key could put its own
+    A cosignature is over a state, and public: without the entry, the holder of a former release key could put its own
     model beside a state that the present one has made.
 
     **Guarantees:** a former key shows no model of its own: witnesses cosign no state of the ledger with an entry about
-    it, once they know of the handover.
+    it, once they know of the rotation of the release key.
 
     Args:
         manifest: a manifest that was read, which checks the entry that it shows.

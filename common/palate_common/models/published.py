@@ -24,9 +24,9 @@ import safetensors.numpy
 
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
-from palate_common.models.compact import compact_unpacked, deflated, expand, expand_unpacked, most_of
+from palate_common.models.compact import compact_unpacked, deflate, expand, expand_unpacked, most_of
 from palate_common.models.delta_search import make_delta
-from palate_common.models.download import delta_name, from_delta, unpacked, wanted
+from palate_common.models.download import delta_name, from_delta, inflate_compact, wanted_files
 from palate_common.models.manifest import (
     COMPACT,
     DOMAINS,
@@ -75,11 +75,11 @@ __all__ = [
     "collect",
     "contents",
     "delta_name",
+    "inflate_compact",
     "pack",
     "read",
     "unpack",
-    "unpacked",
-    "wanted",
+    "wanted_files",
     "write",
 ]
 
@@ -137,7 +137,7 @@ class Contents:
         """The same with further members of the manifest, or others."""
         return Contents(self.files, {**self.said, **facts})
 
-    def signed(self, key: SigningKey, shown: Shown, publication: Publication | None = None) -> dict[str, bytes]:
+    def sign(self, key: SigningKey, shown: Shown, publication: Publication | None = None) -> dict[str, bytes]:
         """The files of the published model, the signature last.
 
         Args:
@@ -176,7 +176,7 @@ def pack(
         IntegrityError: another catalogue than the model's, or a former one that can't be read.
     """
     said = contents(model, catalogue, facts, population=population, public_key=key.public, formers=formers)
-    return said.signed(key, shown)
+    return said.sign(key, shown)
 
 
 def contents(
@@ -204,7 +204,7 @@ def contents(
     if catalogue.hash != model.header.catalogue:
         raise IntegrityError("`items` must be the catalogue the model was trained on, got another")
     plain = compact_unpacked(model)
-    files = {ITEMS: lines(catalogue.items), MODEL: model.data, COMPACT: deflated(plain)}
+    files = {ITEMS: lines(catalogue.items), MODEL: model.data, COMPACT: deflate(plain)}
     if catalogue.domains is not None:
         files[DOMAINS] = lines(catalogue.domains)
     if catalogue.new_items:
@@ -212,7 +212,7 @@ def contents(
     if catalogue.features is not None:
         files[FEATURES] = safetensors.numpy.save({"features": np.ascontiguousarray(catalogue.features, np.float32)})
     for former in formers:
-        base = unpacked(former)
+        base = inflate_compact(former)
         if base == plain:  # published again: keep the deltas, so that all files have the same bytes
             files |= {name: data for name, data in former.items() if name.startswith("delta-")}
         if base in (None, plain):

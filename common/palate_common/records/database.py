@@ -184,7 +184,7 @@ class Database(Closing):
 
     def _prepare(self, kind: int, schema: Sequence[str], *, durable: bool, read_only: bool, deadline: float) -> None:
         """Set the file up; check its kind first, so that a file of another kind isn't changed."""
-        known = self._known(kind)
+        known = self._has_tables(kind)
         if read_only:
             if not known:
                 raise InputError(f"{self._noun} must be an existing file of its kind, got an empty file: {self.path}")
@@ -196,12 +196,12 @@ class Database(Closing):
         if known:
             return
         with self.transaction(write=True) as connection:
-            if not self._known(kind):  # nobody made the tables in the meantime
+            if not self._has_tables(kind):  # nobody made the tables in the meantime
                 connection.execute(f"PRAGMA application_id = {kind:d}")
                 for statement in schema:
                     connection.execute(statement)
 
-    def _known(self, kind: int) -> bool:
+    def _has_tables(self, kind: int) -> bool:
         """Whether the file has our tables; False for an empty one."""
         query = "SELECT (SELECT count(*) FROM sqlite_master), (SELECT application_id FROM pragma_application_id)"
         tables, found = self._connection.execute(query).fetchone()

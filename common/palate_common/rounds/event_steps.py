@@ -56,7 +56,7 @@ def event_steps(
     once = Interactions(histories.indptr, histories.indices, np.ones(histories.nnz, np.float32), histories.n_items)
     users = algorithm.user_start(state, once.n_users)
     for _ in range(plan.events.steps - 1):
-        sums = _user_sums(algorithm, state, plan, users, sampled(once, plan.events.inclusion, source), source)
+        sums = _user_sums(algorithm, state, plan, users, sample_events(once, plan.events.inclusion, source), source)
         users = algorithm.user_step(users, sums)
 
     def item_step(events: Interactions) -> Int64:
@@ -72,11 +72,11 @@ def event_steps(
             total += bounded(clipped.vector(event), grid=plan.grid)
         return total
 
-    total = _summed(item_step, sampled(once, plan.events.inclusion, source))
+    total = _sum_over_events(item_step, sample_events(once, plan.events.inclusion, source))
     return with_noise(total, once.n_users, plan, source)
 
 
-def sampled(histories: Interactions, inclusion: float, source: Source) -> Interactions:
+def sample_events(histories: Interactions, inclusion: float, source: Source) -> Interactions:
     """The same users with a sample of the events: each is drawn by its own coin, with probability rounded down.
 
     Coins come from the secret source, never from public randomness.
@@ -104,12 +104,12 @@ def _user_sums(
         clipped = clip(update, layout, clip_norm=plan.clip_norm, grid=plan.grid)
         return segment_sum(bounded(_steps(clipped), grid=plan.grid), events.indptr)
 
-    sums = _summed(user_step, events)
+    sums = _sum_over_events(user_step, events)
     noise = sample_discrete_gaussian(sums.size, sigma=plan.sigma, source=source).reshape(sums.shape)
     return np.asarray((sums + noise) * (plan.clip_norm / plan.grid), np.float64)
 
 
-def _summed(step: Callable[[Interactions], Int64], events: Interactions) -> Int64:
+def _sum_over_events(step: Callable[[Interactions], Int64], events: Interactions) -> Int64:
     """A step's whole-number sum over events. An event that fails counts as none: a refusal would reveal it."""
     try:
         return step(events)

@@ -9,9 +9,9 @@ A device also declares for how long it takes plans, and for what:
     PushMessages  + objects, and all these  ->    the answer is stored; held until there is a next message
                   <-  the next message, with its record
 
-The additions are fields of Flower's own messages with numbers that Flower doesn't use. Whoever doesn't know them skips
-them, as Protocol Buffers require: Flower's own nodes speak to this server and our devices to Flower's own server as
-before, with a request for each part. `KNOWN` in a reply says that the server has understood.
+The additions are fields of Flower's own messages with numbers that Flower doesn't use. A peer that doesn't know them
+skips them, as Protocol Buffers require: Flower's own nodes speak to this server and our devices to Flower's own server
+as before, with a request for each part. `KNOWN` in a reply says that the server has understood.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _MOST_STAY: Final = 2**32 - 1
 class Availability:
     """What a device declares while it is online: a server draws cohorts from those that have the time and the consent.
 
-    It is declared anew with each request, because both change. Whoever declares nothing takes part in nothing.
+    It is declared anew with each request, because both change. A device that declares nothing takes part in nothing.
 
     >>> from palate_common.records.protobuf import read
     >>> Availability.of(read(Availability(stays=2.5, takes=TRAINING | SURVEYS).to_bytes()))

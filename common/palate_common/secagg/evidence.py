@@ -2,14 +2,14 @@
 
     what a device signed, and what was opened -> FaultEvidence -> canonical JSON -> `check` -> the device, or an error
 
-A record stands for itself: whoever has the directory of identities checks it without a server. It holds signatures of
-one toss of one attempt, so nothing of another attempt fits. A server that forges must forge a signature.
+A record stands for itself: anyone with the directory of identities checks it without a server. It holds signatures of
+one ring draw (`toss`) of one attempt, so nothing of another attempt fits. A server that forges must forge a signature.
 
     kind        the device has signed                              and yet
-    nonce       a commitment, and an advert of the same toss       the advert's nonce is another
+    nonce       a commitment, and an advert of the same draw       the advert's nonce is another
     advert      an advert                                          its keys are none, or one key twice
     box         a box                                              opened by its own key it is none
-    opening     an opening of one of its boxes                     the key is not the one that the box was made with
+    opening     the revealed key of one of its boxes               the key is not the one that the box was made with
     receipt     a receipt for a box, without complaint             the box's sender has not signed it
     complaint   a receipt in which it complains of a box           there is no box, or it is a good one
     share       a receipt for a box, and a share                   the box commits to another share
@@ -116,14 +116,14 @@ class FaultEvidence(_Record):
         kind: what the device did, see above.
         device: whom the record names.
         attempt: the attempt's context, hexadecimal.
-        toss: the toss.
+        toss: number of the ring draw.
         root: root of the cohort; empty where none was fixed yet.
         seed: of the ring.
         commit: a signed commitment.
         advert: a signed advert.
         box: a box that is judged.
         secret: the private key that it was opened with.
-        signature: of an opening.
+        signature: of a revealed key.
         receipt: a receipt that is judged.
         piece: a share that is judged.
         dealt: boxes and the shares that were given of them, all of one secret.
@@ -169,7 +169,7 @@ class FaultEvidence(_Record):
     def binding(self) -> bytes:
         """The binding of the cohort."""
         made = _bytes(self.attempt) + self.toss.to_bytes(2, "little") + _bytes(self.root) + _bytes(self.seed)
-        return _sized("a cohort's binding", made, BINDING)
+        return _check_size("a cohort's binding", made, BINDING)
 
 
 _HEAD = {"palate": "evidence", "version": VERSION}
@@ -177,16 +177,16 @@ _HEAD = {"palate": "evidence", "version": VERSION}
 
 @dataclass(frozen=True)
 class Scene:
-    """Where something happened: the facts that all records of one toss share.
+    """Where something happened: the facts that all records of one ring draw share.
 
     Attributes:
-        binding: of the cohort: context, toss, root, seed; context and toss alone before there is one.
+        binding: of the cohort: context, draw, root, seed; context and draw alone before there is one.
     """
 
     binding: bytes
 
     def record(self, kind: str, device: int, **shown: Any) -> FaultEvidence:
-        """A record of this toss."""
+        """A record of this ring draw."""
         parts = self.binding[:32], self.binding[34:66], self.binding[66:]
         toss = int.from_bytes(self.binding[32:34], "little")
         attempt, root, seed = (part.hex() for part in parts)
@@ -217,14 +217,14 @@ def check(evidence: FaultEvidence | bytes, directory: Directory) -> int:
         raise IntegrityError(f"evidence must be of a known kind, got {found.kind!r:.40}")
     if found.device >= len(directory):
         raise IntegrityError(f"evidence must name one of {len(directory)} devices, got {found.device}")
-    _sized("an attempt's context", _bytes(found.attempt), HASH)
+    _check_size("an attempt's context", _bytes(found.attempt), HASH)
     false = judge(found, directory)
     if not false:
         raise IntegrityError(f"evidence must show something false, got a {found.kind} that is as it must be")
     return found.device
 
 
-def _nonce(found: FaultEvidence, directory: Directory) -> bool:
+def _nonce_is_another(found: FaultEvidence, directory: Directory) -> bool:
     """A nonce that isn't the one committed to."""
     commit, advert = Commit.decode(_bytes(found.commit)), _advert(found, directory)
     payload = commit_payload(_bytes(found.attempt), found.toss, found.device, commit.commitment)
@@ -232,7 +232,7 @@ def _nonce(found: FaultEvidence, directory: Directory) -> bool:
     return bool(advert.nonce) and commitment_to(advert.nonce) != commit.commitment
 
 
-def _keys(found: FaultEvidence, directory: Directory) -> bool:
+def _keys_are_unusable(found: FaultEvidence, directory: Directory) -> bool:
     """An advert with keys that nobody can use."""
     advert = _advert(found, directory)
     try:
@@ -254,10 +254,10 @@ def _advert(found: FaultEvidence, directory: Directory) -> Advert:
     return advert
 
 
-def _box(found: FaultEvidence, directory: Directory) -> bool:
+def _box_is_unreadable(found: FaultEvidence, directory: Directory) -> bool:
     """A box that is none."""
     label, box = _signed_box(found, found.box, directory)
-    _names(found, label.sender)
+    _check_names(found, label.sender)
     try:
         check_public(box[:KEY])
     except IntegrityError:
@@ -265,22 +265,22 @@ def _box(found: FaultEvidence, directory: Directory) -> bool:
     return open_box(label, box, _key_of(found, box)) is None
 
 
-def _opening(found: FaultEvidence, directory: Directory) -> bool:
-    """An opening by another key."""
+def _key_is_another(found: FaultEvidence, directory: Directory) -> bool:
+    """A revealed key that isn't the one of the box."""
     label, box = _signed_box(found, found.box, directory)
-    _names(found, label.sender)
+    _check_names(found, label.sender)
     secret = _bytes(found.secret)
     payload = opening_payload(found.binding, label.receiver, secret)
     check_signature(directory.identities[found.device], OPENING, payload, _signature(found.signature))
     return KeyPair.from_private(secret).public != box[:KEY]
 
 
-def _receipt(found: FaultEvidence, directory: Directory) -> bool:
+def _receipt_is_unfounded(found: FaultEvidence, directory: Directory) -> bool:
     """A receipt for a box that its sender hasn't signed."""
     shown, receipt = _signed_receipt(found, directory)
     if receipt.accused[shown.slot] or found.box is None:
         raise IntegrityError("evidence must show a box that was received without complaint, got none")
-    label, box = _received(found, found.box)
+    label, box = _received_box(found, found.box)
     if label.sender >= len(directory):
         return True
     try:
@@ -290,7 +290,7 @@ def _receipt(found: FaultEvidence, directory: Directory) -> bool:
     return False
 
 
-def _complaint(found: FaultEvidence, directory: Directory) -> bool:
+def _complaint_is_false(found: FaultEvidence, directory: Directory) -> bool:
     """A complaint of a good box, or of none."""
     shown, receipt = _signed_receipt(found, directory)
     if not receipt.accused[shown.slot]:
@@ -301,13 +301,13 @@ def _complaint(found: FaultEvidence, directory: Directory) -> bool:
     return open_box(label, box, _key_of(found, box)) is not None
 
 
-def _share(found: FaultEvidence, directory: Directory) -> bool:
+def _share_is_another(found: FaultEvidence, directory: Directory) -> bool:
     """A share that isn't the one it was dealt."""
     shown, receipt = _signed_receipt(found, directory)
     if receipt.accused[shown.slot] or found.piece is None or found.box is None:
         raise IntegrityError("evidence must show a share of a box that was received without complaint, got none")
-    _, box = _received(found, found.box)
-    piece, root = _bytes(found.piece.piece), _sized("a root", _bytes(found.piece.root), HASH)
+    _, box = _received_box(found, found.box)
+    piece, root = _bytes(found.piece.piece), _check_size("a root", _bytes(found.piece.root), HASH)
     payload = reveal_payload(found.binding, root)
     check_signature(directory.identities[found.device], REVEAL, payload, _signature(found.piece.signature))
     path = tuple(map(_bytes, found.piece.path))
@@ -315,15 +315,15 @@ def _share(found: FaultEvidence, directory: Directory) -> bool:
     return not piece_fits(piece, box)
 
 
-def _dealt(found: FaultEvidence, directory: Directory) -> bool:
+def _secret_is_another(found: FaultEvidence, directory: Directory) -> bool:
     """Shares of another secret than the advertised one."""
     advert = _advert(found, directory)
     slots, rows, secrets = list[int](), list[bytes](), set[int]()
     terms = set[tuple[int, int]]()
     for shown, given in found.dealt:
         label, box = _signed_box(found, shown, directory)
-        _names(found, label.sender)
-        piece = _sized("a share", _bytes(given), PIECE)
+        _check_names(found, label.sender)
+        piece = _check_size("a share", _bytes(given), PIECE)
         if not piece_fits(piece, box):
             raise IntegrityError("evidence must show the shares that were dealt, got another")
         secrets.add(piece[0])
@@ -351,19 +351,19 @@ def secret_fits(secret: bytes, which: Secret, advert: Advert) -> bool:
 
 
 _JUDGES: Mapping[str, Callable[[FaultEvidence, Directory], bool]] = {
-    "nonce": _nonce,
-    "advert": _keys,
-    "box": _box,
-    "opening": _opening,
-    "receipt": _receipt,
-    "complaint": _complaint,
-    "share": _share,
-    "dealt": _dealt,
+    "nonce": _nonce_is_another,
+    "advert": _keys_are_unusable,
+    "box": _box_is_unreadable,
+    "opening": _key_is_another,
+    "receipt": _receipt_is_unfounded,
+    "complaint": _complaint_is_false,
+    "share": _share_is_another,
+    "dealt": _secret_is_another,
 }
 KINDS: Final = tuple(_JUDGES)
 
 
-def _received(found: FaultEvidence, shown: ShownBox) -> tuple[Label, bytes]:
+def _received_box(found: FaultEvidence, shown: ShownBox) -> tuple[Label, bytes]:
     """A box as its receiver has signed for it, whatever its sender has done."""
     if shown.sender == shown.receiver:
         raise IntegrityError(f"a box must go from one device to another, got {shown.sender} to itself")
@@ -374,16 +374,16 @@ def _received(found: FaultEvidence, shown: ShownBox) -> tuple[Label, bytes]:
         slot=shown.slot,
         degree=shown.degree,
         threshold=shown.threshold,
-        key=_sized("a share key", _bytes(shown.key), KEY),
+        key=_check_size("a share key", _bytes(shown.key), KEY),
     )
-    return label, _sized("a box", _bytes(shown.box), BOX)
+    return label, _check_size("a box", _bytes(shown.box), BOX)
 
 
 def _signed_box(found: FaultEvidence, shown: ShownBox | None, directory: Directory) -> tuple[Label, bytes]:
     """A box that its sender has signed."""
     if shown is None:
         raise IntegrityError(f"evidence of a {found.kind} must show a box, got none")
-    label, box = _received(found, shown)
+    label, box = _received_box(found, shown)
     if label.sender >= len(directory):
         raise IntegrityError(f"a box must be of one of {len(directory)} devices, got one of {label.sender}")
     check_signed(label, box, directory.identities[label.sender])
@@ -400,8 +400,8 @@ def _signed_receipt(found: FaultEvidence, directory: Directory) -> tuple[ShownRe
     check_signature(directory.identities[found.device], RECEIPT, payload, receipt.signature)
     leaf = NONE
     if found.box is not None:
-        label, box = _received(found, found.box)
-        _names(found, label.receiver)
+        label, box = _received_box(found, found.box)
+        _check_names(found, label.receiver)
         leaf = label.leaf(box)
     path = tuple(map(_bytes, shown.path))
     check_path(leaf, slot=shown.slot, slots=shown.degree, root=receipt.root, path=path)
@@ -416,8 +416,8 @@ def _key_of(found: FaultEvidence, box: bytes) -> KeyPair:
     return pair
 
 
-def _names(found: FaultEvidence, device: int) -> None:
-    """Refuse a record that names somebody else than who has signed."""
+def _check_names(found: FaultEvidence, device: int) -> None:
+    """Refuse a record that names another device than the signer."""
     if device != found.device:
         raise IntegrityError(f"evidence must name device {device}, got {found.device}")
 
@@ -427,10 +427,10 @@ def _bytes(text: str) -> bytes:
 
 
 def _signature(text: str) -> bytes:
-    return _sized("a signature", _bytes(text), SIGNATURE)
+    return _check_size("a signature", _bytes(text), SIGNATURE)
 
 
-def _sized(name: str, data: bytes, length: int) -> bytes:
+def _check_size(name: str, data: bytes, length: int) -> bytes:
     if len(data) != length:
         raise IntegrityError(f"{name} must be {length} bytes, got {len(data)}")
     return data

@@ -8,7 +8,7 @@ import numpy as np
 import safetensors.numpy
 
 from palate_common.algorithms import PublicFacts
-from palate_common.models.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predicted
+from palate_common.models.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predict
 from palate_common.models.model import METADATA_KEY, ModelHeader, catalogue_hash
 from palate_core.log.canonical import canonical_json, digest
 
@@ -32,7 +32,7 @@ def delta() -> dict[str, Any]:
     for name, word in {"basis": np.uint8, "counts": np.uint16, "table": np.uint8}.items():
         rest = new[name].reshape(-1).view(word)
         if name in old:
-            guess = predicted(old[name], rows, mix if name == "basis" else None, new[name].shape)
+            guess = predict(old[name], rows, mix if name == "basis" else None, new[name].shape)
             rest = rest - guess.reshape(-1).view(word)
         parts[name + REST] = np.ascontiguousarray(rest.view(np.uint8).reshape(new[name].size, -1).T)
     said = DeltaHeader(base=digest(base), result=digest(result), predicted=("basis", "counts"))

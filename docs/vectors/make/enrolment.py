@@ -23,12 +23,12 @@ def enrolment() -> dict[str, Any]:
     return {
         "private_key_hex": SECRET.hex(),
         "tag": ENROL_TAG,
-        "signed": request.signed.decode(),
+        "signed": request.signed_payload.decode(),
         "request": request.to_bytes().decode(),
         "answer": Enrolled(device=7, population="readers", node=2**63 + 5).to_bytes().decode(),
         "leave": {
             "tag": LEAVE_TAG,
-            "signed": leaving.signed.decode(),
+            "signed": leaving.signed_payload.decode(),
             "request": leaving.to_bytes().decode(),
             "answer": LeaveAnswer(device=7, population="readers").to_bytes().decode(),
         },

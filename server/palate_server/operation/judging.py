@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from palate_common.algorithms import State
-from palate_common.algorithms.parts.quarantine import inputs_of, told
+from palate_common.algorithms.parts.quarantine import inputs_in_state, inputs_of
 from palate_common.algorithms.registry import algorithm_class
 from palate_common.algorithms.verdict import JudgedPair
 from palate_common.models.catalogue import ItemCatalogue
@@ -95,7 +95,7 @@ def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State, I
     if found.header.catalogue != catalogue.hash:
         raise InputError(f"devices must have the items of the model of run {run}, which they judge, and have others")
     verdict, arrays = asked(run, found, in_use)
-    return verdict, arrays | told(found.state), catalogue
+    return verdict, arrays | inputs_in_state(found.state), catalogue
 
 
 def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[QuarantinedItem, ...]:

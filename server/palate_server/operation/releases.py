@@ -618,7 +618,7 @@ def _write(
     witness.check()
     with _cosigning(site, ledger) if cosigned else nullcontext() as witnesses:
         said, shown, publication = _entered(site, ledger, witnesses, made)
-    size, files = shown.checkpoint.size, said.signed(key, shown, publication)
+    size, files = shown.checkpoint.size, said.sign(key, shown, publication)
     name = digest(files[published.MANIFEST])
     witness.show(files)
     draft = site.models / f".draft-{secrets.token_hex(8)}"

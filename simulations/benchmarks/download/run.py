@@ -28,7 +28,7 @@ from benchmarks.measure import (
 from benchmarks.releases.periods import periods
 from benchmarks.sheet import Part, Table, cell, main, mean_error
 from palate_common.models.catalogue import lines
-from palate_common.models.compact import compact, expand, inflated
+from palate_common.models.compact import compact, expand, inflate
 from palate_common.models.delta import apply_delta
 from palate_common.models.delta_search import make_delta
 from palate_common.models.model import GlobalModel
@@ -152,7 +152,7 @@ def _between(what: str, seed: int, models: Sequence[Trained]) -> list[dict[str, 
     found = []
     for (old, old_items), (new, items) in pairwise(models):
         base, packed = (compact(model) for model in (old, new))
-        plain, result = (inflated(each, most=MOST, noun="a model") for each in (base, packed))
+        plain, result = (inflate(each, most=MOST, noun="a model") for each in (base, packed))
         delta = make_delta(plain, result, base_items=old_items, items=items)
         if apply_delta(plain, delta, most=MOST) != result:
             raise PalateError(f"a delta must make its result, got another for {what}")

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
 from benchmarks.poisoning.world import Goal, World
 from palate_common.algorithms.als.vote import LIST
-from palate_common.algorithms.parts.quarantine import told
+from palate_common.algorithms.parts.quarantine import inputs_in_state
 from palate_common.algorithms.verdict import BLOCKS, FOUND, NOISE, SHOWN, VOTES
 from palate_common.mechanism.update import Int64
 from palate_common.models.model import GlobalModel
@@ -133,7 +133,7 @@ def verdict_on(
     epsilon = None if setting.epsilon is None else divided(setting.epsilon).verdict
     verdict = replace(setting, epsilon=epsilon, unclipped="")
     question, arrays = asked("judged", candidate, in_use)
-    return play(world, verdict, attack, seed=seed, question=(question, arrays | told(candidate.state)))
+    return play(world, verdict, attack, seed=seed, question=(question, arrays | inputs_in_state(candidate.state)))
 
 
 def said(played: Played, *, devices: int, moved: Sequence[tuple[str, int, float]] = ()) -> Judgement:

@@ -288,7 +288,7 @@ def _smaller(records: RunRecords, found: published.Published) -> str:
     path = records.folder / "model" / published.COMPACT
     if not path.is_file():
         return ""
-    plain = published.unpacked({published.COMPACT: path.read_bytes()}) or b""
+    plain = published.inflate_compact({published.COMPACT: path.read_bytes()}) or b""
     if found.manifest.unpacked is not None and digest(plain) != found.manifest.unpacked.sha256:
         return f"names another {published.COMPACT}"
     if plain == compact_unpacked(found.model):

@@ -341,7 +341,7 @@ def _pairs(
     users, items = users[order], items[order]
     fresh = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
     starts = np.flatnonzero(np.concatenate(([True], fresh)))
-    weights = None if factors is None else rule.weighting.combined(factors[order], starts).astype(np.float64)
+    weights = None if factors is None else rule.weighting.pair_weights(factors[order], starts).astype(np.float64)
     times = np.fmin.reduceat(block.times[order], starts) if timed and block.times is not None else None
     return EventBlock(users[starts], items[starts], None, weights, times)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.domains import FEW, focused
+from palate_common.domains import FEW, focus
 from palate_common.interactions import Floats, Interactions
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation.evaluation import CatalogueScorer
@@ -54,7 +54,7 @@ class Focused:
 
     def scores(self, foldin: Interactions) -> Floats:
         """The scorer's scores for the weighed histories."""
-        return self.scorer.scores(focused(foldin, self.within))
+        return self.scorer.scores(focus(foldin, self.within))
 
 
 def domains(prepared: Prepared) -> list[Domain]:

@@ -253,7 +253,7 @@ def fit_panel(people: Interactions, *, seed: int) -> State:
     with one_blas_thread():  # the same bits, and so the same hash, on all cores
         blocks = ease.blocks_by_users(seen, ridge) if few else _blocks(ease.by_items(seen, ridge))
         parts = [Links.strongest(items, rows, most=MOST_LINKS, first=at.start) for at, rows in blocks]
-    return panel_inputs(Links.joined(parts), users=people.n_users)
+    return panel_inputs(Links.concatenate(parts), users=people.n_users)
 
 
 def _blocks(item_map: npt.NDArray[np.float32]) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:

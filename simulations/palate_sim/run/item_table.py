@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.models.compact import rounded
+from palate_common.models.compact import round_table
 from palate_common.models.published import Published
 from palate_core.errors import InputError
 
@@ -55,7 +55,7 @@ def item_table(published: Published, *, run: str, privacy: str, precision: str =
     if factors is not None:
         vectors = factors.items()
         if precision == "int8":
-            vectors, scale = rounded(vectors)
+            vectors, scale = round_table(vectors)
             facts["scale"] = scale[0].tolist()
         facts |= {"precision": precision}
         facts |= {"parts": {name: [part.start, part.stop] for name, part in factors.parts.items()}}

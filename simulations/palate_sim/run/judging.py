@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from palate_common.algorithms.parts.quarantine import told
+from palate_common.algorithms.parts.quarantine import inputs_in_state
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
 from palate_common.records.files import make_folder
@@ -102,7 +102,7 @@ def judge_model(
         return None
     in_use = _in_use(config, job, model)
     question, arrays = asked(job.terms.run, model, in_use)
-    inputs = arrays | told(model.state)
+    inputs = arrays | inputs_in_state(model.state)
     terms = make_terms(
         population=job.terms.population,
         run=f"{job.terms.run}-{FOLDER}",

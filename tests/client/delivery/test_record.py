@@ -68,7 +68,7 @@ def test_the_latest_is_what_was_sent_last_not_what_was_given_last(record: Record
     assert [each.time for each in record.past("email")] == [NOON, NOON + 3 * DAY]
     held = hold(CHANNELS["email"], record.past("email"), now=NOON + 3.9 * DAY, calendar=UTC)
     assert held is not None
-    assert record.tried(now=NOON + 10 * DAY)[-1].answered is False
+    assert record.trials(now=NOON + 10 * DAY)[-1].answered is False
 
 
 def test_what_was_sent_before_the_clock_was_set_counts_for_the_day_it_is_set(record: Record) -> None:

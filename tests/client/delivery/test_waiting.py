@@ -95,7 +95,7 @@ def test_what_was_sent_is_told_though_the_record_is_full(
     got: list[str] = []
     messenger = device.messenger({"feed": lambda messages: got.extend(each.id for each in messages)}, control=0.0)
     messenger.allow("feed")
-    monkeypatch.setattr(Record, "became", full)
+    monkeypatch.setattr(Record, "set_reason", full)
     receipt = Message("r", title="Receipt", transactional=True)
     assert messenger.deliver(receipt).reason is Reason.SENT
     assert messenger.deliver(receipt).reason is Reason.LOST  # it counts as sent

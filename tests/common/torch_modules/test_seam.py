@@ -20,7 +20,7 @@ from palate_common.models.model import GlobalModel, ModelHeader
 from palate_core.errors import IntegrityError
 from palate_torch import Catalogue, Events, MatrixFactorization, ModuleSettings, Recommender, User, federated
 from palate_torch.functional import one_thread
-from palate_torch.local_items import batches, local_items, padded
+from palate_torch.local_items import batches, local_items, padded_lengths
 
 N_ITEMS, SIZE = 50, 6
 
@@ -282,7 +282,7 @@ def test_batches_have_one_shape_for_a_length_whoever_is_in_them() -> None:
     assert sorted(np.concatenate([batch.users for batch in found])) == list(range(1, 90))
     shapes = {batch.items.shape[1]: batch.items.shape for batch in found}
     assert all(batch.items.shape == shapes[batch.items.shape[1]] for batch in found)
-    assert padded(np.array([1, 16, 17, 25, 33, 64, 65]), 90).tolist() == [16, 16, 24, 32, 48, 64, 90]
+    assert padded_lengths(np.array([1, 16, 17, 25, 33, 64, 65]), 90).tolist() == [16, 16, 24, 32, 48, 64, 90]
 
 
 def test_the_registry_gives_one_class_for_a_name() -> None:

@@ -391,7 +391,7 @@ def _models(operator: _Operator) -> Finding:
             shown = ledger.shown()
             note = operator.note(shown.checkpoint, 0, 2, key=key)
             cosigned = shown.model_copy(update={"cosigned": note.to_bytes().decode()})
-            published.write(folder / "model", contents.signed(key, cosigned, publication))
+            published.write(folder / "model", contents.sign(key, cosigned, publication))
             try:
                 return device.update_model(folder / "model")
             except PalateError:

@@ -145,7 +145,7 @@ def test_an_end_between_entry_and_model_leaves_an_entry_and_the_next_is_made_ane
     site, run = service.site, runs(service)[0]
     before = publish(site, run, card) if again else latest(site)
     with monkeypatch.context() as patched:
-        patched.setattr(published.Contents, "signed", end)
+        patched.setattr(published.Contents, "sign", end)
         with pytest.raises(KeyboardInterrupt):
             republish(site, before) if again else publish(site, run, card)
     assert latest(site).version == before.version

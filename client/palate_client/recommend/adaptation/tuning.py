@@ -56,7 +56,7 @@ def tuning(visits: Sequence[float], usual: tuple[float, float], lately: tuple[fl
     boredom, risk = _boredom(usual, lately), _risk(visits, now)
     doubt = 0.0 if risk is None else max(risk - DOUBT, 0.0) / (1 - DOUBT)
     factor = min(max((1 + (MOST - 1) * boredom) * (1 - (1 - LEAST) * doubt), LEAST), MOST)
-    return Tuning(factor, boredom, risk, _explained(factor, boredom, risk, visits, now))
+    return Tuning(factor, boredom, risk, _explanation(factor, boredom, risk, visits, now))
 
 
 def _boredom(usual: tuple[float, float], lately: tuple[float, float]) -> float:
@@ -74,7 +74,7 @@ def _risk(visits: Sequence[float], now: float) -> float | None:
     return churn_risk(before, now=here) if len(before) >= FEW else None
 
 
-def _explained(factor: float, boredom: float, risk: float | None, visits: Sequence[float], now: float) -> str:
+def _explanation(factor: float, boredom: float, risk: float | None, visits: Sequence[float], now: float) -> str:
     said = []
     if boredom > 0.01:
         said.append(f"{boredom:.0%} less than usual is taken of what is recommended lately: more")

@@ -6,7 +6,7 @@
  */
 
 import { InputError } from "../errors.js";
-import { centred, type Block, type OuterBlock } from "../mechanism/update.js";
+import { buildCentred, type Block, type OuterBlock } from "../mechanism/update.js";
 import type { GlobalModel } from "../models/model.js";
 import type { History } from "./history.js";
 import { alsPlan, readSettings, type AlsPlan, type AlsSettings } from "./als_plan.js";
@@ -65,7 +65,7 @@ function products({ state }: GlobalModel, settings: AlsSettings, history: Histor
   const weight = arrayOf(state, "weight");
   const rows = Float64Array.from(places, (place, at) => weight[place] ** settings.contributionExponent * weights[at]);
   const block: OuterBlock = { kind: "outer", indices: places, rows, column: sums.map((each) => each / length), height: head.length };
-  if (state.has("along")) return centred({ ...block, along: Float64Array.from(arrayOf(state, "along")) }, LEAST_LEFT);
+  if (state.has("along")) return buildCentred({ ...block, along: Float64Array.from(arrayOf(state, "along")) }, LEAST_LEFT);
   const norm = Math.sqrt(squaresOf(rows));
   return { ...block, rows: rows.map((each) => each / norm) };
 }

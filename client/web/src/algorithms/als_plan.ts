@@ -65,7 +65,7 @@ interface Sizes {
 }
 
 /** Sizes with at most 1/`factor` of the numbers. */
-function compressed(sizes: Sizes, factor: number): Sizes {
+function compress(sizes: Sizes, factor: number): Sizes {
   if (factor <= 1) return sizes;
   const numbers = sizes.counts + sizes.rounds * sizes.rows * sizes.width;
   const [budget, rounds] = [Math.trunc(numbers / factor), Math.min(sizes.rounds, 2)];
@@ -106,7 +106,7 @@ export function alsPlan(settings: AlsSettings, facts: PublicFacts): AlsPlan {
   const usual = facts.nItems > 50 ? Math.trunc(clip(wanted, 50, facts.nItems)) : facts.nItems;
   const head = Math.min(settings.headItems ?? usual, facts.nItems);
   const size = facts.mu === null ? 96 : Math.trunc(clip(4 * roundEven(0.1125 * Math.sqrt(signal)), 8, 96));
-  const sizes = compressed({ counts: facts.nItems, rounds: later, rows: head, width: Math.min(settings.embeddingSize ?? size, head) }, settings.compression);
+  const sizes = compress({ counts: facts.nItems, rounds: later, rows: head, width: Math.min(settings.embeddingSize ?? size, head) }, settings.compression);
   const pairItems = pairItemsOf(settings, facts, sizes);
   const elections: [Source, boolean][] = [["content", content], ["pairs", pairItems > 0 && sizes.rounds > 1], ["panel", facts.panelUsers > 0]];
   const each = elections.some(([, held]) => held) ? voteShareOf(settings, signal, sizes.rounds > 0) : 0;

@@ -40,8 +40,8 @@ export class Judge {
   }
 
   /** Decides on one message and records it. If `sent` is set, the caller has to hand the message over now. */
-  decided(delivery: Delivery, now: number): Delivery {
-    const made = this.judged(delivery, now);
+  decide(delivery: Delivery, now: number): Delivery {
+    const made = this.decision(delivery, now);
     this.record.put(made, made.sent === null ? null : this.calendar.moment(now));
     return made;
   }
@@ -52,36 +52,36 @@ export class Judge {
     const ways = this.open().filter((name) => name === channel);
     const held = ways.length ? this.held(channel, now) : null;
     return ready.map((each) => {
-      const barred = this.barred(each, ways, now);
-      const made = barred ? ended(each, barred) : held ? waits(each, channel, { reason: "bundled", until: held.until }) : handed(each, channel, now);
+      const barred = this.whyNever(each, ways, now);
+      const made = barred ? decideNever(each, barred) : held ? decideLater(each, channel, { reason: "bundled", until: held.until }) : decideNow(each, channel, now);
       this.record.put(made, made.sent === null ? null : this.calendar.moment(now), `${channel}/${now}`);
       return made;
     });
   }
 
   /** Why a message will never be sent; null if it may be. */
-  private barred({ message }: Delivery, ways: readonly string[], now: number): Reason | null {
+  private whyNever({ message }: Delivery, ways: readonly string[], now: number): Reason | null {
     if (!this.agreed) return "no consent";
     if (message.expires !== null && now >= message.expires) return "expired";
     if (!message.transactional && this.record.control(this.terms.control)) return "control group";
     return ways.length ? null : "no channel";
   }
 
-  private judged(delivery: Delivery, now: number): Delivery {
+  private decision(delivery: Delivery, now: number): Delivery {
     const hurried = delivery.message.transactional;
     const ways = this.open().filter((name) => !(hurried && this.channel(name).bundles));
-    const barred = this.barred(delivery, ways, now);
-    if (barred) return ended(delivery, barred);
-    if (hurried) return handed(delivery, this.best(ways, now), now);
+    const barred = this.whyNever(delivery, ways, now);
+    if (barred) return decideNever(delivery, barred);
+    if (hurried) return decideNow(delivery, this.best(ways, now), now);
     const holds = ways.map((name) => ({ name, held: this.held(name, now) }));
     const free = holds.filter(({ held }) => !held).map(({ name }) => name);
-    if (free.length) return this.timed(delivery, this.best(free, now), now);
+    if (free.length) return this.sendOrWait(delivery, this.best(free, now), now);
     const first = holds.reduce((one, other) => ((other.held as Hold).until < (one.held as Hold).until ? other : one));
-    return waits(delivery, first.name, first.held as Hold);
+    return decideLater(delivery, first.name, first.held as Hold);
   }
 
   /** Sends now, or waits for a part of the day in which this user reacts more; once, in the message's first day. */
-  private timed(delivery: Delivery, channel: string, now: number): Delivery {
+  private sendOrWait(delivery: Delivery, channel: string, now: number): Delivery {
     const { expires } = delivery.message;
     const waited = delivery.reason === "better later" || now - delivery.given >= DAY;
     let later = waited ? now : this.better(channel, now);
@@ -89,9 +89,9 @@ export class Judge {
     if (this.channel(channel).bundles) {
       const due = this.record.bundledUntil(channel) ?? later;
       // The bundle is due after the message expires: this one message doesn't wait for it.
-      return waits(delivery, channel, { reason: "bundled", until: expires !== null && due >= expires ? later : due });
+      return decideLater(delivery, channel, { reason: "bundled", until: expires !== null && due >= expires ? later : due });
     }
-    return later <= now ? handed(delivery, channel, now) : waits(delivery, channel, { reason: "better later", until: later });
+    return later <= now ? decideNow(delivery, channel, now) : decideLater(delivery, channel, { reason: "better later", until: later });
   }
 
   /** When the part of the day begins in which this user should react most; `now` if it is the present one. */
@@ -100,12 +100,12 @@ export class Judge {
     const here = partOf(this.calendar.hour(now));
     const others = new Set(HOURS.filter((hour) => !quietAt(quiet, hour)).map(partOf));
     others.delete(here);
-    const part = choosePart([here, ...[...others].sort()], this.record.tried(now), this.random);
+    const part = choosePart([here, ...[...others].sort()], this.record.trials(now), this.random);
     return part === here ? now : this.calendar.first((hour) => partOf(hour) === part && !quietAt(quiet, hour), now);
   }
 
   private best(channels: readonly string[], now: number): string {
-    return chooseChannel(channels, this.record.tried(now), this.terms.expected, this.random);
+    return chooseChannel(channels, this.record.trials(now), this.terms.expected, this.random);
   }
 
   private held(name: string, now: number): Hold | null {
@@ -117,16 +117,16 @@ export class Judge {
   }
 }
 
-function ended(delivery: Delivery, reason: Reason): Delivery {
+function decideNever(delivery: Delivery, reason: Reason): Delivery {
   return { ...delivery, reason, due: null, sent: null };
 }
 
-function waits(delivery: Delivery, channel: string, { reason, until }: Hold): Delivery {
+function decideLater(delivery: Delivery, channel: string, { reason, until }: Hold): Delivery {
   const { expires } = delivery.message;
   return { ...delivery, reason, channel, due: expires === null ? until : Math.min(until, expires), sent: null };
 }
 
 /** Until the channel has taken it, its reason is `lost`. */
-function handed(delivery: Delivery, channel: string, now: number): Delivery {
+function decideNow(delivery: Delivery, channel: string, now: number): Delivery {
   return { ...delivery, reason: "lost", channel, due: null, sent: now };
 }

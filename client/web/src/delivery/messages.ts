@@ -55,7 +55,7 @@ export class Messages {
         record.put(refused, null);
         return { delivery: refused, hand: false };
       }
-      const delivery = this.judge(record, on).decided(first, now);
+      const delivery = this.judge(record, on).decide(first, now);
       return { delivery, hand: delivery.sent !== null };
     });
   }
@@ -74,7 +74,7 @@ export class Messages {
         else alone.push([each]);
       }
       for (const group of [...alone, ...[...bundles.keys()].sort().map((name) => bundles.get(name) as Delivery[])]) {
-        const made = group.some(together) ? judge.bundle(group, now) : group.map((each) => judge.decided(each, now));
+        const made = group.some(together) ? judge.bundle(group, now) : group.map((each) => judge.decide(each, now));
         others.push(...made.filter((each) => each.sent === null));
         const hand = made.filter((each) => each.sent !== null);
         if (hand.length) return { hand, others };
@@ -83,8 +83,8 @@ export class Messages {
     });
   }
 
-  async became(ids: readonly string[], reason: Reason): Promise<void> {
-    await this.record((record) => record.became(ids, reason));
+  async setReason(ids: readonly string[], reason: Reason): Promise<void> {
+    await this.record((record) => record.setReason(ids, reason));
   }
 
   /** Records what the user did with a message; false if no message of this id was sent. */

@@ -102,7 +102,7 @@ export class Messenger {
       reason = "failed"; // a sender is the app's code and may throw anything
     }
     // Where that isn't kept, the record still has `lost`, which counts as sent.
-    await this.link.call("became", [group.map(({ message }) => message.id), reason]).catch(() => undefined);
+    await this.link.call("setReason", [group.map(({ message }) => message.id), reason]).catch(() => undefined);
     return group.map((each) => ({ ...each, reason }));
   }
 }

@@ -102,7 +102,7 @@ export class DeliveryRecord {
     this.deliveries.set(message.id, { ...delivery, settled: sent, moment, batch: moment && (batch ?? message.id) });
   }
 
-  became(ids: readonly string[], reason: Reason): void {
+  setReason(ids: readonly string[], reason: Reason): void {
     for (const id of ids) {
       const found = this.deliveries.get(id);
       if (found) this.deliveries.set(id, { ...found, reason });
@@ -145,7 +145,7 @@ export class DeliveryRecord {
   }
 
   /** Deliveries whose outcome is known, in the order of sending. */
-  tried(now: number): DeliveryTrial[] {
+  trials(now: number): DeliveryTrial[] {
     return this.sent()
       .filter((each) => ["sent", "failed", "lost"].includes(each.reason))
       .slice(-500)

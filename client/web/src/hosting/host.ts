@@ -153,8 +153,8 @@ export class Host {
 
   /** Verifies a published model, of files or at an address, and uses it; false if it is in use already. */
   async updateModel(source: string | Readonly<Record<string, Uint8Array>>): Promise<boolean> {
-    if (typeof source !== "string") return this.required().update(given(source));
-    return this.required().update(fetched(source, AbortSignal.any([this.ending.signal, AbortSignal.timeout(1000 * SECONDS)])));
+    if (typeof source !== "string") return this.require().update(given(source));
+    return this.require().update(fetched(source, AbortSignal.any([this.ending.signal, AbortSignal.timeout(1000 * SECONDS)])));
   }
 
   /** Uses a model of the app's own for lists; it is in memory alone, and no round takes note of it. */
@@ -213,7 +213,7 @@ export class Host {
   /** Verifies a model that another host had in use, and uses it if this one has none. */
   async adopt(files: Readonly<Record<string, Uint8Array>>): Promise<boolean> {
     if (await this.models?.current()) return false;
-    return this.required().update(given(files), new Map(Object.entries(files)));
+    return this.require().update(given(files), new Map(Object.entries(files)));
   }
 
   async recommend(n: number, options: RecommendOptions): Promise<Recommendation[]> {
@@ -287,8 +287,8 @@ export class Host {
     return (await this.messages()).next(terms);
   }
 
-  async became(ids: readonly string[], reason: Reason): Promise<void> {
-    await (await this.messages()).became(ids, reason);
+  async setReason(ids: readonly string[], reason: Reason): Promise<void> {
+    await (await this.messages()).setReason(ids, reason);
   }
 
   async reacted(id: string, reaction: Reaction): Promise<boolean> {
@@ -357,7 +357,7 @@ export class Host {
     };
     try {
       await allowed();
-      const model = await this.required().update(async (name, most) => {
+      const model = await this.require().update(async (name, most) => {
         await allowed();
         return source(name, most);
       });
@@ -394,20 +394,20 @@ export class Host {
       decisions: await this.history(),
       models: await journal.editions(),
       contacts: await journal.contacts(),
-      opened: await journal.opened(),
+      opened: await journal.openedLogs(),
       storage: { persisted: null, usage: null, quota: null, ...storage, kind: this.storage.kind },
     });
   }
 
   /** What the user shares openly, for the app to deliver by its own means; Palate never sends it. */
   async openLog(): Promise<OpenLog> {
-    const version = this.agreed();
+    const version = this.agreedVersion();
     const current = await this.models?.current();
     if (!current) throw new RefusedError("this device has no model yet, so that it doesn't know which items are public");
     const now = this.store.clock();
     const log = openLogOf(new Interests(this.store, current.items, this.weighting).look(), current.items, version, now);
     await this.journal.open({ time: now, items: log.items.length, version });
-    if (this.agreed() !== version) throw new RefusedError("the user has decided anew meanwhile: ask again");
+    if (this.agreedVersion() !== version) throw new RefusedError("the user has decided anew meanwhile: ask again");
     return log;
   }
 
@@ -435,9 +435,9 @@ export class Host {
     if (statement) {
       for (let tries = 0; ; tries += 1) {
         if (tries >= TRIES) throw new LockedError("the store must be free, got one from which messages of a round go on leaving: stop the sync");
-        const before = await this.recorded();
+        const before = await this.whatHasLeft();
         made = await this.statement(true);
-        if (await this.storage.erase(async () => (await this.recorded()) === before)) break;
+        if (await this.storage.erase(async () => (await this.whatHasLeft()) === before)) break;
       }
     }
     this.abandon();
@@ -447,8 +447,8 @@ export class Host {
   }
 
   /** What has left, in a form that says whether there is more. */
-  private async recorded(): Promise<string> {
-    return JSON.stringify([(await this.journal.sent()).length, await this.journal.opened()]);
+  private async whatHasLeft(): Promise<string> {
+    return JSON.stringify([(await this.journal.sent()).length, await this.journal.openedLogs()]);
   }
 
   async close(): Promise<void> {
@@ -483,12 +483,12 @@ export class Host {
     }
   }
 
-  private agreed(): string {
+  private agreedVersion(): string {
     if (!this.store.granted("panel")) throw new RefusedError("the user has not agreed, or no longer agrees, to share their log openly");
     return this.store.decisions.filter(({ purpose }) => purpose === "panel").at(-1)?.version ?? "";
   }
 
-  private required(): Models {
+  private require(): Models {
     if (!this.models) throw new InputError("`service` must be given to `open`: models and rounds come from one");
     return this.models;
   }
@@ -500,7 +500,7 @@ export class Host {
 
   private taking(): Promise<Part> {
     const { storage, store, journal, weighting, calendar } = this;
-    const [models, service] = [this.required(), this.service as Service];
+    const [models, service] = [this.require(), this.service as Service];
     if (!this.takes) throw new RefusedError("a device whose ledger would be forgotten with the page takes part in no round");
     const terms = this.options.service as ServiceOptions;
     this.part ??= loaded(import("./taking.js")).then(({ makePart }) =>
@@ -540,7 +540,7 @@ export class Host {
 /** The methods that a device, in this tab or another, asks a host for. */
 const METHODS = [
   "track", "decide", "consents", "history", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue",
-  "interests", "adopt", "recommend", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "became",
+  "interests", "adopt", "recommend", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
   "reacted", "allow", "allowed", "deliveries", "inControl", "arm", "loyalty", "enroll", "enrolment", "leave", "sync", "privacyReport",
   "openLog", "exportLines", "importLines", "statement", "erase",
 ] as const;

@@ -6,7 +6,7 @@
  */
 
 import { InputError } from "../errors.js";
-import { blockSize, quantised, squareNorm, type Block, type BlockSpec, type Clipped } from "./update.js";
+import { blockSize, quantise, squareNorm, type Block, type BlockSpec, type Clipped } from "./update.js";
 
 const MAX_GRID = 2 ** 26;
 /** More than all rounding of the scaling, less than one grid step. */
@@ -23,7 +23,7 @@ export function clip(blocks: readonly Block[], layout: readonly BlockSpec[], cli
   const steps = new Float64Array(layout.reduce((sum, spec) => sum + blockSize(spec), 0));
   if (!Number.isFinite(norm)) return { steps, grid };
   const scale = GUARD / Math.max(norm, clipNorm);
-  const parts = blocks.map((block, at) => quantised(block, scale * layout[at].weight, grid));
+  const parts = blocks.map((block, at) => quantise(block, scale * layout[at].weight, grid));
   // Exact up to 2^53: sums of whole numbers that stay below are not rounded, and those above stay above.
   if (!(parts.reduce((sum, { square }) => sum + square, 0) <= grid ** 2)) return { steps, grid };
   let at = 0;

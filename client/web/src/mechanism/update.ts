@@ -85,7 +85,7 @@ export function moments({ indices, rows, along }: OuterBlock): [number, number] 
 }
 
 /** Products of which nothing is along `along`, and whose left factor then has length 1. */
-export function centred(block: OuterBlock, leastLeft: number): OuterBlock {
+export function buildCentred(block: OuterBlock, leastLeft: number): OuterBlock {
   const along = block.along ?? new Float64Array();
   const [squares, dots] = moments(block);
   const square = sumSquares(along);
@@ -117,7 +117,7 @@ export interface Steps {
 }
 
 /** A block times a scale, in grid steps; none is longer than before. */
-export function quantised(block: Block, scale: number, grid: number): Steps {
+export function quantise(block: Block, scale: number, grid: number): Steps {
   if (block.kind === "dense") {
     const values = block.values.map((each) => Math.trunc(each * (scale * grid)) + 0);
     return { vector: () => values, square: sumSquares(values) };

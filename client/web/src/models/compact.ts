@@ -10,7 +10,7 @@ const [SCALE, GAPS] = [" scale", " gaps"];
 export const mostOf = (nItems: number): number => 2 ** 26 + nItems * (2 ** 14 + 4 * nItems);
 
 /** The bytes of a zlib stream, at most so many. */
-export async function inflated(data: Uint8Array, most: number, noun: string): Promise<Uint8Array> {
+export async function inflate(data: Uint8Array, most: number, noun: string): Promise<Uint8Array> {
   let plain: Uint8Array | null;
   try {
     plain = await drained(new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate")), most);
@@ -23,7 +23,7 @@ export async function inflated(data: Uint8Array, most: number, noun: string): Pr
 
 /** Reads a compact model. */
 export async function expand(data: Uint8Array, most: number): Promise<GlobalModel> {
-  return expandUnpacked(await inflated(data, most, "a compact model"));
+  return expandUnpacked(await inflate(data, most, "a compact model"));
 }
 
 /** Reads a compact model that has been decompressed: tables become float32 again, and gaps lists. */

@@ -9,7 +9,7 @@ import { IntegrityError, PalateError } from "../errors.js";
 import { concat, utf8 } from "../records/bytes.js";
 import { digest, readCanonical } from "../records/canonical.js";
 import { Fields } from "../records/fields.js";
-import { inflated } from "./compact.js";
+import { inflate } from "./compact.js";
 import { countOf, MOST_HEADER, numbersOf, readHeader, readTensors, widthOf, type Tensor } from "./model.js";
 
 const STEP = 4096;
@@ -18,7 +18,7 @@ const NONE = -(2 ** 31);
 
 /** The result of a deflated delta on a decompressed compact model; neither is above `most` bytes when it is unpacked. */
 export async function applyDelta(base: Uint8Array, delta: Uint8Array, most: number): Promise<Uint8Array> {
-  return applyInflated(base, await inflated(delta, most, "a delta"), most);
+  return applyInflated(base, await inflate(delta, most, "a delta"), most);
 }
 
 /** The result of an inflated delta. */

@@ -17,7 +17,7 @@ import { sameCheckpoint } from "../records/merkle.js";
 import type { Service } from "../service.js";
 import { Factors } from "../recommend/factors.js";
 import { DOMAINS, ITEMS, type Journal, MANIFEST, SIGNATURE, UNPACKED } from "../store/journal.js";
-import { expandUnpacked, inflated, mostOf } from "./compact.js";
+import { expandUnpacked, inflate, mostOf } from "./compact.js";
 import { quarantined, type GlobalModel } from "./model.js";
 import { catalogueHash, checkRecorded, evidenceOf, MOST_SIGNED, readManifest, type Manifest } from "./manifest.js";
 
@@ -143,7 +143,7 @@ export class Models {
       files.set(name, kept && (await names(manifest, name, kept)) ? kept : await this.signedFile(source, manifest, name));
     }
     const made = await this.fromDelta(source, manifest, have.get(UNPACKED));
-    files.set(UNPACKED, made ?? (await inflated(await this.signedFile(source, manifest, COMPACT), Math.min(this.service.mostBytes, mostOf(manifest.items)), "a compact model")));
+    files.set(UNPACKED, made ?? (await inflate(await this.signedFile(source, manifest, COMPACT), Math.min(this.service.mostBytes, mostOf(manifest.items)), "a compact model")));
     return files;
   }
 

@@ -98,11 +98,11 @@ const monotonic = (): number => performance.now() / 1000;
 export async function sync(options: SyncOptions): Promise<SyncResult> {
   const session = new Session(options);
   const began = monotonic();
-  const over = await ended(() => session.run());
+  const over = await runToEnd(() => session.run());
   return { ...session.counts(), ended: over.ended, reason: over.reason, next: over.next, seconds: monotonic() - began };
 }
 
-async function ended(work: () => Promise<SyncEnd>): Promise<SyncEnd> {
+async function runToEnd(work: () => Promise<SyncEnd>): Promise<SyncEnd> {
   try {
     return await work();
   } catch (error) {
@@ -156,7 +156,7 @@ class Session {
   }
 
   /** For how long this device takes plans now, and for what: the server draws it for nothing else. */
-  private async declared(): Promise<Availability> {
+  private async availability(): Promise<Availability> {
     const { rounds } = this.options;
     const [train, analytics] = [await rounds.agreed("train"), await rounds.agreed("analytics")];
     return { stays: this.stays(), takes: (train ? TRAINING : 0) + (analytics ? SURVEYS : 0) };
@@ -187,9 +187,9 @@ class Session {
   /** Connects, answers rounds and signs off; why it ended. */
   private async online(enrolment: Enrolment): Promise<SyncEnd> {
     const https = new Https(enrolment.origin, this.options.signal, () => 1000 * (this.until + this.grace()));
-    const fleet = new Fleet(https, enrolment.key, this.options.service.mostBytes, undefined, () => this.declared());
+    const fleet = new Fleet(https, enrolment.key, this.options.service.mostBytes, undefined, () => this.availability());
     [this.https, this.fleet] = [https, fleet];
-    const over = await ended(() => this.answerRounds(https, fleet, enrolment));
+    const over = await runToEnd(() => this.answerRounds(https, fleet, enrolment));
     if (!over.quiet) {
       https.farewell(LEAVE_SECONDS);
       await fleet.leave();
@@ -224,7 +224,7 @@ class Session {
       const over = await this.over();
       if (over) return over;
       const asking = monotonic();
-      const asked: Asked | SyncEnd | null = await this.pulled(fleet, notice);
+      const asked: Asked | SyncEnd | null = await this.pull(fleet, notice);
       notice = null;
       if (asked && "ended" in asked) return asked;
       if (!asked) {
@@ -242,7 +242,7 @@ class Session {
       if (asked.content && before?.asked.kind === asked.kind && before.asked.content === asked.content) {
         answer = before.answer; // the server has lost it: it gets the same bytes, and nothing is computed again
       } else {
-        [this.purpose, this.needs] = [null, needed(asked)];
+        [this.purpose, this.needs] = [null, secondsNeeded(asked)];
         const made = await this.dispatch(https, asked, number);
         if (made && "ended" in made) return made;
         [answer, before] = [made, { asked, answer: made }];
@@ -266,7 +266,7 @@ class Session {
         });
         if (sent) return sent;
         notice = upload.next;
-        this.delivered();
+        this.noteDelivery();
       } catch (error) {
         if (!(error instanceof RejectedError)) throw error;
         this.finished(); // it came too late: the attempt is over without it
@@ -284,7 +284,7 @@ class Session {
   }
 
   /** The server has the present answer. */
-  private delivered(): void {
+  private noteDelivery(): void {
     if (!this.finishes) return;
     this.rounds += 1;
     this.finished();
@@ -332,12 +332,12 @@ class Session {
       const found = await this.roundModel(https, plan, model);
       if (found && "ended" in found) return found;
       const answer = found && (await this.hasTime()) ? await this.options.rounds.contribute(plan, found, number) : REFUSED;
-      return ["contribution", this.counted(answer, answer === REFUSED ? null : purposeOf(readPlan(plan).plan), answer !== REFUSED, true)];
+      return ["contribution", this.count(answer, answer === REFUSED ? null : purposeOf(readPlan(plan).plan), answer !== REFUSED, true)];
     }
     if (kind === "train.masked") {
       const answer = await this.next(request);
       const last = answer !== REFUSED && stepOf(request) === "unmask";
-      return ["answer", this.counted(answer, this.machine?.purpose ?? null, false, last)];
+      return ["answer", this.count(answer, this.machine?.purpose ?? null, false, last)];
     }
     if (kind === "query" && record) return ["device", number];
     return null;
@@ -350,20 +350,20 @@ class Session {
       [this.machine, this.plan] = [null, plan];
       const found = await this.roundModel(https, plan, model);
       if (found && "ended" in found) return found;
-      if (!found) return this.counted(REFUSED, null);
+      if (!found) return this.count(REFUSED, null);
       try {
         const hash = readPlan(plan).plan.cohort?.directory; // it only says which directory to download
         if (!hash) throw new RefusedError("a masked attempt's plan must name a directory, got none");
         const directory = await this.directory(https, hash);
         if ("ended" in directory) return directory;
-        if (!(await this.hasTime())) return this.counted(REFUSED, null);
+        if (!(await this.hasTime())) return this.count(REFUSED, null);
         this.machine = await this.options.rounds.join(plan, found, directory, number);
       } catch (error) {
         await this.options.rounds.noteRefusal("plan", error);
-        return this.counted(REFUSED, null);
+        return this.count(REFUSED, null);
       }
     }
-    return this.counted(await this.next(request), this.machine?.purpose ?? null, begins && this.machine !== null); // it is charged, whatever it answers
+    return this.count(await this.next(request), this.machine?.purpose ?? null, begins && this.machine !== null); // it is charged, whatever it answers
   }
 
   private async next(request: Uint8Array): Promise<Uint8Array> {
@@ -371,7 +371,7 @@ class Session {
   }
 
   /** Keeps count, and what the answer is for. */
-  private counted(answer: Uint8Array, purpose: Purpose | null, begins = false, last = false): Uint8Array {
+  private count(answer: Uint8Array, purpose: Purpose | null, begins = false, last = false): Uint8Array {
     this.underWay = answer !== REFUSED;
     [this.purpose, this.finishes] = this.underWay ? [purpose, last] : [null, false];
     if (!this.underWay) this.refused += 1;
@@ -418,7 +418,7 @@ class Session {
    * The next message, which is `notice` if the server has sent it already; null if there is none, or if it can't be read or its run has
    * ended: it comes only once.
    */
-  private async pulled(fleet: Fleet, notice: Notice | null): Promise<Asked | SyncEnd | null> {
+  private async pull(fleet: Fleet, notice: Notice | null): Promise<Asked | SyncEnd | null> {
     try {
       let found = notice;
       if (!found) {
@@ -515,7 +515,7 @@ class Session {
 }
 
 /** Seconds that a device must have left to take a plan; a message that doesn't say so needs none. */
-function needed({ kind, record }: Asked): number {
+function secondsNeeded({ kind, record }: Asked): number {
   const value = record?.get("seconds");
   return kind === "train" && typeof value === "number" && value > 0 ? value : 0;
 }

@@ -32,20 +32,20 @@ export function clean(text: string): string {
 }
 
 /** Somebody else's text, such as a title: on one line, of limited length, and in its own direction. */
-export function titled(text: string): Element {
+export function titleElement(text: string): Element {
   const line = [...clean(text).split(/\s+/).filter(Boolean).join(" ")];
   return e("bdi", {}, line.length <= MOST_TITLE ? line.join("") : `${line.slice(0, MOST_TITLE - 1).join("")}…`);
 }
 
 /** Elements as HTML. */
-export function written(child: Child): string {
+export function toHtml(child: Child): string {
   if (child === null) return "";
   if (typeof child === "string") return escaped(child);
-  if (!(child instanceof Element)) return child.map(written).join("");
+  if (!(child instanceof Element)) return child.map(toHtml).join("");
   const attributes = Object.entries(child.attributes).map(([name, value]) => (value === null ? "" : ` ${name}="${escaped(value)}"`));
   const begin = `<${child.tag}${attributes.join("")}>`;
   if (VOID.includes(child.tag)) return begin;
-  const inner = child.tag === "style" ? child.children.join("") : written(child.children);
+  const inner = child.tag === "style" ? child.children.join("") : toHtml(child.children);
   return `${begin}${inner}</${child.tag}>`;
 }
 

@@ -98,7 +98,7 @@ export class Language {
   }
 
   /** Several things as a list in a sentence. */
-  listed(parts: readonly Child[]): Child[] {
+  listParts(parts: readonly Child[]): Child[] {
     return parts.flatMap((part, place) => (place ? [this.writing(place === parts.length - 1 ? "and" : "comma"), part] : [part]));
   }
 }

@@ -21,7 +21,7 @@ import type { PrivacyReport } from "../hosting/report.js";
 import type { RoundOf, Statement } from "../leaving/remains.js";
 import type { Spending } from "../rounds/report.js";
 import { columns, gauge, shares } from "./charts.js";
-import { built, clean, e, titled, written, type Child, type Element } from "./html.js";
+import { built, clean, e, titleElement, toHtml, type Child, type Element } from "./html.js";
 import { languageOf, type Catalogue, type Language } from "./language.js";
 
 const [EVENTS, SHOWN, ROUNDS, MESSAGES, TASTES, WEEKS, WEEK] = [12, 8, 12, 8, 8, 26, 7 * 86_400_000];
@@ -78,7 +78,7 @@ interface Facts {
 /** The page of a device. Making it changes nothing. */
 export async function page(device: Device, options: PageOptions = {}): Promise<string> {
   const { language, body, title } = await told(device, options, false);
-  return `<!DOCTYPE html>\n${written(e("html", { lang: language.tag, dir: language.direction }, await headOf(title), body))}\n`;
+  return `<!DOCTYPE html>\n${toHtml(e("html", { lang: language.tag, dir: language.direction }, await headOf(title), body))}\n`;
 }
 
 /** The page with its buttons, and what one of them did above everything. */
@@ -95,7 +95,7 @@ async function told(device: Device, options: PageOptions, acts: boolean, said: C
       "header",
       {},
       e("a", { class: "skip", href: "#main" }, language.text("page.skip")),
-      e("h1", {}, language.say("page.title", { app: titled(facts.report.app) })),
+      e("h1", {}, language.say("page.title", { app: titleElement(facts.report.app) })),
       e("p", {}, language.text("page.lead")),
       e("nav", { "aria-label": language.text("page.sections") }, e("ul", {}, links)),
     ),
@@ -172,7 +172,7 @@ export async function showPage(frame: HTMLIFrameElement, device: Device, options
       await act(what, given);
       options.done?.(what);
     } catch (error) {
-      const why = e("span", { lang: "en" }, titled((error as Error).message));
+      const why = e("span", { lang: "en" }, titleElement((error as Error).message));
       await render(e("p", { class: "said bad", role: "status", tabindex: "-1" }, language.say("done.failed", { why })));
     } finally {
       form.removeAttribute("aria-busy");
@@ -270,11 +270,11 @@ class Telling {
       const first = active.reduce((one, other) => (other < one ? other : one));
       yield p(language.text("did.days", { n: new Set(active.map((date) => date.toDateString())).size, first: language.day(first) }));
     }
-    if (facts.first !== null) yield p(language.say("did.deleted", { app: titled(facts.report.app) }));
+    if (facts.first !== null) yield p(language.say("did.deleted", { app: titleElement(facts.report.app) }));
     if (facts.tastes.length) {
       yield e("h3", {}, language.text("did.interests"));
       const most = Math.max(...facts.tastes.map(([, share]) => share));
-      yield shares(facts.tastes.map(([tag, share]) => [tag.trim() ? titled(tag) : language.text("did.other"), share / most, language.percent(share)]));
+      yield shares(facts.tastes.map(([tag, share]) => [tag.trim() ? titleElement(tag) : language.text("did.other"), share / most, language.percent(share)]));
       yield note(language.text("did.interests.note"));
     }
     yield* this.weeks(active);
@@ -324,7 +324,7 @@ class Telling {
       return this.language.say(`reason.${kind}`, { item: named });
     });
     const together = /: people who have (it|them) often have this too$/.test(reason);
-    return this.language.say(together ? "reason.together" : "reason.because", { n: because.length, what: this.language.listed(what) });
+    return this.language.say(together ? "reason.together" : "reason.because", { n: because.length, what: this.language.listParts(what) });
   }
 
   *left(): Generator<Child> {
@@ -336,12 +336,12 @@ class Telling {
       const size = `${language.number(report.sent.reduce((sum, { bytes }) => sum + bytes, 0) / 1000, 1)} kB`;
       yield p(language.text("left.rounds", { n: rounds.length }), language.writing("space"), language.text("left.bytes", { n: report.sent.length, size }));
     } else if (!report.sent.length) yield p(language.text("left.nothing"));
-    if (report.opened.length) yield p(language.say("left.opened", { n: report.opened.length, app: titled(report.app) }));
+    if (report.opened.length) yield p(language.say("left.opened", { n: report.opened.length, app: titleElement(report.app) }));
     const last = report.contacts[report.contacts.length - 1];
     if (last) yield p(language.text("left.contacts", { n: report.contacts.length, when: language.moment(last.time) }));
     if (report.refusals.length) yield p(language.text("left.refused", { n: report.refusals.length }));
     if (rounds.length) yield* this.rounds(rounds);
-    yield note(language.text("left.never"), language.writing("space"), language.say("left.app", { app: titled(report.app) }));
+    yield note(language.text("left.never"), language.writing("space"), language.say("left.app", { app: titleElement(report.app) }));
   }
 
   private *rounds(rounds: readonly RoundOf[]): Generator<Child> {
@@ -390,7 +390,7 @@ class Telling {
     }
     const rounds = { rounds: spending.participations, most: spending.participationLimit };
     const exact = { epsilon: digits(spending.epsilon ?? 0), limit: digits(spending.limit), delta: String(spending.delta), ...rounds };
-    const terms = { unit: report.unit, adjacency: report.adjacency, accountant: report.accountant, population: titled(spending.population) };
+    const terms = { unit: report.unit, adjacency: report.adjacency, accountant: report.accountant, population: titleElement(spending.population) };
     yield e(
       "details",
       {},
@@ -441,7 +441,7 @@ class Telling {
       const off = agreed ? this.form("revoke", language.text("agreed.off"), "quiet", { purpose }, `${language.text("agreed.off")}: ${name}`) : null;
       return this.row(name, agreed, last && last.granted === agreed ? last.time : null, off);
     });
-    for (const [channel, { granted, time }] of this.facts.channels) rows.push(this.row(language.say("channel", { channel: titled(channel) }), granted, time, null));
+    for (const [channel, { granted, time }] of this.facts.channels) rows.push(this.row(language.say("channel", { channel: titleElement(channel) }), granted, time, null));
     yield e("ul", { class: "list" }, rows);
     if (this.acts) yield note(language.text("agreed.again"));
   }
@@ -468,7 +468,7 @@ class Telling {
     yield p(this.language.text("messages.sum", { sent, waiting, not: deliveries.length - sent - waiting }));
     const rows = deliveries.slice(-MESSAGES).reverse().map(({ message, reason, channel, given, sent: at }) => {
       const what = this.language.text(`message.${reason}`);
-      return this.entry(titled(message.title), [channel ? this.language.say("messages.by", { what, channel: titled(channel) }) : what, ` · ${this.language.moment(at ?? given)}`]);
+      return this.entry(titleElement(message.title), [channel ? this.language.say("messages.by", { what, channel: titleElement(channel) }) : what, ` · ${this.language.moment(at ?? given)}`]);
     });
     yield e("ul", { class: "list" }, rows, this.earlier(deliveries.length - MESSAGES));
   }
@@ -493,7 +493,7 @@ class Telling {
   }
 
   private title(item: string): Child {
-    return titled((Object.hasOwn(this.titles, item) && this.titles[item]) || item);
+    return titleElement((Object.hasOwn(this.titles, item) && this.titles[item]) || item);
   }
 
   private kind(kind: string): string {
@@ -509,7 +509,7 @@ class Telling {
   }
 
   private problem(why: string): Child {
-    return e("p", { class: "said bad" }, this.language.say("page.problem", { why: e("span", { lang: "en" }, titled(why)) }));
+    return e("p", { class: "said bad" }, this.language.say("page.problem", { why: e("span", { lang: "en" }, titleElement(why)) }));
   }
 }
 
@@ -522,7 +522,7 @@ function* remains(language: Language, { rounds, server }: Statement): Generator<
   if (!server) yield p(language.text("leave.nowhere"));
   else if (server.answered) yield p(language.text("leave.answered"));
   else {
-    yield p(language.say("leave.server", { server: titled(server.server) }));
+    yield p(language.say("leave.server", { server: titleElement(server.server) }));
     if (server.asked) yield p(language.text("leave.asked"));
   }
 }

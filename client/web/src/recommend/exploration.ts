@@ -6,7 +6,7 @@
  * Sampling and Deep Exploration (2015).
  */
 
-import { clipped, joined, type History } from "./interests.js";
+import { clipped, withInteractions, type History } from "./interests.js";
 
 const IMAGINED = 2;
 
@@ -67,7 +67,7 @@ export function imagined(known: History, popular: Popular, rng: Rng): History {
   const weights = known.weights.map((weight) => clipped(weight * rng.exponential()));
   const added = Float32Array.from({ length: IMAGINED }, () => clipped(rng.exponential()));
   const drawn = Array.from({ length: IMAGINED }, () => popular.at(rng.random()));
-  return joined({ ...known, weights }, drawn, added);
+  return withInteractions({ ...known, weights }, drawn, added);
 }
 
 /** Positions of a list of n that are explored, rising: a random choice in its lower half, `share` of n on average. */

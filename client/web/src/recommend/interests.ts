@@ -149,12 +149,12 @@ export class Interests {
     }
     const now = store.clock();
     const keeps = now < SET_CLOCK || this.evidence.latest <= now; // otherwise the result depends on "now"
-    const look = this.kept ?? this.made(now >= SET_CLOCK ? now : null);
+    const look = this.kept ?? this.lookAt(now >= SET_CLOCK ? now : null);
     this.kept = keeps ? look : undefined;
     return look;
   }
 
-  private made(now: number | null): Look {
+  private lookAt(now: number | null): Look {
     const { positives } = this.evidence;
     const groups = new Map<number, number[]>();
     positives.forEach(({ row }, place) => {
@@ -165,11 +165,11 @@ export class Interests {
     const indices = rising(groups.keys());
     const places = Array.from(indices, (row) => groups.get(row) as number[]);
     const factors = this.evidence.factors(this.weighting, now);
-    const weights = combined(this.weighting, factors, places);
+    const weights = pairWeights(this.weighting, factors, places);
     const history = { indices, weights, nItems: this.catalogue.length };
     let recent = history;
     if (this.recency) {
-      const decayed = combined(this.recency, this.evidence.factors(this.recency, now), places);
+      const decayed = pairWeights(this.recency, this.evidence.factors(this.recency, now), places);
       const after = sum(decayed);
       const scale = after > 0 ? sum(weights) / after : 1;
       recent = { ...history, weights: decayed.map((each) => clipped(each * scale)) };
@@ -185,7 +185,7 @@ export class Interests {
 }
 
 /** The history with larger weights for the events of one domain: up to five count twice. */
-export function focused(history: History, within: ReadonlySet<number>): History {
+export function focus(history: History, within: ReadonlySet<number>): History {
   const own = history.indices.map((row) => Number(within.has(row)));
   const factor = 1 + Math.min(1, FEW / Math.max(sum(own), 1));
   return { ...history, weights: history.weights.map((weight, place) => (own[place] ? weight * factor : weight)) };
@@ -203,7 +203,7 @@ export function effectiveCount(weights: ArrayLike<number>): number {
 }
 
 /** More items beside a history's; a repeated or present one keeps its largest weight. */
-export function joined(history: History, items: ArrayLike<number>, weights: ArrayLike<number>): History {
+export function withInteractions(history: History, items: ArrayLike<number>, weights: ArrayLike<number>): History {
   const merged = new Map(Array.from(history.indices, (row, place) => [row, history.weights[place]]));
   for (let place = 0; place < items.length; place += 1)
     merged.set(items[place], Math.max(merged.get(items[place]) ?? 0, Math.fround(weights[place])));
@@ -236,7 +236,7 @@ export function sum(values: ArrayLike<number>): number {
   return total;
 }
 
-function combined(weighting: Weighting, factors: Float64Array, places: readonly (readonly number[])[]): Float32Array {
+function pairWeights(weighting: Weighting, factors: Float64Array, places: readonly (readonly number[])[]): Float32Array {
   const add = weighting.combine === "sum";
   return Float32Array.from(places, (group) => {
     const merged = group.reduce((total, at) => (add ? total + factors[at] : Math.max(total, factors[at])), 0);

@@ -15,7 +15,7 @@ import { inWords, telling, WHY, type Because, type Contribution, type Explanatio
 import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
 import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY } from "./factors.js";
 import { numbersOf, quarantined, type GlobalModel } from "../models/model.js";
-import { entries, focused, type Interests, type Look } from "./interests.js";
+import { entries, focus, type Interests, type Look } from "./interests.js";
 import { highest, Scorer, type Taste } from "./scoring.js";
 import { Selection } from "./selection.js";
 
@@ -111,14 +111,14 @@ export class Recommender {
     checkItems("filterItems", options.filterItems);
     checkItems("items", options.items);
     const mix = mixOf(options);
-    const allowed = this.selection.allowed(options.items, options.domain);
+    const allowed = this.selection.allowedRows(options.items, options.domain);
     const { taste, look, counts } = this.current(mix.debias, options.domain);
     const own = options.filterAlreadyLikedItems === false ? [] : taste.history.indices;
-    const without = [...look.unwanted, ...own, ...this.selection.known(options.filterItems ?? [])];
+    const without = [...look.unwanted, ...own, ...this.selection.knownRows(options.filterItems ?? [])];
     const wide = POOL * Math.max(n, SHORT);
     let out = [...without, ...look.resting];
     let pool: ArrayLike<number> = this.scorer.top(taste, wide, out, allowed);
-    let order = this.varied(taste, pool, n, mix.diversity);
+    let order = this.rerank(taste, pool, n, mix.diversity);
     if (order.length < n && out.length > without.length) {
       // Items that pause come after all others.
       out = without;
@@ -133,18 +133,18 @@ export class Recommender {
       const other = this.scorer.taste(drawn, less, this.weights(counts, 1)); // without popularity
       const kept = order.slice(0, order.length - places.length);
       const candidates = this.scorer.topOnce(other, wide, [...out, ...kept], allowed);
-      const found = this.varied(other, candidates, places.length, mix.diversity, kept);
+      const found = this.rerank(other, candidates, places.length, mix.diversity, kept);
       order = kept;
       found.forEach((row, place) => order.splice(places[place], 0, row));
     }
-    return this.told(taste, order, new Set(places), pool);
+    return this.withReasons(taste, order, new Set(places), pool);
   }
 
   /** Items to ask a new user about, those first whose answers tell most. */
   async questions(n = 1, options: { readonly items?: readonly string[]; readonly domain?: string } = {}): Promise<string[]> {
     checkCount(n);
     checkItems("items", options.items);
-    const allowed = this.selection.allowed(options.items, options.domain);
+    const allowed = this.selection.allowedRows(options.items, options.domain);
     const { questions } = await import("../models/apart.js");
     const { taste, look } = this.current(0, options.domain);
     const asked = [...new Set([...look.history.indices, ...look.unwanted, ...look.skipped])].sort((one, other) => one - other);
@@ -168,11 +168,11 @@ export class Recommender {
 
   /** Whether an item is in the top share `reach` of its domain for this user, and is new to them. */
   fits(item: string, reach: number): boolean {
-    const [row] = this.selection.known([item]);
+    const [row] = this.selection.knownRows([item]);
     if (row === undefined) return false;
     const domain = this.selection.domain(row) ?? undefined;
     const { taste, look } = this.current(0, domain);
-    const among = this.selection.allowed(undefined, domain);
+    const among = this.selection.allowedRows(undefined, domain);
     const count = Math.ceil(reach * (among?.length ?? this.items.length));
     return this.scorer.top(taste, count, [...look.unwanted, ...taste.history.indices], among).includes(row);
   }
@@ -181,7 +181,7 @@ export class Recommender {
   similarItems(item: string, n = 10, options: { readonly domain?: string } = {}): Similar[] {
     checkCount(n);
     const row = this.selection.row(item);
-    const among = this.selection.allowed(undefined, options.domain);
+    const among = this.selection.allowedRows(undefined, options.domain);
     return this.scorer.similar(row, n, among).map((each) => ({ item: this.items[each.row], score: each.score }));
   }
 
@@ -199,7 +199,7 @@ export class Recommender {
     if (this.made?.look !== look || this.made.of !== of) {
       const dismissed = new Set(look.dismissed);
       let history = entries(look.recent, (row) => !dismissed.has(row));
-      if (domain !== undefined) history = focused(history, new Set(this.selection.within(domain)));
+      if (domain !== undefined) history = focus(history, new Set(this.selection.within(domain)));
       if (this.fuse) this.fused = this.fuse(this.scorer, history);
       const taste = this.scorer.taste(history, look.dismissed, this.weights(counts, debias));
       const kinds = look.kinds.filter((_, place) => !dismissed.has(look.recent.indices[place]));
@@ -217,7 +217,7 @@ export class Recommender {
   }
 
   /** Reranks a pool, best first, for diversity, also towards the rows `beside`; the first n. */
-  private varied(taste: Taste, pool: ArrayLike<number>, n: number, diversity: number, beside: readonly number[] = []): number[] {
+  private rerank(taste: Taste, pool: ArrayLike<number>, n: number, diversity: number, beside: readonly number[] = []): number[] {
     const rows = Array.from(pool);
     if (!diversity || rows.length < 2) return rows.slice(0, n);
     const all = [...rows, ...beside];
@@ -225,7 +225,7 @@ export class Recommender {
   }
 
   /** Recommendations of rows, with source and reason. */
-  private told(taste: Taste, order: readonly number[], explored: ReadonlySet<number>, pool: ArrayLike<number>): Recommendation[] {
+  private withReasons(taste: Taste, order: readonly number[], explored: ReadonlySet<number>, pool: ArrayLike<number>): Recommendation[] {
     if (!order.length) return [];
     const parts = [...this.scorer.byPart(taste, order)];
     const usual = pool === order ? new Map(parts) : this.scorer.byPart(taste, pool);

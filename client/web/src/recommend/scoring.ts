@@ -3,7 +3,7 @@
  */
 
 import { familyOf, type Factors, type Links } from "./factors.js";
-import { joined, type History } from "./interests.js";
+import { withInteractions, type History } from "./interests.js";
 
 /** A dismissed item subtracts this share of what it would add as a positive one. */
 const LESS = 0.5;
@@ -58,7 +58,7 @@ export class Scorer {
     const taken: Float64Array[] = [];
     const amounts = new Map(this.links.map(({ source }) => [source, factors.amounts(source, history)]));
     if (less.length) {
-      const together = joined(history, less, new Float64Array(less.length).fill(1));
+      const together = withInteractions(history, less, new Float64Array(less.length).fill(1));
       const folded = factors.users(together);
       const places = Array.from(less, (row) => together.indices.indexOf(row));
       for (const place of places) {
@@ -167,7 +167,7 @@ export class Scorer {
       const own = bonds.get(one) ?? new Map<number, number>();
       bonds.set(one, own.set(other, (own.get(other) ?? 0) + much / 2));
     };
-    for (const [one, other, much] of this.said(rows, rows)) {
+    for (const [one, other, much] of this.linkShares(rows, rows)) {
       add(one, other, much);
       add(other, one, much);
     }
@@ -184,8 +184,8 @@ export class Scorer {
     if (near.length) {
       const pair = new Map<number, number>();
       const add = (place: number, much: number) => pair.set(near[place], (pair.get(near[place]) ?? 0) + much / 2);
-      for (const [, other, much] of this.said([row], near)) add(other, much);
-      for (const [one, , much] of this.said(near, [row])) add(one, much);
+      for (const [, other, much] of this.linkShares([row], near)) add(other, much);
+      for (const [one, , much] of this.linkShares(near, [row])) add(one, much);
       rows.forEach((each, place) => {
         const strength = pair.get(each);
         if (strength !== undefined) likeness[place] = closer(likeness[place], Math.min(Math.max(strength, -1), 1));
@@ -215,7 +215,7 @@ export class Scorer {
   }
 
   /** What links of items say about rows, each once: the share of what vectors, or a link of the item, say at most. */
-  private said(items: ArrayLike<number>, rows: ArrayLike<number>): Said {
+  private linkShares(items: ArrayLike<number>, rows: ArrayLike<number>): Said {
     const { factors, links, told } = this;
     const ones = Float32Array.of(1);
     const alone = Array.from(items, (row) => ({ indices: Int32Array.of(row), weights: ones, nItems: factors.nItems }));

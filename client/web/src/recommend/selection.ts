@@ -22,14 +22,14 @@ export class Selection {
   }
 
   /** Rows of the items that the model knows, rising. */
-  known(items: readonly string[]): Int32Array {
+  knownRows(items: readonly string[]): Int32Array {
     return rising(items.flatMap((item) => this.rows.get(item) ?? []));
   }
 
   /** Rows that may be recommended, rising; null for all. */
-  allowed(items: readonly string[] | undefined, domain: string | undefined): ArrayLike<number> | null {
+  allowedRows(items: readonly string[] | undefined, domain: string | undefined): ArrayLike<number> | null {
     const within = domain === undefined ? null : this.within(domain);
-    const named = items === undefined ? null : this.known(items);
+    const named = items === undefined ? null : this.knownRows(items);
     const out = new Set(this.hidden);
     if (!out.size && !(named && within)) return named ?? within;
     const own = named && within ? new Set(within) : null;

@@ -132,7 +132,7 @@ export class Journal {
     await this.append(OPENED, opened, KEPT);
   }
 
-  async opened(): Promise<Opened[]> {
+  async openedLogs(): Promise<Opened[]> {
     return listed(await this.storage.get(OPENED));
   }
 

@@ -30,9 +30,9 @@ import numpy.typing as npt
 from palate_common.algorithms.als import warm
 from palate_common.algorithms.als.content import content_state
 from palate_common.algorithms.als.factors import LINKS, AlsFactors
-from palate_common.algorithms.als.pairs import balanced, item_map, pair_blocks
+from palate_common.algorithms.als.pairs import balance_factor, item_map, pair_blocks
 from palate_common.algorithms.als.plan import AlsPlan, AlsSettings
-from palate_common.algorithms.als.taste import TINY, centred, directions, relative_popularity, scaled_table
+from palate_common.algorithms.als.taste import TINY, centre, directions, relative_popularity, scaled_table
 from palate_common.algorithms.als.vote import (
     CHOICES,
     ContentPart,
@@ -40,10 +40,10 @@ from palate_common.algorithms.als.vote import (
     ScorePart,
     VoteTables,
     ballots,
-    elected,
     hide,
     thinning,
     voters,
+    winning_weight,
 )
 from palate_common.algorithms.als.warm import FORMER_COUNTS, FORMER_PRODUCTS
 from palate_common.algorithms.base import Algorithm, Factors, ItemRows, PublicFacts, Reach, State
@@ -209,7 +209,7 @@ class Als(Algorithm):
         given = seen.indptr, seen.indices
         if "along" in state:
             along = state["along"].astype(np.int64)
-            return OuterBlock.centred(*given, rows, users, seen.n_items, along=along, least_left=LEAST_LEFT)
+            return OuterBlock.build_centred(*given, rows, users, seen.n_items, along=along, least_left=LEAST_LEFT)
         rows /= np.repeat(np.sqrt(segment_sum(rows**2, seen.indptr)), seen.counts())
         return OuterBlock(*given, rows, users, seen.n_items)
 
@@ -249,24 +249,24 @@ class Als(Algorithm):
         """Head and starting table after round 0, then each round's directions, strengths and next table."""
         features, panel = state.get(FEATURES), {name: state[name] for name in PANEL_INPUTS if name in state}
         if round_ == 0:
-            counts, unsure = self.sketch.recovered(sums[COUNTS], noise[COUNTS])
+            counts, unsure = self.sketch.recover(sums[COUNTS], noise[COUNTS])
             state = self._first(counts, unsure, state)
             if panel:
-                state |= self._weighted(PANEL, Links.of_state(panel, PANEL), self.plan.panel_weight)
+                state |= self._link_arrays(PANEL, Links.of_state(panel, PANEL), self.plan.panel_weight)
         else:
             if PRODUCTS in sums:
                 state = state | self._next(state, sums[PRODUCTS], noise[PRODUCTS])
             if PAIRS_BLOCK in sums:
-                state = state | self._paired(state, sums, noise)
+                state = state | self._links_of_pairs(state, sums, noise)
         if features is not None:
             state = state | self._with_content(state, features)
-        state = state | self._balanced(state)
+        state = state | self._balance_factors(state)
         for source in self.plan.votes:
             if BALLOTS[source] in sums:
-                state = state | self._elected(source, sums[BALLOTS[source]], noise[BALLOTS[source]])
+                state = state | self._winning_weight(source, sums[BALLOTS[source]], noise[BALLOTS[source]])
         return state
 
-    def _paired(self, state: State, sums: Mapping[str, Float64], noise: Mapping[str, float]) -> State:
+    def _links_of_pairs(self, state: State, sums: Mapping[str, Float64], noise: Mapping[str, float]) -> State:
         """Links from the noised pairs."""
         head = state[PAIR_HEAD]
         found = item_map(
@@ -277,15 +277,15 @@ class Als(Algorithm):
             events=self.facts.n_users * self._length(state, head),
             exponent=self.settings.score_exponent,
         )
-        return self._weighted(PAIRS, Links.strongest(head, found, most=MOST_LINKS), PAIRS_WEIGHT)
+        return self._link_arrays(PAIRS, Links.strongest(head, found, most=MOST_LINKS), PAIRS_WEIGHT)
 
     @staticmethod
-    def _weighted(source: str, links: Links, weight: float) -> State:
+    def _link_arrays(source: str, links: Links, weight: float) -> State:
         """The arrays of links before they are balanced."""
         name, ones = LINKS[source], np.ones(1, np.float32)
         return links.state(name) | {f"{name}_weight": ones * np.float32(weight), f"{name}_balance": ones}
 
-    def _balanced(self, state: State) -> State:
+    def _balance_factors(self, state: State) -> State:
         """The factors that bring links to the scale of the other parts."""
         found: State = {}
         for name in LINKS.values():
@@ -293,17 +293,17 @@ class Als(Algorithm):
                 popularity, links = self._popularity(state), Links.of_state(state, name)
                 length = self._length(state, np.arange(self.facts.n_items))
                 scores = self._factors(state).scores_without_links
-                balance = balanced(links, scores, popularity, length=length, seed=self.facts.seed)
+                balance = balance_factor(links, scores, popularity, length=length, seed=self.facts.seed)
                 found[f"{name}_balance"] = np.array([balance], np.float32)
         return found
 
-    def _elected(self, source: str, total: Float64, noise: float) -> State:
+    def _winning_weight(self, source: str, total: Float64, noise: float) -> State:
         """The weight that wins a vote."""
         expected = {CONTENT: self.plan.content_weight, PAIRS: PAIRS_WEIGHT, PANEL: self.plan.panel_weight}[source]
         voted = self.facts.n_users / self._one_votes_in()
         # Voters have sent the pairs that they judge: the fewer users an item, the more of what they find is their own.
         optimism = OPTIMISM * self.plan.pair_items / self.facts.n_users if source == PAIRS else 0.0
-        chosen = elected(total, CHOICES[source], noise=noise, voted=voted, expected=expected, optimism=optimism)
+        chosen = winning_weight(total, CHOICES[source], noise=noise, voted=voted, expected=expected, optimism=optimism)
         return {f"{LINKS.get(source, source)}_weight": np.array([chosen], np.float32)}
 
     def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:
@@ -351,7 +351,7 @@ class Als(Algorithm):
             table[:, : len(values)] = scaled_table(basis, values, weight, fold, self.settings.whitening)
         state |= {"head": head, "weight": weight.astype(np.float32)}
         state |= self._along(state)
-        return state | {"table": centred(table, weight).astype(np.float32)}
+        return state | {"table": centre(table, weight).astype(np.float32)}
 
     def _next(self, state: State, products: Float64, noise: float) -> State:
         """One item step: directions from the noised products, joined with a former release's."""
@@ -370,7 +370,7 @@ class Als(Algorithm):
         length = self._length(state, state["head"])
         excess = np.maximum(clean * clean.sum() / (self.facts.n_users**2 * expected) - 1, 0)
         arrays = {
-            "table": centred(scaled_table(basis, values, weight, power, self.settings.whitening), weight),
+            "table": centre(scaled_table(basis, values, weight, power, self.settings.whitening), weight),
             "basis": basis,
             "values": values,
             "strength": excess / length,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.algorithms.als.taste import TINY, centred, chance_direction, signed
+from palate_common.algorithms.als.taste import TINY, centre, chance_direction, fix_signs
 from palate_common.mechanism.update import Float64
 
 CONTENT_POWER = 0.6
@@ -39,7 +39,7 @@ def content_state(
     content = np.concatenate(blocks, axis=1)
     if released:
         basis = released["basis"].astype(np.float64)
-        content = uncovered(content, released["head"], basis, released["accuracy"].astype(np.float64) ** 2)
+        content = uncovered_part(content, released["head"], basis, released["accuracy"].astype(np.float64) ** 2)
     level = float(popularity @ np.log(popularity) / popularity.sum())
     mean = (popularity / popularity.sum()) @ features
     rows = features - mean
@@ -66,7 +66,7 @@ def content_directions(popularity: Float64, features: npt.NDArray[np.floating], 
         fold: the fold exponent.
     """
     chance = chance_direction(popularity, fold)
-    rows = (popularity ** (1 + fold))[:, None] * centred(features.astype(np.float64), popularity)
+    rows = (popularity ** (1 + fold))[:, None] * centre(features.astype(np.float64), popularity)
     rows -= np.outer(chance, chance @ rows)
     energy, rotation = np.linalg.eigh(rows.T @ rows)
     kept = energy > max(1e-6 * energy[-1], TINY)
@@ -74,10 +74,10 @@ def content_directions(popularity: Float64, features: npt.NDArray[np.floating], 
     directions: Float64 = rows @ rotation[:, kept] / singular
     if kept.any():
         directions *= (singular / singular[-1]) ** (CONTENT_POWER / 2)
-    return signed(directions)
+    return fix_signs(directions)
 
 
-def uncovered(content: Float64, head: npt.NDArray[np.int32], basis: Float64, cosine2: Float64) -> Float64:
+def uncovered_part(content: Float64, head: npt.NDArray[np.int32], basis: Float64, cosine2: Float64) -> Float64:
     """The content directions without what the released ones cover, as far as these are accurate."""
     rest = content.copy()
     rest[head] -= basis @ (cosine2[:, None] * (basis.T @ content[head]))

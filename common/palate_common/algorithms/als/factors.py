@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from palate_common.algorithms.als.content import content_trust
 from palate_common.algorithms.als.pairs import link_amounts
-from palate_common.algorithms.als.taste import TINY, chance_direction, folded, relative_popularity, taste_weights
+from palate_common.algorithms.als.taste import TINY, chance_direction, relative_popularity, taste_weights, weighted_sums
 from palate_common.algorithms.base import Factors, State
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.popularity import COUNTS
@@ -109,8 +109,8 @@ class AlsFactors(Factors):
 
     def users(self, histories: Interactions) -> Float64:
         """Level, taste and content taste: float64 [n_users, k]."""
-        seen = self._seen(histories)
-        level = np.where(seen.counts()[:, None] > 0, folded(seen, self._along), 1.0)
+        seen = self._within_head(histories)
+        level = np.where(seen.counts()[:, None] > 0, weighted_sums(seen, self._along), 1.0)
         columns = [level]
         if self._head is not None:
             taste = self._along_directions("basis", seen, self._state["weight"])
@@ -122,7 +122,7 @@ class AlsFactors(Factors):
 
     def events(self, history: Interactions) -> Float64:
         """What each interaction of one user adds to their vector: float64 [nnz, k]."""
-        seen, vectors = self._seen(history), np.zeros((history.nnz, list(self.parts.values())[-1].stop))
+        seen, vectors = self._within_head(history), np.zeros((history.nnz, list(self.parts.values())[-1].stop))
         shown = slice(None) if seen.nnz == history.nnz else self._places[history.indices] >= 0
         vectors[shown, 0] = self._along[seen.indices, 0] * seen.weights
         if self._head is not None:
@@ -237,7 +237,7 @@ class AlsFactors(Factors):
         rows: Float64 = self._lift[items, None] * self._state[name][part].astype(np.float64)
         return rows
 
-    def _seen(self, histories: Interactions) -> Interactions:
+    def _within_head(self, histories: Interactions) -> Interactions:
         """The histories restricted to the items that count for the level."""
         if self._head is None:
             return histories
@@ -258,7 +258,7 @@ class AlsFactors(Factors):
         places = np.zeros(histories.n_items, np.int32)
         places[used] = np.arange(len(used), dtype=np.int32)
         few = Interactions(histories.indptr, places[histories.indices], histories.weights, len(used))
-        return folded(few, self._rows(name, used, weight))
+        return weighted_sums(few, self._rows(name, used, weight))
 
     def _each(self, name: str, history: Interactions, weight: npt.NDArray[np.floating]) -> Float64:
         """Each event's weighted direction, float64 [nnz, width]."""

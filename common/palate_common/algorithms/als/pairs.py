@@ -94,7 +94,7 @@ def item_map(
     return np.asarray(-precision * lift)
 
 
-def balanced(
+def balance_factor(
     links: Links, scores: Callable[[Interactions], Float64], popularity: Float64, *, length: float, seed: int
 ) -> float:
     """The factor on links with which they spread a user's scores as much as the other parts do together.

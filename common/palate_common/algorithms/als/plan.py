@@ -119,7 +119,7 @@ class AlsPlan:
         head = min(settings.head_items or head, facts.n_items)
         size = 96 if facts.mu is None else int(np.clip(4 * np.round(0.1125 * np.sqrt(signal)), 8, 96))
         sizes = Sizes(facts.n_items, later, head, min(settings.embedding_size or size, head))
-        sizes = sizes.compressed(settings.compression, fewest=FEWEST)
+        sizes = sizes.compress(settings.compression, fewest=FEWEST)
         self.counts, self.later, self.head_items, self.embedding_size = (
             sizes.counts, sizes.rounds, sizes.rows, sizes.width,
         )  # fmt: skip

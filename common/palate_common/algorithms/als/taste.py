@@ -29,13 +29,13 @@ def chance_direction(popularity: Float64, fold: float) -> Float64:
     return unit
 
 
-def centred(table: Float64, popularity: Float64) -> Float64:
+def centre(table: Float64, popularity: Float64) -> Float64:
     """The table minus its mean under popularity."""
     rest: Float64 = table - (popularity / popularity.sum()) @ table
     return rest
 
 
-def signed(directions: Float64) -> Float64:
+def fix_signs(directions: Float64) -> Float64:
     """The directions with signs such that the largest entry of each is positive.
 
     Singular vectors are unique only up to sign, and equal sums must give equal models.
@@ -53,7 +53,7 @@ def directions(products: Float64, popularity: Float64, fold: float, size: int) -
     scaled = (popularity**fold)[:, None] * products
     scaled -= np.outer(chance, chance @ scaled)
     basis, values, _ = np.linalg.svd(scaled, full_matrices=False)
-    return signed(basis[:, :size]), values[:size]
+    return fix_signs(basis[:, :size]), values[:size]
 
 
 def scaled_table(basis: Float64, values: Float64, popularity: Float64, fold: float, whitening: float) -> Float64:
@@ -74,6 +74,6 @@ def taste_weights(counts: Float64, strength: Float64, accuracy: Float64) -> Floa
     return weights
 
 
-def folded(histories: Interactions, rows: Float64) -> Float64:
+def weighted_sums(histories: Interactions, rows: Float64) -> Float64:
     """Each user's weighted sum of `rows` over their items: float64 [n_users, width]."""
     return histories.matmul(rows, histories.weights).astype(np.float64)

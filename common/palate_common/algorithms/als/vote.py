@@ -140,18 +140,18 @@ class ContentPart:
     likes: Float64
 
     @cached_property
-    def _rounded(self) -> Float64:
+    def _rounded_likes(self) -> Float64:
         return _on_grid(self.likes, _lengths(self.likes)[:, None])
 
     def of(self, rows: npt.NDArray[np.int64], n: int) -> Float64:
         """Exact products."""
-        product: Float64 = self._rounded[rows] @ self.tables.content[:n].T
+        product: Float64 = self._rounded_likes[rows] @ self.tables.content[:n].T
         return product
 
     def bound(self, rows: npt.NDArray[np.int64], n: int) -> Float64:
         """By Cauchy and Schwarz."""
         longest = float(self.tables.most[n, 2])
-        return _lengths(self._rounded[rows]) * longest
+        return _lengths(self._rounded_likes[rows]) * longest
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class LinkPart:
     amounts: Callable[[Interactions], Float64]
 
     @cached_property
-    def _placed(self) -> Links:
+    def _links_by_place(self) -> Links:
         """The same links, to places instead of rows."""
         return Links(self.links.items, self.tables.place[self.links.to], self.links.shape, self.links.scale)
 
@@ -179,7 +179,7 @@ class LinkPart:
         """Sums in the order of a user's items."""
         shown = self.shown.users(rows)
         known, places = self.links.of(shown.indices)
-        owners, to = shown.owners()[known].astype(np.int64), self._placed.to[places]
+        owners, to = shown.owners()[known].astype(np.int64), self._links_by_place.to[places]
         added = self.amounts(shown)[known, None] * self.links.values[places]
         near = to < n
         cells = (owners[:, None] * n + to)[near]
@@ -188,7 +188,7 @@ class LinkPart:
     def bound(self, rows: npt.NDArray[np.int64], n: int) -> Float64:
         """The sum of what each interaction says most of any item from place n on."""
         shown = self.shown.users(rows)
-        far = np.where(self._placed.to >= n, self.links.values, 0.0).max(axis=1, initial=0.0)
+        far = np.where(self._links_by_place.to >= n, self.links.values, 0.0).max(axis=1, initial=0.0)
         known, places = self.links.of(shown.indices)
         most = np.zeros(shown.nnz)
         most[known] = self.amounts(shown)[known] * far[places]
@@ -225,7 +225,7 @@ def ballots(
             at_once, undecided = max(1, SCORES_AT_ONCE // n_ranked), []
             for rows in (left[first : first + at_once] for first in range(0, len(left), at_once)):
                 users = level[rows], taste[rows], shown.users(rows), hidden.users(rows)
-                found[name][rows], decided = _found(tables, n_ranked, *users, rows, name, parts, weights)
+                found[name][rows], decided = _count_found(tables, n_ranked, *users, rows, name, parts, weights)
                 undecided.append(rows[~decided])
             left, n_ranked = np.concatenate(undecided), min(n_ranked * MORE_RANKED, len(tables.base))
     return {name: _ballot(each, hidden) for name, each in found.items()}
@@ -238,7 +238,7 @@ def _ballot(found: Float64, hidden: Interactions) -> Float64:
     return cut
 
 
-def _found(
+def _count_found(
     tables: VoteTables,
     n: int,
     level: Float64,
@@ -303,7 +303,7 @@ def _on_grid(rows: Float64, length: Float64) -> Float64:
     return rounded
 
 
-def elected(
+def winning_weight(
     total: Float64, choices: Float64, *, noise: float, voted: float, expected: float, optimism: float = 0.0
 ) -> float:
     """The weight that wins by the noised sum of ballots.

@@ -59,26 +59,26 @@ class AdaptiveClip:
         return float(state[CLIP_NORM][0]) if CLIP_NORM in state else self.first
 
     def layout(self, changes: Layout) -> Layout:
-        """The layout of the changes and, with a quantile, the block of verdicts."""
+        """The layout of the changes and, with a quantile, the block of signs."""
         if self.quantile is None:
             return changes
         rest = (spec.model_copy(update={"weight": spec.weight * math.sqrt(1 - SHARE)}) for spec in changes)
         return (*rest, BlockSpec(name=WITHIN, shape=(1,), weight=math.sqrt(SHARE)))
 
-    def verdicts(
+    def factors_and_signs(
         self, state: State, norms: Callable[[], Float64], known: npt.NDArray[np.bool_]
     ) -> tuple[Float64, tuple[DenseBlock, ...]]:
-        """Each user's factor on their change, float64 [n_users], and the block of verdicts: whether it was within S.
+        """Each user's factor on their change, float64 [n_users], and the block of signs: whether it was within S.
 
         Args:
             state: the public state.
             norms: gives the norm of each user's change, float64 [n_users], of all blocks by the layout without
-                verdicts. Called only where S follows them.
+                signs. Called only where S follows them.
             known: bool [n_users], False for users who have nothing to send.
 
         Returns:
             Without a quantile, 1 / S and no block. With one, min(1 / S, 1 / norm), so that the joint clip doesn't
-            shrink the verdict, and a block of 1 (within), -1 or, for users with nothing to send, 0.
+            shrink the sign, and a block of 1 (within), -1 or, for users with nothing to send, 0.
         """
         clip_norm = self.norm(state)
         if self.quantile is None:
@@ -92,7 +92,7 @@ class AdaptiveClip:
 
         Args:
             state: the round's.
-            total: noised sum of the verdicts.
+            total: noised sum of the signs.
             n_users: installations that took part, as public facts have it.
         """
         if self.quantile is None:
@@ -101,6 +101,6 @@ class AdaptiveClip:
         following = self.norm(state) * math.exp(-RATE * (within - self.quantile))
         return {CLIP_NORM: np.clip([following], *RANGE)}
 
-    def released(self, state: State, sums: Mapping[str, Float64], n_users: int) -> State:
+    def follow_release(self, state: State, sums: Mapping[str, Float64], n_users: int) -> State:
         """`follow`, from all sums of a release."""
         return self.follow(state, total=float(sums[WITHIN][0]) if WITHIN in sums else 0.0, n_users=n_users)

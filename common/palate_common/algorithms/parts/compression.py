@@ -7,7 +7,7 @@ sends
 - a table of fewer rows, those of the most popular items, and fewer columns, in fewer rounds.
 
     >>> plain = Sizes(counts=1_000_000, rounds=4, rows=4_500, width=96)
-    >>> small = plain.compressed(8, fewest=2)
+    >>> small = plain.compress(8, fewest=2)
     >>> small, round(plain.numbers / small.numbers, 2)
     (Sizes(counts=170500, rounds=2, rows=1469, width=58, beside=0), 8.0)
 
@@ -52,7 +52,7 @@ class Sizes:
         """The total."""
         return self.counts + self.rounds * (self.rows * self.width + self.beside)
 
-    def compressed(self, factor: float, *, fewest: int) -> Sizes:
+    def compress(self, factor: float, *, fewest: int) -> Sizes:
         """Sizes with at most 1/`factor` of the numbers; the same sizes for 1.
 
         Args:

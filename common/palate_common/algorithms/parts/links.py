@@ -64,7 +64,7 @@ class Links:
 
     @classmethod
     def strongest(cls, items: Ints, item_map: Floats, *, most: int, first: int = 0) -> Links:
-        """The strongest links of an item-item model, or of a block of its rows; see `joined`.
+        """The strongest links of an item-item model, or of a block of its rows; see `concatenate`.
 
         Args:
             items: rows of the catalogue, rising, [h].
@@ -83,7 +83,7 @@ class Links:
         return cls(rows[first + own], rows[best], shape.astype(np.float32), scale.astype(np.float32))
 
     @classmethod
-    def joined(cls, blocks: Sequence[Links]) -> Links:
+    def concatenate(cls, blocks: Sequence[Links]) -> Links:
         """Those of consecutive blocks of items, cut alike; at least one block."""
         arrays = zip(*((each.items, each.to, each.shape, each.scale) for each in blocks), strict=True)
         return cls(*(np.concatenate(parts) for parts in arrays))
@@ -103,7 +103,7 @@ class Links:
         """What each item says about the items of its list, float64 [h, n]."""
         return self.shape.astype(np.float64) * self.scale[:, None]
 
-    def said(self, places: Ints, link: Ints) -> Float64:
+    def values_at(self, places: Ints, link: Ints) -> Float64:
         """What items at some places of `items` say by one link each, float64 [k]."""
         return self.shape[places, link].astype(np.float64) * self.scale[places]
 

@@ -139,6 +139,6 @@ def as_frozen(state: Arrays, inputs: Arrays, names: Iterable[str]) -> dict[str, 
     return made
 
 
-def told(inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+def inputs_in_state(inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
     """What of the public inputs each state of the run holds."""
     return {QUARANTINED: inputs[QUARANTINED]} if QUARANTINED in inputs else {}

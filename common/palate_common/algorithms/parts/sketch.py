@@ -7,7 +7,7 @@ buckets. Contributions are clipped after sketching, so their norm is bounded as 
     >>> sketch = Sketch(n_rows=1000, n_buckets=250, seed=0)
     >>> counts = np.zeros(1000)
     >>> counts[[3, 77, 500]] = 90, 60, 30
-    >>> found, _ = sketch.recovered(sketch.buckets(counts), noise=0.5)
+    >>> found, _ = sketch.recover(sketch.buckets(counts), noise=0.5)
     >>> np.argsort(-found)[:3].tolist(), found[[3, 77, 500]].round(-1).tolist()
     ([3, 77, 500], [90.0, 60.0, 30.0])
 
@@ -27,7 +27,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.algorithms.parts.hashing import below, mixed
+from palate_common.algorithms.parts.hashing import below, mix
 from palate_common.interactions import segment_sum
 from palate_common.mechanism.update import Float64, Int64, OuterBlock
 from palate_core.errors import InputError
@@ -104,7 +104,7 @@ class Sketch:
             out += buckets[places] * signs
         return out
 
-    def recovered(self, buckets: Float64, noise: float) -> tuple[Float64, float]:
+    def recover(self, buckets: Float64, noise: float) -> tuple[Float64, float]:
         """Recover numbers that are not negative, and mostly small, from noised sums of buckets.
 
         Non-negative least squares with a threshold that falls from the largest number to the noise, so that a few
@@ -120,7 +120,7 @@ class Sketch:
         """
         if self.whole:
             return buckets, noise
-        bound, pace = self._bound, 1.0
+        bound, pace = self._spectral_bound, 1.0
         found = ahead = np.zeros(self.n_rows)
         last = max(noise, LOWEST * float(np.sqrt(np.mean(buckets**2))), TINY)
         for threshold in np.geomspace(max(float(self.rows(buckets).max()), last), last, STEPS):
@@ -134,7 +134,7 @@ class Sketch:
         small = np.sort(found)[: -max(self.n_buckets // 4, 1)]
         return found, float(np.hypot(noise, np.sqrt(small @ small / self.n_buckets)))
 
-    def estimated(self, buckets: Float64, noise: float, spread: Float64) -> tuple[Float64, float]:
+    def estimate(self, buckets: Float64, noise: float, spread: Float64) -> tuple[Float64, float]:
         """Recover numbers of either sign, whose sizes are about known, from noised sums of buckets.
 
         The posterior mean under independent normal priors, by conjugate gradients.
@@ -145,7 +145,7 @@ class Sketch:
             spread: each number's prior standard deviation, [n_rows].
 
         Returns:
-            As `recovered`.
+            As `recover`.
         """
         if self.whole:
             return buckets, noise
@@ -164,12 +164,12 @@ class Sketch:
 
     def _places(self, rows: Int64) -> Iterator[tuple[Int64, Float64]]:
         """Bucket and sign of each row, `COPIES` times; a row's signs have norm 1."""
-        key = mixed(np.array([self.seed % 2**64], np.uint64))
-        own = mixed(rows.astype(np.uint64) ^ key)
+        key = mix(np.array([self.seed % 2**64], np.uint64))
+        own = mix(rows.astype(np.uint64) ^ key)
         copies = min(COPIES, self.n_buckets)
         edges = np.linspace(0, self.n_buckets, copies + 1).astype(np.int64)
         for copy in range(copies):
-            hashes = mixed(own + np.uint64(copy))
+            hashes = mix(own + np.uint64(copy))
             signs = np.where(hashes & np.uint64(1), -1.0, 1.0) / np.sqrt(copies)
             yield edges[copy] + below(hashes, int(edges[copy + 1] - edges[copy])), signs
 
@@ -179,7 +179,7 @@ class Sketch:
         return tuple(self._places(np.arange(self.n_rows)))
 
     @cached_property
-    def _bound(self) -> float:
+    def _spectral_bound(self) -> float:
         """The largest eigenvalue of the sketch times its transpose, and a little more."""
         vector: npt.NDArray[np.float64] = np.random.default_rng(self.seed).normal(size=self.n_rows)
         length = 1.0

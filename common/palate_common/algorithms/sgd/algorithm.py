@@ -164,7 +164,7 @@ class Filled:
     regularization: float
 
 
-def filled(settings: SgdSettings, optimizer: str) -> Filled:
+def fill_defaults(settings: SgdSettings, optimizer: str) -> Filled:
     """Fill in the settings whose default depends on the loss or the optimizer."""
     values = {"server_rate": RATES[optimizer], "start_scale": 0.15 if optimizer == "newton" else 0.03}
     values |= BY_LOSS[settings.loss]
@@ -237,11 +237,11 @@ class Sgd(Algorithm):
         chosen = settings.head_items or (facts.n_items if self.ratings else None)
         head = head_size(facts, 0.9, chosen)
         self.optimizer = chosen_optimizer(settings, facts)
-        self.filled = filled(settings, self.optimizer)
+        self.filled = fill_defaults(settings, self.optimizer)
         width, vectors = min(embedding_size(settings, facts), head) + 1, 2 if self.ratings else 1
         moments = symmetric_size(width) if self.optimizer == "newton" else 0
         sizes = Sizes(vectors * facts.n_items, later_rounds(settings, facts), head, width, moments)
-        sizes = sizes.compressed(settings.compression, fewest=FEWEST)
+        sizes = sizes.compress(settings.compression, fewest=FEWEST)
         self.later, self.head_items, self.size = sizes.rounds, sizes.rows, max(sizes.width - 1, 1)
         self.sketch = Sketch(facts.n_items, sizes.counts // vectors, facts.seed)
         even = self.ratings and facts.mu is None
@@ -289,13 +289,13 @@ class Sgd(Algorithm):
         columns = users.copy()
         columns[:, self.size] = 1
         weights = weights * (known := seen.counts() > 0)
-        factors, said = self.clip.verdicts(state, lambda: weights * self._norms(errors, columns), known)
+        factors, signs = self.clip.factors_and_signs(state, lambda: weights * self._norms(errors, columns), known)
         sent = weights * factors
         rows = errors.rows * np.repeat(sent, np.diff(errors.indptr))
         blocks: list[Block] = [OuterBlock(errors.indptr, errors.indices, rows, columns, seen.n_items)]
         if self._moments_share:
             blocks.append(DenseBlock(outer_svec(columns) * sent[:, None]))
-        return Update((*blocks, *said), histories.n_users)
+        return Update((*blocks, *signs), histories.n_users)
 
     def item_rows(self, state: State, round_: int) -> ItemRows:
         """Counts and ratings are the items', unless they share buckets; changes those of the head."""
@@ -351,7 +351,7 @@ class Sgd(Algorithm):
         # Constant steps, then smaller ones, over which the noise averages out.
         rate = self.server_rate * min(1.0, 2 * (self.later + 1 - round_) / (self.later + 1))
         momentum, decay = state[MOMENTUM].astype(np.float64), self.filled.momentum
-        moved = self.clip.released(state, sums, self.facts.n_users)
+        moved = self.clip.follow_release(state, sums, self.facts.n_users)
         if self.optimizer == "newton":
             deviation = noise[CHANGE] * clip_norm
             direction = self._newton(state, change, sums[MOMENTS] * clip_norm, deviation)
@@ -400,7 +400,7 @@ class Sgd(Algorithm):
         features: npt.NDArray[np.floating[Any]] | None,
     ) -> State:
         """The state after round 0: counts, head, item biases and starting vectors."""
-        counts, unsure = self.sketch.recovered(sums[COUNTS], noise[COUNTS])
+        counts, unsure = self.sketch.recover(sums[COUNTS], noise[COUNTS])
         state = choose_head(counts, unsure, self.head_items)
         head, weight = state[HEAD], state[WEIGHT].astype(np.float64)
         events = np.maximum(counts, 0)
@@ -413,7 +413,7 @@ class Sgd(Algorithm):
             offset = float(np.clip(sums[MEAN][0] / self.facts.n_users, -1, 1))
             # Errors of a rating about as large as DEVIATION, in random directions, would add up to this much.
             spread = np.sqrt(typical * events)
-            excess, doubt = self.sketch.estimated(sums[RATINGS], noise[RATINGS], spread)
+            excess, doubt = self.sketch.estimate(sums[RATINGS], noise[RATINGS], spread)
             bias = offset + item_biases(
                 excess * DEVIATION,
                 events,
@@ -462,7 +462,7 @@ class Sgd(Algorithm):
             counts = np.maximum(state[COUNTS].astype(np.float64), 0)
             popular = np.log1p(counts / max(float(counts.max()), TINY) * 1e3)
             return self._internal(state, seen) + self.settings.popularity_weight * popular
-        return with_tail(state, self._predicted(state, seen), seen.counts() > 0)
+        return with_tail(state, self._head_scores(state, seen), seen.counts() > 0)
 
     def expected_ratings(self, state: State, histories: Interactions) -> Float64 | None:
         """Expected ratings on the scale of the settings, or None where no ratings are learned, or none yet.
@@ -478,7 +478,7 @@ class Sgd(Algorithm):
             return None
         return self.loss.rating(self._internal(state, histories.columns(state[HEAD])))
 
-    def _predicted(self, state: State, seen: Interactions) -> Float64:
+    def _head_scores(self, state: State, seen: Interactions) -> Float64:
         """b_i . a_u + sigma_i + c_u of the head, [n_users, h]."""
         table = state[TABLE].astype(np.float64)
         users = self.loss.users(state[TABLE], seen)

@@ -47,11 +47,11 @@ def item_biases(
     """
     seen = events + counts_noise + TINY
     damping = (ridge + TINY) * (1 + noise**2 / (seen * (prior + TINY)))
-    expected = _expected(excess, seen, seen**2 / (seen + damping), features)
+    expected = _expected_biases(excess, seen, seen**2 / (seen + damping), features)
     return np.asarray(np.clip(expected + (excess - events * expected) / (seen + damping), -1, 1), np.float64)
 
 
-def _expected(
+def _expected_biases(
     excess: Float64, seen: Float64, weights: Float64, features: npt.NDArray[np.floating[Any]] | None
 ) -> Float64:
     """Biases that popularity and public features predict, by weighted ridge regression: float64 [n_items]."""

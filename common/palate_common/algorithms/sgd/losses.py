@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.algorithms.parts.hashing import below, mixed
+from palate_common.algorithms.parts.hashing import below, mix
 from palate_common.algorithms.parts.reconstruction import TINY, solve_users
 from palate_common.interactions import Interactions, row_chunks, segment_sum
 from palate_common.mechanism.update import DENSE_AT_ONCE, Float64, Int64
@@ -175,7 +175,7 @@ class LogisticLoss:
 
     def errors(self, table: Table, seen: Interactions, users: Float64, *, key: int) -> Errors:
         """Label minus probability, times the interaction's weight."""
-        indptr, indices, own = sampled(seen, self.negatives, key)
+        indptr, indices, own = sample_negatives(seen, self.negatives, key)
         rows = predict(table, indptr, indices, users)
         np.negative(rows, out=rows)
         rows = -1 / (1 + np.exp(np.clip(rows, -50, 50)))
@@ -197,7 +197,9 @@ def predict(table: Table, indptr: Int64, indices: npt.NDArray[np.int32], users: 
     return out
 
 
-def sampled(seen: Interactions, negatives: int, key: int) -> tuple[Int64, npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+def sample_negatives(
+    seen: Interactions, negatives: int, key: int
+) -> tuple[Int64, npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
     """Own items and `negatives` draws for each, as CSR; a draw that hits an own item, or an earlier draw, is dropped.
 
     Returns:
@@ -209,10 +211,10 @@ def sampled(seen: Interactions, negatives: int, key: int) -> tuple[Int64, npt.ND
         owners = part.owners().astype(np.int64) * part.n_items
         marks = np.zeros((part.n_users, part.n_items), np.uint8)
         flat = marks.ravel()
-        seeds = segment_sum(mixed(part.indices.astype(np.uint64) + np.uint64(1)), part.indptr) ^ np.uint64(key)
+        seeds = segment_sum(mix(part.indices.astype(np.uint64) + np.uint64(1)), part.indptr) ^ np.uint64(key)
         place = np.arange(part.nnz, dtype=np.uint64) - np.repeat(part.indptr[:-1], part.counts()).astype(np.uint64)
         for draw in range(negatives):
-            drawn = mixed(np.repeat(seeds, part.counts()) + place * np.uint64(negatives) + np.uint64(draw))
+            drawn = mix(np.repeat(seeds, part.counts()) + place * np.uint64(negatives) + np.uint64(draw))
             flat[owners + below(drawn, part.n_items)] = 1
         flat[owners + part.indices] = 2
         found = np.flatnonzero(flat)

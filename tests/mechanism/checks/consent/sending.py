@@ -25,7 +25,7 @@ from unittest import mock
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.harness.watched_run import WatchedRun, memory
-from palate_client.consent import PURPOSES, Purpose, agreed
+from palate_client.consent import PURPOSES, Purpose, agrees_to_online
 from palate_client.online import retry
 from palate_client.online.flower_messages import Reply, ReplyUpload, ServerMessage
 from palate_client.online.hosting import OwnHost
@@ -192,7 +192,7 @@ def _session(operator: Any, server: _Server) -> None:
     device = operator.device
     deadline = Deadline(
         seconds=30.0, stop=lambda: server.done and server.taken, policy=Policy(),
-        consents=partial(agreed, device.consent),
+        consents=partial(agrees_to_online, device.consent),
     )  # fmt: skip
     session = Session(device.store, operator.service, device.models, device.rounds, deadline, 1e-4)
     fleet: Any = server
