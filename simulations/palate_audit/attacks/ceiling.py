@@ -23,13 +23,11 @@ from importlib.util import find_spec
 from statistics import NormalDist
 from typing import Any
 
-import numpy as np
 from scipy.stats import binom  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_audit.attacks.rates import lower, upper
 from palate_audit.evidence.evidence import Bound, Rung
 from palate_core.accounting import epsilon_of
-from palate_core.errors import InputError
 
 _NORMAL = NormalDist()
 WIDEST = 30.0
@@ -138,30 +136,3 @@ def lower_bounds(counts: Sequence[Counts], *, name: str, delta: float, claimed: 
         Bound(Rung.L0, name, None, epsilon, claimed),
         Bound(Rung.L1, name, mu, gaussian, claimed),
     )
-
-
-def one_run_p_value(*, right: int, guesses: int, bits: int, epsilon: float, delta: float) -> float:
-    """The p-value of so many right guesses of independent fair membership bits under (eps, delta).
-
-    Steinke, Nasr and Jagielski (2023), theorem 5.2: users of one run may share its noise.
-
-    **Guarantees:** valid: under (eps, delta) for each bit's user, whatever the guesses depend on.
-
-    Args:
-        right: guesses that were right.
-        guesses: bits that were guessed; the attacker abstained on the others.
-        bits: bits in all.
-        epsilon: claimed.
-        delta: claimed.
-
-    Raises:
-        InputError: more right than guessed, or more guessed than there are.
-    """
-    if not 0 <= right <= guesses <= bits:
-        raise InputError(f"`right` <= `guesses` <= `bits` is needed, got {right}, {guesses}, {bits}")
-    if right == 0:
-        return 1.0
-    odds = 1 / (1 + math.exp(-epsilon))
-    tails = binom.sf(right - np.arange(right + 1) - 1, guesses, odds)
-    gain = float(((tails[1:] - tails[0]) / np.arange(1, right + 1)).max())
-    return min(1.0, float(tails[0]) + 2 * bits * delta * gain)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_audit.attacks.ceiling import SHOWN, most_auc, most_tpr, most_tpr_by_riskcal
 from palate_audit.attacks.rates import Area, Floats, Rate, curve
@@ -31,16 +30,6 @@ class Estimate:
     def __str__(self) -> str:
         """The text of a table cell."""
         return f"{self.value:.3f}" if self.low is None else f"{self.value:.3f} ({self.low:.3f} – {self.high:.3f})"
-
-    @classmethod
-    def over_runs(cls, values: Sequence[float]) -> Estimate:
-        """A mean over independent runs, with its interval by Student's t."""
-        found = np.asarray(values, np.float64)
-        mean = float(found.mean())
-        if len(found) < 2:
-            return cls(mean)
-        half = float(t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
-        return cls(mean, max(0.0, mean - half), min(1.0, mean + half))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Membership of a user (LiRA, Carlini et al. 2022), at its strongest: white box, all other users known.
 
 For each target: were their events in the releases, or emptied? The score is the exact log-likelihood ratio, so the
-attack needs no shadow models. `shadow` has the black-box form, for an attacker who has only the released model.
+attack needs no shadow models. Whoever has the released model alone knows less: it follows from the releases.
 """
 
 from __future__ import annotations

@@ -55,14 +55,12 @@ class Data:
         train: histories of the users who took part.
         others: histories of users who never took part; none where the split holds out events, not users.
         groups: group -> a label for each training user.
-        genres: genres of each item, separated by "|"; None where the data has none.
         found: where the data was found, in words.
     """
 
     train: Interactions
     others: Interactions
     groups: dict[str, tuple[str, ...]]
-    genres: tuple[str, ...] | None
     found: str
 
 
@@ -181,10 +179,7 @@ def _from_source(begun: dict[str, Any], config: SimulationConfig) -> Data:
     prepared = prepare(config, begun["source"])
     if prepared.fingerprint != begun["fingerprint"]:
         raise InputError(f"{begun['source']} holds other interactions than the run was started with")
-    cut, genres = prepared.split, None
-    if prepared.catalogue is not None:
-        known = prepared.catalogue.drop_duplicates("item_id").set_index("item_id").reindex(list(cut.items))
-        genres = tuple(known["genres"].fillna("").astype(str))
+    cut = prepared.split
     groups: dict[str, tuple[str, ...]] = {}
     people = read(config, begun["source"]).users
     if people is not None and not config.engine.absent:
@@ -192,7 +187,7 @@ def _from_source(begun: dict[str, Any], config: SimulationConfig) -> Data:
         groups = {str(name): tuple(rows[name].fillna("unknown").astype(str)) for name in rows.columns}
     own = set(cut.train_users)
     others = [_others(part, own) for part in (cut.validation, cut.test) if part is not None]
-    return Data(present(cut.train, config), _stacked(others, cut.train.n_items), groups, genres, "the run's source")
+    return Data(present(cut.train, config), _stacked(others, cut.train.n_items), groups, "the run's source")
 
 
 def _from_split(folder: Path, config: SimulationConfig, terms: RunTerms, items: Sequence[str]) -> Data:
@@ -215,7 +210,7 @@ def _from_split(folder: Path, config: SimulationConfig, terms: RunTerms, items: 
         raise InputError(f"`split/` must have the run's {terms.facts.n_users} training users, got {train.n_users}")
     others, names = parts("foldin", "test")
     strangers = np.flatnonzero([name not in set(train_users) for name in names])
-    return Data(present(train, config), others.users(strangers), {}, None, "split/, which the run saved")
+    return Data(present(train, config), others.users(strangers), {}, "split/, which the run saved")
 
 
 def _others(part: Heldout, own: set[str]) -> Interactions:

@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest
+from scipy.stats import binomtest
 
 from palate_audit.attacks.ceiling import (
     SHOWN,
@@ -16,7 +16,6 @@ from palate_audit.attacks.ceiling import (
     most_auc,
     most_tpr,
     most_tpr_by_riskcal,
-    one_run_p_value,
     smallest,
 )
 from palate_audit.attacks.contributions import Spread
@@ -133,19 +132,6 @@ def test_lower_bounds_lie_below_the_claim_and_near_it() -> None:
     assert (plain.rung, gaussian.rung) == (Rung.L0, Rung.L1)
     assert 0.2 * claimed < plain.epsilon < gaussian.epsilon < claimed
     assert gaussian.ratio > 0.9
-
-
-def test_valid_p_values_of_guesses_in_one_run() -> None:
-    """Guesses of randomised response are as good as eps allows."""
-    rng, epsilon = np.random.default_rng(5), 1.0
-    odds = 1 / (1 + np.exp(-epsilon))
-    right = rng.binomial(400, odds, size=300)
-    found = [one_run_p_value(right=int(r), guesses=400, bits=400, epsilon=epsilon, delta=0.0) for r in right]
-    assert np.mean(np.array(found) <= 0.05) <= 0.09
-    assert one_run_p_value(right=395, guesses=400, bits=400, epsilon=epsilon, delta=1e-9) < 1e-7
-    assert found[0] == pytest.approx(binom.sf(right[0] - 1, 400, odds))
-    with pytest.raises(InputError, match="`right` <= `guesses`"):
-        one_run_p_value(right=3, guesses=2, bits=2, epsilon=1.0, delta=0.0)
 
 
 def test_the_energy_of_noise_in_a_span_has_the_law_that_verdicts_use() -> None:
