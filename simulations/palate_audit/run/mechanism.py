@@ -33,7 +33,6 @@ from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import Bound, Finding, Section, judge
 from palate_audit.evidence.guard import survived
 from palate_audit.evidence.series import histogram
-from palate_audit.harness.canaries import Canaries
 from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Target
@@ -108,7 +107,6 @@ def audit_mechanism(
     thorough: bool = True,
     run: Path | None = None,
     pairs: int = PAIRS,
-    canaries: Canaries | None = None,
     budget: float | None = None,
     notify: Notify = silent,
 ) -> Section:
@@ -122,7 +120,6 @@ def audit_mechanism(
         thorough: also the tests that run the target again: fresh releases, the plan's seed, masks.
         run: a run folder, whose ledger has the hashes of its sources.
         pairs: number of runs of a target that claims only epsilon and delta.
-        canaries: the auditor's own; None: orthogonal ones.
         budget: seconds after which runs of a foreign target end; what was made by then is tested. None: no limit.
         notify: receives the steps of a foreign target's runs, with the time left.
 
@@ -149,7 +146,7 @@ def audit_mechanism(
                 continue
             [trials], found = kept, made
         else:
-            trials, found = _foreign_runs(target, presences, seed, canaries, thorough, budget, notify)
+            trials, found = _foreign_runs(target, presences, seed, thorough, budget, notify)
         low = lower_bounds(trials) if gaussian else pair_bounds(trials)
         mark = f" [{target.name}]" if len(targets) > 1 else ""
         findings += [replace(each, test=each.test + mark) for each in found]
@@ -181,7 +178,6 @@ def _foreign_runs(
     target: Target,
     presences: Sequence[Presence],
     seed: int,
-    canaries: Canaries | None,
     thorough: bool,
     budget: float | None,
     notify: Notify,
@@ -194,7 +190,6 @@ def _foreign_runs(
             target,
             runs=presences,
             seed=seed,
-            canaries=canaries,
             deadline=None if gaussian else ordinary,
             tell=tell,
             lenient=True,
