@@ -473,7 +473,7 @@ TRIES = (
     Try("minilm", "sentence_transformers", lines(f"palate simulate titled --set features.source=minilm {SHORT}")),
     Try("tune", "optuna", lines("palate tune my.csv --trials 2 --out tuned")),
     Try("track", "mlflow, wandb, tensorboard", lines(f"palate simulate my.csv --track tensorboard:logs {SHORT}")),
-    Try("audit", "riskcal, prv_accountant, torch, palate_audit", blocks("audit.md")),
+    Try("audit", "prv_accountant, torch, palate_audit", blocks("audit.md")),
 )
 """Every extra but `dev`, which `make test` installs and runs."""
 

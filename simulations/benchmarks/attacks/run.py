@@ -86,7 +86,9 @@ def shown(value: Any) -> str:
     """The same as a cell, or an estimate of the figures."""
     if isinstance(value, str):
         return value
-    return str(Estimate(*value)) if value is not None else "too few"
+    if value is None:
+        return "too few"
+    return str(Estimate(*value)) if len(value) == 3 else f"{value[0]:.3f}"
 
 
 def tables_of(set_: DataSet, figures: Any) -> list[Table]:

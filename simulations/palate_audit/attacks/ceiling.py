@@ -18,10 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.util import find_spec
 from statistics import NormalDist
-from typing import Any
 
 from scipy.stats import binom  # type: ignore[import-untyped]  # scipy ships no types
 
@@ -56,29 +53,6 @@ def most_tpr(fpr: float, *, mu: float) -> float:
 def most_auc(*, mu: float) -> float:
     """The largest area under the ROC curve that mu-GDP allows."""
     return _NORMAL.cdf(mu / math.sqrt(2))
-
-
-def most_tpr_by_riskcal(fpr: float, *, mu: float) -> float | None:
-    """The same from a privacy loss distribution, by riskcal (Kulynych, Gomez et al. 2024); None where not installed."""
-    return None if find_spec("riskcal") is None else _by_riskcal(fpr, mu)
-
-
-@lru_cache(maxsize=1024)  # all attacks and views use the same few arguments
-def _by_riskcal(fpr: float, mu: float) -> float:
-    """`most_tpr_by_riskcal`, where it is installed."""
-    from riskcal.analysis import get_beta_from_pld
-
-    return 1 - float(get_beta_from_pld(_losses(mu), alpha=fpr))
-
-
-@lru_cache(maxsize=2)  # each has hundreds of thousands of numbers
-def _losses(mu: float) -> Any:
-    """The privacy loss distribution of mu; it is only read."""
-    from dp_accounting.pld.privacy_loss_distribution import (  # type: ignore[import-untyped]  # ships no types
-        from_gaussian_mechanism,
-    )
-
-    return from_gaussian_mechanism(1 / mu)
 
 
 def excess_p_value(counts: Counts, *, mu: float) -> float:

@@ -1,7 +1,7 @@
 """Mechanism: the counted tests of a target, as one section of an audit.
 
 canaries -> runs of the target -> scores, size and law of the noise, repeats, seeds --+
-Palate's own round             -> the same path as a run's, masks on and off ---------+-> verdicts together -> Section
+Palate's own round             -> the same path as a run's ---------------------------+-> verdicts together -> Section
 somebody else's                -> neighbouring worlds, cost of the claim -------------+
 
 >>> from palate_audit.harness.production import Production
@@ -38,7 +38,7 @@ from palate_audit.harness.production import Production
 from palate_audit.harness.target import Target
 from palate_audit.harness.trials import Presence, Trials, conduct
 from palate_audit.harness.worlds import TimeBudget
-from palate_audit.run.path import masks_change_nothing, same_sources
+from palate_audit.run.path import same_sources
 from palate_core.accounting import delta_of
 from palate_sim.steps import Notify, silent, step
 
@@ -117,7 +117,7 @@ def audit_mechanism(
         seed: of the audit's own choices: the canaries' coordinates, and who takes part.
         deep: more runs, for smaller faults.
         quick: fewer seeds, and fewer fresh releases; every test is still made.
-        thorough: also the tests that run the target again: fresh releases, the plan's seed, masks.
+        thorough: also the tests that run the target again: fresh releases, the plan's seed.
         run: a run folder, whose ledger has the hashes of its sources.
         pairs: number of runs of a target that claims only epsilon and delta.
         budget: seconds after which runs of a foreign target end; what was made by then is tested. None: no limit.
@@ -240,12 +240,8 @@ def _subject(target: Target) -> str:
 
 
 def again(trials: Trials, *, quick: bool = False) -> list[Finding]:
-    """Tests that run the target again; without verdicts yet. `quick`: fewer fresh releases and masked devices."""
-    found = plan_seed(trials, quick=quick) + birthdays(trials, count=seeds.FRESH // 8 if quick else None)
-    target = trials.target
-    if isinstance(target, Production) and target.mode.cohort and not target.masks:
-        found.append(masks_change_nothing(target, seed=trials.seed, quick=quick))
-    return found
+    """Tests that run the target again; without verdicts yet. `quick`: fewer fresh releases."""
+    return plan_seed(trials, quick=quick) + birthdays(trials, count=seeds.FRESH // 8 if quick else None)
 
 
 def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:

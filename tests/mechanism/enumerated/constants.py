@@ -44,7 +44,6 @@ ROOMS = (
     "palate_common.rounds",
     "palate_common.secagg",
     "palate_client.rounds",
-    "palate_client.secagg",
     "palate_server.rounds",
     "palate_server.secagg",
 )

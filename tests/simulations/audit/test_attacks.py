@@ -114,12 +114,12 @@ def test_every_control_succeeds(section: Section) -> None:
     assert {each.test.split(",")[0] for each in controls} == {
         "interaction membership", "user membership",
     }  # fmt: skip
-    assert len(controls) == 3
+    assert len(controls) == 2
     assert [each.said for each in controls if each.verdict is not Verdict.PASS] == []
 
 
-@pytest.mark.parametrize("attack", ["interaction membership, row norm", "interaction membership, likelihood ratio"])
-def test_an_interaction_is_read_off_a_raw_update_and_not_off_the_releases(section: Section, attack: str) -> None:
+def test_an_interaction_is_read_off_a_raw_update_and_not_off_the_releases(section: Section) -> None:
+    attack = "interaction membership, likelihood ratio"
     raw, released = row(section, attack, "clipped"), row(section, attack, "releases", "independent")
     assert raw["auc"][0] >= 0.99
     assert released["auc"][1] <= released["ceiling"]["auc"]
@@ -131,7 +131,6 @@ def test_the_best_attack_reaches_the_ceiling_and_does_not_pass_it(section: Secti
     best = row(section, "user membership, likelihood ratio", "releases")
     assert best["auc"][1] <= best["ceiling"]["auc"] + 0.01
     assert best["auc"][0] > best["ceiling"]["auc"] - 0.1
-    assert best["riskcal"]["0.01"] == pytest.approx(best["ceiling"]["tpr_at_fpr_0.01"], rel=2e-3)
 
 
 def test_an_honest_run_raises_no_alarm(section: Section) -> None:
@@ -171,7 +170,7 @@ def test_without_privacy_every_attack_succeeds_and_nothing_is_claimed(home: Path
     assert section.alarms == section.bounds == ()
     assert "nothing is claimed" in section.subject
     released = [r for r in section.series["measured"] if r["sees"].startswith("releases")]
-    assert len(released) == 5
+    assert len(released) == 2
     assert min(r["auc"][0] for r in released) > 0.99
     assert all(r["ceiling"] is None for r in section.series["measured"])
 
@@ -209,7 +208,6 @@ def test_what_is_sent_is_spread_out_exactly(private: Path) -> None:
         apart = sent.minus(other)
         plain = clipped.vector(0) - clipped.vector(subject.users - 1)
         assert apart.norms2()[0] == (plain.astype(float) ** 2).sum()
-        assert sent.at(sent).tolist() == sent.values.tolist()
         assert sent.norms2().max() <= float(sealed.plan.grid) ** 2
 
 

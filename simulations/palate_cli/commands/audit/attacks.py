@@ -55,9 +55,8 @@ def _show(measured: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(name, justify="left" if name in ("attack", "sees") else "right", overflow="fold")
     for row in measured:
         most = row["ceiling"] or {}
-        one = "one sample, " if "one sample" in row["sample"] else ""
         cells = [cell for name in ("auc", "tpr_at_fpr_0.01") for cell in (_cell(row[name]), _cell([most.get(name)]))]
-        table.add_row(escape(row["attack"]), escape(one + row["sees"]), *cells)
+        table.add_row(escape(row["attack"]), escape(row["sees"]), *cells)
     Console().print(table)
 
 
