@@ -66,7 +66,7 @@ TOPICS = {
     ),
     "Releases and learning": ("releases", "sgd", "scale"),
     "Privacy": ("attacks", "poisoning", "audit", "mutation", "ledger"),
-    "Devices and servers": ("sdk", "web", "durability", "secagg", "serve", "fleet", "witness"),
+    "Devices and servers": ("sdk", "web", "durability", "secagg", "serve", "fleet"),
     "Loyalty": ("loyalty", "sandbox"),
 }
 """In which order the page has the benchmarks."""
