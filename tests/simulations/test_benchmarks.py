@@ -59,7 +59,7 @@ def records(folder: Path) -> dict[str, Any]:
 def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run one script."""
     call = [sys.executable, str(FOLDER / name / "run.py"), "--out", str(out), *options]
-    inherited = {key: value for key, value in os.environ.items() if key not in ("PALATE_BENCH_DATA",)}
+    inherited = {key: value for key, value in os.environ.items() if key not in ("PALATE_BENCH_DATA", "PFL_PYTHON")}
     parts = (FOLDER.parents[1] / part for part in ("common", "client", "server", "simulations"))
     settings = {"PYTHONPATH": os.pathsep.join(map(str, parts)), "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.run(call, env=inherited | settings | environment, capture_output=True, text=True, check=False)
