@@ -50,7 +50,6 @@ TOPICS = {
         "feasibility",
         "published",
         "field",
-        "tournament",
         "presets",
         "protocols",
     ),
@@ -65,9 +64,9 @@ TOPICS = {
         "download",
         "compression",
     ),
-    "Releases and learning": ("releases", "sgd", "pfl", "engines", "speed", "scale"),
+    "Releases and learning": ("releases", "sgd", "scale"),
     "Privacy": ("attacks", "poisoning", "audit", "mutation", "ledger"),
-    "Devices and servers": ("sdk", "web", "durability", "doors", "secagg", "serve", "fleet", "witness"),
+    "Devices and servers": ("sdk", "web", "durability", "secagg", "serve", "fleet"),
     "Loyalty": ("loyalty", "sandbox"),
 }
 """In which order the page has the benchmarks."""

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from palate_audit.auditing import AuditResult
-    from palate_audit.harness.canaries import Score
     from palate_audit.harness.target import Target
     from palate_audit.targets.function import Mechanism
 
@@ -24,8 +21,6 @@ def audit(
     clip_norm: float | None = None,
     noise_multiplier: float | None = None,
     dimension: int | None = None,
-    canaries: npt.ArrayLike | None = None,
-    score: Score | None = None,
     runs: int | None = None,
     seed: int | None = None,
     budget: float | None = None,
@@ -43,8 +38,6 @@ def audit(
         noise_multiplier: for a function that returns the sum of clipped rows plus Gaussian noise: the noise's standard
             deviation over `clip_norm`. With it the audit finds far smaller faults.
         dimension: for a function: length of a row.
-        canaries: for a function: your own canary rows, [users, dimension].
-        score: for a function: `score(released, canaries)`, one number for each canary.
         runs: for a function: how often it runs.
         seed: of the audit's choices and of `rng`; by default a fresh one.
         budget: for a function or a Target: seconds after which it isn't run any more; 300 by default.
@@ -63,5 +56,5 @@ def audit(
         raise InputError(f"`palate.audit` needs {error.name}: pip install 'palate[simulations]'") from None
     return auditing.audit(
         target, epsilon=epsilon, delta=delta, clip_norm=clip_norm, noise_multiplier=noise_multiplier,
-        dimension=dimension, canaries=canaries, score=score, runs=runs, seed=seed, budget=budget, progress=progress,
+        dimension=dimension, runs=runs, seed=seed, budget=budget, progress=progress,
     )  # fmt: skip

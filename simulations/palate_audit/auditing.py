@@ -24,14 +24,10 @@ from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from palate_audit.counted.claims import ROUNDED
 from palate_audit.counted.pair import LEAST
 from palate_audit.counted.seeds import WINDOW
 from palate_audit.evidence.evidence import Bound, Finding, Section, Verdict
-from palate_audit.harness.canaries import Floats, OwnCanaries, Score, orthogonal
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Target, check_target
@@ -187,8 +183,6 @@ def audit(
     clip_norm: float | None = None,
     noise_multiplier: float | None = None,
     dimension: int | None = None,
-    canaries: npt.ArrayLike | None = None,
-    score: Score | None = None,
     runs: int | None = None,
     seed: int | None = None,
     budget: float | None = None,
@@ -211,9 +205,6 @@ def audit(
             deviation over `clip_norm`. The whole battery then tests the noise and finds far smaller faults; epsilon may
             be left out.
         dimension: of a function: numbers in a row.
-        canaries: of a function: rows of your own, [users, dimension]; by default orthogonal ones.
-        score: of a function: `score(released, canaries)` gives one number a canary, higher for canaries that more
-            likely took part; by default the release's projection on each.
         runs: of a function: how often it runs; not with `noise_multiplier`, which needs three.
         seed: of the audit's choices and of `rng`; by default a fresh one, which the result has.
         budget: of a function or a Target: seconds after which it isn't run any more, 300 by default. What was made by
@@ -232,7 +223,7 @@ def audit(
     """
     asked = {
         "epsilon": epsilon, "delta": delta, "clip_norm": clip_norm, "noise_multiplier": noise_multiplier,
-        "dimension": dimension, "canaries": canaries, "score": score, "runs": runs, "budget": budget,
+        "dimension": dimension, "runs": runs, "budget": budget,
     }  # fmt: skip
     given = {name for name, value in asked.items() if value is not None}
     seconds = BUDGET if budget is None else _positive("budget", budget)
@@ -268,12 +259,10 @@ def audit(
         raise InputError("`delta` must be given with a function: it says what is claimed, together with epsilon")
     if isinstance(delta, Real) and delta == 0:
         raise InputError("`delta` must be above 0, got 0: for a pure epsilon give a small one, such as 1e-9")
-    if score is not None and not callable(score):
-        raise InputError(f"`score` must be a function of (released, canaries), got {type(score).__name__}")
     clip = _positive("clip_norm", 1.0 if clip_norm is None else clip_norm)
     if noise_multiplier is not None:
-        if refused := given & {"canaries", "score", "runs"}:
-            raise InputError(f"`{min(refused)}` must be left out with `noise_multiplier`: the battery brings its own")
+        if runs is not None:
+            raise InputError("`runs` must be left out with `noise_multiplier`: the battery brings its own")
         noise = _positive("noise_multiplier", noise_multiplier)
         with _shown(progress) as notify:
             known = _known(target, epsilon, delta, clip, noise, dimension, chosen, seconds, notify)
@@ -282,24 +271,10 @@ def audit(
         raise InputError("`epsilon` must be given with a function, or `noise_multiplier`, from which it follows")
     claim = Claim.pair(epsilon=_epsilon(epsilon), delta=check_delta(delta))
     often = PAIRS if runs is None else _whole("runs", runs, least=LEAST)
-    vectors = None
-    if canaries is not None:
-        if refused := given & {"clip_norm", "dimension"}:
-            raise InputError(f"`{min(refused)}` must be left out with `canaries`, whose lengths are their own")
-        vectors, clip = _vectors(canaries), 1.0
     size = _whole("dimension", DIMENSION if dimension is None else dimension, least=2)
-    users = min(CANARIES, size)
-    if vectors is None and score is not None:
-        vectors = orthogonal((size,), users=users, seed=chosen).rows.dense() * clip
-        clip = 1.0
-    if vectors is not None:
-        users, size = vectors.shape
-    function = Function(target, claim, size, users, clip, score is None, chosen)
-    own_canaries = None if vectors is None else OwnCanaries(vectors, score)
+    function = Function(target, claim, size, min(CANARIES, size), clip, chosen)
     with _shown(progress) as notify:
-        section = audit_mechanism(
-            function, seed=chosen, pairs=often, canaries=own_canaries, budget=seconds, notify=notify
-        )
+        section = audit_mechanism(function, seed=chosen, pairs=often, budget=seconds, notify=notify)
     return AuditResult((section,), chosen)
 
 
@@ -366,14 +341,3 @@ def _whole(name: str, value: int, *, least: int) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value < 2**63:
         raise InputError(f"`{name}` must be a whole number from {least}, got {value!r:.80}")
     return int(value)
-
-
-def _vectors(canaries: npt.ArrayLike) -> Floats:
-    """Canaries as an array of rows, none of them zero: a zero row looks like an absent user."""
-    try:
-        found = np.asarray(canaries, np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"`canaries` must be an array of numbers, got {type(canaries).__name__}") from None
-    if found.ndim != 2 or len(found) < 1 or not np.isfinite(found).all() or not found.any(axis=1).all():
-        raise InputError(f"`canaries` must be finite rows, [users, dimension], none of zeros, got shape {found.shape}")
-    return found

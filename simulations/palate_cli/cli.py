@@ -25,7 +25,6 @@ EXTRAS = {
     "optuna": "tune",
     "prv_accountant": "audit",
     "ray": "ray",
-    "riskcal": "audit",
     "sklearn": "text",
     "torch": "torch",
 }

@@ -62,22 +62,17 @@ def shuffled_as_poisson() -> Iterator[None]:
     bug="the ledger says more noise than the plan asks for",
     seen="two configuration keys for one number",
     test="ledgers",
+    at=(Coordinator, "_charge"),
 )
-def other_sigma() -> Iterator[None]:
-    real = Coordinator._charge
+def other_sigma(real: Any, self: Coordinator, plan: RoundPlan) -> ChargeProof:
+    ledger, charge = self.ledger, self.ledger.charge
 
-    def instead(self: Coordinator, plan: RoundPlan) -> ChargeProof:
-        ledger, charge = self.ledger, self.ledger.charge
+    def told(**fields: Any) -> Any:
+        fields["facts"] = {**fields["facts"], "sigma": round(1.1 * plan.sigma)}
+        return charge(**fields)
 
-        def told(**fields: Any) -> Any:
-            fields["facts"] = {**fields["facts"], "sigma": round(1.1 * plan.sigma)}
-            return charge(**fields)
-
-        with mock.patch.object(ledger, "charge", told):
-            return real(self, plan)
-
-    with mock.patch.object(Coordinator, "_charge", instead):
-        yield
+    with mock.patch.object(ledger, "charge", told):
+        return real(self, plan)
 
 
 @mutant(
@@ -107,14 +102,10 @@ def dropped_noise() -> Iterator[None]:
     bug="a device's share is rounded down to whole steps",
     seen="integer division; with many devices and few steps a third of the variance is missing",
     test="masks",
+    at=(privacy_mode, "share_sigma"),
 )
-def rounded_down() -> Iterator[None]:
-
-    def floor(*, sigma: int, shares: int) -> int:
-        return max(2, math.isqrt(sigma**2 // shares))
-
-    with mock.patch.object(privacy_mode, "share_sigma", floor):
-        yield
+def rounded_down(*, sigma: int, shares: int) -> int:
+    return max(2, math.isqrt(sigma**2 // shares))
 
 
 @mutant(
@@ -122,15 +113,10 @@ def rounded_down() -> Iterator[None]:
     bug="the card claims replace-one, and the charge is for zero-out: off by a factor of two",
     seen="epsilons of two definitions in one table",
     test="ledgers",
+    at=(card, "card_payload"),
 )
-def other_adjacency() -> Iterator[None]:
-    real = card.card_payload
-
-    def instead(extract: Extract) -> dict[str, Any]:
-        return {**real(extract), "adjacency": "replace-one"}
-
-    with mock.patch.object(card, "card_payload", instead):
-        yield
+def other_adjacency(real: Any, extract: Extract) -> dict[str, Any]:
+    return {**real(extract), "adjacency": "replace-one"}
 
 
 @mutant(
@@ -230,15 +216,10 @@ def _recounted() -> Iterator[None]:
     bug="a run whose steps are sampled keeps nothing of delta for their tails, which are taken for masks' alone",
     seen="a part of delta that two things share, and one of them is forgotten",
     test="ledgers",
+    at=(PrivacyMode, "reserved_delta"),
 )
-def no_reserve() -> Iterator[None]:
-    real = PrivacyMode.reserved_delta
-
-    def instead(self: PrivacyMode, inclusion: float | None = None) -> float:
-        return real(self, inclusion) if self.cohort else 0.0
-
-    with mock.patch.object(PrivacyMode, "reserved_delta", instead):
-        yield
+def no_reserve(real: Any, self: PrivacyMode, inclusion: float | None = None) -> float:
+    return real(self, inclusion) if self.cohort else 0.0
 
 
 @mutant(

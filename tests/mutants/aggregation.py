@@ -18,7 +18,7 @@ from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64, Out
 from palate_common.rounds.wire import REFUSED
 from palate_core.layout import layout_size
 from palate_core.plan import RoundPlan
-from palate_server.rounds import coordinator, noise, possible, run
+from palate_server.rounds import coordinator, possible, run
 from palate_server.rounds.aggregation import Aggregate, Replies, aggregate
 from palate_server.rounds.possible import Limit
 
@@ -50,18 +50,14 @@ def duplicate() -> Iterator[None]:
     bug="the answer of one node is summed three times",
     seen="sampling with replacement where each was to be taken once",
     test="counting",
+    at=(coordinator, "aggregate"),
 )
-def oversampled() -> Iterator[None]:
-
-    def instead(answers: Replies, plan: RoundPlan) -> Aggregate:
-        replies = dict(answers)
-        found = aggregate(replies, plan)
-        good = [node for node, reply in replies.items() if reply != REFUSED]
-        again = aggregate({good[0]: replies[good[0]]}, plan) if good else found
-        return replace(found, total=found.total + 2 * again.total)
-
-    with mock.patch.object(coordinator, "aggregate", instead):
-        yield
+def oversampled(answers: Replies, plan: RoundPlan) -> Aggregate:
+    replies = dict(answers)
+    found = aggregate(replies, plan)
+    good = [node for node, reply in replies.items() if reply != REFUSED]
+    again = aggregate({good[0]: replies[good[0]]}, plan) if good else found
+    return replace(found, total=found.total + 2 * again.total)
 
 
 @mutant(
@@ -69,14 +65,10 @@ def oversampled() -> Iterator[None]:
     bug="an answer that is delivered again counts again",
     seen="at-least-once delivery, and replies kept by message instead of by node",
     test="counting",
+    at=(run, "first_answers"),
 )
-def retry_summed() -> Iterator[None]:
-
-    def instead(answers: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
-        return dict(enumerate(answer for _, answer in answers))
-
-    with mock.patch.object(run, "first_answers", instead):
-        yield
+def retry_summed(answers: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
+    return dict(enumerate(answer for _, answer in answers))
 
 
 @mutant(
@@ -101,16 +93,11 @@ def true_count() -> Iterator[None]:
     bug="a node divides its sum by its number of events",
     seen="a loss averaged over examples, not over users",
     test="counting",
+    at=(contribution.Contributor, "_train_and_clip"),
 )
-def data_set_size() -> Iterator[None]:
-    real = contribution.Contributor._train_and_clip
-
-    def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
-        found = real(self, plan, model, histories)
-        return _Divided(found.steps, found.accepted, found.grid, max(histories.nnz / max(histories.n_users, 1), 1.0))
-
-    with mock.patch.object(contribution.Contributor, "_train_and_clip", instead):
-        yield
+def data_set_size(real: Any, self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
+    found = real(self, plan, model, histories)
+    return _Divided(found.steps, found.accepted, found.grid, max(histories.nnz / max(histories.n_users, 1), 1.0))
 
 
 @mutant(
@@ -118,16 +105,12 @@ def data_set_size() -> Iterator[None]:
     bug="where many numbers are summed in parts, the first user of a part is also the last one of the part before",
     seen="ends that are inclusive on one side of a loop and exclusive on the other",
     test="sizes",
+    at=(DenseSteps, "add_to"),
 )
-def cut_twice() -> Iterator[None]:
-
-    def add_to(self: DenseSteps, total: Int64) -> None:
-        at_once = max(1, update.DENSE_AT_ONCE // max(self.size, 1))
-        for first in range(0, len(self.values), at_once):
-            total += self.values[first : first + at_once + 1].sum(axis=0)
-
-    with mock.patch.object(DenseSteps, "add_to", add_to):
-        yield
+def cut_twice(self: DenseSteps, total: Int64) -> None:
+    at_once = max(1, update.DENSE_AT_ONCE // max(self.size, 1))
+    for first in range(0, len(self.values), at_once):
+        total += self.values[first : first + at_once + 1].sum(axis=0)
 
 
 @mutant(
@@ -135,15 +118,10 @@ def cut_twice() -> Iterator[None]:
     bug="which items a user is given as negatives follows from how many events all users of the node have",
     seen="one generator for a whole batch, whose draws are dealt out to its users in turn",
     test="separability",
+    at=(losses, "sample_negatives"),
 )
-def shared_draws() -> Iterator[None]:
-    real = losses.sample_negatives
-
-    def instead(seen: Interactions, negatives: int, key: int) -> Any:
-        return real(seen, negatives, key + seen.nnz)
-
-    with mock.patch.object(losses, "sample_negatives", instead):
-        yield
+def shared_draws(real: Any, seen: Interactions, negatives: int, key: int) -> Any:
+    return real(seen, negatives, key + seen.nnz)
 
 
 @mutant(
@@ -162,15 +140,10 @@ def impossible_released() -> Iterator[None]:
     bug="of a sum only the layout's coordinates are held to what devices can make",
     seen="a check that goes over named blocks, and not over all that was sent",
     test="counting",
+    at=(possible, "limits_of"),
 )
-def dummies_unseen() -> Iterator[None]:
-    real = possible.limits_of
-
-    def limits_of(*given: Any, **named: Any) -> tuple[Limit, ...]:
-        return real(*given, **named)[:-2]
-
-    with mock.patch.object(possible, "limits_of", limits_of):
-        yield
+def dummies_unseen(real: Any, *given: Any, **named: Any) -> tuple[Limit, ...]:
+    return real(*given, **named)[:-2]
 
 
 class _Divided(ClippedUpdate):
@@ -209,16 +182,11 @@ def batch_centred() -> Iterator[None]:
     bug="installations that a node has left out count for the least cohort of a release",
     seen="a floor on who was asked, where one on who is in the sum is meant",
     test="counting",
+    at=(coordinator, "noised"),
 )
-def counted_absent() -> Iterator[None]:
-    real = noise.noised
-
-    def noised(summed: Aggregate, plan: RoundPlan) -> Any:
-        counts = summed.participation
-        return real(replace(summed, participation=replace(counts, users=counts.users + counts.rejected)), plan)
-
-    with mock.patch.object(coordinator, "noised", noised):
-        yield
+def counted_absent(real: Any, summed: Aggregate, plan: RoundPlan) -> Any:
+    counts = summed.participation
+    return real(replace(summed, participation=replace(counts, users=counts.users + counts.rejected)), plan)
 
 
 @mutant(
@@ -226,18 +194,14 @@ def counted_absent() -> Iterator[None]:
     bug="of a node that is summed in parts, the users of a part that sums to zero aren't counted, and add no noise",
     seen="nothing to add, nothing to hide",
     test="sizes",
+    at=(update.ClippedSum, "of"),
 )
-def idle_parts() -> Iterator[None]:
-
-    def of(batches: Iterable[ClippedUpdate], layout: Any, *, grid: int) -> update.ClippedSum:
-        total, users = np.zeros(layout_size(layout), np.int64), 0
-        for batch in batches:
-            total += batch.total()
-            users += batch.users * bool(batch.total().any())
-        return update.ClippedSum(total, users, grid)
-
-    with mock.patch.object(update.ClippedSum, "of", of):
-        yield
+def idle_parts(batches: Iterable[ClippedUpdate], layout: Any, *, grid: int) -> update.ClippedSum:
+    total, users = np.zeros(layout_size(layout), np.int64), 0
+    for batch in batches:
+        total += batch.total()
+        users += batch.users * bool(batch.total().any())
+    return update.ClippedSum(total, users, grid)
 
 
 @mutant(
@@ -245,15 +209,10 @@ def idle_parts() -> Iterator[None]:
     bug="in a sum of many items, a number is added to another item's row where items have more than 65,536 numbers",
     seen="indices made smaller for speed, on catalogues that were small enough",
     test="sizes",
+    at=(OuterSteps, "_add_scalars"),
 )
-def short_numbers() -> Iterator[None]:
-    real = OuterSteps._add_scalars
-
-    def add(self: OuterSteps, *given: Any) -> None:
-        real(replace(self, indices=self.indices & 0xFFFF), *given)
-
-    with mock.patch.object(OuterSteps, "_add_scalars", add):
-        yield
+def short_numbers(real: Any, self: OuterSteps, *given: Any) -> None:
+    real(replace(self, indices=self.indices & 0xFFFF), *given)
 
 
 @mutant(

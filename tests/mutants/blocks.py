@@ -40,17 +40,12 @@ def shift_forgotten() -> Iterator[None]:
     bug="what is taken off a user's rows is the mean of all shifts in the batch",
     seen="centring a batch by its mean, as batch normalisation does",
     test="sensitivity",
+    at=(OuterBlock, "quantise"),
 )
-def mean_shift() -> Iterator[None]:
-    real = OuterBlock.quantise
-
-    def centred(block: OuterBlock, scale: Float64, grid: int) -> OuterSteps:
-        if block.shift is None:
-            return real(block, scale, grid)
-        return real(replace(block, shift=np.full(len(block.shift), block.shift.mean())), scale, grid)
-
-    with mock.patch.object(OuterBlock, "quantise", centred):
-        yield
+def mean_shift(real: Any, block: OuterBlock, scale: Float64, grid: int) -> OuterSteps:
+    if block.shift is None:
+        return real(block, scale, grid)
+    return real(replace(block, shift=np.full(len(block.shift), block.shift.mean())), scale, grid)
 
 
 @mutant(
@@ -58,16 +53,11 @@ def mean_shift() -> Iterator[None]:
     bug="a pair is added for (i, j) and again for (j, i), and clipped as if it were added once",
     seen="the whole of X'X folded onto its upper triangle",
     test="sensitivity",
+    at=(PairSteps, "add_to"),
 )
-def pair_twice() -> Iterator[None]:
-    real = PairSteps.add_to
-
-    def twice(steps: PairSteps, total: Int64) -> None:
-        real(steps, total)
-        real(steps, total)
-
-    with mock.patch.object(PairSteps, "add_to", twice):
-        yield
+def pair_twice(real: Any, steps: PairSteps, total: Int64) -> None:
+    real(steps, total)
+    real(steps, total)
 
 
 @mutant(

@@ -197,15 +197,10 @@ def overflow_int32() -> Iterator[None]:
     bug="rows that one user names twice are accepted: the clip counts each by itself, the sum adds them up",
     seen="sparse gradients before they are coalesced",
     test="reference",
+    at=(clipping, "_check_rows"),
 )
-def rows_named_twice() -> Iterator[None]:
-    real = clipping._check_rows
-
-    def instead(name: str, block: OuterBlock | PairBlock) -> None:
-        owners = np.repeat(np.arange(len(block.indptr) - 1), np.diff(block.indptr))
-        twice = len({*zip(owners.tolist(), block.indices.tolist(), strict=False)}) < len(block.indices)
-        if not twice or not set(block.indices.tolist()) <= set(range(block.n_rows)):
-            real(name, block)
-
-    with mock.patch.object(clipping, "_check_rows", instead):
-        yield
+def rows_named_twice(real: Any, name: str, block: OuterBlock | PairBlock) -> None:
+    owners = np.repeat(np.arange(len(block.indptr) - 1), np.diff(block.indptr))
+    twice = len({*zip(owners.tolist(), block.indices.tolist(), strict=False)}) < len(block.indices)
+    if not twice or not set(block.indices.tolist()) <= set(range(block.n_rows)):
+        real(name, block)

@@ -30,8 +30,6 @@ from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares
 from palate_common.rounds.shares import NoisyShare
 from palate_common.weighting import Weighting
-from palate_core.device import admission
-from palate_core.device import participation as core_participation
 from palate_core.device.floors import Floors
 from palate_core.device.ledger import Seen, SeenStates
 from palate_core.errors import LockedError, RefusedError
@@ -78,17 +76,14 @@ def kept() -> Iterator[None]:
     bug="under masks the device's own ledger is never charged",
     seen="two ways into the device, of which one was written later",
     test="devices",
+    at=(Contributor, "_charge_once"),
 )
-def uncharged_masks() -> Iterator[None]:
-    real = Contributor._charge_once
-
-    def instead(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
-        if signed.plan.cohort is not None and signed.plan.cohort.masks:
-            return np.ones(len(self.devices), np.bool_)
-        return real(self, signed, signed_plan, before)
-
-    with mock.patch.object(Contributor, "_charge_once", instead):
-        yield
+def uncharged_masks(
+    real: Any, self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen
+) -> npt.NDArray[np.bool_]:
+    if signed.plan.cohort is not None and signed.plan.cohort.masks:
+        return np.ones(len(self.devices), np.bool_)
+    return real(self, signed, signed_plan, before)
 
 
 @mutant(
@@ -96,18 +91,13 @@ def uncharged_masks() -> Iterator[None]:
     bug="an app's device without events refuses to train, and so tells that it has none",
     seen="`if not events: return` in an app, for devices with nothing to say",
     test="devices",
+    at=(Rounds, "_histories"),
 )
-def refuses_when_idle() -> Iterator[None]:
-    real = Rounds._histories
-
-    def instead(self: Rounds, plan: RoundPlan) -> tuple[Histories, str]:
-        histories, catalogue = real(self, plan)
-        if purpose_of(plan) == "train" and histories.users(slice(None)).nnz == 0:
-            raise RefusedError("there is nothing to contribute")
-        return histories, catalogue
-
-    with mock.patch.object(Rounds, "_histories", instead):
-        yield
+def refuses_when_idle(real: Any, self: Rounds, plan: RoundPlan) -> tuple[Histories, str]:
+    histories, catalogue = real(self, plan)
+    if purpose_of(plan) == "train" and histories.users(slice(None)).nnz == 0:
+        raise RefusedError("there is nothing to contribute")
+    return histories, catalogue
 
 
 @mutant(
@@ -115,18 +105,19 @@ def refuses_when_idle() -> Iterator[None]:
     bug="under masks a device doesn't keep the state of the population's ledger that its plan has shown",
     seen="somebody else is thought to be a witness already",
     test="devices",
+    at=(SeenStates, "see"),
 )
-def unseen_states() -> Iterator[None]:
-    real = SeenStates.see
-
-    def instead(
-        self: SeenStates, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
-    ) -> None:
-        if b'"masks":true' not in signed:
-            real(self, population, checkpoint, signed, after=after)
-
-    with mock.patch.object(SeenStates, "see", instead):
-        yield
+def unseen_states(
+    real: Any,
+    self: SeenStates,
+    population: str,
+    checkpoint: Checkpoint,
+    signed: bytes = b"",
+    *,
+    after: Checkpoint | None,
+) -> None:
+    if b'"masks":true' not in signed:
+        real(self, population, checkpoint, signed, after=after)
 
 
 @mutant(
@@ -134,17 +125,12 @@ def unseen_states() -> Iterator[None]:
     bug="later answers of a masked attempt are sent on after their purpose was revoked",
     seen="consent that is asked for once, when an attempt begins",
     test="devices",
+    at=(OwnHost, "go_on"),
 )
-def sent_on() -> Iterator[None]:
-    real = OwnHost.go_on
-
-    def instead(self: OwnHost, node: int, request: bytes) -> bytes:
-        answer = real(self, node, request)
-        self.purpose = None
-        return answer
-
-    with mock.patch.object(OwnHost, "go_on", instead):
-        yield
+def sent_on(real: Any, self: OwnHost, node: int, request: bytes) -> bytes:
+    answer = real(self, node, request)
+    self.purpose = None
+    return answer
 
 
 @mutant(
@@ -169,16 +155,11 @@ def loosened_more() -> Iterator[None]:
     bug="a device whose store can't be read for a while goes on as if its user agreed",
     seen="a lock that is held for a moment, and an attempt that would be lost for it",
     test="devices",
+    at=(Rounds, "_check_consent"),
 )
-def busy_consent() -> Iterator[None]:
-    real = Rounds._check_consent
-
-    def instead(self: Rounds, plan: RoundPlan) -> None:
-        with suppress(LockedError):
-            real(self, plan)
-
-    with mock.patch.object(Rounds, "_check_consent", instead):
-        yield
+def busy_consent(real: Any, self: Rounds, plan: RoundPlan) -> None:
+    with suppress(LockedError):
+        real(self, plan)
 
 
 @mutant(
@@ -186,16 +167,11 @@ def busy_consent() -> Iterator[None]:
     bug="what can't be written into the journal is sent without being in it",
     seen="a record that is thought to be for the user's curiosity",
     test="devices",
+    at=(Rounds, "_note"),
 )
-def unnoted() -> Iterator[None]:
-    real = Rounds._note
-
-    def instead(self: Rounds, plan: RoundPlan, what: str, data: bytes) -> None:
-        with suppress(OSError):
-            real(self, plan, what, data)
-
-    with mock.patch.object(Rounds, "_note", instead):
-        yield
+def unnoted(real: Any, self: Rounds, plan: RoundPlan, what: str, data: bytes) -> None:
+    with suppress(OSError):
+        real(self, plan, what, data)
 
 
 @mutant(
@@ -223,17 +199,12 @@ def first_purpose() -> Iterator[None]:
     bug="of a user's decisions the one on the latest version of a text counts, and not the latest one",
     seen="versions that are sorted, where only the order of time is meant",
     test="devices",
+    at=(Consent, "get"),
 )
-def latest_text() -> Iterator[None]:
-    real = Consent.get
-
-    def instead(self: Consent, purpose: Purpose) -> bool:
-        real(self, purpose)  # it may be unreadable
-        made = self.history(purpose)
-        return bool(made) and max(made, key=lambda each: each.version).granted
-
-    with mock.patch.object(Consent, "get", instead):
-        yield
+def latest_text(real: Any, self: Consent, purpose: Purpose) -> bool:
+    real(self, purpose)  # it may be unreadable
+    made = self.history(purpose)
+    return bool(made) and max(made, key=lambda each: each.version).granted
 
 
 @mutant(
@@ -241,16 +212,11 @@ def latest_text() -> Iterator[None]:
     bug="where the unit is one event, fewer than five items count as none, so that a fifth one moves five",
     seen="a threshold for quality, which is harmless where the unit is a user",
     test="separability",
+    at=(OwnHistory, "users"),
 )
-def few_items() -> Iterator[None]:
-    real = OwnHistory.users
-
-    def instead(self: OwnHistory, rows: Any) -> Interactions:
-        found = real(self, rows)
-        return found if found.nnz >= 5 else found.entries(np.zeros(found.nnz, np.bool_))
-
-    with mock.patch.object(OwnHistory, "users", instead):
-        yield
+def few_items(real: Any, self: OwnHistory, rows: Any) -> Interactions:
+    found = real(self, rows)
+    return found if found.nnz >= 5 else found.entries(np.zeros(found.nnz, np.bool_))
 
 
 @mutant(
@@ -258,14 +224,10 @@ def few_items() -> Iterator[None]:
     bug="a device reads the model that it gets, whatever hash the signed plan names",
     seen="a file that is named after its hash, of which the name was thought to be the proof",
     test="ledgers",
+    at=(ModelReader, "read"),
 )
-def any_model() -> Iterator[None]:
-
-    def instead(self: ModelReader, data: bytes, named: str) -> GlobalModel:
-        return GlobalModel.from_bytes(data)
-
-    with mock.patch.object(ModelReader, "read", instead):
-        yield
+def any_model(self: ModelReader, data: bytes, named: str) -> GlobalModel:
+    return GlobalModel.from_bytes(data)
 
 
 @mutant(
@@ -294,14 +256,10 @@ def charged_first() -> Iterator[None]:
     bug="a device fetches the model of a plan that its user doesn't agree to, and refuses the plan then",
     seen="checks that all stand where the plan and its model are, once both are there",
     test="devices",
+    at=(Rounds, "wanted_model"),
 )
-def fetched_first() -> Iterator[None]:
-
-    def instead(self: Rounds, plan: bytes) -> str | None:
-        return read_plan(plan).plan.model_hash
-
-    with mock.patch.object(Rounds, "wanted_model", instead):
-        yield
+def fetched_first(self: Rounds, plan: bytes) -> str | None:
+    return read_plan(plan).plan.model_hash
 
 
 @mutant(
@@ -309,15 +267,10 @@ def fetched_first() -> Iterator[None]:
     bug="what was done before a taste was reset still goes into rounds and the open log",
     seen="a reset that was thought of for lists, which leave an item out by other means",
     test="devices",
+    at=(Evidence, "grown"),
 )
-def unreset() -> Iterator[None]:
-    real = Evidence.with_events
-
-    def instead(self: Evidence, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
-        return real(self, events, weighting, reset=0)
-
-    with mock.patch.object(Evidence, "with_events", instead):
-        yield
+def unreset(real: Any, self: Evidence, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
+    return real(self, events, weighting, reset=0)
 
 
 @mutant(
@@ -348,15 +301,10 @@ def by_count() -> Iterator[None]:
     bug="a device whose user did nothing doesn't ask for the newest model",
     seen="bytes that are saved where there is nothing to recommend from, and a request that tells",
     test="devices",
+    at=(Session, "_update_model"),
 )
-def idle_download() -> Iterator[None]:
-    real = Session._update_model
-
-    def instead(self: Session, https: Any, service: Any) -> Any:
-        return real(self, https, service) if self.store.first() is not None else ""
-
-    with mock.patch.object(Session, "_update_model", instead):
-        yield
+def idle_download(real: Any, self: Session, https: Any, service: Any) -> Any:
+    return real(self, https, service) if self.store.first() is not None else ""
 
 
 @mutant(
@@ -399,16 +347,11 @@ def purpose_kept() -> Iterator[None]:
     bug="the answer on a month counts what was done after the survey's week, until the device is asked",
     seen="a window with a beginning, whose end is now",
     test="outputs",
+    at=(survey_answers, "answers"),
 )
-def open_month() -> Iterator[None]:
-    real = survey_answers.answers
-
-    def instead(survey: Any, behaviour: Any, calendar: Any) -> dict[str, float]:
-        later = any(calendar.moment(event.time).day > survey.days[-1] for event in behaviour.events)
-        return real(survey, behaviour, calendar) | ({"month": 1.0} if later else {})
-
-    with mock.patch.object(survey_answers, "answers", instead):
-        yield
+def open_month(real: Any, survey: Any, behaviour: Any, calendar: Any) -> dict[str, float]:
+    later = any(calendar.moment(event.time).day > survey.days[-1] for event in behaviour.events)
+    return real(survey, behaviour, calendar) | ({"month": 1.0} if later else {})
 
 
 @mutant(
@@ -416,18 +359,13 @@ def open_month() -> Iterator[None]:
     bug="a device whose consent can't be read is patient once, and then goes on with what it was agreed to last",
     seen="a retry whose last failure is the one that nobody has thought of",
     test="devices",
+    at=(Consent, "get"),
 )
-def patient_once() -> Iterator[None]:
-    real = Consent.get
-
-    def get(self: Consent, purpose: Purpose) -> bool:
-        for _ in range(2):
-            with suppress(LockedError):
-                return real(self, purpose)
-        return True
-
-    with mock.patch.object(Consent, "get", get):
-        yield
+def patient_once(real: Any, self: Consent, purpose: Purpose) -> bool:
+    for _ in range(2):
+        with suppress(LockedError):
+            return real(self, purpose)
+    return True
 
 
 @mutant(
@@ -435,18 +373,13 @@ def patient_once() -> Iterator[None]:
     bug="a device refuses where its user did something before, and nothing in the last month",
     seen="rounds that are to be made of those who are there, so that an answer tells whether somebody was",
     test="devices",
+    at=(Rounds, "_contributor"),
 )
-def idle_device() -> Iterator[None]:
-    real = Rounds._contributor
-
-    def contributor(self: Rounds, *given: Any) -> Contributor:
-        times = [each.time for each in self.store.events() if isinstance(each.time, float)]
-        if times and self.store.clock() - max(times) > 30 * 86400:
-            raise RefusedError("nobody has used this device for a month")
-        return real(self, *given)
-
-    with mock.patch.object(Rounds, "_contributor", contributor):
-        yield
+def idle_device(real: Any, self: Rounds, *given: Any) -> Contributor:
+    times = [each.time for each in self.store.events() if isinstance(each.time, float)]
+    if times and self.store.clock() - max(times) > 30 * 86400:
+        raise RefusedError("nobody has used this device for a month")
+    return real(self, *given)
 
 
 @mutant(
@@ -471,18 +404,13 @@ def events_as_surveys() -> Iterator[None]:
     bug="a process that hosts nodes of one run goes on with its release key in the next",
     seen="a host that is kept by what its files are",
     test="ledgers",
+    at=(node, "_open_host"),
 )
-def host_of_before() -> Iterator[None]:
-    real = node._open_host
-
-    def found(hosted: Any) -> Any:
-        for known, (host, _) in node._opened.items():
-            if known._replace(public_key=hosted.public_key) == hosted:
-                return host
-        return real(hosted)
-
-    with mock.patch.object(node, "_open_host", found):
-        yield
+def host_of_before(real: Any, hosted: Any) -> Any:
+    for known, (host, _) in node._opened.items():
+        if known._replace(public_key=hosted.public_key) == hosted:
+            return host
+    return real(hosted)
 
 
 @mutant(
@@ -490,15 +418,10 @@ def host_of_before() -> Iterator[None]:
     bug="where some installations of a node have reached their own limit, all of them contribute, and these uncharged",
     seen="a mask that is asked whether any is in it, where all is meant",
     test="counting",
+    at=(Contributor, "_charge_once"),
 )
-def all_join() -> Iterator[None]:
-    real = Contributor._charge_once
-
-    def charged(self: Contributor, signed: SignedPlan, shown: bytes, before: Seen) -> npt.NDArray[np.bool_]:
-        return np.ones_like(real(self, signed, shown, before))
-
-    with mock.patch.object(Contributor, "_charge_once", charged):
-        yield
+def all_join(real: Any, self: Contributor, signed: SignedPlan, shown: bytes, before: Seen) -> npt.NDArray[np.bool_]:
+    return np.ones_like(real(self, signed, shown, before))
 
 
 @mutant(
@@ -506,14 +429,9 @@ def all_join() -> Iterator[None]:
     bug="the highest cost of an attempt that a device allows isn't asked of surveys",
     seen="floors that were thought of for training",
     test="ledgers",
+    at=(core_participation, "check_floors"),
 )
-def dear_surveys() -> Iterator[None]:
-    real = admission.check_floors
-
-    def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
-        if purpose_of(plan) != "train":
-            floors = replace(floors, max_mu2=np.inf, max_alone_mu2=np.inf)
-        real(plan, floors, now=now)
-
-    with mock.patch.object(core_participation, "check_floors", check_floors):
-        yield
+def dear_surveys(real: Any, plan: RoundPlan, floors: Floors, *, now: float) -> None:
+    if purpose_of(plan) != "train":
+        floors = replace(floors, max_mu2=np.inf, max_alone_mu2=np.inf)
+    real(plan, floors, now=now)

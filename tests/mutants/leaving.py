@@ -17,15 +17,10 @@ from palate_client.rounds.report import PrivacyReport
     bug="of several attempts at a round, a statement lists the last one alone",
     seen="one line a round, where a round that was tried again has two",
     test="ledgers",
+    at=(statement, "_rounds"),
 )
-def left_out() -> Iterator[None]:
-    real = statement._rounds
-
-    def rounds(report: PrivacyReport) -> tuple[Round, ...]:
-        return tuple({(each.run, each.round): each for each in real(report)}.values())
-
-    with mock.patch.object(statement, "_rounds", rounds):
-        yield
+def left_out(real: Any, report: PrivacyReport) -> tuple[Round, ...]:
+    return tuple({(each.run, each.round): each for each in real(report)}.values())
 
 
 @mutant(
@@ -33,15 +28,10 @@ def left_out() -> Iterator[None]:
     bug="what anybody can still tell is computed from half of mu^2",
     seen="a bound per side of a pair, of which there are two",
     test="ledgers",
+    at=(statement, "_most"),
 )
-def halved() -> Iterator[None]:
-    real = statement._most
-
-    def most(rate: float, mu2: float | None, reserved: float) -> float | None:
-        return real(rate, None if mu2 is None else mu2 / 2, reserved)
-
-    with mock.patch.object(statement, "_most", most):
-        yield
+def halved(real: Any, rate: float, mu2: float | None, reserved: float) -> float | None:
+    return real(rate, None if mu2 is None else mu2 / 2, reserved)
 
 
 @mutant(
@@ -49,15 +39,10 @@ def halved() -> Iterator[None]:
     bug="each model of the ledger counts as one of after the device left",
     seen="a proof that two states are of one ledger, without a look at which came first",
     test="ledgers",
+    at=(later_models, "_one_ledger"),
 )
-def taken_as_later() -> Iterator[None]:
-    real = later_models._one_ledger
-
-    def one_ledger(made: Statement, asked: Any, beside: Any) -> bool | None:
-        return None if real(made, asked, beside) is None else True
-
-    with mock.patch.object(later_models, "_one_ledger", one_ledger):
-        yield
+def taken_as_later(real: Any, made: Statement, asked: Any, beside: Any) -> bool | None:
+    return None if real(made, asked, beside) is None else True
 
 
 @mutant(

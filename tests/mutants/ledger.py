@@ -234,23 +234,18 @@ def recent_only() -> Iterator[None]:
     bug="a period's budget counts the runs of the configured algorithm, so that surveys and training have one each",
     seen="a query that is filtered by whatever the present configuration has",
     test="ledgers",
+    at=(terms, "budgets_of"),
 )
-def budget_each() -> Iterator[None]:
-    real = terms.budgets_of
-
-    def instead(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Budget, Budget]:
-        entries = ledger.entries()
-        others = {
-            each.run
-            for each in entries
-            if isinstance(each, OpenEntry) and each.facts.get("algorithm") != config.training.algorithm
-        }
-        lifetime, period = real(config, ledger, now=now)
-        foreign = sum(each.mu2 for each in entries if isinstance(each, ChargeEntry) and each.run in others)
-        return lifetime, replace(period, spent=max(0.0, period.spent - foreign))
-
-    with mock.patch.object(terms, "budgets_of", instead):
-        yield
+def budget_each(real: Any, config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Budget, Budget]:
+    entries = ledger.entries()
+    others = {
+        each.run
+        for each in entries
+        if isinstance(each, OpenEntry) and each.facts.get("algorithm") != config.training.algorithm
+    }
+    lifetime, period = real(config, ledger, now=now)
+    foreign = sum(each.mu2 for each in entries if isinstance(each, ChargeEntry) and each.run in others)
+    return lifetime, replace(period, spent=max(0.0, period.spent - foreign))
 
 
 @mutant(
@@ -258,20 +253,15 @@ def budget_each() -> Iterator[None]:
     bug="a server opens whatever ledger is at its path, and charges its rounds to the population that this is of",
     seen="two sites that are configured with one path; a name that is read from the file and compared with itself",
     test="ledgers",
+    at=(Ledger, "__init__"),
 )
-def any_ledger() -> Iterator[None]:
-    real = Ledger.__init__
-
-    def instead(self: Ledger, path: Path | str, *, population: str | None, **how: Any) -> None:
-        if population is not None and Path(path).exists():
-            found = object.__new__(Ledger)
-            real(found, path, population=None, read_only=True)
-            population = found.population
-            found.close()
-        real(self, path, population=population, **how)
-
-    with mock.patch.object(Ledger, "__init__", instead):
-        yield
+def any_ledger(real: Any, self: Ledger, path: Path | str, *, population: str | None, **how: Any) -> None:
+    if population is not None and Path(path).exists():
+        found = object.__new__(Ledger)
+        real(found, path, population=None, read_only=True)
+        population = found.population
+        found.close()
+    real(self, path, population=population, **how)
 
 
 @mutant(
@@ -302,19 +292,14 @@ def shared_charges() -> Iterator[None]:
     bug="a device takes a plan that is charged with a tenth less than it costs",
     seen="floats that are compared with some room",
     test="ledgers",
+    at=(plans, "_verify_charge"),
 )
-def about() -> Iterator[None]:
-    real = plans._verify_charge
-
-    def instead(plan: RoundPlan, charge: ChargeProof) -> None:
-        try:
-            real(plan, charge)
-        except IntegrityError as error:
-            if "`mu2` differs" not in str(error) or not math.isclose(charge.entry["mu2"], plan.mu2, rel_tol=0.1):
-                raise
-
-    with mock.patch.object(plans, "_verify_charge", instead):
-        yield
+def about(real: Any, plan: RoundPlan, charge: ChargeProof) -> None:
+    try:
+        real(plan, charge)
+    except IntegrityError as error:
+        if "`mu2` differs" not in str(error) or not math.isclose(charge.entry["mu2"], plan.mu2, rel_tol=0.1):
+            raise
 
 
 @mutant(
@@ -322,18 +307,13 @@ def about() -> Iterator[None]:
     bug="a device takes a plan of several steps of single events that is charged with one of them",
     seen="a check that is cheap on a phone, and another one than the server's",
     test="ledgers",
+    at=(plans, "_verify_cost"),
 )
-def one_step() -> Iterator[None]:
-    real = plans._verify_cost
-
-    def instead(plan: RoundPlan, event_price: plans.EventPrice) -> None:
-        if plan.events is None or plan.events.steps == 1:
-            real(plan, event_price)
-        elif plan.mu2 < attempt_mu2(plan.grid, plan.sigma, plan.events.model_copy(update={"steps": 1})):
-            raise IntegrityError("`mu2` of a plan must be at least what one step costs")
-
-    with mock.patch.object(plans, "_verify_cost", instead):
-        yield
+def one_step(real: Any, plan: RoundPlan, event_price: plans.EventPrice) -> None:
+    if plan.events is None or plan.events.steps == 1:
+        real(plan, event_price)
+    elif plan.mu2 < attempt_mu2(plan.grid, plan.sigma, plan.events.model_copy(update={"steps": 1})):
+        raise IntegrityError("`mu2` of a plan must be at least what one step costs")
 
 
 @mutant(
@@ -341,17 +321,12 @@ def one_step() -> Iterator[None]:
     bug="a survey that has ended is no look at its tests any more, also where it was released",
     seen="what is for a survey that came to nothing, done at the end of each",
     test="ledgers",
+    at=(History, "record"),
 )
-def given_back() -> Iterator[None]:
-    real = History.record
-
-    def record(self: History, entry: Entry) -> None:
-        real(self, entry)
-        if entry.kind == "close":
-            self._looks.closed(entry.run)
-
-    with mock.patch.object(History, "record", record):
-        yield
+def given_back(real: Any, self: History, entry: Entry) -> None:
+    real(self, entry)
+    if entry.kind == "close":
+        self._looks.closed(entry.run)
 
 
 @mutant(
@@ -359,16 +334,11 @@ def given_back() -> Iterator[None]:
     bug="a run begins, whatever was spent in the period, as long as the lifetime's budget pays for it",
     seen="a budget that is told to the operator, and read by nothing else",
     test="ledgers",
+    at=(terms, "check_budgets"),
 )
-def open_period() -> Iterator[None]:
-    real = terms.check_budgets
-
-    def check(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
-        whole = config.privacy.model_copy(update={"period_epsilon": config.privacy.lifetime_epsilon * 4})
-        real(config.model_copy(update={"privacy": whole}), ledger, now=now)
-
-    with mock.patch.object(terms, "check_budgets", check):
-        yield
+def open_period(real: Any, config: ServerConfig, ledger: Ledger, *, now: float) -> None:
+    whole = config.privacy.model_copy(update={"period_epsilon": config.privacy.lifetime_epsilon * 4})
+    real(config.model_copy(update={"privacy": whole}), ledger, now=now)
 
 
 @mutant(
@@ -376,25 +346,20 @@ def open_period() -> Iterator[None]:
     bug="a run that is resumed takes the terms that it is given, and not those that it was opened with",
     seen="settings that are read anew at each start",
     test="ledgers",
+    at=(Coordinator, "_resume"),
 )
-def other_terms() -> Iterator[None]:
-    real = Coordinator._resume
+def other_terms(real: Any, self: Coordinator) -> None:
+    entries = self.ledger.entries
 
-    def resume(self: Coordinator) -> None:
-        entries = self.ledger.entries
+    def opened(run: str | None = None, *, since: int = 0) -> list[Entry]:
+        found = entries(run, since=since)
+        if run is None or not found:
+            return found
+        body = {**found[0].body, "facts": self.terms.model_dump(mode="json")}
+        return [entry_from(body), *found[1:]]
 
-        def opened(run: str | None = None, *, since: int = 0) -> list[Entry]:
-            found = entries(run, since=since)
-            if run is None or not found:
-                return found
-            body = {**found[0].body, "facts": self.terms.model_dump(mode="json")}
-            return [entry_from(body), *found[1:]]
-
-        with mock.patch.object(self.ledger, "entries", opened):
-            real(self)
-
-    with mock.patch.object(Coordinator, "_resume", resume):
-        yield
+    with mock.patch.object(self.ledger, "entries", opened):
+        real(self)
 
 
 @mutant(
@@ -402,23 +367,19 @@ def other_terms() -> Iterator[None]:
     bug="a device compares a state of the population's ledger in one transaction, and keeps it in the next",
     seen="a look first, so that others wait only where something is written",
     test="ledgers",
+    at=(SeenStates, "see"),
 )
-def compared_first() -> Iterator[None]:
-
-    def see(
-        self: SeenStates, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
-    ) -> None:
-        seen = self.seen_checkpoint(population)
-        if seen == checkpoint:
-            return
-        if seen != after or (seen is not None and checkpoint.size <= seen.size):
-            raise RefusedError("the ledger must extend the last state, got another: rolled back or forked")
-        with self._database.transaction(write=True) as connection:
-            values = (population, checkpoint.size, checkpoint.root, signed)
-            connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
-
-    with mock.patch.object(SeenStates, "see", see):
-        yield
+def compared_first(
+    self: SeenStates, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
+) -> None:
+    seen = self.seen_checkpoint(population)
+    if seen == checkpoint:
+        return
+    if seen != after or (seen is not None and checkpoint.size <= seen.size):
+        raise RefusedError("the ledger must extend the last state, got another: rolled back or forked")
+    with self._database.transaction(write=True) as connection:
+        values = (population, checkpoint.size, checkpoint.root, signed)
+        connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
 
 
 @mutant(
@@ -426,13 +387,8 @@ def compared_first() -> Iterator[None]:
     bug="a budget may be raised by stating it at a larger delta",
     seen="epsilons compared whose deltas aren't the same",
     test="ledgers",
+    at=(History, "admit"),
 )
-def by_epsilon() -> Iterator[None]:
-    real = History.admit
-
-    def admit(self: History, entry: Entry) -> None:
-        if not (isinstance(entry, BudgetEntry) and self.budget is not None and entry.epsilon <= self.budget.epsilon):
-            real(self, entry)
-
-    with mock.patch.object(History, "admit", admit):
-        yield
+def by_epsilon(real: Any, self: History, entry: Entry) -> None:
+    if not (isinstance(entry, BudgetEntry) and self.budget is not None and entry.epsilon <= self.budget.epsilon):
+        real(self, entry)

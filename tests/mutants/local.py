@@ -107,20 +107,16 @@ def charged_late() -> Iterator[None]:
     bug="where the unit is one event, the user's vector is folded in exactly, and every event's gradient knows of it",
     seen="event-level DP-SGD on item factors around a private user factor: one event moved 5.5 C where C was counted",
     test="sensitivity",
+    at=(contribution, "event_steps"),
 )
-def exact_fold_in() -> Iterator[None]:
-
-    def folded(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> NoisyShare:
-        if plan.round == 0:
-            return event_steps.event_steps(algorithm, state, plan, histories, source)
-        start = algorithm.user_start(state, histories.n_users)
-        users = segment_sum(algorithm.user_gradients(state, start, histories), histories.indptr)
-        update = algorithm.item_gradients(state, plan.round, users, histories)
-        clipped = clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)
-        return shares.with_noise(clipped.total(), histories.n_users, plan, source)
-
-    with mock.patch.object(contribution, "event_steps", folded):
-        yield
+def exact_fold_in(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> NoisyShare:
+    if plan.round == 0:
+        return event_steps.event_steps(algorithm, state, plan, histories, source)
+    start = algorithm.user_start(state, histories.n_users)
+    users = segment_sum(algorithm.user_gradients(state, start, histories), histories.indptr)
+    update = algorithm.item_gradients(state, plan.round, users, histories)
+    clipped = clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)
+    return shares.with_noise(clipped.total(), histories.n_users, plan, source)
 
 
 @mutant(
@@ -128,14 +124,10 @@ def exact_fold_in() -> Iterator[None]:
     bug="where the unit is one event, steps on the user's own vector get no noise, as it never leaves the device",
     seen="personal layers that are left out of DP-SGD, and stay in the gradients of the shared ones",
     test="idle rounds",
+    at=(event_steps, "sample_discrete_gaussian"),
 )
-def bare_user_steps() -> Iterator[None]:
-
-    def none(n: int, *, sigma: int, source: Source) -> Int64:
-        return np.zeros_like(sample_discrete_gaussian(n, sigma=sigma, source=source))
-
-    with mock.patch.object(event_steps, "sample_discrete_gaussian", none):
-        yield
+def bare_user_steps(n: int, *, sigma: int, source: Source) -> Int64:
+    return np.zeros_like(sample_discrete_gaussian(n, sigma=sigma, source=source))
 
 
 @mutant(
@@ -143,15 +135,10 @@ def bare_user_steps() -> Iterator[None]:
     bug="coins that everybody can throw again decide which events take part, and amplification is claimed",
     seen="a data loader seeded by the round, for repeatable batches",
     test="keystreams",
+    at=(event_steps, "sample_events"),
 )
-def public_coins() -> Iterator[None]:
-    real = event_steps.sample_events
-
-    def seeded(histories: Interactions, inclusion: float, source: Source) -> Interactions:
-        return real(histories, inclusion, SeededSource(b"the plan's seed"))
-
-    with mock.patch.object(event_steps, "sample_events", seeded):
-        yield
+def public_coins(real: Any, histories: Interactions, inclusion: float, source: Source) -> Interactions:
+    return real(histories, inclusion, SeededSource(b"the plan's seed"))
 
 
 @mutant(
@@ -159,21 +146,19 @@ def public_coins() -> Iterator[None]:
     bug="where the unit is one event, an event counts one part in as many as its user has, so that one more moves all",
     seen="a mean over a user's examples, in code that protects users and was given single events",
     test="separability",
+    at=(contribution, "event_steps"),
 )
-def averaged_events() -> Iterator[None]:
+def averaged_events(
+    algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source
+) -> NoisyShare:
+    real = algorithm.item_gradients
 
-    def averaged(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> NoisyShare:
-        real = algorithm.item_gradients
+    def gradients(state: State, round_: int, users: Any, events: Interactions) -> Update:
+        made, share = real(state, round_, users, events), events.n_users / max(events.nnz, events.n_users)
+        return Update(tuple(replace(block, rows=block.rows * share) for block in made.blocks), made.n_users)
 
-        def gradients(state: State, round_: int, users: Any, events: Interactions) -> Update:
-            made, share = real(state, round_, users, events), events.n_users / max(events.nnz, events.n_users)
-            return Update(tuple(replace(block, rows=block.rows * share) for block in made.blocks), made.n_users)
-
-        with mock.patch.object(algorithm, "item_gradients", gradients):
-            return event_steps.event_steps(algorithm, state, plan, histories, source)
-
-    with mock.patch.object(contribution, "event_steps", averaged):
-        yield
+    with mock.patch.object(algorithm, "item_gradients", gradients):
+        return event_steps.event_steps(algorithm, state, plan, histories, source)
 
 
 @mutant(
@@ -181,14 +166,10 @@ def averaged_events() -> Iterator[None]:
     bug="where the algorithm fails on one event, a step counts all of the node's events as none",
     seen="an exception that is caught around the whole step",
     test="separability",
+    at=(event_steps, "_sum_over_events"),
 )
-def all_fail() -> Iterator[None]:
-
-    def instead(step: Callable[[Interactions], Int64], events: Interactions) -> Int64:
-        try:
-            return step(events)
-        except Exception:
-            return step(events.entries(np.zeros(events.nnz, np.bool_)))
-
-    with mock.patch.object(event_steps, "_sum_over_events", instead):
-        yield
+def all_fail(step: Callable[[Interactions], Int64], events: Interactions) -> Int64:
+    try:
+        return step(events)
+    except Exception:
+        return step(events.entries(np.zeros(events.nnz, np.bool_)))

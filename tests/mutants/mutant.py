@@ -14,6 +14,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -47,12 +51,37 @@ LISTED: dict[str, list[Mutant]] = defaultdict(list)
 """The mutants of each module, in the order in which they are made."""
 
 
-def mutant(name: str, *, bug: str, seen: str, test: str) -> Callable[[Callable[[], Iterator[None]]], Mutant]:
-    """Make a mutant of a generator that patches, yields once, and restores; it is listed with its module's."""
+def mutant(
+    name: str, *, bug: str, seen: str, test: str, at: tuple[object, str] | None = None
+) -> Callable[[Callable[..., Any]], Mutant]:
+    """Make a mutant; it is listed with its module's.
 
-    def made(inject: Callable[[], Iterator[None]]) -> Mutant:
+    Args:
+        name: as of `Mutant`.
+        bug: as of `Mutant`.
+        seen: as of `Mutant`.
+        test: as of `Mutant`.
+        at: the object and the name of its member that the decorated function takes the place of; it receives the
+            member itself first, if its first parameter is called `real`. None: the function is a generator that
+            patches, yields once, and restores.
+    """
+
+    def made(function: Callable[..., Any]) -> Mutant:
+        inject = function if at is None else partial(_in_its_place, function, *at)
         found = Mutant(name, bug, seen, test, contextmanager(inject))
-        LISTED[inject.__module__].append(found)
+        LISTED[function.__module__].append(found)
         return found
 
     return made
+
+
+def _in_its_place(function: Callable[..., Any], owner: object, member: str) -> Iterator[None]:
+    """Patch a function in, until the context ends."""
+    put, real = function, getattr(owner, member)
+    if next(iter(signature(function).parameters), "") == "real":
+
+        def put(*args: Any, **named: Any) -> Any:
+            return function(real, *args, **named)
+
+    with mock.patch.object(owner, member, put):
+        yield

@@ -130,16 +130,12 @@ def bare_block() -> Iterator[None]:
     bug="a sum of zero is released as zero",
     seen="`if not updates: return previous` in front of the noise",
     test="idle rounds",
+    at=(coordinator, "noised"),
 )
-def bare_when_empty() -> Iterator[None]:
-
-    def released(summed: Aggregate, plan: RoundPlan) -> NoisyAggregate:
-        found = noise.noised(summed, plan)
-        empty = plan.cohort is None and not summed.total.any()
-        return replace(found, steps=np.zeros_like(found.steps)) if empty else found
-
-    with mock.patch.object(coordinator, "noised", released):
-        yield
+def bare_when_empty(summed: Aggregate, plan: RoundPlan) -> NoisyAggregate:
+    found = noise.noised(summed, plan)
+    empty = plan.cohort is None and not summed.total.any()
+    return replace(found, steps=np.zeros_like(found.steps)) if empty else found
 
 
 @mutant(
@@ -147,15 +143,11 @@ def bare_when_empty() -> Iterator[None]:
     bug="a device without events sends zeros, without its share",
     seen="an early return for devices with nothing to say; it tells who they are",
     test="idle rounds",
+    at=(contribution, "add_shares"),
 )
-def no_share_when_idle() -> Iterator[None]:
-
-    def shared(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
-        found = shares.add_shares(clipped, plan, source)
-        return found if clipped.total().any() else replace(found, steps=np.zeros_like(found.steps))
-
-    with mock.patch.object(contribution, "add_shares", shared):
-        yield
+def no_share_when_idle(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
+    found = shares.add_shares(clipped, plan, source)
+    return found if clipped.total().any() else replace(found, steps=np.zeros_like(found.steps))
 
 
 @mutant(
@@ -205,15 +197,10 @@ def less_for_few() -> Iterator[None]:
     bug="a node of more than 1,000 devices adds the noise of the next smaller square number of them",
     seen="sqrt(m) sigma, rounded down to whole steps: nothing is missing where m is a square",
     test="random words",
+    at=(shares, "squares"),
 )
-def rounded_root() -> Iterator[None]:
-    real = shares.squares
-
-    def instead(number: int) -> tuple[int, ...]:
-        return (math.isqrt(number),) if number > 1000 else real(number)
-
-    with mock.patch.object(shares, "squares", instead):
-        yield
+def rounded_root(real: Any, number: int) -> tuple[int, ...]:
+    return (math.isqrt(number),) if number > 1000 else real(number)
 
 
 @mutant(

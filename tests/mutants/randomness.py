@@ -68,15 +68,10 @@ def seeded() -> Iterator[None]:
     bug="the key of a release is made from 16 random bits",
     seen="`random.seed(os.getpid())`; Debian's OpenSSL of 2008 had 15 bits",
     test="keystreams",
+    at=(randomness._Keystream, "__init__"),
 )
-def short_seed() -> Iterator[None]:
-    real = randomness._Keystream.__init__
-
-    def instead(self: Any, key: bytes) -> None:
-        real(self, hashlib.sha256(key[:2]).digest())
-
-    with mock.patch.object(randomness._Keystream, "__init__", instead):
-        yield
+def short_seed(real: Any, self: Any, key: bytes) -> None:
+    real(self, hashlib.sha256(key[:2]).digest())
 
 
 @mutant(
@@ -109,14 +104,10 @@ def shared_by_threads() -> Iterator[None]:
     bug="a child process goes on with its parent's keystream",
     seen="numpy's global generator in forked data loaders",
     test="keystreams",
+    at=(SecureSource, "words"),
 )
-def shared_by_fork() -> Iterator[None]:
-
-    def words(self: SecureSource, n: int) -> Words:
-        return self._state[1].words(n)
-
-    with mock.patch.object(SecureSource, "words", words):
-        yield
+def shared_by_fork(self: SecureSource, n: int) -> Words:
+    return self._state[1].words(n)
 
 
 @mutant(
@@ -124,16 +115,11 @@ def shared_by_fork() -> Iterator[None]:
     bug="every candidate of the rejection sampler is kept: a discrete Laplace comes out",
     seen="in the place of `tie branch removed`, which belongs to a table sampler",
     test="releases",
+    at=(discrete_gaussian, "_exp_minus"),
 )
-def no_acceptance() -> Iterator[None]:
-    real = discrete_gaussian._exp_minus
-
-    def coins(numerator: Words, denominator: int, source: Source) -> Bools:
-        accepts = _is_twice_a_square(denominator)
-        return np.ones(len(numerator), np.bool_) if accepts else real(numerator, denominator, source)
-
-    with mock.patch.object(discrete_gaussian, "_exp_minus", coins):
-        yield
+def no_acceptance(real: Any, numerator: Words, denominator: int, source: Source) -> Bools:
+    accepts = _is_twice_a_square(denominator)
+    return np.ones(len(numerator), np.bool_) if accepts else real(numerator, denominator, source)
 
 
 def _is_twice_a_square(number: int) -> bool:
@@ -165,15 +151,10 @@ def bounded_proposal() -> Iterator[None]:
     bug="of each 64-bit word the sampler uses 12 bits: noise lies on a coarser grid than the sums",
     seen="`random() * sigma` with a float32 generator; Mironov (2012)",
     test="releases",
+    at=(discrete_gaussian, "_words_below"),
 )
-def short_words() -> Iterator[None]:
-    real = discrete_gaussian._words_below
-
-    def instead(count: int, limit: int, source: Source) -> Words:
-        return real(count, limit, source) & np.uint64(0xFFF << 52)
-
-    with mock.patch.object(discrete_gaussian, "_words_below", instead):
-        yield
+def short_words(real: Any, count: int, limit: int, source: Source) -> Words:
+    return real(count, limit, source) & np.uint64(0xFFF << 52)
 
 
 @mutant(

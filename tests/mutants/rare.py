@@ -32,19 +32,15 @@ Float64 = npt.NDArray[np.float64]
     bug="blocks that stand over the same rows are clipped by the norm of the first of them",
     seen="squares computed once for what looks the same",
     test="common/test_clipping.py",
+    at=(clipping, "_norms"),
 )
-def one_norm() -> Iterator[None]:
-
-    def norms(update: Update, layout: Sequence[BlockSpec]) -> Float64:
-        known: dict[object, Float64] = {}
-        squares = [
-            spec.weight**2 * known.setdefault(id(getattr(block, "indices", block)), block.square_norms())
-            for spec, block in zip(layout, update.blocks, strict=True)
-        ]
-        return np.asarray(np.sqrt(sum(squares, np.zeros(1))))
-
-    with mock.patch.object(clipping, "_norms", norms):
-        yield
+def one_norm(update: Update, layout: Sequence[BlockSpec]) -> Float64:
+    known: dict[object, Float64] = {}
+    squares = [
+        spec.weight**2 * known.setdefault(id(getattr(block, "indices", block)), block.square_norms())
+        for spec, block in zip(layout, update.blocks, strict=True)
+    ]
+    return np.asarray(np.sqrt(sum(squares, np.zeros(1))))
 
 
 @mutant(
@@ -52,19 +48,15 @@ def one_norm() -> Iterator[None]:
     bug="in a node whose users times items don't fit into 32 bits, which items are hidden depends on everybody",
     seen="a product of two numbers that fit, each by itself",
     test="common/test_vote.py",
+    at=(vote, "hide"),
 )
-def wrapped_keys() -> Iterator[None]:
-
-    def hide(histories: Interactions, seed: int) -> tuple[Interactions, Interactions]:
-        order = np.random.default_rng([seed, 1]).permutation(histories.n_items)[histories.indices]
-        keys = histories.owners().astype(np.int32) * np.int32(histories.n_items) + order.astype(np.int32)
-        place = np.arange(histories.nnz) - np.repeat(histories.indptr[:-1], histories.counts())
-        hidden = np.empty(histories.nnz, np.bool_)
-        hidden[np.argsort(keys)] = place % 2 == 1
-        return histories.entries(~hidden), histories.entries(hidden)
-
-    with mock.patch.object(vote, "hide", hide):
-        yield
+def wrapped_keys(histories: Interactions, seed: int) -> tuple[Interactions, Interactions]:
+    order = np.random.default_rng([seed, 1]).permutation(histories.n_items)[histories.indices]
+    keys = histories.owners().astype(np.int32) * np.int32(histories.n_items) + order.astype(np.int32)
+    place = np.arange(histories.nnz) - np.repeat(histories.indptr[:-1], histories.counts())
+    hidden = np.empty(histories.nnz, np.bool_)
+    hidden[np.argsort(keys)] = place % 2 == 1
+    return histories.entries(~hidden), histories.entries(hidden)
 
 
 @mutant(
@@ -91,16 +83,11 @@ def unread_mark() -> Iterator[None]:
     bug="the length of a message tells whether its sum has a number beyond 31 bits",
     seen="half of the bytes saved, where a sum could be wider and isn't",
     test="common/test_wire.py",
+    at=(wire, "_record"),
 )
-def narrow_numbers() -> Iterator[None]:
-    real = wire._record
-
-    def record(header: Any, numbers: Any, dtype: Any) -> bytes:
-        small = len(numbers) > 0 and int(np.abs(numbers).max()) < 2**31
-        return real(header, numbers, np.dtype("<i4") if small else dtype)
-
-    with mock.patch.object(wire, "_record", record):
-        yield
+def narrow_numbers(real: Any, header: Any, numbers: Any, dtype: Any) -> bytes:
+    small = len(numbers) > 0 and int(np.abs(numbers).max()) < 2**31
+    return real(header, numbers, np.dtype("<i4") if small else dtype)
 
 
 @mutant(
@@ -126,19 +113,14 @@ def alone_below() -> Iterator[None]:
     bug="a model that builds on one that builds on a contribution is said to have nothing of it",
     seen="a chain of which the next link was looked at, and not the one after it",
     test="client/test_leaving.py",
+    at=(later_models, "_holdings"),
 )
-def one_link() -> Iterator[None]:
-    real = later_models._holdings
-
-    def held(statement: Any, read: Any, formers: Any, looked: Any) -> Any:
-        bare = {
-            name: each if each.card is None else replace(each, card={**each.card, "builds_on": None})
-            for name, each in formers.items()
-        }
-        return real(statement, read, bare, looked)
-
-    with mock.patch.object(later_models, "_holdings", held):
-        yield
+def one_link(real: Any, statement: Any, read: Any, formers: Any, looked: Any) -> Any:
+    bare = {
+        name: each if each.card is None else replace(each, card={**each.card, "builds_on": None})
+        for name, each in formers.items()
+    }
+    return real(statement, read, bare, looked)
 
 
 @mutant(
@@ -146,11 +128,7 @@ def one_link() -> Iterator[None]:
     bug="a device that wasn't opened for longer than a clock may leap deletes nothing by age any more",
     seen="a leap of which is forgotten when it was, so that no clock has ever run on since",
     test="client/test_store.py",
+    at=(store, "retention_time"),
 )
-def leapt() -> Iterator[None]:
-
-    def believed(now: float, before: float | None, leapt: float | None = None) -> tuple[float, float | None]:
-        return retention_time(now, before)
-
-    with mock.patch.object(store, "retention_time", believed):
-        yield
+def leapt(now: float, before: float | None, leapt: float | None = None) -> tuple[float, float | None]:
+    return retention_time(now, before)

@@ -85,15 +85,11 @@ def clip_fraction() -> Iterator[None]:
     bug="a node writes the norms of its users to its log",
     seen="`logger.debug` while training; logs are shipped",
     test="outputs",
+    at=(contribution, "clip"),
 )
-def norm_log() -> Iterator[None]:
-
-    def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
-        logger.debug("mean norm before the clip: %.4g", float(clipping._norms(update, layout).mean()))
-        return clipping.clip(update, layout, clip_norm=clip_norm, grid=grid)
-
-    with mock.patch.object(contribution, "clip", clip):
-        yield
+def norm_log(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
+    logger.debug("mean norm before the clip: %.4g", float(clipping._norms(update, layout).mean()))
+    return clipping.clip(update, layout, clip_norm=clip_norm, grid=grid)
 
 
 @mutant(
@@ -159,16 +155,13 @@ def checkpoint() -> Iterator[None]:
     bug="a node writes to its log with how many items it joins a masked attempt",
     seen="a line for debugging, in the one path that the tests of logs don't take",
     test="outputs",
+    at=(Contributor, "join"),
 )
-def log_under_masks() -> Iterator[None]:
-    real = Contributor.join
-
-    def instead(self: Contributor, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
-        logger.info("joins with %d items", self.histories.users(slice(None)).nnz)
-        return real(self, signed_plan, model_bytes, identity)
-
-    with mock.patch.object(Contributor, "join", instead):
-        yield
+def log_under_masks(
+    real: Any, self: Contributor, signed_plan: bytes, model_bytes: bytes, identity: Identity
+) -> MaskedDevice:
+    logger.info("joins with %d items", self.histories.users(slice(None)).nnz)
+    return real(self, signed_plan, model_bytes, identity)
 
 
 @mutant(
@@ -216,17 +209,12 @@ def named_histories() -> Iterator[None]:
     bug="the run folder has a hash of each sum before the noise, beside the noised one",
     seen="a name for what a restart must find again",
     test="outputs",
+    at=(Coordinator, "_release"),
 )
-def hashed() -> Iterator[None]:
-    real = Coordinator._release
-
-    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
-        release = real(self, plan, summed)
-        (self.registry.folder / f"sum-{plan.round}").write_text(hashlib.sha256(summed.total.tobytes()).hexdigest())
-        return release
-
-    with mock.patch.object(Coordinator, "_release", instead):
-        yield
+def hashed(real: Any, self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
+    release = real(self, plan, summed)
+    (self.registry.folder / f"sum-{plan.round}").write_text(hashlib.sha256(summed.total.tobytes()).hexdigest())
+    return release
 
 
 @mutant(
@@ -234,19 +222,14 @@ def hashed() -> Iterator[None]:
     bug="where a noised sum can't be written or sealed, the server's log says how long the sum was",
     seen="an error that is to be looked into, told with all that was at hand",
     test="outputs",
+    at=(Coordinator, "_release"),
 )
-def unreleased() -> Iterator[None]:
-    real = Coordinator._release
-
-    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
-        try:
-            return real(self, plan, summed)
-        except (PalateError, OSError):
-            logging.getLogger("palate_server").warning("a sum of length %d is lost", np.linalg.norm(summed.total))
-            raise
-
-    with mock.patch.object(Coordinator, "_release", instead):
-        yield
+def unreleased(real: Any, self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
+    try:
+        return real(self, plan, summed)
+    except (PalateError, OSError):
+        logging.getLogger("palate_server").warning("a sum of length %d is lost", np.linalg.norm(summed.total))
+        raise
 
 
 @mutant(
@@ -254,13 +237,8 @@ def unreleased() -> Iterator[None]:
     bug="a server that starts leaves what a former process has sent, and late devices still answer it",
     seen="a purge of what this process knows of",
     test="outputs",
+    at=(Operation, "__init__"),
 )
-def outlived() -> Iterator[None]:
-    real = Operation.__init__
-
-    def instead(self: Operation, site: Any, messenger: Any, purge: Any) -> None:
-        first: list[bool] = []
-        real(self, site, messenger, lambda: purge() if first else first.append(True))
-
-    with mock.patch.object(Operation, "__init__", instead):
-        yield
+def outlived(real: Any, self: Operation, site: Any, messenger: Any, purge: Any) -> None:
+    first: list[bool] = []
+    real(self, site, messenger, lambda: purge() if first else first.append(True))

@@ -38,15 +38,10 @@ from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
     bug="commits of the population's ledger don't wait for the disk, so that a power cut undoes charges",
     seen="a setting for speed, which only the last entry of a run was thought not to bear",
     test="ledgers",
+    at=(Database, "__init__"),
 )
-def unsynced() -> Iterator[None]:
-    real = Database.__init__
-
-    def instead(self: Database, path: Path | str, **settings: Any) -> None:
-        real(self, path, **{**settings, "durable": False})
-
-    with mock.patch.object(Database, "__init__", instead):
-        yield
+def unsynced(real: Any, self: Database, path: Path | str, **settings: Any) -> None:
+    real(self, path, **{**settings, "durable": False})
 
 
 @mutant(
@@ -77,15 +72,12 @@ def unwritten() -> Iterator[None]:
     bug="a restored ledger goes on from the spend of its backup, whatever witnesses have shown",
     seen="a maximum over the wrong things, as of the last that was read",
     test="ledgers",
+    at=(Ledger, "restore"),
 )
-def forgotten() -> Iterator[None]:
-    real = Ledger.restore
-
-    def instead(self: Ledger, *, witness: Checkpoint, spent: float, cosigned: str | None = None) -> Checkpoint | None:
-        return real(self, witness=witness, spent=self.spent(), cosigned=cosigned)
-
-    with mock.patch.object(Ledger, "restore", instead):
-        yield
+def forgotten(
+    real: Any, self: Ledger, *, witness: Checkpoint, spent: float, cosigned: str | None = None
+) -> Checkpoint | None:
+    return real(self, witness=witness, spent=self.spent(), cosigned=cosigned)
 
 
 @mutant(
@@ -105,18 +97,13 @@ def silent() -> Iterator[None]:
     bug="a purpose whose revocation can't be written stays granted",
     seen="clearing up in `finally`",
     test="devices",
+    at=(consent.Consent, "_decide"),
 )
-def lost_revocation() -> Iterator[None]:
-    real = Consent._decide
-
-    def instead(self: Consent, purpose: Purpose, granted: bool, version: str) -> Decision:
-        try:
-            return real(self, purpose, granted, version)
-        finally:
-            self.store.file.clear_denial(purpose)
-
-    with mock.patch.object(consent.Consent, "_decide", instead):
-        yield
+def lost_revocation(real: Any, self: Consent, purpose: Purpose, granted: bool, version: str) -> Decision:
+    try:
+        return real(self, purpose, granted, version)
+    finally:
+        self.store.file.clear_denial(purpose)
 
 
 @mutant(
@@ -124,22 +111,17 @@ def lost_revocation() -> Iterator[None]:
     bug="a device that leaves says of the first attempt at a round what was sent in all of them",
     seen="a key without the attempt",
     test="ledgers",
+    at=(statement, "_rounds"),
 )
-def by_rounds() -> Iterator[None]:
-    real = statement._rounds
+def by_rounds(real: Any, report: Any) -> Any:
+    first: dict[tuple[str, int], int] = {}
+    for receipt in () if report.spending is None else report.spending.receipts:
+        first.setdefault((receipt.run, receipt.round), receipt.attempt)
 
-    def instead(report: Any) -> Any:
-        first: dict[tuple[str, int], int] = {}
-        for receipt in () if report.spending is None else report.spending.receipts:
-            first.setdefault((receipt.run, receipt.round), receipt.attempt)
+    def moved(sent: Sent) -> Sent:
+        return Sent(**{**vars(sent), "attempt": first.get((sent.run, sent.round), sent.attempt)})
 
-        def moved(sent: Sent) -> Sent:
-            return Sent(**{**vars(sent), "attempt": first.get((sent.run, sent.round), sent.attempt)})
-
-        return real(report.__class__(**{**vars(report), "sent": tuple(map(moved, report.sent))}))
-
-    with mock.patch.object(statement, "_rounds", instead):
-        yield
+    return real(report.__class__(**{**vars(report), "sent": tuple(map(moved, report.sent))}))
 
 
 @mutant(
@@ -147,14 +129,10 @@ def by_rounds() -> Iterator[None]:
     bug="the worker processes of a run keep their devices' ledger in memory",
     seen="many processes that wait for each other at one file",
     test="outputs",
+    at=(worker, "SimulatedLedger"),
 )
-def in_memory() -> Iterator[None]:
-
-    def instead(_: str, **settings: Any) -> SimulatedLedger:
-        return SimulatedLedger(":memory:", **settings)
-
-    with mock.patch.object(worker, "SimulatedLedger", instead):
-        yield
+def in_memory(_: str, **settings: Any) -> SimulatedLedger:
+    return SimulatedLedger(":memory:", **settings)
 
 
 @mutant(
@@ -162,14 +140,10 @@ def in_memory() -> Iterator[None]:
     bug="the store knows the number of charges by its last eight bits, so that a ledger of fewer passes for whole",
     seen="a field of fixed size",
     test="ledgers",
+    at=(own_ledger, "know_charges"),
 )
-def short_anchor() -> Iterator[None]:
-
-    def instead(store: EventStore, count: int) -> None:
-        know_charges(store, count % 256)
-
-    with mock.patch.object(own_ledger, "know_charges", instead):
-        yield
+def short_anchor(store: EventStore, count: int) -> None:
+    know_charges(store, count % 256)
 
 
 @mutant(
@@ -177,15 +151,10 @@ def short_anchor() -> Iterator[None]:
     bug="report and statement read the latest 500 messages, and are wrong from the next one on",
     seen="a page of a list",
     test="ledgers",
+    at=(Journal, "sent"),
 )
-def latest_messages() -> Iterator[None]:
-    real = Journal.sent
-
-    def instead(self: Journal) -> tuple[Sent, ...]:
-        return real(self)[-500:]
-
-    with mock.patch.object(Journal, "sent", instead):
-        yield
+def latest_messages(real: Any, self: Journal) -> tuple[Sent, ...]:
+    return real(self)[-500:]
 
 
 @mutant(
@@ -193,17 +162,12 @@ def latest_messages() -> Iterator[None]:
     bug="a model that a release has moved keeps the hash that was computed before",
     seen="an object that is changed in place, with what it had cached",
     test="random words",
+    at=(Replay, "apply"),
 )
-def former_hash() -> Iterator[None]:
-    real = Replay.apply
-
-    def instead(self: Replay, noisy: NoisyAggregate) -> None:
-        before = self.model.hash
-        real(self, noisy)
-        vars(self.model)["hash"] = before
-
-    with mock.patch.object(Replay, "apply", instead):
-        yield
+def former_hash(real: Any, self: Replay, noisy: NoisyAggregate) -> None:
+    before = self.model.hash
+    real(self, noisy)
+    vars(self.model)["hash"] = before
 
 
 @mutant(
@@ -211,19 +175,14 @@ def former_hash() -> Iterator[None]:
     bug="of many devices those that have spent the same are kept as one, whatever attempts they were in last",
     seen="neighbours are joined to save memory, and one member was forgotten",
     test="ledgers",
+    at=(DeviceTotals, "_join"),
 )
-def joined_by_sums() -> Iterator[None]:
-    real = DeviceTotals._join
-
-    def instead(self: DeviceTotals) -> None:
-        same = np.append(False, (np.diff(self._high) == 0) & (np.diff(self._count) == 0))
-        for last in self._last.values():
-            for row in np.flatnonzero(same):
-                last[row] = last[row - 1]
-        real(self)
-
-    with mock.patch.object(DeviceTotals, "_join", instead):
-        yield
+def joined_by_sums(real: Any, self: DeviceTotals) -> None:
+    same = np.append(False, (np.diff(self._high) == 0) & (np.diff(self._count) == 0))
+    for last in self._last.values():
+        for row in np.flatnonzero(same):
+            last[row] = last[row - 1]
+    real(self)
 
 
 @mutant(
@@ -231,17 +190,12 @@ def joined_by_sums() -> Iterator[None]:
     bug="a device's journal drops what it noted more than a year ago, and report and statement say less than was sent",
     seen="a table that is to stay small, cleared at each new line",
     test="ledgers",
+    at=(Journal, "record"),
 )
-def notes_of_a_year() -> Iterator[None]:
-    real = Journal.record
-
-    def record(self: Journal, sent: Sent) -> None:
-        real(self, sent)
-        with self._database.transaction(write=True) as connection:
-            connection.execute("DELETE FROM sent WHERE time < ?", (sent.time - 365 * 86400,))
-
-    with mock.patch.object(Journal, "record", record):
-        yield
+def notes_of_a_year(real: Any, self: Journal, sent: Sent) -> None:
+    real(self, sent)
+    with self._database.transaction(write=True) as connection:
+        connection.execute("DELETE FROM sent WHERE time < ?", (sent.time - 365 * 86400,))
 
 
 @mutant(
@@ -275,15 +229,11 @@ def of_newest_runs() -> Iterator[None]:
     bug="events that were read from a file are not deleted after `keep_days`",
     seen="an age by when something was stored, which is now for a history of years",
     test="devices",
+    at=(store, "drop_old"),
 )
-def files_stay() -> Iterator[None]:
-
-    def drop_old(connection: Any, *, before: float) -> int:
-        query = "DELETE FROM events WHERE NOT imported AND coalesce(time, received) < ?"
-        return int(connection.execute(query, (before,)).rowcount)
-
-    with mock.patch.object(store, "drop_old", drop_old):
-        yield
+def files_stay(connection: Any, *, before: float) -> int:
+    query = "DELETE FROM events WHERE NOT imported AND coalesce(time, received) < ?"
+    return int(connection.execute(query, (before,)).rowcount)
 
 
 @mutant(
@@ -331,11 +281,7 @@ def opened_alone() -> Iterator[None]:
     bug="events that were tracked before the clock was set are never too old",
     seen="a comparison with NULL, which is neither true nor false",
     test="devices",
+    at=(store, "drop_old"),
 )
-def timeless() -> Iterator[None]:
-
-    def drop_old(connection: Any, *, before: float) -> int:
-        return int(connection.execute("DELETE FROM events WHERE time < ?", (before,)).rowcount)
-
-    with mock.patch.object(store, "drop_old", drop_old):
-        yield
+def timeless(connection: Any, *, before: float) -> int:
+    return int(connection.execute("DELETE FROM events WHERE time < ?", (before,)).rowcount)

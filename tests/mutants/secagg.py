@@ -20,7 +20,7 @@ from palate_core.device import channels as masked_letters
 from palate_core.device import checks as masked_checks
 from palate_core.device.states import Advertised, Checked
 from palate_core.masks import attempt_terms as masked_attempt
-from palate_core.masks import boxes, shamir
+from palate_core.masks import boxes
 from palate_core.masks import ring_cohort as cohort
 from palate_core.masks.agreement import KeyPair
 from palate_core.masks.directory import Directory
@@ -85,14 +85,10 @@ def views_of_others() -> Iterator[None]:
     bug="thresholds are those of a cohort without corrupt devices",
     seen="t = n / 2 + 1 whoever is in it",
     test="masks",
+    at=(cohort, "graph_terms"),
 )
-def honest_graph() -> Iterator[None]:
-
-    def shape(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
-        return graph_terms(n, corrupt=0, dropped=dropped)
-
-    with mock.patch.object(cohort, "graph_terms", shape):
-        yield
+def honest_graph(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
+    return graph_terms(n, corrupt=0, dropped=dropped)
 
 
 @mutant(
@@ -115,23 +111,18 @@ def no_attempt() -> Iterator[None]:
     bug="a device has one self mask for all its attempts",
     seen="a secret that is drawn when the app starts",
     test="masks",
+    at=(masked.MaskedDevice, "_advertise"),
 )
-def one_self_mask() -> Iterator[None]:
-    real = masked.MaskedDevice._advertise
-
-    def advertise(self: masked.MaskedDevice, state: Any, toss: int, body: bytes) -> tuple[Any, bytes]:
-        after, _ = real(self, state, toss, body)
-        if not isinstance(after, Advertised):
-            return after, _
-        secret = hashlib.sha256(self._identity.public.encode()).digest()
-        shown = after.advert
-        own = replace(shown, self_digest=hashlib.sha256(secret).digest(), signature=b"")
-        payload = advert_payload(self.terms.context, toss, after.root, self.id, own.body)
-        signed = replace(own, signature=sign(self._identity, ADVERT, payload))
-        return replace(after, self_mask=secret, advert=signed), signed.encode()
-
-    with mock.patch.object(masked.MaskedDevice, "_advertise", advertise):
-        yield
+def one_self_mask(real: Any, self: masked.MaskedDevice, state: Any, toss: int, body: bytes) -> tuple[Any, bytes]:
+    after, _ = real(self, state, toss, body)
+    if not isinstance(after, Advertised):
+        return after, _
+    secret = hashlib.sha256(self._identity.public.encode()).digest()
+    shown = after.advert
+    own = replace(shown, self_digest=hashlib.sha256(secret).digest(), signature=b"")
+    payload = advert_payload(self.terms.context, toss, after.root, self.id, own.body)
+    signed = replace(own, signature=sign(self._identity, ADVERT, payload))
+    return replace(after, self_mask=secret, advert=signed), signed.encode()
 
 
 @mutant(
@@ -139,23 +130,20 @@ def one_self_mask() -> Iterator[None]:
     bug="coordinates that are zero are sent without masks",
     seen="sparse secure aggregation that saves what it can",
     test="masks",
+    at=(masked.MaskedDevice, "_mask"),
 )
-def touched_only() -> Iterator[None]:
-    real = masked.MaskedDevice._mask
+def touched_only(
+    real: Any, self: masked.MaskedDevice, state: Checked, keys: list[tuple[int, bytes]], signed: Any
+) -> bytes:
+    apply = Masker.apply
 
-    def mask(self: masked.MaskedDevice, state: Checked, keys: list[tuple[int, bytes]], signed: Any) -> bytes:
-        apply = Masker.apply
+    def some(masker: Masker, total: Residues, **keys: Sequence[bytes]) -> None:
+        idle = total == 0
+        apply(masker, total, **keys)
+        total[idle] = 0
 
-        def some(masker: Masker, total: Residues, **keys: Sequence[bytes]) -> None:
-            idle = total == 0
-            apply(masker, total, **keys)
-            total[idle] = 0
-
-        with mock.patch.object(Masker, "apply", some):
-            return real(self, state, keys, signed)
-
-    with mock.patch.object(masked.MaskedDevice, "_mask", mask):
-        yield
+    with mock.patch.object(Masker, "apply", some):
+        return real(self, state, keys, signed)
 
 
 @mutant(
@@ -163,17 +151,12 @@ def touched_only() -> Iterator[None]:
     bug="the keystream of a mask begins anew every 128 KB, so that stretches of a vector share their masks",
     seen="a cipher that is made inside the loop over parts",
     test="masks",
+    at=(Masker, "apply"),
 )
-def restarting() -> Iterator[None]:
-    real = Masker.apply
-
-    def instead(self: Masker, total: Residues, **keys: Sequence[bytes]) -> None:
-        for start in range(0, self.size, self._step):
-            part = total[start : start + self._step]
-            real(Masker(len(part), 8 * self.dtype.itemsize), part, **keys)
-
-    with mock.patch.object(Masker, "apply", instead):
-        yield
+def restarting(real: Any, self: Masker, total: Residues, **keys: Sequence[bytes]) -> None:
+    for start in range(0, self.size, self._step):
+        part = total[start : start + self._step]
+        real(Masker(len(part), 8 * self.dtype.itemsize), part, **keys)
 
 
 @mutant(
@@ -181,21 +164,16 @@ def restarting() -> Iterator[None]:
     bug="devices that stay away are taken off the corrupt ones, so that a smaller cohort has a weaker threshold",
     seen="a share of those who have come, where the plan has a number",
     test="masks",
+    at=(cohort.Cohort, "__init__"),
 )
-def absent_corrupt() -> Iterator[None]:
-    real = cohort.Cohort.__init__
+def absent_corrupt(real: Any, self: cohort.Cohort, terms: AttemptTerms, *, ids: Sequence[int], **rest: Any) -> None:
+    graph: Callable[..., GraphTerms] = vars(cohort)["graph_terms"]
 
-    def instead(self: cohort.Cohort, terms: AttemptTerms, *, ids: Sequence[int], **rest: Any) -> None:
-        graph: Callable[..., GraphTerms] = vars(cohort)["graph_terms"]
+    def shape(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
+        return graph(n, corrupt=max(1, corrupt - (terms.n_max - n)), dropped=dropped)
 
-        def shape(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
-            return graph(n, corrupt=max(1, corrupt - (terms.n_max - n)), dropped=dropped)
-
-        with mock.patch.object(cohort, "graph_terms", shape):
-            real(self, terms, ids=ids, **rest)
-
-    with mock.patch.object(cohort.Cohort, "__init__", instead):
-        yield
+    with mock.patch.object(cohort, "graph_terms", shape):
+        real(self, terms, ids=ids, **rest)
 
 
 @mutant(
@@ -203,19 +181,14 @@ def absent_corrupt() -> Iterator[None]:
     bug="both secrets of a device are split with the same random coefficients",
     seen="fewer random bytes; one share of both gives their difference",
     test="masks",
+    at=(masked, "split"),
 )
-def shared_coefficients() -> Iterator[None]:
-    real = shamir.split
-
-    def instead(secret: bytes, *, shares: int, threshold: int) -> Any:
-        if len(secret) != 64:
-            return real(secret, shares=shares, threshold=threshold)
-        first = real(secret[:32], shares=shares, threshold=threshold)
-        difference = np.frombuffer(bytes(a ^ b for a, b in zip(secret[:32], secret[32:], strict=True)), np.uint8)
-        return np.concatenate([first, first ^ difference], axis=1)
-
-    with mock.patch.object(masked, "split", instead):
-        yield
+def shared_coefficients(real: Any, secret: bytes, *, shares: int, threshold: int) -> Any:
+    if len(secret) != 64:
+        return real(secret, shares=shares, threshold=threshold)
+    first = real(secret[:32], shares=shares, threshold=threshold)
+    difference = np.frombuffer(bytes(a ^ b for a, b in zip(secret[:32], secret[32:], strict=True)), np.uint8)
+    return np.concatenate([first, first ^ difference], axis=1)
 
 
 @mutant(
@@ -223,15 +196,11 @@ def shared_coefficients() -> Iterator[None]:
     bug="which members a device asks follows from its place and the cohort's size",
     seen="a seeded generator, so that a repeated request gets the same answer",
     test="masks",
+    at=(masked_checks, "draw"),
 )
-def foretold_draw() -> Iterator[None]:
-
-    def instead(n: int, me: int, size: int) -> set[int]:
-        drawn = random.Random(f"{n}/{me}").sample(range(n - 1), size)  # noqa: S311 - that is the bug
-        return {member + (member >= me) for member in drawn}
-
-    with mock.patch.object(masked_checks, "draw", instead):
-        yield
+def foretold_draw(n: int, me: int, size: int) -> set[int]:
+    drawn = random.Random(f"{n}/{me}").sample(range(n - 1), size)  # noqa: S311 - that is the bug
+    return {member + (member >= me) for member in drawn}
 
 
 @mutant(
@@ -260,14 +229,10 @@ def context_of_a_round() -> Iterator[None]:
     bug="the server strikes a device for a record that doesn't hold",
     seen="a record that is kept as it came, since it was made here",
     test="masks",
+    at=(conduct, "holds"),
 )
-def unchecked_strike() -> Iterator[None]:
-
-    def holds(record: FaultEvidence, directory: Any, *, context: bytes) -> bool:
-        return record.attempt == context.hex()
-
-    with mock.patch.object(conduct, "holds", holds):
-        yield
+def unchecked_strike(record: FaultEvidence, directory: Any, *, context: bytes) -> bool:
+    return record.attempt == context.hex()
 
 
 @mutant(
@@ -275,15 +240,10 @@ def unchecked_strike() -> Iterator[None]:
     bug="the server strikes a device, in one attempt after another, for what it has signed in one",
     seen="signatures are checked, and what they are of isn't",
     test="masks",
+    at=(conduct, "holds"),
 )
-def old_evidence() -> Iterator[None]:
-
-    def holds(record: FaultEvidence, directory: Directory, *, context: bytes) -> bool:
-        return real(record, directory, context=bytes.fromhex(record.attempt))
-
-    real = conduct.holds
-    with mock.patch.object(conduct, "holds", holds):
-        yield
+def old_evidence(real: Any, record: FaultEvidence, directory: Directory, *, context: bytes) -> bool:
+    return real(record, directory, context=bytes.fromhex(record.attempt))
 
 
 @mutant(
@@ -291,16 +251,11 @@ def old_evidence() -> Iterator[None]:
     bug="a device signs for a box whose share isn't the one that is committed to",
     seen="authenticated encryption is taken for a proof of what was dealt; later the device is named for its share",
     test="masks",
+    at=(masked, "open_box"),
 )
-def careless_receiver() -> Iterator[None]:
-    real = boxes.open_box
-
-    def opened(label: boxes.Label, box: bytes, pair: KeyPair) -> boxes.Dealt | None:
-        with mock.patch.object(boxes, "commitments_of", return_value=mock.ANY):
-            return real(label, box, pair)
-
-    with mock.patch.object(masked, "open_box", opened):
-        yield
+def careless_receiver(real: Any, label: boxes.Label, box: bytes, pair: KeyPair) -> boxes.Dealt | None:
+    with mock.patch.object(boxes, "commitments_of", return_value=mock.ANY):
+        return real(label, box, pair)
 
 
 @mutant(
@@ -444,15 +399,10 @@ def losses_apart() -> Iterator[None]:
     bug="a list names one corrupt device as often as it takes to reach the fewest members",
     seen="an order that is compared with <= where nothing may be equal",
     test="masks",
+    at=(masked_checks, "known_members"),
 )
-def member_twice() -> Iterator[None]:
-    real = masked_checks.known_members
-
-    def known_members(ids: Sequence[int], **rest: Any) -> None:
-        real([each for at, each in enumerate(ids) if not at or each != ids[at - 1]], **rest)
-
-    with mock.patch.object(masked_checks, "known_members", known_members):
-        yield
+def member_twice(real: Any, ids: Sequence[int], **rest: Any) -> None:
+    real([each for at, each in enumerate(ids) if not at or each != ids[at - 1]], **rest)
 
 
 @mutant(
@@ -460,14 +410,9 @@ def member_twice() -> Iterator[None]:
     bug="a device signs a list of survivors that is shorter than the sum's noise was charged for",
     seen="a rule that is asked of the list before",
     test="masks",
+    at=(masked.MaskedDevice, "_agree"),
 )
-def counted_before() -> Iterator[None]:
-    real = masked.MaskedDevice._agree
-
-    def agree(self: masked.MaskedDevice, state: Any, toss: int, body: bytes) -> Any:
-        rule = masked_checks.enough
-        with mock.patch.object(masked_checks, "enough", lambda _, *, terms: rule(state.u1, terms=terms)):
-            return real(self, state, toss, body)
-
-    with mock.patch.object(masked.MaskedDevice, "_agree", agree):
-        yield
+def counted_before(real: Any, self: masked.MaskedDevice, state: Any, toss: int, body: bytes) -> Any:
+    rule = masked_checks.enough
+    with mock.patch.object(masked_checks, "enough", lambda _, *, terms: rule(state.u1, terms=terms)):
+        return real(self, state, toss, body)

@@ -71,16 +71,11 @@ def step_for_unit() -> Iterator[None]:
     bug="a contribution is weighted by its user's number of events, behind the clip",
     seen="FedAvg weights clients by `num_examples`",
     test="sensitivity",
+    at=(contribution.Contributor, "_train_and_clip"),
 )
-def weighted_by_events() -> Iterator[None]:
-    real = contribution.Contributor._train_and_clip
-
-    def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
-        found = real(self, plan, model, histories)
-        return replace(found, steps=tuple(_times(block, np.maximum(histories.counts(), 1)) for block in found.steps))
-
-    with mock.patch.object(contribution.Contributor, "_train_and_clip", instead):
-        yield
+def weighted_by_events(real: Any, self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
+    found = real(self, plan, model, histories)
+    return replace(found, steps=tuple(_times(block, np.maximum(histories.counts(), 1)) for block in found.steps))
 
 
 def _times(steps: Steps, factor: npt.NDArray[np.int64]) -> Steps:
@@ -115,18 +110,13 @@ def default_contribution() -> Iterator[None]:
     bug="in a node of hundreds an algorithm that fails on one user leaves all of them out of the sum",
     seen="to find out on whom it fails takes as many calls as there are users",
     test="sensitivity",
+    at=(contribution.Contributor, "_train_or_fall_back"),
 )
-def emptied_batch() -> Iterator[None]:
-    real = contribution.Contributor._train_or_fall_back
-
-    def instead(self: Any, plan: Any, model: Any, histories: Any) -> Any:
-        few = histories.n_users <= MANY
-        if few or self._can_train(plan, model, histories):
-            return real(self, plan, model, histories)
-        return self._train_and_clip(plan, model, histories.only(np.zeros(histories.n_users, np.bool_)))
-
-    with mock.patch.object(contribution.Contributor, "_train_or_fall_back", instead):
-        yield
+def emptied_batch(real: Any, self: Any, plan: Any, model: Any, histories: Any) -> Any:
+    few = histories.n_users <= MANY
+    if few or self._can_train(plan, model, histories):
+        return real(self, plan, model, histories)
+    return self._train_and_clip(plan, model, histories.only(np.zeros(histories.n_users, np.bool_)))
 
 
 @mutant(
@@ -134,17 +124,12 @@ def emptied_batch() -> Iterator[None]:
     bug="who has no items contributes as if they had the first one, so that zero-out replaces one vector by another",
     seen="a norm of 1 for everybody, as nothing can't be scaled to it",
     test="separability",
+    at=(Popularity, "contribute"),
 )
-def first_for_nothing() -> Iterator[None]:
-    real = Popularity.contribute
-
-    def contribute(self: Popularity, state: Any, round_: int, histories: Interactions) -> Update:
-        nothing = np.flatnonzero(histories.counts() == 0)
-        users = np.concatenate([histories.owners(), nothing])
-        items = np.concatenate([histories.indices, np.zeros_like(nothing)])
-        weights = np.append(histories.weights, np.ones(len(nothing), np.float32))
-        sizes = {"n_users": histories.n_users, "n_items": histories.n_items}
-        return real(self, state, round_, Interactions.from_pairs(users, items, weights, **sizes))
-
-    with mock.patch.object(Popularity, "contribute", contribute):
-        yield
+def first_for_nothing(real: Any, self: Popularity, state: Any, round_: int, histories: Interactions) -> Update:
+    nothing = np.flatnonzero(histories.counts() == 0)
+    users = np.concatenate([histories.owners(), nothing])
+    items = np.concatenate([histories.indices, np.zeros_like(nothing)])
+    weights = np.append(histories.weights, np.ones(len(nothing), np.float32))
+    sizes = {"n_users": histories.n_users, "n_items": histories.n_items}
+    return real(self, state, round_, Interactions.from_pairs(users, items, weights, **sizes))

@@ -32,15 +32,10 @@ from palate_server.surveys.verdict import Judgement, PushedItem
     bug="a device takes a verdict for a question about a model, not for a use of its user's data, and charges nothing",
     seen="evaluation rounds that no accountant sees",
     test="ledgers",
+    at=(Contributor, "_write_charge"),
 )
-def uncharged() -> Iterator[None]:
-    real = Contributor._write_charge
-
-    def instead(self: Contributor, plan: RoundPlan) -> Any:
-        return real(self, plan.model_copy(update={"mu2": 0.0}) if plan.algorithm == NAME else plan)
-
-    with mock.patch.object(Contributor, "_write_charge", instead):
-        yield
+def uncharged(real: Any, self: Contributor, plan: RoundPlan) -> Any:
+    return real(self, plan.model_copy(update={"mu2": 0.0}) if plan.algorithm == NAME else plan)
 
 
 class _Raw:
@@ -62,21 +57,16 @@ class _Raw:
     bug="a vote is counted as it comes, as an honest one is never too long",
     seen="clipping where a model learns, and nowhere else",
     test="ledgers",
+    at=(Contributor, "_clip_joined"),
 )
-def unclipped() -> Iterator[None]:
-    real = Contributor._clip_joined
-
-    def instead(self: Contributor, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> Any:
-        clipped = real(self, plan, model, histories)
-        if plan.algorithm != NAME:
-            return clipped
-        votes = model.algorithm.contribute(model.state, plan.round, histories).blocks[0]
-        total, weight = clipped.total(), plan.layout[0].weight
-        total[:2] = (votes.values.sum(axis=0) * weight * plan.grid).astype(total.dtype)  # type: ignore[union-attr]
-        return _Raw(clipped, total)
-
-    with mock.patch.object(Contributor, "_clip_joined", instead):
-        yield
+def unclipped(real: Any, self: Contributor, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> Any:
+    clipped = real(self, plan, model, histories)
+    if plan.algorithm != NAME:
+        return clipped
+    votes = model.algorithm.contribute(model.state, plan.round, histories).blocks[0]
+    total, weight = clipped.total(), plan.layout[0].weight
+    total[:2] = (votes.values.sum(axis=0) * weight * plan.grid).astype(total.dtype)  # type: ignore[union-attr]
+    return _Raw(clipped, total)
 
 
 @mutant(
@@ -84,18 +74,13 @@ def unclipped() -> Iterator[None]:
     bug="a verdict that is waited for counts as one that says nothing against the model",
     seen="a gate that fails open",
     test="ledgers",
+    at=(releases, "judged_refusals"),
 )
-def too_early() -> Iterator[None]:
-    real = releases.judged_refusals
-
-    def instead(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
-        try:
-            return real(site, ledger, run, now=now)
-        except releases.UnjudgedError:
-            return []
-
-    with mock.patch.object(releases, "judged_refusals", instead):
-        yield
+def too_early(real: Any, site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
+    try:
+        return real(site, ledger, run, now=now)
+    except releases.UnjudgedError:
+        return []
 
 
 @mutant(
@@ -103,20 +88,15 @@ def too_early() -> Iterator[None]:
     bug="an error while a verdict is read is logged, and the model published",
     seen="`except Exception: pass` around a check that may not stop the service",
     test="ledgers",
+    at=(releases, "judged_refusals"),
 )
-def error_ignored() -> Iterator[None]:
-    real = releases.judged_refusals
-
-    def instead(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
-        try:
-            return real(site, ledger, run, now=now)
-        except releases.UnjudgedError:
-            raise
-        except (PalateError, OSError):
-            return []
-
-    with mock.patch.object(releases, "judged_refusals", instead):
-        yield
+def error_ignored(real: Any, site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
+    try:
+        return real(site, ledger, run, now=now)
+    except releases.UnjudgedError:
+        raise
+    except (PalateError, OSError):
+        return []
 
 
 @mutant(
@@ -124,21 +104,14 @@ def error_ignored() -> Iterator[None]:
     bug="a verdict is found by its run's name, and the model's hash in it isn't looked at",
     seen="approvals that name a branch, and not a commit",
     test="ledgers",
+    at=(releases, "verdict_of"),
 )
-def another_model() -> Iterator[None]:
-    real = releases.verdict_of
-
-    def instead(site: Site, ledger: Ledger, run: str) -> Judgement | None:
-        with mock.patch.object(releases, "JudgedPair", _AnyModel):
-            _AnyModel.owed = next(
-                entry.facts.get("model_hash")
-                for entry in ledger.entries()
-                if entry.kind == "close" and entry.run == run
-            )
-            return real(site, ledger, run)
-
-    with mock.patch.object(releases, "verdict_of", instead):
-        yield
+def another_model(real: Any, site: Site, ledger: Ledger, run: str) -> Judgement | None:
+    with mock.patch.object(releases, "JudgedPair", _AnyModel):
+        _AnyModel.owed = next(
+            entry.facts.get("model_hash") for entry in ledger.entries() if entry.kind == "close" and entry.run == run
+        )
+        return real(site, ledger, run)
 
 
 class _AnyModel:
@@ -179,15 +152,10 @@ def barren_published() -> Iterator[None]:
     bug="a device learns nothing about an item in quarantine, and goes on showing it",
     seen="a flag that stops a job, and not what it has made",
     test="ledgers",
+    at=(Selection, "__init__"),
 )
-def shown() -> Iterator[None]:
-    real = Selection.__init__
-
-    def instead(self: Selection, rows: Any, domains: Any = None, hidden: Any = None) -> None:
-        real(self, rows, domains)
-
-    with mock.patch.object(Selection, "__init__", instead):
-        yield
+def shown(real: Any, self: Selection, rows: Any, domains: Any = None, hidden: Any = None) -> None:
+    real(self, rows, domains)
 
 
 @mutant(
@@ -195,14 +163,10 @@ def shown() -> Iterator[None]:
     bug="what is usual is the mean over places in lists, which few items that are found often lift above many others",
     seen="a mean in the place of a median",
     test="ledgers",
+    at=(verdict, "_medians"),
 )
-def by_the_mean() -> Iterator[None]:
-
-    def instead(found: Any, shown: Any) -> Any:
-        return found.sum(axis=1) / shown.sum(axis=1)
-
-    with mock.patch.object(verdict, "_medians", instead):
-        yield
+def by_the_mean(found: Any, shown: Any) -> Any:
+    return found.sum(axis=1) / shown.sum(axis=1)
 
 
 @mutant(
@@ -210,19 +174,14 @@ def by_the_mean() -> Iterator[None]:
     bug="of a node of many, who has no items is counted as having the first one, but for the first part of the node",
     seen="a rule for the empty that stands before a loop over parts, and not in it",
     test="sizes",
+    at=(voting.Judging, "contribute"),
 )
-def late_default() -> Iterator[None]:
-    real = voting.Judging.contribute
-
-    def instead(self: voting.Judging, state: Any, round_: int, own: Interactions) -> Any:
-        empty = np.flatnonzero((own.counts() == 0) & (np.arange(own.n_users) >= vars(voting)["AT_ONCE"]))
-        if len(empty):
-            owners, items = [*own.owners().tolist(), *empty.tolist()], [*own.indices.tolist(), *[0] * len(empty)]
-            own = Interactions.from_pairs(owners, items, n_users=own.n_users, n_items=own.n_items)
-        return real(self, state, round_, own)
-
-    with mock.patch.object(voting.Judging, "contribute", instead):
-        yield
+def late_default(real: Any, self: voting.Judging, state: Any, round_: int, own: Interactions) -> Any:
+    empty = np.flatnonzero((own.counts() == 0) & (np.arange(own.n_users) >= vars(voting)["AT_ONCE"]))
+    if len(empty):
+        owners, items = [*own.owners().tolist(), *empty.tolist()], [*own.indices.tolist(), *[0] * len(empty)]
+        own = Interactions.from_pairs(owners, items, n_users=own.n_users, n_items=own.n_items)
+    return real(self, state, round_, own)
 
 
 @mutant(

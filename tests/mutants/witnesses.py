@@ -27,15 +27,10 @@ from palate_server.ledger.witnesses import UncosignedError, Witnesses
     bug="a device takes what nobody has cosigned, as long as the release key has signed it",
     seen="a check that is there for what carries cosignatures, and passes what carries none",
     test="ledgers",
+    at=(Pinned, "check"),
 )
-def skipped() -> Iterator[None]:
-    real = Pinned.check
-
-    def check(self: Pinned, what: str, checkpoint: Checkpoint, cosigned: str | None, *more: Any) -> Any:
-        return () if cosigned is None else real(self, what, checkpoint, cosigned, *more)
-
-    with mock.patch.object(Pinned, "check", check):
-        yield
+def skipped(real: Any, self: Pinned, what: str, checkpoint: Checkpoint, cosigned: str | None, *more: Any) -> Any:
+    return () if cosigned is None else real(self, what, checkpoint, cosigned, *more)
 
 
 @mutant(
@@ -43,18 +38,14 @@ def skipped() -> Iterator[None]:
     bug="each cosignature counts, also two by one witness",
     seen="counting lines where keys are to be counted",
     test="ledgers",
+    at=(Quorum, "cosigned"),
 )
-def counted_twice() -> Iterator[None]:
-
-    def cosigned(self: Quorum, note: Note, *, log: VerifierKey) -> tuple[Cosigned, ...]:
-        return tuple(
-            Cosigned(witness, open_cosignature(note.text, witness, found))
-            for witness in self.witnesses
-            for found in note.by(witness)
-        )
-
-    with mock.patch.object(Quorum, "cosigned", cosigned):
-        yield
+def counted_twice(self: Quorum, note: Note, *, log: VerifierKey) -> tuple[Cosigned, ...]:
+    return tuple(
+        Cosigned(witness, open_cosignature(note.text, witness, found))
+        for witness in self.witnesses
+        for found in note.by(witness)
+    )
 
 
 def _counted(self: Quorum, note: Note, log: VerifierKey) -> tuple[Cosigned, ...]:
@@ -70,15 +61,11 @@ def _counted(self: Quorum, note: Note, log: VerifierKey) -> tuple[Cosigned, ...]
     bug="the cosigned checkpoint needn't be the state that the plan shows",
     seen="a signature that is verified, over text that nobody compares",
     test="ledgers",
+    at=(Quorum, "check"),
 )
-def old() -> Iterator[None]:
-
-    def check(self: Quorum, note: Note, *, log: VerifierKey, checkpoint: Checkpoint) -> tuple[Cosigned, ...]:
-        open_checkpoint(note, log)
-        return _counted(self, note, log)
-
-    with mock.patch.object(Quorum, "check", check):
-        yield
+def old(self: Quorum, note: Note, *, log: VerifierKey, checkpoint: Checkpoint) -> tuple[Cosigned, ...]:
+    open_checkpoint(note, log)
+    return _counted(self, note, log)
 
 
 @mutant(
@@ -86,16 +73,12 @@ def old() -> Iterator[None]:
     bug="size and root are compared, and whose log it is isn't",
     seen="one witness key for all logs, and a name that nobody reads",
     test="ledgers",
+    at=(Quorum, "check"),
 )
-def of_another_log() -> Iterator[None]:
-
-    def check(self: Quorum, note: Note, *, log: VerifierKey, checkpoint: Checkpoint) -> tuple[Cosigned, ...]:
-        if read_state(note.text).checkpoint != checkpoint:
-            raise IntegrityError("another state")
-        return _counted(self, note, log)
-
-    with mock.patch.object(Quorum, "check", check):
-        yield
+def of_another_log(self: Quorum, note: Note, *, log: VerifierKey, checkpoint: Checkpoint) -> tuple[Cosigned, ...]:
+    if read_state(note.text).checkpoint != checkpoint:
+        raise IntegrityError("another state")
+    return _counted(self, note, log)
 
 
 @mutant(
@@ -128,17 +111,12 @@ def former() -> Iterator[None]:
     bug="a server whose witnesses are down charges and sends all the same",
     seen="an outage that is logged, and passed over to keep the service up",
     test="ledgers",
+    at=(Witnesses, "charged"),
 )
-def sent() -> Iterator[None]:
-    real = Witnesses.charged
-
-    def charged(self: Witnesses, ledger: Ledger) -> Shown:
-        with suppress(UncosignedError):
-            return real(self, ledger)
-        return ledger.shown()
-
-    with mock.patch.object(Witnesses, "charged", charged):
-        yield
+def sent(real: Any, self: Witnesses, ledger: Ledger) -> Shown:
+    with suppress(UncosignedError):
+        return real(self, ledger)
+    return ledger.shown()
 
 
 @mutant(

@@ -72,8 +72,6 @@ def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess
         *(
             pytest.param(*each, marks=pytest.mark.soak)
             for each in (
-                ("speed", "command"),
-                ("speed", "steps"),
                 ("quality", "main"),
                 ("panel", "deskdrop"),
                 ("protocols", "ml-100k"),
@@ -189,25 +187,11 @@ def test_memory_and_disk_are_those_that_the_system_counts(scripts: Path, tmp_pat
     assert scale["memory_of"](0) == (0, 0)
 
 
-@pytest.mark.soak
-def test_the_comparison_is_skipped_without_the_other_environment(logs: Path, tmp_path: Path) -> None:
-    done = bench("pfl", tmp_path, PALATE_BENCH_DATA=str(logs))
-    assert done.returncode == 0, done.stderr
-    assert "skipped" in done.stdout
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that the scripts import each other from."""
     monkeypatch.syspath_prepend(str(FOLDER.parent))
     return FOLDER
-
-
-@pytest.fixture
-def tournament(scripts: Path) -> dict[str, Any]:
-    """The names of the tournament's script."""
-    return runpy.run_path(str(scripts / "tournament" / "run.py"))
 
 
 def test_a_record_keeps_nine_digits_and_what_json_has(scripts: Path, tmp_path: Path) -> None:
@@ -235,31 +219,6 @@ def test_every_record_is_of_a_part_and_no_part_is_recorded_twice(scripts: Path) 
         parts = runpy.run_path(str(file.with_name("run.py")))["PARTS"]
         assert [json.loads(line)["part"] for line in lines] == [part for part in parts if part in records(file.parent)]
         assert all({"date", "command"} <= set(each["measured"]) for each in records(file.parent).values())
-
-
-@pytest.mark.parametrize(
-    ("found", "lost"),
-    [([0.01, 0.012, 0.011], True), ([0.05, -0.05, 0.02], False), ([0.004, 0.004, 0.004], False)],
-)
-def test_a_tournament_is_lost_only_to_what_is_better_by_more_than_chance(
-    tournament: dict[str, Any], found: list[float], *, lost: bool
-) -> None:
-    said = tournament["verdict"]({"als, defaults": [0.0] * 3, "other": found})
-    assert ("Better than the defaults: other" in said) == lost
-    assert ("Nothing is better" in said) != lost
-
-
-def test_no_entrant_beat_the_defaults_on_the_sets_together(tournament: dict[str, Any]) -> None:
-    """What the repository shows: a setting that wins on one set alone is no better default."""
-    parts = records(FOLDER / "tournament")
-    assert list(parts) == list(tournament["PARTS"])
-    on_each = [part["figures"]["recall_capped@20"] for part in parts.values()]
-    together = {
-        name: np.mean([tournament["differences"](found, name) for found in on_each], axis=0).tolist()
-        for name in on_each[0]
-    }
-    assert len(together) > 20
-    assert tournament["verdict"](together) == "Nothing is better than the defaults."
 
 
 @pytest.mark.soak
@@ -299,7 +258,7 @@ def test_explanations_hold(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["quality", *(pytest.param(n, marks=pytest.mark.soak) for n in ("speed", "presets", "coldstart", "tournament"))],
+    ["quality", *(pytest.param(n, marks=pytest.mark.soak) for n in ("presets", "coldstart"))],
 )
 def test_a_script_without_data_says_so_in_one_line(name: str, tmp_path: Path) -> None:
     done = bench(name, tmp_path)

@@ -1,35 +1,18 @@
-"""The doors of the benchmark `doors`, with small messages: none is taken, and none takes much more than its size.
+"""Doors: ten kinds of garbage at each reader of others' bytes; none is taken, and none takes much more than its size.
 
-What Python and numpy allocate is counted here; the benchmark has the memory of the whole process, and its CPU. There
-are some nine hundred messages: that is why it takes two CPU-seconds.
+What Python and numpy allocate is counted. There are some nine hundred messages: that is why it takes two CPU-seconds.
 """
 
 from __future__ import annotations
 
-import sys
 import tracemalloc
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
+from doors import doors, kinds
 
-ROOT = Path(__file__).parents[2] / "simulations"
 SIZE = 2**18
 MOST = 6
 """Times the size of so small a message: what is bounded by a number, such as fields, is a part of it."""
-
-
-@pytest.fixture(scope="module")
-def module() -> Iterator[Any]:
-    """The benchmark's module."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks.doors import doors
-
-        yield doors
-    finally:
-        sys.path.remove(str(ROOT))
 
 
 @pytest.fixture
@@ -41,10 +24,10 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("palate_common.models.manifest.MOST_SIGNED", 2**14)
 
 
-def test_no_door_takes_what_is_no_message_or_much_more_memory_than_it_has_bytes(module: Any, narrow: None) -> None:
+def test_no_door_takes_what_is_no_message_or_much_more_memory_than_it_has_bytes(narrow: None) -> None:
     taken, costly = [], []
-    messages = {kind: make() for kind, make in module.kinds(SIZE).items()}
-    with module.doors() as every:
+    messages = {kind: make() for kind, make in kinds(SIZE).items()}
+    with doors() as every:
         tracemalloc.start()
         try:
             assert {door.side for door in every} == {"server", "device", "auditor"}

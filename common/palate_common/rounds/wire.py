@@ -2,7 +2,7 @@
 
 Layout: 4 bytes length of the header (big endian), the header as canonical JSON, then the clipped integer sum as
 little-endian int32 or int64, whichever its bound needs. A `ClippedUpdate` travels where the server adds the noise, a
-`NoisyShare` where each device does; under masks neither does (`palate_common.secagg`).
+`NoisyShare` where each device does; under masks neither does (`palate_core.masks`).
 """
 
 from __future__ import annotations

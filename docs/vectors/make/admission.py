@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from palate_common.accounting.sampled import event_mu2
+from palate_common.algorithms import PublicFacts
 from palate_core.accounting import charged_mu2
 from palate_core.device.admission import check_floors
 from palate_core.device.floors import Floors
@@ -60,7 +61,7 @@ def unmasked(**more: Any) -> dict[str, Any]:
 
 def base() -> dict[str, Any]:
     """A plan that a device with default floors admits."""
-    facts = {"n_users": 1000, "n_items": 3, "mu": 1.0, "seed": 7}
+    facts = PublicFacts(n_users=1000, n_items=3, mu=1.0, seed=7).model_dump(mode="json")
     plan = RoundPlan.model_validate(
         {"population": "readers", "run": "run-1", "round": 0, "attempt": 0, "model_hash": "cd" * 32}
         | {"algorithm": "popularity", "settings": {}, "facts": facts, "clip_norm": 1.0, "grid": GRID, "sigma": SIGMA}

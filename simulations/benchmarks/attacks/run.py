@@ -1,4 +1,4 @@
-"""Attacks: what somebody gets out of updates, releases and models at eps 1, 5 and without privacy, beside the ceiling.
+"""Attacks: what somebody gets out of updates and releases at eps 1, 5 and without privacy, beside the ceiling.
 
 PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/attacks/run.py
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.measure import DELTA, ML_1M, ML_SMALL, DataSet, epsilon_label, privacy
 from benchmarks.sheet import Part, Table, main
-from palate_audit.attacks import ATTACKS, audit_attacks
+from palate_audit.attacks import audit_attacks
 from palate_audit.attacks.measured import HEADER, Estimate
 from palate_audit.evidence.evidence import Section
 from palate_sim.config import load_config
@@ -25,23 +25,20 @@ EPSILONS = (1.0, 5.0, None)
 NUMBER = re.compile(r"\d\.\d{3}")
 ESTIMATE = re.compile(r"\d\.\d{3}( \(\d\.\d{3} – \d\.\d{3}\))?")
 NOTE = (
-    "In brackets 95 %: Clopper-Pearson for rates, DeLong for AUC, Student's over rehearsals. `at most`: the trade-off "
+    "In brackets 95 %: Clopper-Pearson for rates, DeLong for AUC. `at most`: the trade-off "
     "curve of the card's mu; for interactions of 2 mu."
 )
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large an audit is: target users, games a target and rehearsals, and which attacks at which eps."""
+    """How large an audit is: target users, and games a target."""
 
     users: int
     repeats: int
-    attacks: dict[float | None, Sequence[str]]
 
 
-WHITE = ("interaction", "membership")
-SMALL = Scale(200, 20, dict.fromkeys(EPSILONS, ATTACKS))
-LARGE = Scale(60, 20, {1.0: WHITE, 5.0: (*WHITE, "model"), None: WHITE})
+SMALL, LARGE = Scale(200, 20), Scale(60, 20)
 
 
 def attacked(set_: DataSet, data: Path, *, epsilon: float | None, seed: int, scale: Scale) -> Section:
@@ -50,7 +47,7 @@ def attacked(set_: DataSet, data: Path, *, epsilon: float | None, seed: int, sca
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         start(load_config(None, keys), source=set_.source(data), out=out).run()
-        return audit_attacks(out, attacks=scale.attacks[epsilon], users=scale.users, repeats=scale.repeats, seed=seed)
+        return audit_attacks(out, users=scale.users, repeats=scale.repeats, seed=seed)
 
 
 def measure(set_: DataSet, scale: Scale, data: Path, seeds: int) -> Any:
@@ -89,7 +86,9 @@ def shown(value: Any) -> str:
     """The same as a cell, or an estimate of the figures."""
     if isinstance(value, str):
         return value
-    return str(Estimate(*value)) if value is not None else "too few"
+    if value is None:
+        return "too few"
+    return str(Estimate(*value)) if len(value) == 3 else f"{value[0]:.3f}"
 
 
 def tables_of(set_: DataSet, figures: Any) -> list[Table]:

@@ -22,7 +22,7 @@ from palate_audit.counted.seeds import QUICK_SEEDS, birthdays, plan_seed, seed_s
 from palate_audit.harness.production import Production
 from palate_audit.harness.trials import Trials, conduct
 from palate_audit.run.mechanism import COUNTED, DEEP, QUICK
-from palate_audit.run.path import masks_change_nothing, same_sources
+from palate_audit.run.path import same_sources
 
 SPEEDS = {"--quick": 25, "": 40, "--deep": 120}
 """Option and most CPU seconds of the whole command."""
@@ -76,7 +76,6 @@ def _tests(option: str) -> dict[str, float]:
     timed("bounds", lambda: lower_bounds(trials))
     timed("the plan's seed", lambda: plan_seed(trials, quick=quick))
     timed("fresh releases", lambda: birthdays(trials, count=128 if quick else 1024))
-    timed("masks on and off", lambda: masks_change_nothing(target, seed=1, quick=quick))
     timed("same path", lambda: same_sources(None))
     return found
 

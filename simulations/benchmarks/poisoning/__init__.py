@@ -4,8 +4,8 @@
     attacked_run  the production round, with modified devices among the honest ones
     knowledge     what attackers work out from the plan, the public model and their own histories
     crafted       the best vector of one clip norm for each block, found by playing the release beforehand
-    published     PipAttack, FedRecAttack and A-hum, adapted to sums of Palate's blocks
-    shilling      fake histories through the real contribution; FedAttack
+    published     FedRecAttack, adapted to sums of Palate's blocks
+    shilling      fake histories through the real contribution
     verdicts      what devices that judge a model hold back, and what attackers who vote get past them
     section       one run and one attack on it, by name
 

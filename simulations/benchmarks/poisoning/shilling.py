@@ -1,9 +1,7 @@
 """Shilling: fake histories, sent through the real contribution: what needs no modified device, only accounts.
 
-Each profile has the target and fillers, as many in all as a typical history. Sources: Lam and Riedl, Shilling
-Recommender Systems for Fun and Profit (WWW 2004), random and average attacks; Mobasher et al., Toward Trustworthy
-Recommender Systems (ACM TOIT 2007), bandwagon. With implicit feedback there is no mean rating: the average attack's
-fillers are drawn by popularity instead.
+Each profile has the target, popular items and fillers, as many in all as a typical history: the bandwagon attack of
+Mobasher et al., Toward Trustworthy Recommender Systems (ACM TOIT 2007).
 """
 
 from __future__ import annotations
@@ -13,15 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.poisoning.attacked_run import AttackersView
-from benchmarks.poisoning.knowledge import TYPICAL, Knowledge
+from benchmarks.poisoning.knowledge import TYPICAL
 from benchmarks.poisoning.world import Goal
 from palate_common.interactions import Interactions, Ints
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import Int64
 
-KINDS = ("random", "average", "bandwagon")
 POPULAR = 10
-"""Items that every bandwagon profile has."""
+"""Items that every profile has."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +26,13 @@ class Shilling:
     """Fake histories with the target in them; for `destroy` of items that don't go together.
 
     Attributes:
-        kind: one of `KINDS`, which says where fillers come from.
         goal: what is wanted.
         seed: of the profiles, which are the same in every round.
     """
 
-    kind: str
     goal: Goal
     seed: int = 0
-
-    @property
-    def name(self) -> str:
-        """As findings and tables call it."""
-        return f"shilling, {self.kind}"
+    name: str = "shilling, bandwagon"
 
     def sent(self, view: AttackersView) -> Int64:
         """What clipped devices with these histories send."""
@@ -50,12 +41,9 @@ class Shilling:
     def profiles(self, view: AttackersView) -> Interactions:
         """One fake history a device."""
         rng, n_items = np.random.default_rng([self.seed, 31]), view.own.n_items
-        knowledge = Knowledge(view, self.goal, rng)
         length = int(np.clip(np.median(view.own.counts()) if view.own.nnz else TYPICAL, 2, n_items // 2))
-        weights = knowledge.popularity if self.kind == "average" else np.full(n_items, 1.0 / n_items)
-        keys = np.log(weights) + rng.gumbel(size=(view.devices, n_items))
-        if self.kind == "bandwagon":
-            keys[:, np.argsort(-view.own.item_counts, kind="stable")[:POPULAR]] = np.inf
+        keys = rng.gumbel(size=(view.devices, n_items))
+        keys[:, np.argsort(-view.own.item_counts, kind="stable")[:POPULAR]] = np.inf
         if len(self.goal.group):
             keys[:, self.goal.group] = np.inf
         if self.goal.target >= 0:
@@ -63,34 +51,6 @@ class Shilling:
             keys[:, self.goal.target] *= 2
         chosen = np.argsort(-keys, axis=1, kind="stable")[:, :length]
         return histories_of(chosen, n_items)
-
-
-@dataclass(frozen=True)
-class HardSampling:
-    """FedAttack: each attacker's history is turned into the items that the model thinks least of for them.
-
-    Wu, Wu, Qi, Huang and Xie, FedAttack: Effective and Covert Poisoning Attack on Federated Recommendation via Hard
-    Sampling (KDD 2022). There a client takes the hardest samples as positives and negatives; here, where a contribution
-    has no negatives, the positives are the lowest-scored items. The contribution itself is the real one, and covert.
-
-    Attributes:
-        goal: `destroy`; with a target it is in every history.
-        seed: of ties.
-    """
-
-    goal: Goal
-    seed: int = 0
-    name: str = "FedAttack"
-
-    def sent(self, view: AttackersView) -> Int64:
-        """What clipped devices with the turned histories send."""
-        own, n_items = view.own, view.own.n_items
-        length = int(np.clip(np.median(own.counts()) if own.nnz else TYPICAL, 2, n_items // 2))
-        scores = np.array(view.model.scores(own), np.float64)
-        scores += np.random.default_rng([self.seed, 37]).random(scores.shape) * 1e-9 * (np.ptp(scores) + 1e-9)
-        if self.goal.target >= 0:
-            scores[:, self.goal.target] = -np.inf if self.goal.sign > 0 else np.inf
-        return contributions(histories_of(np.argsort(scores, axis=1)[:, :length], n_items), view)
 
 
 def histories_of(chosen: Ints, n_items: int) -> Interactions:

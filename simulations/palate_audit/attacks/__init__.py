@@ -1,12 +1,10 @@
-"""Attacks: what an attacker learns from updates, releases and models, compared with the most that the claim allows.
+"""Attacks: what an attacker learns from updates and releases, compared with the most that the claim allows.
 
     subject       a run folder with its raw data, as an attacker sees it who knows all other users
     noise         fresh draws of the run's noise, and the views of different attackers
     likelihood    the optimal test between two histories of one user
     interaction   does user u have item i?
     membership    is user u in it? white box, all others known
-    shadow        the same from the released model alone, with shadow models
-    attribute     what does u like, beyond what half of their history shows?
     ceiling       the trade-off curve of the claim, and whether counts exceed it
 
 Every attack also runs against unprotected data, and must succeed there; otherwise its failure proves nothing.

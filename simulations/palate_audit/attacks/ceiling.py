@@ -18,18 +18,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.util import find_spec
 from statistics import NormalDist
-from typing import Any
 
-import numpy as np
 from scipy.stats import binom  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_audit.attacks.rates import lower, upper
 from palate_audit.evidence.evidence import Bound, Rung
 from palate_core.accounting import epsilon_of
-from palate_core.errors import InputError
 
 _NORMAL = NormalDist()
 WIDEST = 30.0
@@ -58,29 +53,6 @@ def most_tpr(fpr: float, *, mu: float) -> float:
 def most_auc(*, mu: float) -> float:
     """The largest area under the ROC curve that mu-GDP allows."""
     return _NORMAL.cdf(mu / math.sqrt(2))
-
-
-def most_tpr_by_riskcal(fpr: float, *, mu: float) -> float | None:
-    """The same from a privacy loss distribution, by riskcal (Kulynych, Gomez et al. 2024); None where not installed."""
-    return None if find_spec("riskcal") is None else _by_riskcal(fpr, mu)
-
-
-@lru_cache(maxsize=1024)  # all attacks and views use the same few arguments
-def _by_riskcal(fpr: float, mu: float) -> float:
-    """`most_tpr_by_riskcal`, where it is installed."""
-    from riskcal.analysis import get_beta_from_pld
-
-    return 1 - float(get_beta_from_pld(_losses(mu), alpha=fpr))
-
-
-@lru_cache(maxsize=2)  # each has hundreds of thousands of numbers
-def _losses(mu: float) -> Any:
-    """The privacy loss distribution of mu; it is only read."""
-    from dp_accounting.pld.privacy_loss_distribution import (  # type: ignore[import-untyped]  # ships no types
-        from_gaussian_mechanism,
-    )
-
-    return from_gaussian_mechanism(1 / mu)
 
 
 def excess_p_value(counts: Counts, *, mu: float) -> float:
@@ -138,30 +110,3 @@ def lower_bounds(counts: Sequence[Counts], *, name: str, delta: float, claimed: 
         Bound(Rung.L0, name, None, epsilon, claimed),
         Bound(Rung.L1, name, mu, gaussian, claimed),
     )
-
-
-def one_run_p_value(*, right: int, guesses: int, bits: int, epsilon: float, delta: float) -> float:
-    """The p-value of so many right guesses of independent fair membership bits under (eps, delta).
-
-    Steinke, Nasr and Jagielski (2023), theorem 5.2: users of one run may share its noise.
-
-    **Guarantees:** valid: under (eps, delta) for each bit's user, whatever the guesses depend on.
-
-    Args:
-        right: guesses that were right.
-        guesses: bits that were guessed; the attacker abstained on the others.
-        bits: bits in all.
-        epsilon: claimed.
-        delta: claimed.
-
-    Raises:
-        InputError: more right than guessed, or more guessed than there are.
-    """
-    if not 0 <= right <= guesses <= bits:
-        raise InputError(f"`right` <= `guesses` <= `bits` is needed, got {right}, {guesses}, {bits}")
-    if right == 0:
-        return 1.0
-    odds = 1 / (1 + math.exp(-epsilon))
-    tails = binom.sf(right - np.arange(right + 1) - 1, guesses, odds)
-    gain = float(((tails[1:] - tails[0]) / np.arange(1, right + 1)).max())
-    return min(1.0, float(tails[0]) + 2 * bits * delta * gain)

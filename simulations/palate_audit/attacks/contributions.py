@@ -11,7 +11,7 @@ The production functions make them (`Algorithm.contribute`, `clip`); this module
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -56,15 +56,6 @@ class Spread:
         """Each vector's dot product with one dense vector."""
         return self.sums(vector[self.coords])
 
-    def at(self, places: Spread) -> Floats:
-        """This vector's value at each entry of `places`, user by user; 0 where it has none."""
-        span = int(max(self.coords.max(initial=0), places.coords.max(initial=0))) + 1
-        own, asked = (part.owners() * span + part.coords for part in (self, places))
-        if not len(own):
-            return np.zeros(len(asked))
-        found = np.minimum(np.searchsorted(own, asked), len(own) - 1)
-        return np.where(own[found] == asked, self.values[found], 0.0)
-
     def minus(self, other: Spread) -> Spread:
         """The difference, user by user."""
         span = int(max(self.coords.max(initial=0), other.coords.max(initial=0))) + 1
@@ -102,16 +93,6 @@ def spread(clipped: ClippedUpdate) -> Spread:
     counts = np.bincount(whose, minlength=len(clipped.accepted))
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Spread(indptr, np.concatenate(coords)[order], np.concatenate(values)[order])
-
-
-def uncentred(clipped: ClippedUpdate) -> ClippedUpdate:
-    """The same batch with the rows that users have, before the public direction is taken off.
-
-    Whoever sees a whole centred contribution (A - T C) B' knows this: rows of items that the user doesn't have are
-    -T C_i B, and C is public, so that T, B and then A follow, in whole numbers exactly.
-    """
-    steps = (replace(each, along=None, shift=None) if isinstance(each, OuterSteps) else each for each in clipped.steps)
-    return replace(clipped, steps=tuple(steps))
 
 
 def _sparse(vector: Ints) -> tuple[Ints, Floats]:

@@ -79,20 +79,6 @@ def play(subject: Subject, view: View, differences: Sequence[Spread], *, repeats
     return LikelihoodTrials(noise, apart)
 
 
-def own(subject: Subject, differences: Sequence[Spread]) -> LikelihoodTrials:
-    """The same on the run's own sealed releases: one sample, in which all targets share the noise.
-
-    **Assumes:** each release is of exactly the users whose data is known.
-    """
-    targets = differences[0].users
-    noise, apart = np.zeros((1, targets)), np.zeros(targets)
-    for sealed, apart_by in zip(subject.releases, differences, strict=True):
-        sigma2, total = sigma_of(View.RELEASE, sealed.noisy) ** 2, subject.total(sealed)
-        apart += apart_by.norms2() / sigma2
-        noise[0] += apart_by.dot(sealed.noisy.steps[: len(total)] - total) / sigma2
-    return LikelihoodTrials(noise, apart)
-
-
 def presence(subject: Subject, targets: Interactions) -> list[Spread]:
     """The differences between these histories and empty ones: the targets' contributions."""
     return [subject.sent(sealed, targets) for sealed in subject.releases]

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_audit.attacks.ceiling import SHOWN, most_auc, most_tpr, most_tpr_by_riskcal
+from palate_audit.attacks.ceiling import SHOWN, most_auc, most_tpr
 from palate_audit.attacks.rates import Area, Floats, Rate, curve
 from palate_audit.evidence.evidence import Bound, Finding
 
@@ -22,25 +21,15 @@ NEAR = 0.9
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure; `low` and `high` are its 95 % interval, None where trials are not independent."""
+    """A figure; `low` and `high` are its 95 % interval."""
 
     value: float
-    low: float | None = None
-    high: float | None = None
+    low: float
+    high: float
 
     def __str__(self) -> str:
         """The text of a table cell."""
-        return f"{self.value:.3f}" if self.low is None else f"{self.value:.3f} ({self.low:.3f} – {self.high:.3f})"
-
-    @classmethod
-    def over_runs(cls, values: Sequence[float]) -> Estimate:
-        """A mean over independent runs, with its interval by Student's t."""
-        found = np.asarray(values, np.float64)
-        mean = float(found.mean())
-        if len(found) < 2:
-            return cls(mean)
-        half = float(t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
-        return cls(mean, max(0.0, mean - half), min(1.0, mean + half))
+        return f"{self.value:.3f} ({self.low:.3f} – {self.high:.3f})"
 
 
 @dataclass(frozen=True)
@@ -55,7 +44,7 @@ class Measured:
         inside: number of trials in which the hypothesis holds.
         outside: number of trials in which it doesn't.
         auc: area under the ROC curve.
-        tprs: true-positive rate at each false-positive rate of `SHOWN`; None where there are too few trials.
+        tprs: true-positive rate at each false-positive rate of `SHOWN`.
         mu: of the ceiling; None where the run claims nothing against this view.
         curve: the ROC curve, thinned.
     """
@@ -67,7 +56,7 @@ class Measured:
     inside: int
     outside: int
     auc: Estimate
-    tprs: tuple[Estimate | None, ...]
+    tprs: tuple[Estimate, ...]
     mu: float | None
     curve: tuple[list[float], list[float]] = field(default=([], []), repr=False)
 
@@ -78,13 +67,13 @@ class Measured:
 
     @property
     def drawn(self) -> bool:
-        """Whether the curve is worth drawing: not one of a single sample, and not one that goes straight up."""
-        return self.auc.low is not None and self.auc.value < 1
+        """Whether the curve is worth drawing: not one that goes straight up."""
+        return self.auc.value < 1
 
     def cells(self) -> list[str]:
         """The cells of its row under `HEADER`."""
         most = [f"{value:.3f}" for value in self.most] or ["none claimed"] * 3
-        values = [str(self.auc), *("too few" if tpr is None else str(tpr) for tpr in self.tprs)]
+        values = [str(self.auc), *map(str, self.tprs)]
         figures = [cell for pair in zip(values, most, strict=True) for cell in pair]
         return [self.sees, self.sample, f"{self.inside:,} / {self.outside:,}", *figures]
 
@@ -99,9 +88,8 @@ class Measured:
             "sample": self.sample,
             "in": self.inside,
             "out": self.outside,
-            **{name: None if each is None else [each.value, each.low, each.high] for name, each in values.items()},
+            **{name: [each.value, each.low, each.high] for name, each in values.items()},
             "ceiling": dict(zip(keys, self.most, strict=True)) if self.most else None,
-            "riskcal": None if not self.mu else {f"{at:g}": most_tpr_by_riskcal(at, mu=self.mu) for at in SHOWN},
         }
 
 
@@ -141,11 +129,9 @@ def measured(
     inside: Floats,
     outside: Floats,
     mu: float | None,
-    independent: bool,
-    paired: bool = False,
-    thresholds: Sequence[Floats] | None = None,
+    thresholds: Sequence[Floats],
 ) -> Measured:
-    """Make a row from scores.
+    """Make a row from scores of independent trials, of which trial i of both sides shares its noise.
 
     Args:
         attack: its name.
@@ -155,23 +141,14 @@ def measured(
         inside: scores where the hypothesis holds.
         outside: scores where it doesn't.
         mu: of the ceiling.
-        independent: whether the trials are independent, so that intervals can be given.
-        paired: whether trial i of both shares its noise.
-        thresholds: for each rate of `SHOWN`, the threshold of each score of `inside`, where the null is known;
-            otherwise they come from the scores of `outside`.
+        thresholds: for each rate of `SHOWN`, the threshold of each score of `inside`, by the known null.
     """
-    area = Area.of(inside, outside, paired=paired)
-    tprs: list[Estimate | None] = []
-    for number, fpr in enumerate(SHOWN):
-        if thresholds is None and len(outside) * fpr < 1:
-            tprs.append(None)
-            continue
-        least = thresholds[number] if thresholds else np.quantile(outside, 1 - fpr, method="inverted_cdf")
-        rate = Rate.of(int((inside > least).sum()), len(inside))
-        tprs.append(Estimate(rate.value, rate.low, rate.high) if independent else Estimate(rate.value))
-    auc = Estimate(area.value, area.low, area.high) if independent else Estimate(area.value)
+    area = Area.of(inside, outside, paired=True)
+    rates = [Rate.of(int((inside > least).sum()), len(inside)) for least in thresholds]
+    tprs = tuple(Estimate(rate.value, rate.low, rate.high) for rate in rates)
+    auc = Estimate(area.value, area.low, area.high)
     return Measured(
-        attack, sees, knows, sample, len(inside), len(outside), auc, tuple(tprs), mu, thinned(*curve(inside, outside))
+        attack, sees, knows, sample, len(inside), len(outside), auc, tprs, mu, thinned(*curve(inside, outside))
     )
 
 
@@ -187,7 +164,7 @@ def thinned(fpr: npt.NDArray[np.float64], tpr: npt.NDArray[np.float64]) -> tuple
 
 def near(found: Estimate, most: float) -> str:
     """Why a figure at its ceiling, or above it, is no alarm by itself; "" where it is far below."""
-    if found.value <= NEAR * most or found.low is None:
+    if found.value <= NEAR * most:
         return ""
     if found.value <= most:
         return ", which the claim allows"

@@ -1,7 +1,7 @@
 """Membership of a user (LiRA, Carlini et al. 2022), at its strongest: white box, all other users known.
 
 For each target: were their events in the releases, or emptied? The score is the exact log-likelihood ratio, so the
-attack needs no shadow models. `shadow` has the black-box form, for an attacker who has only the released model.
+attack needs no shadow models. Whoever has the released model alone knows less: it follows from the releases.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no t
 
 from palate_audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds, most_auc, smallest
 from palate_audit.attacks.contributions import Spread
-from palate_audit.attacks.likelihood import LikelihoodTrials, counted, own, play, presence
+from palate_audit.attacks.likelihood import LikelihoodTrials, counted, play, presence
 from palate_audit.attacks.measured import HEADER, Found, Measured, measured, near
 from palate_audit.attacks.noise import TOLD, View, claimed, views_of
 from palate_audit.attacks.rates import Area
@@ -91,8 +91,6 @@ def _row(view: View, trials: LikelihoodTrials, mu: float | None) -> Measured:
         inside=trials.inside.ravel(),
         outside=trials.outside.ravel(),
         mu=mu,
-        independent=True,
-        paired=True,
         thresholds=trials.thresholds(),
     )
 
@@ -169,36 +167,22 @@ def said(found: Measured) -> str:
     auc, *tprs = found.most
     parts = [f"AUC {found.auc} of at most {auc:.3f}{near(found.auc, auc)}"]
     for at, tpr, most in zip(SHOWN, found.tprs, tprs, strict=True):
-        if tpr is not None:
-            parts.append(f"TPR at {at:.1%} FPR {tpr} of at most {most:.3f}{near(tpr, most)}")
+        parts.append(f"TPR at {at:.1%} FPR {tpr} of at most {most:.3f}{near(tpr, most)}")
     return "; ".join(parts)
 
 
 def own_releases(subject: Subject, targets: Interactions) -> Found:
     """The run's own sealed releases as one sample.
 
-    Members and non-members give an AUC; its trials share one noise, so it has no interval. The verdict uses another
-    statistic of the same projections, whose distribution under the claim is exact: the energy of the noise in the space
-    that the targets' contributions span. The lower the energy, the further apart the attacker's scores.
+    The attacker's scores share one noise there. The verdict uses a statistic of the same projections whose distribution
+    under the claim is exact: the energy of the noise in the space that the targets' contributions span. The lower the
+    energy, the further apart the attacker's scores.
     """
     test = f"{ATTACK}, own releases"
     if not subject.whole:
         lost = "some device did not take part, and no file says which: the sums are not known"
         return Found(findings=[Finding.missing(test, lost)])
     found = Found()
-    if subject.data.others.n_users:
-        found.rows.append(
-            measured(
-                ATTACK,
-                View.RELEASE.value,
-                knows=KNOWS,
-                sample="the run's own releases, one sample",
-                inside=own(subject, presence(subject, targets)).inside.ravel(),
-                outside=own(subject, presence(subject, subject.data.others)).outside.ravel(),
-                mu=subject.mu,
-                independent=False,
-            )
-        )
     if subject.mu is None:
         return found
     energy, directions, apart = 0.0, 0, np.zeros(min(targets.n_users, DIRECTIONS))

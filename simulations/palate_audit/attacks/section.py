@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.attacks import attribute, interaction, membership, shadow
+from palate_audit.attacks import interaction, membership
 from palate_audit.attacks.measured import HEADER, Found, Measured
-from palate_audit.attacks.rehearsals import choose_targets, rehearse_runs
 from palate_audit.attacks.subject import Subject, load_subject
 from palate_audit.evidence.claim import stated
-from palate_audit.evidence.evidence import Finding, Section, judge
+from palate_audit.evidence.evidence import Section, judge
 from palate_audit.evidence.series import roc
 from palate_core.errors import InputError
 
-ATTACKS = ("interaction", "membership", "model", "attribute")
-"""The attacks that can be chosen; `model` is LiRA on the released model, with rehearsals."""
+ATTACKS = ("interaction", "membership")
+"""The attacks that can be chosen."""
 USERS, REPEATS = 200, 20
 ASSUMPTIONS = (
     "Unit: user; adjacency: zero-out. The ceiling bounds attacks that tell a user's events from none, by whoever sees "
@@ -31,8 +30,6 @@ ASSUMPTIONS = (
     "intervals hold.",
     "The run's own releases are one sample: its trials share one noise. Their verdict is by the energy of that noise "
     "along users' contributions, which has a chi-square law under the claim.",
-    "Rehearsals learn the run again with fresh noise, half of the targets in. Targets of a rehearsal share its noise: "
-    "intervals are over rehearsals, the verdict is by guesses of independent bits.",
     "An alarm needs counts whose confidence bounds are above the ceiling, at the family-wise alpha. An attack that "
     "stays below shows no more than that: a better one may come.",
     "Against the server, central and distributed without masks claim nothing: their rows show what masks are for. With "
@@ -61,8 +58,8 @@ def audit_attacks(
         path: of a finished run.
         attacks: which of `ATTACKS`.
         users: number of target users.
-        repeats: games with fresh noise a target, and rehearsals.
-        seed: of the choice of targets, items and coins; noise is always fresh.
+        repeats: games with fresh noise a target.
+        seed: of the choice of targets and items; noise is always fresh.
         notify: called with messages on the progress.
 
     Raises:
@@ -91,54 +88,7 @@ def audit_attacks(
         groups = {name: tuple(labels[row] for row in rows) for name, labels in subject.data.groups.items()}
         segments = membership.Segments.of(targets, groups)
         found.add(membership.attack(subject, targets, segments, repeats=repeats))
-    if "model" in attacks or "attribute" in attacks:
-        _on_models(subject, attacks, found, users=users, repeats=repeats, rng=rng, notify=notify)
     return _section(subject, found, users=len(rows), repeats=repeats)
-
-
-def _on_models(
-    subject: Subject,
-    attacks: Collection[str],
-    found: Found,
-    *,
-    users: int,
-    repeats: int,
-    rng: np.random.Generator,
-    notify: Notify,
-) -> None:
-    """The attacks that need rehearsals: LiRA on the model, and attribute inference from it."""
-    targets = choose_targets(subject, users, rng)
-    histories = subject.data.train.users(targets)
-    halves = shadow.Halves.of(histories, rng)
-    guessed = list[attribute.Guessed]()
-    study = attribute.study(subject, targets, halves, rng) if "attribute" in attacks else None
-    if study is not None:
-        notify("attribute inference")
-        made, findings = attribute.attack(subject, study, repeats=max(1, repeats // 10))
-        guessed += made
-        found.findings += findings
-    elif "attribute" in attacks:
-        found.findings.append(
-            Finding.missing(attribute.ATTACK, "items have no genres here, and too few users are held out to group them")
-        )
-    # The control is easy: a few runs are enough, and each costs more than one with the run's own sizes.
-    plans = [(True, repeats)] if subject.mu is not None else []
-    for protected, runs in [*plans, (False, max(6, repeats // 3))]:
-        notify(f"{runs} rehearsals {'with the run’s noise' if protected else 'with dp off'}")
-        rehearsed = rehearse_runs(subject, targets, runs=runs, protected=protected, rng=rng)
-        if "model" in attacks:
-            found.add(shadow.attack(subject, rehearsed, halves))
-        if study is not None:
-            guessed.append(attribute.attack_models(subject, study, rehearsed))
-    if guessed:
-        names = len(study.asked.names) if study else 0
-        found.tables.append(
-            {
-                "title": f"{attribute.ATTACK}: a user's favourite of {names} groups of items, in the half not known",
-                "header": list(attribute.HEADER),
-                "rows": [each.cells() for each in guessed],
-            }
-        )
 
 
 def _section(subject: Subject, found: Found, *, users: int, repeats: int) -> Section:

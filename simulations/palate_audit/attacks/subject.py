@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palate_audit.attacks.contributions import Spread, clipped_of, spread, uncentred
+from palate_audit.attacks.contributions import Spread, clipped_of, spread
 from palate_common.algorithms import Algorithm, State
 from palate_common.interactions import Interactions
 from palate_common.models import published
@@ -29,7 +29,6 @@ from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
 from palate_sim.config import SimulationConfig, build_config
 from palate_sim.preparation.preparation import prepare, read
-from palate_sim.preparation.splits import Heldout
 from palate_sim.run.experiment import present
 from palate_sim.run.run_folder import RunFolder
 
@@ -53,16 +52,12 @@ class Data:
 
     Attributes:
         train: histories of the users who took part.
-        others: histories of users who never took part; none where the split holds out events, not users.
         groups: group -> a label for each training user.
-        genres: genres of each item, separated by "|"; None where the data has none.
         found: where the data was found, in words.
     """
 
     train: Interactions
-    others: Interactions
     groups: dict[str, tuple[str, ...]]
-    genres: tuple[str, ...] | None
     found: str
 
 
@@ -97,16 +92,14 @@ class Subject:
         """Devices that took part."""
         return self.data.train.n_users
 
-    def sent(self, sealed: Sealed, histories: Interactions, *, centred: bool = True) -> Spread:
+    def sent(self, sealed: Sealed, histories: Interactions) -> Spread:
         """The contributions of these histories to a release, in the state that the release started from.
 
         Args:
             sealed: the release.
             histories: one contribution each.
-            centred: as they are sent; without it, see `uncentred`.
         """
-        clipped = clipped_of(self.algorithm, sealed.state, sealed.plan, histories)
-        return spread(clipped if centred else uncentred(clipped))
+        return spread(clipped_of(self.algorithm, sealed.state, sealed.plan, histories))
 
     def total(self, sealed: Sealed) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The exact sum of all contributions to a release."""
@@ -181,63 +174,26 @@ def _from_source(begun: dict[str, Any], config: SimulationConfig) -> Data:
     prepared = prepare(config, begun["source"])
     if prepared.fingerprint != begun["fingerprint"]:
         raise InputError(f"{begun['source']} holds other interactions than the run was started with")
-    cut, genres = prepared.split, None
-    if prepared.catalogue is not None:
-        known = prepared.catalogue.drop_duplicates("item_id").set_index("item_id").reindex(list(cut.items))
-        genres = tuple(known["genres"].fillna("").astype(str))
+    cut = prepared.split
     groups: dict[str, tuple[str, ...]] = {}
     people = read(config, begun["source"]).users
     if people is not None and not config.engine.absent:
         rows = people.drop_duplicates("user_id").set_index("user_id").reindex(list(cut.train_users))
         groups = {str(name): tuple(rows[name].fillna("unknown").astype(str)) for name in rows.columns}
-    own = set(cut.train_users)
-    others = [_others(part, own) for part in (cut.validation, cut.test) if part is not None]
-    return Data(present(cut.train, config), _stacked(others, cut.train.n_items), groups, genres, "the run's source")
+    return Data(present(cut.train, config), groups, "the run's source")
 
 
 def _from_split(folder: Path, config: SimulationConfig, terms: RunTerms, items: Sequence[str]) -> Data:
     """The data from the split that the run saved."""
     place = {item: row for row, item in enumerate(items)}
-
-    def parts(*names: str) -> tuple[Interactions, list[str]]:
-        frames = [pd.read_csv(folder / f"{name}.csv.gz", dtype={"user_id": str, "item_id": str}) for name in names]
-        frame = pd.concat(frames)
-        codes, users = pd.factorize(frame["user_id"])
-        weights = frame["weight"].fillna(1.0).to_numpy(float) if "weight" in frame else None
-        try:
-            rows = [place[item] for item in frame["item_id"]]
-        except KeyError as error:
-            raise InputError(f"`split/` must have the items of the run's model, got {error}") from None
-        return Interactions.from_pairs(codes, rows, weights, n_users=len(users), n_items=len(items)), list(users)
-
-    train, train_users = parts("train")
+    frame = pd.read_csv(folder / "train.csv.gz", dtype={"user_id": str, "item_id": str})
+    codes, users = pd.factorize(frame["user_id"])
+    weights = frame["weight"].fillna(1.0).to_numpy(float) if "weight" in frame else None
+    try:
+        rows = [place[item] for item in frame["item_id"]]
+    except KeyError as error:
+        raise InputError(f"`split/` must have the items of the run's model, got {error}") from None
+    train = Interactions.from_pairs(codes, rows, weights, n_users=len(users), n_items=len(items))
     if train.n_users != terms.facts.n_users:
         raise InputError(f"`split/` must have the run's {terms.facts.n_users} training users, got {train.n_users}")
-    others, names = parts("foldin", "test")
-    strangers = np.flatnonzero([name not in set(train_users) for name in names])
-    return Data(present(train, config), others.users(strangers), {}, None, "split/, which the run saved")
-
-
-def _others(part: Heldout, own: set[str]) -> Interactions:
-    """Whole histories of held-out users who don't train."""
-    rows = np.flatnonzero([user not in own for user in part.users])
-    known, asked = part.foldin.users(rows), part.target.users(rows)
-    return Interactions.from_pairs(
-        np.concatenate([known.owners(), asked.owners()]),
-        np.concatenate([known.indices, asked.indices]),
-        np.concatenate([known.weights, asked.weights]),
-        n_users=len(rows),
-        n_items=known.n_items,
-    )
-
-
-def _stacked(parts: Sequence[Interactions], n_items: int) -> Interactions:
-    ends = np.cumsum([0, *(part.n_users for part in parts)])
-    owners = [part.owners() + end for part, end in zip(parts, ends, strict=False)]
-    return Interactions.from_pairs(
-        np.concatenate([np.zeros(0, np.int64), *owners]),
-        np.concatenate([np.zeros(0, np.int64), *(part.indices for part in parts)]),
-        np.concatenate([np.zeros(0), *(part.weights for part in parts)]),
-        n_users=int(ends[-1]),
-        n_items=n_items,
-    )
+    return Data(present(train, config), {}, "split/, which the run saved")

@@ -31,8 +31,8 @@ from palate_audit.counted.pair import threshold
 from palate_audit.counted.presence import run_before, whoever_takes_part
 from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import LEAST_P, Finding
-from palate_audit.harness.canaries import Floats, OrthogonalCanaries
-from palate_audit.harness.target import Contributions, Released
+from palate_audit.harness.canaries import Floats
+from palate_audit.harness.target import Contributions
 from palate_audit.harness.trials import Trials
 from palate_audit.harness.worlds import Ending, Pair, TimeBudget, end, pairs, reordered, same
 from palate_audit.statistics.counting import epsilon_trade_off, refuted
@@ -200,7 +200,7 @@ def _share(lab: Lab, nobody: Contributions, everybody: Contributions, kept: int)
     """How much each single canary counts, among all of them."""
     canaries, claim = lab.trials.canaries, lab.trials.claim
     one, other = lab.end(nobody), lab.end(everybody)
-    if one.fault or other.fault or one.draws != other.draws or not isinstance(canaries, OrthogonalCanaries):
+    if one.fault or other.fault or one.draws != other.draws:
         return Finding.missing(SHARE, "runs with everybody and with nobody don't draw the same random numbers")
     looks = []
     for number in range(kept):
@@ -394,9 +394,7 @@ def _tests(lab: Lab, pair: Pair, one: Ending, other: Ending) -> Iterator[tuple[i
 def _counted_worlds(lab: Lab) -> Iterator[Finding]:
     """Many runs in each world; a rule is chosen on the first quarter and counted on the rest."""
     trials, claim = lab.trials, lab.trials.claim
-    canaries = trials.canaries
-    own = not isinstance(canaries, OrthogonalCanaries)
-    chosen = pairs(canaries.rows, strange=not own)
+    chosen = pairs(trials.canaries.rows)
     worlds, looks = _Worlds(), list[tuple[float, str]]()
     runs = needed(claim.epsilon, claim.delta)
     if runs > MANY_RUNS:
@@ -436,7 +434,7 @@ def _uneven(lab: Lab) -> Iterator[Finding]:
     """
     rows = lab.trials.canaries.rows
     moves: list[tuple[float, str]] = []
-    for pair in pairs(rows, strange=isinstance(lab.trials.canaries, OrthogonalCanaries), quantiles=True):
+    for pair in pairs(rows, quantiles=True):
         if lab.deadline.over:
             break
         if pair.kind == "odd":
@@ -485,26 +483,21 @@ def _features_of(lab: Lab, pair: Pair, runs: int) -> tuple[Floats, Floats] | Non
             return None
         for place, rows in enumerate((pair.without, pair.within)):
             ending = end(lab.trials.target, rows)
-            found[place].append(_features(lab, pair, rest, ending))
+            found[place].append(_features(pair, rest, ending))
         if number % 16 == 0:
             lab.tell(0)
     lab.tell(2 * runs)
     return np.stack(found[0]), np.stack(found[1])
 
 
-def _features(lab: Lab, pair: Pair, rest: Floats, ending: Ending) -> Floats:
+def _features(pair: Pair, rest: Floats, ending: Ending) -> Floats:
     """What may tell worlds apart: the user's score, the others', the length, the largest number, and the size."""
     if ending.fault:
         return np.array([0.0, 0.0, 0.0, 0.0, -1.0])
     [vector] = ending.vectors
     flat = vector.ravel()
-    canaries = lab.trials.canaries
-    if isinstance(canaries, OrthogonalCanaries) and len(flat) == len(rest):
-        indices, values = pair.direction
-        score, others = float(flat[indices] @ values), float(flat @ rest)
-    else:
-        scores = canaries.scores(Released((vector,)), lab.trials.claim)
-        score, others = float(scores[pair.user]), float(scores.sum())
+    indices, values = pair.direction
+    score, others = float(flat[indices] @ values), float(flat @ rest)
     return np.array(
         [score, others, float(np.linalg.norm(flat)), float(np.abs(flat).max(initial=0.0)), float(len(flat))]
     )

@@ -10,24 +10,19 @@ took part as claimed, 0 if not, plus noise.
     True
 
 Contributions are twice as long as the clip norm: a mechanism that clips as claimed leaves 1.
-
-Where a mechanism takes other data, or doesn't release a sum, the auditor brings canaries of their own, and a function
-that scores a release (`OwnCanaries`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from palate_audit.harness.claim import Claim
-from palate_audit.harness.target import Contributions, Released, numbers
+from palate_audit.harness.target import Contributions, Released
 from palate_core.errors import InputError
 
 NORM = 2.0
@@ -37,31 +32,6 @@ GRAINS = (4, 2, 1)
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-
-
-Score = Callable[[npt.NDArray[Any], Floats], npt.ArrayLike]
-"""(release, canaries [users, dimension]) -> [users]: higher for canaries that more likely took part."""
-
-
-class Canaries(Protocol):
-    """Users whose contributions are looked for in releases."""
-
-    @property
-    def users(self) -> int:
-        """Number of canaries."""
-
-    @property
-    def rows(self) -> Contributions:
-        """The contributions of all canaries."""
-
-    def scores(self, released: Released, claim: Claim) -> Floats:
-        """Each canary's score over all releases, float64 [users]."""
-
-    def residuals(self, inside: Bools, released: Released, claim: Claim) -> tuple[Floats, ...]:
-        """Each release minus the contributions that the claim allows, in units of the charged noise."""
-
-    def touched(self, inside: Bools, size: int) -> tuple[Bools, Bools]:
-        """Coordinates of canaries that take part, and of those that don't, bool [size] each."""
 
 
 @dataclass(frozen=True)
@@ -128,56 +98,6 @@ class OrthogonalCanaries:
         present[self.places[inside].ravel()] = True
         absent[self.places[~inside].ravel()] = True
         return present, absent
-
-
-@dataclass(frozen=True)
-class OwnCanaries:
-    """Canaries that the auditor chose, for a claim that says nothing of releases.
-
-    Attributes:
-        vectors: float64 [users, dimension], the contributions.
-        score: scores a release; None: its projection on each canary.
-    """
-
-    vectors: Floats
-    score: Score | None = None
-
-    @property
-    def users(self) -> int:
-        """Number of canaries."""
-        return len(self.vectors)
-
-    @cached_property
-    def rows(self) -> Contributions:
-        """The contributions of all canaries."""
-        return Contributions.of(self.vectors)
-
-    def scores(self, released: Released, claim: Claim) -> Floats:
-        """The scores of the one release, by `score`.
-
-        Raises:
-            InputError: no finite number a canary.
-        """
-        [vector] = released.vectors
-        what = f"`score` must give {self.users} finite numbers, one a canary"
-        given = self.vectors @ vector.ravel() if self.score is None else self.score(vector, self.vectors)
-        found = numbers(given, what)
-        if found.shape != (self.users,):
-            raise InputError(f"{what}, got shape {found.shape}")
-        if wrong := int((~np.isfinite(found)).sum()):
-            raise InputError(f"{what}, got {wrong} that are not")
-        return found
-
-    def residuals(self, inside: Bools, released: Released, claim: Claim) -> tuple[Floats, ...]:
-        """Empty, because nothing is known of the noise."""
-        return ()
-
-    def touched(self, inside: Bools, size: int) -> tuple[Bools, Bools]:
-        """Coordinates of canaries that take part, and of those that don't, bool [size] each."""
-        used = np.zeros((2, size), np.bool_)
-        for place, kept in enumerate((inside, ~inside)):
-            used[place, self.rows.only(kept).indices] = True
-        return used[0], used[1]
 
 
 def orthogonal(blocks: Sequence[int], *, users: int, seed: int) -> OrthogonalCanaries:

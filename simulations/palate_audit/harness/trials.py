@@ -16,7 +16,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from palate_audit.harness.canaries import Bools, Canaries, Floats, orthogonal
+from palate_audit.harness.canaries import Bools, Floats, OrthogonalCanaries, orthogonal
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.target import Released, Target
 from palate_audit.harness.worlds import TimeBudget, fault_of, one_line
@@ -66,7 +66,7 @@ class Trials:
     """
 
     target: Target
-    canaries: Canaries
+    canaries: OrthogonalCanaries
     runs: tuple[Trial, ...]
     seed: int
     faults: tuple[tuple[Presence, str], ...] = ()
@@ -103,7 +103,6 @@ def conduct(
     *,
     runs: Sequence[Presence],
     seed: int,
-    canaries: Canaries | None = None,
     deadline: TimeBudget | None = None,
     tell: Callable[[int], None] = lambda _: None,
     lenient: bool = False,
@@ -114,7 +113,6 @@ def conduct(
         target: what is run.
         runs: which canaries take part in each run.
         seed: of the coins, and of the canaries.
-        canaries: the auditor's own; None: orthogonal ones in the target's blocks.
         deadline: when to stop, with what was made by then; the first run is always made.
         tell: called with 1 after each run.
         lenient: whether a run that fails after one that didn't is one of `faults`, and no error.
@@ -122,7 +120,7 @@ def conduct(
     Raises:
         InputError: the releases don't fit the target's description, or, `lenient`, the first run fails at all.
     """
-    canaries = canaries or orthogonal(target.blocks, users=target.users, seed=seed)
+    canaries = orthogonal(target.blocks, users=target.users, seed=seed)
     rng = np.random.default_rng([seed, 0x494E])
     done: list[Trial] = []
     faults: list[tuple[Presence, str]] = []

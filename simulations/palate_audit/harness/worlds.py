@@ -94,12 +94,11 @@ class Ending:
     partly: tuple[Floats, ...] = ()
 
 
-def pairs(rows: Contributions, *, strange: bool = True, quantiles: bool = False) -> list[Pair]:
+def pairs(rows: Contributions, *, quantiles: bool = False) -> list[Pair]:
     """Neighbouring worlds, those first that tell most.
 
     Args:
         rows: of all canaries.
-        strange: also with rows that the auditor makes up; without them all rows are canaries'.
         quantiles: also crowds of short and of long rows in which one user more moves some quantile of the lengths.
     """
     users, size = rows.n_users, rows.dimension
@@ -132,8 +131,6 @@ def pairs(rows: Contributions, *, strange: bool = True, quantiles: bool = False)
     add("the last canary, beside nobody", last, own[last], {}, "usual")
     add("the last canary, beside all others", last, own[last], among("all others"), "usual")
     add("a canary, beside half of the others", 0, own[0], among("half of the others"), "usual")
-    if not strange:
-        return made
     rng = np.random.default_rng(0x574F524C)
     signs = rng.choice(np.array([-1.0, 1.0]), size)
     everywhere = np.arange(size)

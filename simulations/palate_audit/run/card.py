@@ -171,7 +171,7 @@ def _model(folder: Path, card: Mapping[str, Any]) -> Finding:
 
 
 def _risks(card: Mapping[str, Any]) -> Iterator[Finding]:
-    """The implied risk, recomputed from mu by the formula, and by riskcal where that is installed."""
+    """The implied risk, recomputed from mu by the formula."""
     risk, mu = card.get("implied_risk"), card.get("mu")
     if not isinstance(risk, Mapping) or not isinstance(mu, int | float):
         return
@@ -179,14 +179,6 @@ def _risks(card: Mapping[str, Any]) -> Iterator[Finding]:
     own = {f"tpr_at_fpr_{rate:g}": normal.cdf(normal.inv_cdf(rate) + mu) for rate in (0.001, 0.01)}
     own["advantage"] = 2 * normal.cdf(mu / 2) - 1
     yield _agree("implied risk", risk, own, "trade-off curve of Gaussian DP at the card's mu")
-    try:
-        from riskcal.analysis import get_advantage_from_gdp, get_beta_from_gdp
-    except ImportError:
-        yield Finding.missing("implied risk by riskcal", "riskcal is not installed: pip install riskcal")
-        return
-    other = {f"tpr_at_fpr_{rate:g}": 1 - float(get_beta_from_gdp(mu=mu, alpha=rate)) for rate in (0.001, 0.01)}
-    other["advantage"] = float(get_advantage_from_gdp(mu=mu))
-    yield _agree("implied risk by riskcal", risk, other, "riskcal, from the card's mu")
 
 
 def _agree(test: str, said: Mapping[str, Any], found: Mapping[str, float], by: str) -> Finding:

@@ -1,7 +1,7 @@
 """Mechanism: the counted tests of a target, as one section of an audit.
 
 canaries -> runs of the target -> scores, size and law of the noise, repeats, seeds --+
-Palate's own round             -> the same path as a run's, masks on and off ---------+-> verdicts together -> Section
+Palate's own round             -> the same path as a run's ---------------------------+-> verdicts together -> Section
 somebody else's                -> neighbouring worlds, cost of the claim -------------+
 
 >>> from palate_audit.harness.production import Production
@@ -33,13 +33,12 @@ from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import Bound, Finding, Section, judge
 from palate_audit.evidence.guard import survived
 from palate_audit.evidence.series import histogram
-from palate_audit.harness.canaries import Canaries
 from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Target
 from palate_audit.harness.trials import Presence, Trials, conduct
 from palate_audit.harness.worlds import TimeBudget
-from palate_audit.run.path import masks_change_nothing, same_sources
+from palate_audit.run.path import same_sources
 from palate_core.accounting import delta_of
 from palate_sim.steps import Notify, silent, step
 
@@ -108,7 +107,6 @@ def audit_mechanism(
     thorough: bool = True,
     run: Path | None = None,
     pairs: int = PAIRS,
-    canaries: Canaries | None = None,
     budget: float | None = None,
     notify: Notify = silent,
 ) -> Section:
@@ -119,10 +117,9 @@ def audit_mechanism(
         seed: of the audit's own choices: the canaries' coordinates, and who takes part.
         deep: more runs, for smaller faults.
         quick: fewer seeds, and fewer fresh releases; every test is still made.
-        thorough: also the tests that run the target again: fresh releases, the plan's seed, masks.
+        thorough: also the tests that run the target again: fresh releases, the plan's seed.
         run: a run folder, whose ledger has the hashes of its sources.
         pairs: number of runs of a target that claims only epsilon and delta.
-        canaries: the auditor's own; None: orthogonal ones.
         budget: seconds after which runs of a foreign target end; what was made by then is tested. None: no limit.
         notify: receives the steps of a foreign target's runs, with the time left.
 
@@ -149,7 +146,7 @@ def audit_mechanism(
                 continue
             [trials], found = kept, made
         else:
-            trials, found = _foreign_runs(target, presences, seed, canaries, thorough, budget, notify)
+            trials, found = _foreign_runs(target, presences, seed, thorough, budget, notify)
         low = lower_bounds(trials) if gaussian else pair_bounds(trials)
         mark = f" [{target.name}]" if len(targets) > 1 else ""
         findings += [replace(each, test=each.test + mark) for each in found]
@@ -181,7 +178,6 @@ def _foreign_runs(
     target: Target,
     presences: Sequence[Presence],
     seed: int,
-    canaries: Canaries | None,
     thorough: bool,
     budget: float | None,
     notify: Notify,
@@ -194,7 +190,6 @@ def _foreign_runs(
             target,
             runs=presences,
             seed=seed,
-            canaries=canaries,
             deadline=None if gaussian else ordinary,
             tell=tell,
             lenient=True,
@@ -245,12 +240,8 @@ def _subject(target: Target) -> str:
 
 
 def again(trials: Trials, *, quick: bool = False) -> list[Finding]:
-    """Tests that run the target again; without verdicts yet. `quick`: fewer fresh releases and masked devices."""
-    found = plan_seed(trials, quick=quick) + birthdays(trials, count=seeds.FRESH // 8 if quick else None)
-    target = trials.target
-    if isinstance(target, Production) and target.mode.cohort and not target.masks:
-        found.append(masks_change_nothing(target, seed=trials.seed, quick=quick))
-    return found
+    """Tests that run the target again; without verdicts yet. `quick`: fewer fresh releases."""
+    return plan_seed(trials, quick=quick) + birthdays(trials, count=seeds.FRESH // 8 if quick else None)
 
 
 def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:

@@ -1,16 +1,11 @@
-"""Same path: whether the audited code is the code of a run, and whether masks change its releases."""
+"""Same path: whether the audited code is the code of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.canaries import orthogonal
-from palate_audit.harness.production import Production
 from palate_core.errors import InputError
 from palate_core.log.canonical import read_canonical
 from palate_server.ledger.extract import MOST_EXTRACT, verify_extract
@@ -18,7 +13,6 @@ from palate_sim.provenance import auditors, loaded_from_elsewhere, run_sources
 
 SOURCES = "mechanism"
 """Key of the hashes in a run's terms, under `about`."""
-MASKED_USERS = 24
 SHOWN = 5
 """Modules that a finding names in words; all of them stand in its figures."""
 
@@ -60,23 +54,6 @@ def _few(names: Sequence[str]) -> str:
     """Some of many names, with a verb."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{more} {'is' if len(names) == 1 else 'are'}"
-
-
-def masks_change_nothing(target: Production, *, seed: int, quick: bool = False) -> Finding:
-    """Release the same seeded noise with masks on and off, with few users, and compare bit for bit."""
-    users = MASKED_USERS // 3 if quick else MASKED_USERS
-    small = replace(
-        target, users=users, counts=4 * users, products=4 * users, masks=False, users_per_node=1, corrupt_share=0.0
-    )
-    canaries = orthogonal(small.blocks, users=small.users, seed=seed)
-    clear = small.run(canaries.rows, seed=seed)
-    masked = replace(small, masks=True).run(canaries.rows, seed=seed)
-    same = sum(np.array_equal(a, b) for a, b in zip(clear.vectors, masked.vectors, strict=True))
-    return Finding.checked(
-        "masks release the same bits",
-        same == len(clear.vectors) == len(masked.vectors),
-        f"{same} of {len(clear.vectors)} releases of {small.users} devices are the same with masks on and off",
-    )
 
 
 def _recorded(run: Path) -> Mapping[str, str]:

@@ -39,7 +39,6 @@ class Function:
         dimension: numbers in a row.
         users: rows of each call; a user who doesn't take part has a row of zeros.
         clip_norm: the norm that rows are clipped to; contributions come in this unit.
-        sized: whether a release has `dimension` numbers.
         seed: of the generator that the function receives.
         seedable: `run` takes a seed; what it repeats is the function's noise only if that comes from the generator.
     """
@@ -49,7 +48,6 @@ class Function:
     dimension: int
     users: int
     clip_norm: float = 1.0
-    sized: bool = True
     seed: int = 0
     repeatable: bool = field(default=False, init=False)
     seedable: bool = field(default=True, init=False)
@@ -78,12 +76,9 @@ class Function:
         rng = self._rng if seed is None else np.random.default_rng([seed, 0x46554E])
         returned = self.mechanism(data, rng) if self._takes_rng else self.mechanism(data)
         vector = np.atleast_1d(numbers(returned, f"`{self.name}` must return an array of numbers"))
-        if self.sized and vector.size != self.dimension:
-            raise InputError(
-                f"`{self.name}` must return {self.dimension} numbers as a row has, or `score` say what a release tells "
-                f"of a canary; got {vector.size}"
-            )
-        return Released((vector.ravel() if self.sized else vector,))
+        if vector.size != self.dimension:
+            raise InputError(f"`{self.name}` must return {self.dimension} numbers as a row has, got {vector.size}")
+        return Released((vector.ravel(),))
 
     @cached_property
     def _rng(self) -> np.random.Generator:

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from scipy.stats import chi2
 
 from mechanism.checks import substitution
 from palate_audit.attacks import audit_attacks
-from palate_audit.attacks.attribute import item_groups
 from palate_audit.attacks.contributions import clipped_of, spread
 from palate_audit.attacks.noise import View, fresh_noise, sigma_of
 from palate_audit.attacks.subject import load_subject
@@ -25,7 +23,6 @@ from palate_audit.evidence.evidence import Finding, Section, Verdict
 from palate_cli.cli import run as palate
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import BlockSpec, DenseBlock, OuterBlock, PairBlock, Update
-from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares
@@ -115,14 +112,14 @@ def quarter(size: int, *, sigma: int, source: Any) -> Any:
 def test_every_control_succeeds(section: Section) -> None:
     controls = [each for each in section.findings if each.test.endswith("control")]
     assert {each.test.split(",")[0] for each in controls} == {
-        "interaction membership", "user membership", "attribute inference",
+        "interaction membership", "user membership",
     }  # fmt: skip
-    assert len(controls) == 5
+    assert len(controls) == 2
     assert [each.said for each in controls if each.verdict is not Verdict.PASS] == []
 
 
-@pytest.mark.parametrize("attack", ["interaction membership, row norm", "interaction membership, likelihood ratio"])
-def test_an_interaction_is_read_off_a_raw_update_and_not_off_the_releases(section: Section, attack: str) -> None:
+def test_an_interaction_is_read_off_a_raw_update_and_not_off_the_releases(section: Section) -> None:
+    attack = "interaction membership, likelihood ratio"
     raw, released = row(section, attack, "clipped"), row(section, attack, "releases", "independent")
     assert raw["auc"][0] >= 0.99
     assert released["auc"][1] <= released["ceiling"]["auc"]
@@ -134,7 +131,6 @@ def test_the_best_attack_reaches_the_ceiling_and_does_not_pass_it(section: Secti
     best = row(section, "user membership, likelihood ratio", "releases")
     assert best["auc"][1] <= best["ceiling"]["auc"] + 0.01
     assert best["auc"][0] > best["ceiling"]["auc"] - 0.1
-    assert best["riskcal"]["0.01"] == pytest.approx(best["ceiling"]["tpr_at_fpr_0.01"], rel=2e-3)
 
 
 def test_an_honest_run_raises_no_alarm(section: Section) -> None:
@@ -174,7 +170,7 @@ def test_without_privacy_every_attack_succeeds_and_nothing_is_claimed(home: Path
     assert section.alarms == section.bounds == ()
     assert "nothing is claimed" in section.subject
     released = [r for r in section.series["measured"] if r["sees"].startswith("releases")]
-    assert len(released) == 5
+    assert len(released) == 2
     assert min(r["auc"][0] for r in released) > 0.99
     assert all(r["ceiling"] is None for r in section.series["measured"])
 
@@ -212,7 +208,6 @@ def test_what_is_sent_is_spread_out_exactly(private: Path) -> None:
         apart = sent.minus(other)
         plain = clipped.vector(0) - clipped.vector(subject.users - 1)
         assert apart.norms2()[0] == (plain.astype(float) ** 2).sum()
-        assert sent.at(sent).tolist() == sent.values.tolist()
         assert sent.norms2().max() <= float(sealed.plan.grid) ** 2
 
 
@@ -333,13 +328,3 @@ def test_the_command_ends_with_4_where_the_evidence_exceeds_the_claim(
         folder = make_run(log, home / "quarter-command")
     assert quick(folder=folder) == 4
     assert "the evidence exceeds the claim" in capsys.readouterr().err
-
-
-def test_a_group_of_items_that_nothing_falls_into_is_none() -> None:
-    owned = np.random.default_rng(0).random((20, 5)) < 0.6
-    users, items = np.nonzero(owned)
-    log = Interactions.from_pairs(users, items, n_users=20, n_items=5)
-    subject: Any = SimpleNamespace(data=SimpleNamespace(train=log, others=log, genres=None))
-    groups, names = item_groups(subject)
-    assert len(names) <= 5
-    assert set(range(len(names))) == set(groups.tolist()) - {-1}

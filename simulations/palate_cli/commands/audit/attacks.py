@@ -1,4 +1,4 @@
-"""`palate audit attacks DIR`: attacks on a run's updates, releases and model, compared with its claim's ceiling."""
+"""`palate audit attacks DIR`: attacks on a run's updates and releases, compared with its claim's ceiling."""
 
 from __future__ import annotations
 
@@ -21,19 +21,17 @@ def attacks(
         typer.Option(
             "--attack",
             metavar="NAME",
-            help="interaction, membership, model or attribute; repeatable. Default: all.",
+            help="interaction or membership; repeatable. Default: both.",
         ),
     ] = None,
     users: Annotated[int, typer.Option(metavar="N", help="Target users.")] = 200,
-    repeats: Annotated[
-        int, typer.Option(metavar="R", help="Games with fresh noise a target, and rehearsals of the run.")
-    ] = 20,
-    seed: Annotated[int, typer.Option(metavar="S", help="Seed of targets, items and coins; noise is fresh.")] = 0,
+    repeats: Annotated[int, typer.Option(metavar="R", help="Games with fresh noise a target.")] = 20,
+    seed: Annotated[int, typer.Option(metavar="S", help="Seed of targets and items; noise is fresh.")] = 0,
     out: Out = None,
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Attack a run: who has which item, who took part, and what a user likes. The folder is only read."""
+    """Attack a run: who has which item, and who took part. The folder is only read."""
     from palate_audit.attacks import ATTACKS, audit_attacks
 
     check_out(out, key)
@@ -57,9 +55,8 @@ def _show(measured: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(name, justify="left" if name in ("attack", "sees") else "right", overflow="fold")
     for row in measured:
         most = row["ceiling"] or {}
-        one = "one sample, " if "one sample" in row["sample"] else ""
         cells = [cell for name in ("auc", "tpr_at_fpr_0.01") for cell in (_cell(row[name]), _cell([most.get(name)]))]
-        table.add_row(escape(row["attack"]), escape(one + row["sees"]), *cells)
+        table.add_row(escape(row["attack"]), escape(row["sees"]), *cells)
     Console().print(table)
 
 

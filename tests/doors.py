@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from plans import open_as_device
+
 import palate
 from mechanism.secagg.cohort import MaskedCohort
 from palate_client.online import flower_messages as fleet_messages
@@ -40,7 +42,7 @@ from palate_core.log.merkle import Checkpoint
 from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import BOX, HEADER, SIGNATURE, Step
-from palate_core.plan import MAX_USERS, open_plan, read_plan, refuse_events
+from palate_core.plan import MAX_USERS, read_plan
 from palate_server.flower.inbox import has_reply_shape
 from palate_server.flower.superlink import only_short_headers
 from palate_server.ledger.extract import verify_extract
@@ -157,8 +159,7 @@ def _answers(stack: ExitStack, home: Path, key: SigningKey) -> Iterator[Door]:
             return bool(aggregate({1: message}, asked).participation.users)
 
         yield Door("server", f"answer, {dp}", taken, (bytes, _after(answer), *_counted(4, "big", 2**12)))
-    nothing: dict[str, Any] = {"last_seen": lambda _: None, "evidence": lambda _: None, "accept": lambda _: None}
-    opened = partial(open_plan, public_key=key.public, pinned=None, event_price=refuse_events, **nothing)
+    opened = partial(open_as_device, public_key=key.public)
     yield Door("device", "plan", opened, (bytes, _after(plan)))
 
 
