@@ -30,6 +30,7 @@ from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares
 from palate_common.rounds.shares import NoisyShare
 from palate_common.weighting import Weighting
+from palate_core.device import participation as core_participation
 from palate_core.device.floors import Floors
 from palate_core.device.ledger import Seen, SeenStates
 from palate_core.errors import LockedError, RefusedError
