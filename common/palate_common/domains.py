@@ -9,7 +9,7 @@ so by 2 up to five events, and by about 1 after many. Devices and the simulator'
 chosen on validation users (`simulations/benchmarks/domains`).
 
     >>> history = Interactions.from_pairs([0, 0, 0], [0, 1, 3], n_users=1, n_items=4)
-    >>> focused(history, np.array([True, True, False, False])).weights.tolist()
+    >>> focus(history, np.array([True, True, False, False])).weights.tolist()
     [2.0, 2.0, 1.0]
 """
 

@@ -5,6 +5,7 @@ Target -----------------+-> audit_mechanism ----+
 "palate" -> Production -+                       +-> AuditResult
 run folder -> audit_ledger, audit_card ---------+
 
+>>> import numpy as np
 >>> def ours(data, rng):
 ...     rows = data / np.maximum(np.linalg.norm(data, axis=1, keepdims=True), 1.0)
 ...     return rows.sum(axis=0) + rng.normal(0.0, 2.0, data.shape[1])

@@ -1,7 +1,7 @@
 """Charts: small pictures of the page as inline SVG. Colours are classes of `style.css`; words say what each shows.
 
->>> from palate_client.page.html import written
->>> written(bar(0.5, label="half"))[:69]
+>>> from palate_client.page.html import to_html
+>>> to_html(bar(0.5, label="half"))[:69]
 '<svg viewBox="0 0 100 8" class="bar" preserveAspectRatio="none" role='
 """
 

@@ -1,6 +1,6 @@
 """HTML: a page as a tree of elements, so that no text in it can be anything but text.
 
->>> written(e("p", "by ", e("bdi", "<b>Ann & Co</b>"), lang="en"))
+>>> to_html(e("p", "by ", e("bdi", "<b>Ann & Co</b>"), lang="en"))
 '<p lang="en">by <bdi>&lt;b&gt;Ann &amp; Co&lt;/b&gt;</bdi></p>'
 
 Titles, ids and reasons come from catalogues, servers and other apps. Elements are the standard library's, which escapes

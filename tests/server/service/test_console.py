@@ -16,10 +16,13 @@ import httpx
 import pytest
 
 from benchmarks.serve.world import free_ports
+from palate_common.enrolment import new_node_key
+from palate_core.log.signing import SigningKey
 from palate_server.console import access as access_module
 from palate_server.console.access import SECONDS, Access
 from palate_server.console.pages import HEADERS, Console
 from palate_server.folder.config import MetricsSettings
+from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.profiles import TRIAL_WORDS
 from palate_server.folder.server_folder import Site
 from palate_server.service.metrics import Metrics, metrics_listeners
@@ -143,6 +146,19 @@ def test_no_page_without_a_session(site: Site) -> None:
     assert asking("GET", "/console/").status_code == 200
     assert asking("POST", "/console/leave").status_code == 303
     assert asking("GET", "/console/").status_code == 401
+
+
+def test_nothing_that_tells_devices_apart_is_on_the_page(site: Site) -> None:
+    secrets = []
+    with Enrolments(site.enrolment_file) as register:
+        for name in ("Ada's phone", "the tablet"):
+            token = register.invite(now=time.time(), hours=1.0, label=name)
+            node, identity = new_node_key().public, SigningKey.generate().public
+            register.enrol(token, node_key=node, identity=identity, now=time.time())
+            secrets += [html.escape(name), token, node, identity]
+    text = Asking(Console(site, lambda: WELL)).entered()("GET", "/console/").text
+    assert re.search(r"\b2\b[^<]*enrolled|enrolled[^<]*\b2\b", text), "their number is"
+    assert not [each for each in secrets if each in text]
 
 
 def test_its_answers_allow_nothing_from_elsewhere_and_are_not_kept(site: Site) -> None:
