@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from palate_client.flower import Host, Shards, node_app
 from palate_client.rounds.contribution import Identity
+from palate_common.algorithms.base import facts_of
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import save_key
 from palate_common.rounds.shares import NoisyShare
@@ -138,7 +139,7 @@ def test_fewer_numbers_are_summed_under_masks_as_in_the_clear(
     releases, _ = masked(make_run(**terms), identities)
     again = clear(make_run, tmp_path / "clear", **{**distributed(), "settings": settings})
     assert [r.model.data for r in releases] == [r.model.data for r in again]
-    plan, facts = releases[0].plan, releases[0].plan.facts
+    plan, facts = releases[0].plan, facts_of(releases[0].plan)
     assert plan.settings["compression"] == 3.0
     assert plan.layout[0].size < facts.n_items
 
