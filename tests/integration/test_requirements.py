@@ -156,7 +156,8 @@ def test_extras_are_tried_on_the_logs_and_by_the_steps_of_the_pages(release: Any
     release.furnish(tmp_path)
     heads = {f"{each.relative_to(tmp_path)}": each.read_text().splitlines()[0] for each in tmp_path.rglob("*.csv")}
     own, rated = "CustomerID,StockCode,Quantity,InvoiceDate", "user,item,rating"
-    assert heads == {"my.csv": own, "ratings.csv": rated}
+    titled = {"titled/interactions.csv": rated, "titled/items.csv": "item,title"}
+    assert heads == {"my.csv": own, "ratings.csv": rated, **titled}
     commands, pages = release._tests("test_commands"), release._tests("conftest").PAGES
     steps = [step for step in commands.steps_of(pages["docs/tutorials/serve.md"]) if step.shown]
     assert not all(step.command.startswith(commands.NOT_RUN) for step in steps)

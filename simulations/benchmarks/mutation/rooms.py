@@ -1,6 +1,6 @@
 """The rooms that are mutated: everything that the proof of privacy hangs on. Imports nothing of Palate.
 
-A room is a folder, or some files of one: of `algorithms/` and `records/` those that decide what is clipped, what is
+A room is a folder, or some files of one: of `algorithms/` and `log/` those that decide what is clipped, what is
 charged, and what a signature or an entry of a ledger says.
 """
 
@@ -24,15 +24,18 @@ ALGORITHMS = (
     "parts/links",
     "parts/sketch",
 )
-RECORDS = ("canonical", "consistency", "entries", "merkle", "signing")
+LOG = ("canonical", "consistency", "entries", "merkle", "signing")
 ROOMS: dict[str, tuple[str, ...]] = {
-    "mechanism": ("common/palate_common/mechanism/*.py",),
-    "plan of a round": ("common/palate_common/rounds/*.py",),
-    "masks": ("common/palate_common/secagg/*.py",),
+    "core: noise": ("common/palate_core/noise/*.py",),
+    "core: plan and accounting": ("common/palate_core/*.py",),
+    "core: masks": ("common/palate_core/masks/*.py",),
+    "core: device": ("common/palate_core/device/*.py",),
+    "core: log": tuple(f"common/palate_core/log/{name}.py" for name in LOG),
+    "contributions": ("common/palate_common/mechanism/*.py", "common/palate_common/rounds/*.py"),
+    "accounting of several": ("common/palate_common/accounting/*.py",),
+    "blame": ("common/palate_common/secagg/*.py",),
     "layouts and clips of algorithms": tuple(f"common/palate_common/algorithms/{name}.py" for name in ALGORITHMS),
-    "records": tuple(f"common/palate_common/records/{name}.py" for name in RECORDS),
     "device: rounds": ("client/palate_client/rounds/*.py",),
-    "device: masks": ("common/palate_core/device/*.py",),
     "device: ledger": ("client/palate_client/ledger/*.py",),
     "server: rounds": ("server/palate_server/rounds/*.py",),
     "server: ledger": ("server/palate_server/ledger/*.py",),

@@ -215,21 +215,6 @@ def test_many_are_revoked_by_label_or_quarter_only_if_it_is_said_and_known(
     assert run(["serve", "enroll", folder, "--label", "x" * 41]) == 2
 
 
-def test_a_register_of_before_labels_and_quarters_is_opened_and_one_with_them_by_that_version(tmp_path: Path) -> None:
-    path = tmp_path / "enrolment.db"
-    with Enrolments(path) as register:
-        enrol(register, 0, A, label="shop", now=1e9)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("DROP TABLE labels; DROP TABLE seen")
-        version = connection.execute("PRAGMA user_version").fetchone()
-    with Enrolments(path) as register:
-        assert register.listed(now=1e9)[0].label == ""
-        register.seen([100], quarter=7904)
-        assert register.listed(now=1e9)[0].seen == 7904
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == version
-
-
 def test_the_operation_notes_who_is_online(make_service: Any) -> None:
     service = make_service()
     service.operate()
