@@ -2,8 +2,9 @@
 
     supervisor -> state/parts.json, touched every second -> read_parts
 
-It isn't asked for over the network: any account of the machine can take a port of the loopback interface that is free,
-and say what a server says. Into `state/` only who may write the folder can write.
+The file's time is that of the machine's monotonic clock, which nobody sets. It isn't asked for over the network: any
+account of the machine can take a port of the loopback interface that is free, and say what a server says. Into `state/`
+only who may write the folder can write.
 """
 
 from __future__ import annotations
@@ -53,11 +54,13 @@ class PartsFile(Closing):
             self._ending.wait(EVERY)
 
     def _tell(self, parts: dict[str, bool]) -> None:
+        now = time.monotonic()
         if parts == self._said and self._file.exists():
-            os.utime(self._file)
+            os.utime(self._file, (now, now))
             return
         new = self._file.with_suffix(".new")
         new.write_text(json.dumps({"pid": os.getpid(), "parts": parts}))
+        os.utime(new, (now, now))
         new.replace(self._file)
         self._said = parts
 
@@ -65,7 +68,7 @@ class PartsFile(Closing):
 def read_parts(site: Site) -> dict[str, bool] | None:
     """The parts of a running server, part -> whether it runs; None if it has ended, or says nothing new."""
     try:
-        if time.time() - site.parts_file.stat().st_mtime > SILENT:
+        if not 0 <= time.monotonic() - site.parts_file.stat().st_mtime <= SILENT:
             return None
         said = json.loads(site.parts_file.read_bytes())
         return {part: bool(runs) for part, runs in said["parts"].items()} if is_alive(said["pid"]) else None

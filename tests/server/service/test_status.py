@@ -72,14 +72,18 @@ def test_a_server_that_runs_says_so_in_its_folder_and_one_that_ended_or_hangs_do
         kept = site.parts_file.read_bytes()
     assert read_parts(site) is None, "it has ended"
     site.parts_file.write_bytes(kept)
+    assert read_parts(site) is None, "it isn't of the clock that the server has, as after a start of the machine"
+    now = time.monotonic()
+    os.utime(site.parts_file, (now, now))
     assert read_parts(site) == {"gateway": False}
-    old = time.time() - parts.SILENT - 1
-    os.utime(site.parts_file, (old, old))
+    os.utime(site.parts_file, (now - parts.SILENT - 1,) * 2)
     assert read_parts(site) is None, "it was killed, or hangs"
     site.parts_file.write_bytes(kept.replace(str(os.getpid()).encode(), str(2**31 - 1).encode()))
+    os.utime(site.parts_file, (now, now))
     assert read_parts(site) is None, "it was killed just now"
     for other in (b"", b"[1]", b'{"parts"', b'{"parts": [], "pid": 1}'):
         site.parts_file.write_bytes(other)
+        os.utime(site.parts_file, (now, now))
         assert read_parts(site) is None
 
 
