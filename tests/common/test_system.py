@@ -79,7 +79,7 @@ ASKING = ("common", "client/palate_client", "simulations/palate", "simulations/p
 LINUX = {
     *(f"simulations/palate_sim/engines/{name}.py" for name in ("guard", "launch", "processes", "workers")),
     "simulations/palate_cli/cli.py",
-    "simulations/palate_audit/checks/seeds.py",
+    "simulations/palate_sim/cores.py",
     "simulations/palate_audit/harness/watched_run.py",
 }
 """What runs where there are forks or /proc, or says that it doesn't; the last looks for a folder in memory."""

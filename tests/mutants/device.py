@@ -268,7 +268,7 @@ def fetched_first(self: Rounds, plan: bytes) -> str | None:
     bug="what was done before a taste was reset still goes into rounds and the open log",
     seen="a reset that was thought of for lists, which leave an item out by other means",
     test="devices",
-    at=(Evidence, "grown"),
+    at=(Evidence, "with_events"),
 )
 def unreset(real: Any, self: Evidence, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
     return real(self, events, weighting, reset=0)

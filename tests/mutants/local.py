@@ -21,7 +21,7 @@ from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import ClippedUpdate, Int64, Update
 from palate_common.rounds import event_steps, shares
 from palate_common.rounds.shares import NoisyShare
-from palate_core.device.ledger import Seen
+from palate_core.device.participation import VerifiedPlan
 from palate_core.layout import DUMMIES
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import SecureSource, SeededSource, Source
@@ -86,14 +86,14 @@ def after_the_sum() -> Iterator[None]:
 def charged_late() -> Iterator[None]:
     charged, contribute = Contributor._charge_once, Contributor.contribute
 
-    def free(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
+    def free(self: Contributor, verified: VerifiedPlan) -> npt.NDArray[np.bool_]:
         return np.ones(len(self.devices), np.bool_)
 
     def late(self: Contributor, signed_plan: bytes, model_bytes: bytes) -> bytes:
         answer = contribute(self, signed_plan, model_bytes)
         try:
             signed = SignedPlan.model_validate_json(signed_plan)
-            charged(self, signed, signed_plan, self.ledger.seen(signed.plan.population))
+            charged(self, VerifiedPlan(signed, signed_plan, self.ledger.seen(signed.plan.population)))
         except Exception as error:
             self.refusal = str(error)  # recorded, and the answer is sent anyway
         return answer

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from palate_client.store.store_file import BUSY_SECONDS, StoreFile
 from palate_common.records.database import Database, Driver
-from palate_core.device.ledger import SCHEMA as CHARGES
+from palate_core.device.schema import SCHEMA as CHARGES
 
 KIND = 0x50414432  # "PAD2"
 SCHEMA = (

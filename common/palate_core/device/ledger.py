@@ -4,6 +4,7 @@ A charge is written before the device computes anything for a plan, so that no s
 or at a higher cost, than it agreed to. Costs are mu^2 under zero-out adjacency of one user, that is, one installation.
 
     >>> from palate_common.records.database import Database
+    >>> from palate_core.device.schema import SCHEMA
     >>> database = Database(":memory:", kind=1, schema=SCHEMA)
     >>> with DeviceLedger(database, max_participations=2) as ledger:
     ...     for round_ in range(3):
@@ -36,16 +37,6 @@ from palate_core.device.trust import Trust
 from palate_core.errors import InputError, RefusedError
 from palate_core.log.merkle import Checkpoint
 
-SEEN = "CREATE TABLE seen(population TEXT PRIMARY KEY, size INTEGER NOT NULL, root TEXT NOT NULL, signed BLOB NOT NULL)"
-SCHEMA = (
-    "CREATE TABLE charges(seq INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
-    " plan_hash TEXT NOT NULL, mu2 REAL NOT NULL, n_bytes INTEGER NOT NULL, time REAL NOT NULL, trust TEXT NOT NULL,"
-    " purpose TEXT NOT NULL, UNIQUE(run, round, attempt))",
-    "CREATE TABLE latches(run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, step TEXT NOT NULL,"
-    " digest TEXT NOT NULL, PRIMARY KEY(run, round, attempt, step)) WITHOUT ROWID",
-    SEEN,
-)
-"""The tables of a device's ledger."""
 Seen = tuple[Checkpoint | None, bytes | None]
 """The last state of a population's ledger that was seen, and the signed bytes that showed it."""
 
@@ -66,7 +57,7 @@ class SeenStates:
     """The last state of each population's ledger that was seen.
 
     Args:
-        database: has the table `SEEN`.
+        database: has the table `palate_core.device.schema.SEEN`.
     """
 
     def __init__(self, database: Transactions) -> None:
@@ -168,7 +159,7 @@ class DeviceLedger(SeenStates):
     **Assumes:** nobody restores an older copy: of the file; the app's store notices one by its count of charges.
 
     Args:
-        database: has the tables of `SCHEMA`, and waits for the disk with each commit.
+        database: has the tables of `palate_core.device.schema.SCHEMA`, and waits for the disk with each commit.
         limit_mu2: the most mu^2 the device may ever spend; None for no limit.
         max_participations: the most charges the device may ever have; None for no limit.
         clock: returns the time in seconds since 1970, for the receipts.

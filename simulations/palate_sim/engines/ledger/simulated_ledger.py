@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from palate_common.records.database import PLAIN, Database, Driver
 from palate_core.accounting import total_mu2
-from palate_core.device.ledger import SEEN, Receipt, SeenStates, check_charge, check_latched, check_limits
+from palate_core.device.ledger import Receipt, SeenStates, check_charge, check_latched, check_limits
+from palate_core.device.schema import SEEN
 from palate_core.device.trust import Trust
 from palate_core.errors import RefusedError
 from palate_sim.engines.ledger.device_ids import IdRuns, Ids, pack, runs_of, unpack
