@@ -32,7 +32,8 @@ from palate_common.rounds.shares import NoisyShare
 from palate_common.weighting import Weighting
 from palate_core.device import participation as core_participation
 from palate_core.device.floors import Floors
-from palate_core.device.ledger import Seen, SeenStates
+from palate_core.device.ledger import SeenStates
+from palate_core.device.participation import KeptPlan, VerifiedPlan
 from palate_core.errors import LockedError, RefusedError
 from palate_core.log.merkle import Checkpoint
 from palate_core.noise.randomness import Source
@@ -79,12 +80,11 @@ def kept() -> Iterator[None]:
     test="devices",
     at=(Contributor, "_charge_once"),
 )
-def uncharged_masks(
-    real: Any, self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen
-) -> npt.NDArray[np.bool_]:
-    if signed.plan.cohort is not None and signed.plan.cohort.masks:
+def uncharged_masks(real: Any, self: Contributor, verified: VerifiedPlan) -> npt.NDArray[np.bool_]:
+    cohort = verified.signed.plan.cohort
+    if cohort is not None and cohort.masks:
         return np.ones(len(self.devices), np.bool_)
-    return real(self, signed, signed_plan, before)
+    return real(self, verified)
 
 
 @mutant(
@@ -242,11 +242,11 @@ def charged_first() -> Iterator[None]:
     charged: dict[str, npt.NDArray[np.bool_]] = {}
 
     def model(self: Contributor, plan: RoundPlan, data: bytes) -> GlobalModel:
-        charged[plan.hash] = charge(self, plan)
+        charged[plan.hash] = charge(self, KeptPlan(SignedPlan(plan=plan, charge=None, signature="")))
         return real(self, plan, data)
 
-    def once(self: Contributor, plan: RoundPlan) -> npt.NDArray[np.bool_]:
-        return charged.pop(plan.hash)
+    def once(self: Contributor, kept: KeptPlan) -> npt.NDArray[np.bool_]:
+        return charged.pop(kept.plan.hash)
 
     with mock.patch.object(Contributor, "_read_model", model), mock.patch.object(Contributor, "_write_charge", once):
         yield
@@ -421,8 +421,8 @@ def host_of_before(real: Any, hosted: Any) -> Any:
     test="counting",
     at=(Contributor, "_charge_once"),
 )
-def all_join(real: Any, self: Contributor, signed: SignedPlan, shown: bytes, before: Seen) -> npt.NDArray[np.bool_]:
-    return np.ones_like(real(self, signed, shown, before))
+def all_join(real: Any, self: Contributor, verified: VerifiedPlan) -> npt.NDArray[np.bool_]:
+    return np.ones_like(real(self, verified))
 
 
 @mutant(

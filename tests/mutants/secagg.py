@@ -361,12 +361,12 @@ def in_the_clear() -> Iterator[None]:
     real = contribution.Contributor._verify
 
     def verified(self: contribution.Contributor, *given: bytes) -> Any:
-        signed, *rest = real(self, *given)
-        cohort = signed.plan.cohort
+        found, model = real(self, *given)
+        signed, cohort = found.signed, found.signed.plan.cohort
         if cohort is None or not cohort.masks:
-            return signed, *rest
+            return found, model
         plan = signed.plan.model_copy(update={"cohort": cohort.model_copy(update={"masks": False, "directory": None})})
-        return signed.model_copy(update={"plan": plan}), *rest
+        return replace(found, signed=signed.model_copy(update={"plan": plan})), model
 
     def contribute(self: contribution.Contributor, *given: bytes) -> bytes:
         with mock.patch.object(contribution.Contributor, "_verify", verified):

@@ -18,6 +18,7 @@ from palate_common.algorithms.verdict import NAME, Judging
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Int64, Update
 from palate_common.models.model import GlobalModel
+from palate_core.device.participation import KeptPlan
 from palate_core.errors import PalateError
 from palate_core.plan import RoundPlan
 from palate_server.folder.server_folder import Site
@@ -34,8 +35,9 @@ from palate_server.surveys.verdict import Judgement, PushedItem
     test="ledgers",
     at=(Contributor, "_write_charge"),
 )
-def uncharged(real: Any, self: Contributor, plan: RoundPlan) -> Any:
-    return real(self, plan.model_copy(update={"mu2": 0.0}) if plan.algorithm == NAME else plan)
+def uncharged(real: Any, self: Contributor, kept: KeptPlan) -> Any:
+    free = kept.signed.model_copy(update={"plan": kept.plan.model_copy(update={"mu2": 0.0})})
+    return real(self, KeptPlan(free) if kept.plan.algorithm == NAME else kept)
 
 
 class _Raw:
