@@ -28,6 +28,7 @@ import numpy as np
 
 from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
+from palate_common.algorithms import registry
 from palate_core.errors import PalateError
 from palate_core.plan import Noise
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
@@ -58,6 +59,7 @@ RUNS: dict[str, Setting] = {
 def caches() -> list[Finding]:
     """Every cache that these rounds use."""
     found, wrong, name = _Uses(), "", ""
+    registry._entry_points.cache_clear()  # of what other tests have had on the path
     try:
         with _watched(found):
             for name, setting in RUNS.items():  # noqa: B007 - it is said which one didn't end
