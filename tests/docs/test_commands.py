@@ -40,7 +40,7 @@ NOT_RUN = (
 )
 """Commands that set up a machine, are about a release's files, which only a release has, or are the very tests here."""
 LONG = {
-    "docs/audit.md": ("palate audit mechanism", "palate audit mutants"),
+    "docs/audit.md": ("palate audit mechanism",),
     "docs/secure-aggregation.md": ("palate simulate",),
     "docs/tutorials/serve.md": (
         "palate serve run",

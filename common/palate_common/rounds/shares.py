@@ -35,7 +35,7 @@ from palate_core.plan import Noise, RoundPlan
 
 @dataclass(frozen=True)
 class NoisyShare:
-    """The clipped contributions of some devices, with their shares of the noise; made only by `with_noise`.
+    """The clipped contributions of some devices, with their shares of the noise; made only here.
 
     Attributes:
         steps: int64 [layout size + DUMMIES], in grid steps.

@@ -127,7 +127,7 @@ class PublishEntry(_Entry):
     """The closed run that it is of; None: the initial model, or one whose run was lost with a part of the ledger."""
     model_hash: Hash
     manifest: Hash | None = Field(default=None, exclude_if=lambda manifest: manifest is None)
-    """Hash of what the manifest says (`palate_common.models.manifest.said_by`); older servers left it out."""
+    """Hash of what the model's manifest says; None: the entry binds none."""
 
     @model_validator(mode="after")
     def _says_of_what(self) -> Self:
