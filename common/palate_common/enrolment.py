@@ -3,12 +3,12 @@
     operator: Invitation (one-time token) -> device: EnrolRequest -> server: checks, registers -> device: Enrolled
                                                     LeaveRequest -> server: checks, deletes   -> device: LeaveAnswer
 
-A device has two keys: the P-384 key by which Flower's SuperLink authenticates its node, and the Ed25519 identity that a
-directory lists. The identity signs both keys and the token's hash, so that nobody can enrol a key or an identity of
-others. Repeating a request repeats the answer, because an answer may get lost.
+A device has one key: the Ed25519 identity that a directory lists, and that signs its requests and what it says in
+masked attempts. It signs the token's hash, too, so that nobody can enrol an identity of others. Repeating a request
+repeats the answer, because an answer may get lost.
 
     >>> identity, token = SigningKey.generate(), new_token()
-    >>> request = make_request(token, new_node_key().public, identity)
+    >>> request = make_request(token, identity)
     >>> read_request(request.to_bytes()) == request
     True
 """
@@ -21,9 +21,6 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from palate_core.errors import InputError
@@ -31,7 +28,7 @@ from palate_core.log.canonical import canonical_json, digest
 from palate_core.log.cosignatures import MOST_WITNESSES
 from palate_core.log.handovers import MOST_HANDOVERS
 from palate_core.log.pinned import Pinned
-from palate_core.log.signing import MOST_KEY, SigningKey, verify
+from palate_core.log.signing import SigningKey, verify
 
 ENROL_TAG: Final = "palate/enrol/1"
 LEAVE_TAG: Final = "palate/leave/1"
@@ -50,55 +47,6 @@ _PATH = r"^(/p/[a-z0-9][a-z0-9-]{0,62})?$"
 Hex64 = Annotated[str, Field(pattern=_HEX)]
 Token = Annotated[str, Field(pattern=_TOKEN)]
 Population = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-class NodeKey:
-    """The P-384 key pair of a node. Its representation never shows the secret.
-
-    Attributes:
-        public: the public half, PEM, byte for byte as Flower compares it.
-    """
-
-    __slots__ = ("_private", "public")
-
-    def __init__(self, private: ec.EllipticCurvePrivateKey) -> None:
-        self._private = private
-        self.public: str = _pem(private.public_key())
-
-    def __repr__(self) -> str:
-        return f"NodeKey({digest(self.public.encode())[:16]}…)"
-
-    @classmethod
-    def from_pem(cls, data: bytes) -> NodeKey:
-        """Read what `to_pem` wrote.
-
-        Raises:
-            InputError: not a P-384 key.
-        """
-        try:
-            if len(data) > MOST_KEY:
-                raise ValueError("more than a key")
-            private = serialization.load_pem_private_key(data, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise InputError("`node_key` must be a P-384 key in PEM without a password, got something else") from None
-        if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP384R1):
-            raise InputError("`node_key` must be a P-384 key, got another kind")
-        return cls(private)
-
-    def to_pem(self) -> bytes:
-        """The secret key as PKCS #8 PEM; the caller must encrypt it."""
-        return self._private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-
-    def sign(self, message: bytes) -> bytes:
-        """ECDSA with SHA-256, DER: how Flower's SuperLink authenticates a request."""
-        return self._private.sign(message, ec.ECDSA(hashes.SHA256()))
-
-
-def new_node_key() -> NodeKey:
-    """A fresh key from the operating system's random source."""
-    return NodeKey(ec.generate_private_key(ec.SECP384R1()))
 
 
 def new_token() -> str:
@@ -198,31 +146,18 @@ class EnrolRequest(_Strict):
 
     Attributes:
         token: the one-time token.
-        node_key: P-384, PEM SubjectPublicKeyInfo, formatted as OpenSSL and Flower do.
         identity: Ed25519, 64 hexadecimal digits.
         proof: the identity's signature over all fields, with the token's hash in place of the token.
     """
 
     token: Annotated[Token, Field(repr=False)]
-    node_key: Annotated[str, Field(max_length=1024)]
     identity: Hex64
     proof: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
-
-    @field_validator("node_key")
-    @classmethod
-    def _p384(cls, value: str) -> str:
-        """Accept a P-384 key in its canonical PEM only: the SuperLink compares bytes."""
-        key = _load_pem(serialization.load_pem_public_key, value)
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-            raise ValueError("another kind of key")
-        if _pem(key) != value:
-            raise ValueError("another spelling of the key")
-        return value
 
     @property
     def signed_payload(self) -> bytes:
         """The bytes that the proof signs."""
-        return signed_bytes(token_hash(self.token), self.node_key, self.identity)
+        return signed_bytes(token_hash(self.token), self.identity)
 
 
 class Enrolled(_Strict):
@@ -231,12 +166,10 @@ class Enrolled(_Strict):
     Attributes:
         device: this installation's id: its place in directories.
         population: the population that it has joined.
-        node: Flower's id of its node, which a device that lost the first answer needs to go offline; 0: unknown.
     """
 
     device: Annotated[int, Field(ge=0, lt=2**31)]
     population: Population
-    node: Annotated[int, Field(ge=0, lt=2**64)] = 0
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -296,28 +229,27 @@ class LeaveAnswer(_Strict):
         return _parse_message(cls, data, "the answer to who leaves")
 
 
-def signed_bytes(token_digest: str, node_key: str, identity: str) -> bytes:
-    """What an identity signs: canonical JSON of the token's hash, the node key and the identity."""
-    return canonical_json({"token_hash": token_digest, "node_key": node_key, "identity": identity})
+def signed_bytes(token_digest: str, identity: str) -> bytes:
+    """What an identity signs: canonical JSON of the token's hash and the identity."""
+    return canonical_json({"token_hash": token_digest, "identity": identity})
 
 
-def make_request(token: str, node_key: str, identity: SigningKey) -> EnrolRequest:
+def make_request(token: str, identity: SigningKey) -> EnrolRequest:
     """A device's request.
 
     Args:
         token: the invitation's.
-        node_key: the public half of the node's key, PEM.
         identity: this installation's own key.
 
     Raises:
-        InputError: the token or the node key isn't one.
+        InputError: the token isn't one.
     """
-    proof = identity.sign(ENROL_TAG, signed_bytes(token_hash(token), node_key, identity.public))
+    proof = identity.sign(ENROL_TAG, signed_bytes(token_hash(token), identity.public))
     try:
-        return EnrolRequest(token=token, node_key=node_key, identity=identity.public, proof=proof)
+        return EnrolRequest(token=token, identity=identity.public, proof=proof)
     except ValidationError as error:
         wrong = _first(error)
-    raise InputError(f"an enrolment must have a token and a P-384 node key, got {wrong}")  # as in `_parse_message`
+    raise InputError(f"an enrolment must have a token, got {wrong}")  # as in `_parse_message`
 
 
 def read_request(data: bytes) -> EnrolRequest:
@@ -401,8 +333,3 @@ def _first(error: ValidationError) -> str:
     """The first error, without the value, which may be a secret."""
     first = error.errors(include_input=False)[0]
     return f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
-
-
-def _pem(key: ec.EllipticCurvePublicKey) -> str:
-    """A public key in its canonical PEM."""
-    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()

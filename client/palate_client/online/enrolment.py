@@ -1,17 +1,16 @@
 """Enrolment: how this device became a member of its population, kept encrypted in its journal.
 
-    Invitation + node key + identity -> POST /v1/enroll -> Enrolment
+    Invitation + identity -> POST /v1/enroll -> Enrolment
     Enrolment + identity -> POST /v1/enroll -> the server has deleted it
 
-The node key belongs to one invitation. It is on the disk before the request is sent, so that a device that was killed
-meanwhile sends the same bytes again, and gets the same answer.
+A device that was killed meanwhile sends the same bytes again, and gets the same answer.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 
 from palate_client.online.https import Address, Https
@@ -22,11 +21,8 @@ from palate_common.enrolment import (
     Enrolled,
     Invitation,
     LeaveAnswer,
-    NodeKey,
     make_leave,
     make_request,
-    new_node_key,
-    token_hash,
 )
 from palate_core.errors import InputError, RefusedError, UnreachableError
 from palate_core.log.signing import SigningKey
@@ -47,8 +43,6 @@ class Enrolment:
         public_key: the release key with which the population's ledger began.
         population: the population that it belongs to.
         device: its number in the population.
-        node_key: the node's private key, PEM.
-        node: Flower's number of the node, from the enrolment or the last time online; 0: unknown.
         path: what each request's path begins with, where the server is one of several at this name and port.
     """
 
@@ -58,8 +52,6 @@ class Enrolment:
     public_key: str
     population: str
     device: int
-    node_key: str
-    node: int = 0
     path: str = ""
 
     def __repr__(self) -> str:
@@ -69,11 +61,6 @@ class Enrolment:
     def address(self) -> Address:
         """The address of its server."""
         return Address(self.server, self.port, self.ca, self.path)
-
-    @property
-    def key(self) -> NodeKey:
-        """The node's key."""
-        return NodeKey.from_pem(self.node_key.encode())
 
 
 @dataclass(frozen=True)
@@ -112,14 +99,6 @@ def keep(store: EventStore, enrolment: Enrolment) -> None:
     """Store an enrolment; it replaces an earlier one."""
     with Journal(store.file) as journal:
         journal.keep(_KEPT, json.dumps(asdict(enrolment)).encode())
-
-
-def came_online(store: EventStore, enrolment: Enrolment, node: int) -> Enrolment:
-    """Store Flower's number of the node. After a kill the device needs it to go offline first."""
-    changed = replace(enrolment, node=node)
-    if changed != enrolment:
-        keep(store, changed)
-    return changed
 
 
 def leave(store: EventStore, identity: SigningKey, *, seconds: float = _SECONDS) -> None:
@@ -163,10 +142,7 @@ def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, s
         RefusedError: the server doesn't accept it.
         UnreachableError: the server can't be reached, or its answer is invalid.
     """
-    with Journal(store.file) as journal:
-        name = f"node key {token_hash(invitation.token)}"
-        key = NodeKey.from_pem(journal.secret(name, new_node_key().to_pem()))
-    request = make_request(invitation.token, key.public, identity).to_bytes()
+    request = make_request(invitation.token, identity).to_bytes()
     address = Address(invitation.server, invitation.port, invitation.ca, invitation.path)
     with Https(address, until=time.monotonic() + seconds) as https:
         headers = {"content-type": "application/json"}
@@ -191,8 +167,6 @@ def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, s
         invitation.public_key,
         invitation.population,
         answer.device,
-        key.to_pem().decode(),
-        answer.node,
         invitation.path,
     )
     keep(store, enrolment)

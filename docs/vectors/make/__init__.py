@@ -27,7 +27,7 @@ from .delta import delta
 from .draws import draws
 from .enrolment import enrolment
 from .events import events
-from .fleet import fleet
+from .exchange import exchange
 from .graphs import graphs
 from .ledgers import ledgers
 from .manifest import manifest
@@ -63,7 +63,7 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "secagg.json": secagg,
     "delta.json": delta,
     "enrolment.json": enrolment,
-    "fleet.json": fleet,
+    "exchange.json": exchange,
     "statement.json": statement,
     "recommend.json": recommend,
     "behaviour.json": behaviour,

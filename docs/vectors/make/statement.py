@@ -90,7 +90,7 @@ def statement() -> dict[str, Any]:
         told("nothing has happened", final=False, few=True)
         for purpose, granted in (("train", True), ("analytics", True), ("panel", True), ("panel", False)):
             (device.consent.grant if granted else device.consent.revoke)(purpose)
-        keep(device.store, Enrolment("shop.example", 443, "", service.public_key, "readers", 7, "", 0, "/p/books"))
+        keep(device.store, Enrolment("shop.example", 443, "", service.public_key, "readers", 7, "/p/books"))
         now[0] += 6 * day
         told("rounds, enrolled", final=False)
         with Journal(device.store.file) as journal:

@@ -1,13 +1,13 @@
 """Enrolments: the devices that may take part, by invitation of the operator, in one SQLite file.
 
-    token (hashed, one use, expires) -> device number, node key, identity -> revoked, quarantined, named, or gone
+    token (hashed, one use, expires) -> device number, identity -> revoked, quarantined, named, or gone
 
 A device's number is its position in the directory of identities. A number is never reused, and a revoked device keeps
 its position, so that a directory only grows at its end.
 
 >>> with Enrolments(":memory:") as register:
 ...     token = register.invite(now=0.0, hours=1.0)
-...     device = register.enrol(token, node_key="pem", identity="ab" * 32, now=60.0)
+...     device = register.enrol(token, identity="ab" * 32, now=60.0)
 ...     device.number, register.directory().identities == ("ab" * 32,)
 (0, True)
 """
@@ -30,8 +30,8 @@ from palate_core.masks.directory import Directory
 _KIND = 0x50414531  # "PAE1"
 _SCHEMA = (
     "CREATE TABLE tokens(hash TEXT PRIMARY KEY, expires REAL NOT NULL, device INTEGER UNIQUE)",
-    "CREATE TABLE devices(number INTEGER PRIMARY KEY, node_key TEXT NOT NULL UNIQUE, identity TEXT NOT NULL UNIQUE,"
-    " node TEXT, enrolled REAL NOT NULL, revoked REAL, strikes INTEGER NOT NULL DEFAULT 0, free_at REAL)",
+    "CREATE TABLE devices(number INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE, enrolled REAL NOT NULL,"
+    " revoked REAL, strikes INTEGER NOT NULL DEFAULT 0, free_at REAL, gone INTEGER NOT NULL DEFAULT 0)",
     "CREATE TABLE invited(device INTEGER NOT NULL, period INTEGER NOT NULL, count INTEGER NOT NULL,"
     " PRIMARY KEY(device, period)) WITHOUT ROWID",
     "CREATE TABLE named(device INTEGER PRIMARY KEY)",
@@ -48,9 +48,7 @@ _NOBODY = -1
 """The number in `seen` whose quarter is the one in which noting began."""
 MOST_LABEL = 40
 """Characters of the longest label."""
-_COLUMNS = (
-    "number, node_key, identity, node, revoked, strikes, free_at, EXISTS(SELECT 1 FROM named WHERE device = number)"
-)
+_COLUMNS = "number, identity, revoked, strikes, free_at, EXISTS(SELECT 1 FROM named WHERE device = number)"
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,7 @@ class EnrolledDevice:
 
     Attributes:
         number: its position in the directory.
-        node_key: public P-384 key, PEM.
         identity: public Ed25519 key, hexadecimal.
-        node: Flower's number of its node; None before it is registered.
         revoked: when it was revoked, seconds since 1970; None if it wasn't.
         strikes: malformed answers since its last quarantine.
         free_at: when its quarantine ends; None if it has none.
@@ -69,9 +65,7 @@ class EnrolledDevice:
     """
 
     number: int
-    node_key: str
     identity: str
-    node: int | None
     revoked: float | None
     strikes: int
     free_at: float | None
@@ -112,7 +106,7 @@ def quarter_name(quarter: int) -> str:
     return f"{quarter // 4} Q{quarter % 4 + 1}"
 
 
-_THERE = "node_key NOT LIKE 'gone %'"
+_THERE = "NOT gone"
 """Of a device that hasn't left: of one that has, nothing is written any more."""
 
 
@@ -120,7 +114,7 @@ class Enrolments(Closing):
     """The register of devices.
 
     **Guarantees:** a token enrols one device; the same request again gives the same device; a token is stored as its
-    SHA-256 only; a number, a node key and an identity belong to one device for ever.
+    SHA-256 only; a number and an identity belong to one device for ever.
 
     **Assumes:** nobody else gets a token; whoever has it is the device.
 
@@ -166,11 +160,11 @@ class Enrolments(Closing):
             query = "SELECT 1 FROM tokens WHERE hash = ?"
             return connection.execute(query, (token_hash(token),)).fetchone() is not None
 
-    def enrol(self, token: str, *, node_key: str, identity: str, now: float) -> EnrolledDevice:
+    def enrol(self, token: str, *, identity: str, now: float) -> EnrolledDevice:
         """Enrol a device with a token.
 
         Raises:
-            RefusedError: the token is unknown, expired or used, the device revoked, or a key belongs to another device.
+            RefusedError: the token is unknown, expired or used, the device revoked, or the identity another device's.
         """
         with self._database.transaction(write=True) as connection:
             query = "SELECT expires, device FROM tokens WHERE hash = ?"
@@ -180,28 +174,21 @@ class Enrolments(Closing):
             expires, number = row
             if number is not None:
                 device = self._device(connection, number)
-                if (device.node_key, device.identity) != (node_key, identity):
+                if device.identity != identity:
                     raise RefusedError("a token must be valid and not spent, got one that another device has spent")
                 if device.revoked is not None:
                     raise RefusedError("a device must not be revoked, got one that is")
                 return device
             if expires < now:
                 raise RefusedError("a token must be valid and not spent, got one that has expired")
-            (number,) = connection.execute("SELECT count(*) FROM devices").fetchone()
-            values = (number, node_key, identity, now - now % _DAY)
+            (number,) = connection.execute("SELECT coalesce(max(number) + 1, 0) FROM devices").fetchone()
+            values = (number, identity, now - now % _DAY)
             try:
-                connection.execute(
-                    "INSERT INTO devices(number, node_key, identity, enrolled) VALUES (?, ?, ?, ?)", values
-                )
+                connection.execute("INSERT INTO devices(number, identity, enrolled) VALUES (?, ?, ?)", values)
             except sqlite3.IntegrityError:
-                raise RefusedError("a device's keys must be its own, got one that another has") from None
+                raise RefusedError("a device's identity must be its own, got one that another has") from None
             connection.execute("UPDATE tokens SET device = ? WHERE hash = ?", (number, token_hash(token)))
             return self._device(connection, number)
-
-    def registered(self, number: int, node: int) -> None:
-        """Store the number of a device's node at the SuperLink."""
-        with self._database.transaction(write=True) as connection:
-            connection.execute(f"UPDATE devices SET node = ? WHERE number = ? AND {_THERE}", (str(node), number))  # noqa: S608 - ours
 
     def revoke(self, number: int, *, now: float) -> EnrolledDevice:
         """Exclude a device for ever; a second time changes nothing.
@@ -213,23 +200,26 @@ class Enrolments(Closing):
             connection.execute("UPDATE devices SET revoked = ? WHERE number = ? AND revoked IS NULL", (now, number))
             return self._device(connection, number)
 
-    def leave(self, number: int, *, identity: str) -> str | None:
-        """Exclude a device that leaves; returns its node key, whose node must be removed before `forget`.
-
-        None: it is forgotten already.
+    def leave(self, number: int, *, identity: str) -> None:
+        """Exclude a device that leaves, before `forget`; a second time changes nothing.
 
         Raises:
             RefusedError: there is no such device with that identity.
         """
         with self._database.transaction(write=True) as connection:
-            query = "SELECT node_key FROM devices WHERE number = ? AND identity = ?"
-            row = connection.execute(query, (number, identity)).fetchone()
-            if row is None:
+            changed = connection.execute(
+                "UPDATE devices SET revoked = coalesce(revoked, 0) WHERE number = ? AND identity = ?",
+                (number, identity),
+            )
+            if not changed.rowcount:
                 raise RefusedError("a device that leaves must be the one of that number, got another identity")
-            if row[0] == _gone(number):
-                return None
-            connection.execute("UPDATE devices SET revoked = coalesce(revoked, 0) WHERE number = ?", (number,))
-            return str(row[0])
+
+    def identity_of(self, number: int) -> str | None:
+        """The identity of a device that may be served; None: there is none of that number, or it is revoked."""
+        with self._database.transaction() as connection:
+            query = "SELECT identity FROM devices WHERE number = ? AND revoked IS NULL"
+            row = connection.execute(query, (number,)).fetchone()
+        return None if row is None else str(row[0])
 
     def forget(self, number: int) -> None:
         """Delete what is known of a device that has left; a second time changes nothing.
@@ -243,9 +233,8 @@ class Enrolments(Closing):
         with self._database.transaction(write=True) as connection:
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute(
-                "UPDATE devices SET node_key = ?, node = NULL, enrolled = 0, revoked = 0, strikes = 0, free_at = NULL"
-                " WHERE number = ?",
-                (_gone(number), number),
+                "UPDATE devices SET gone = 1, enrolled = 0, revoked = 0, strikes = 0, free_at = NULL WHERE number = ?",
+                (number,),
             )
             connection.execute("DELETE FROM invited WHERE device = ?", (number,))
             connection.execute("DELETE FROM tokens WHERE device = ?", (number,))
@@ -307,15 +296,18 @@ class Enrolments(Closing):
             connection.executemany(statement, [(period, number) for number in numbers])
             connection.execute("DELETE FROM invited WHERE period < ?", (period - 1,))
 
-    def eligible(self, *, period: int, most: int, now: float) -> Mapping[int, int]:
-        """Node -> device of all that may be invited: not revoked, excluded or quarantined, below the period's cap."""
+    def eligible(self, numbers: Collection[int], *, period: int, most: int, now: float) -> set[int]:
+        """Those of some devices that may be invited: not revoked, excluded or quarantined, below the period's cap.
+
+        It costs what these cost, however many are enrolled.
+        """
         query = (
-            "SELECT node, number FROM devices LEFT JOIN invited ON device = number AND period = ?"
-            " WHERE node IS NOT NULL AND revoked IS NULL AND coalesce(free_at, 0) <= ? AND coalesce(count, 0) < ?"
+            "SELECT 1 FROM devices LEFT JOIN invited ON device = number AND period = ?"
+            " WHERE number = ? AND revoked IS NULL AND coalesce(free_at, 0) <= ? AND coalesce(count, 0) < ?"
             " AND number NOT IN (SELECT device FROM named)"
         )
         with self._database.transaction() as connection:
-            return {int(node): number for node, number in connection.execute(query, (period, now, most))}
+            return {each for each in numbers if connection.execute(query, (period, each, now, most)).fetchone()}
 
     def devices(self) -> list[EnrolledDevice]:
         """All devices, by number."""
@@ -323,15 +315,15 @@ class Enrolments(Closing):
             rows = connection.execute(f"SELECT {_COLUMNS} FROM devices ORDER BY number").fetchall()  # noqa: S608 - ours
         return [_made(row) for row in rows]
 
-    def seen(self, nodes: Collection[int], *, quarter: int) -> None:
+    def seen(self, numbers: Collection[int], *, quarter: int) -> None:
         """Note in which quarter of a year devices were online last; nothing finer, and nothing of what they did."""
         statement = (
-            f"INSERT INTO seen SELECT number, ? FROM devices WHERE node = ? AND {_THERE}"  # noqa: S608 - ours
+            f"INSERT INTO seen SELECT number, ? FROM devices WHERE number = ? AND {_THERE}"  # noqa: S608 - ours
             " ON CONFLICT(device) DO UPDATE SET quarter = excluded.quarter WHERE quarter < excluded.quarter"
         )
         with self._database.transaction(write=True) as connection:
             connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (_NOBODY, quarter))
-            connection.executemany(statement, [(quarter, str(node)) for node in nodes])
+            connection.executemany(statement, [(quarter, number) for number in numbers])
 
     def noted_since(self) -> int | None:
         """The quarter since which it is noted who is online; None: it isn't yet."""
@@ -345,7 +337,7 @@ class Enrolments(Closing):
         **Guarantees:** no time is finer than a quarter of a year, and nothing tells whether a device took part.
         """
         query = (
-            "SELECT number, node_key, enrolled, revoked, coalesce(free_at, 0) > ?,"
+            "SELECT number, gone, enrolled, revoked, coalesce(free_at, 0) > ?,"
             " EXISTS(SELECT 1 FROM named WHERE device = number),"
             " coalesce((SELECT label FROM labels JOIN tokens USING(hash) WHERE tokens.device = number), ''),"
             " (SELECT quarter FROM seen WHERE seen.device = number) FROM devices ORDER BY number"
@@ -370,7 +362,7 @@ class Enrolments(Closing):
             " coalesce(sum(gone), 0), coalesce(sum(revoked IS NULL AND coalesce(free_at, 0) > ?), 0),"
             " coalesce(sum(revoked IS NULL AND number IN (SELECT device FROM named)), 0),"
             " (SELECT count(*) FROM tokens WHERE device IS NULL AND expires >= ?)"
-            " FROM (SELECT *, node_key = 'gone ' || number AS gone FROM devices)"
+            " FROM devices"
         )
         with self._database.transaction() as connection:
             row = connection.execute(query, (now, now)).fetchone()
@@ -400,20 +392,14 @@ def copy_register(path: Path, copy: Path) -> int:
     return int(devices)
 
 
-def _gone(number: int) -> str:
-    """What stands in the place of a node key that was deleted."""
-    return f"gone {number}"
-
-
-def _listed(row: tuple[int, str, float, float | None, int, int, str, int | None]) -> Listed:
-    number, node_key, enrolled, revoked, quarantined, named, label, seen = row
-    if node_key == _gone(number):
+def _listed(row: tuple[int, int, float, float | None, int, int, str, int | None]) -> Listed:
+    number, gone, enrolled, revoked, quarantined, named, label, seen = row
+    if gone:
         return Listed(number, "left", "", None, None)
     state = "revoked" if revoked is not None else "named" if named else "quarantined" if quarantined else "enrolled"
     return Listed(number, state, label, quarter_of(enrolled), seen)
 
 
-def _made(row: tuple[int, str, str, str | None, float | None, int, float | None, int]) -> EnrolledDevice:
-    number, node_key, identity, node, revoked, strikes, free_at, named = row
-    at = None if node is None else int(node)
-    return EnrolledDevice(number, node_key, identity, at, revoked, strikes, free_at, bool(named))
+def _made(row: tuple[int, str, float | None, int, float | None, int]) -> EnrolledDevice:
+    number, identity, revoked, strikes, free_at, named = row
+    return EnrolledDevice(number, identity, revoked, strikes, free_at, bool(named))
