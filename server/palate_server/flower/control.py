@@ -54,7 +54,7 @@ license = "Apache-2.0"
 [tool.flwr.app]
 publisher = "palate"
 [tool.flwr.app.components]
-serverapp = "palate_server.operation.process:main"
+serverapp = "palate_server.service.serverapp:main"
 clientapp = "palate_client.flower:node_app"
 """
 """The `pyproject.toml` of a Flower app, without which no run can be started; nothing installs or loads it."""

@@ -28,7 +28,6 @@ from starlette.applications import Starlette
 
 from palate_common.records.closing import Closing
 from palate_core.errors import LockedError, PalateError
-from palate_server.edge.process import edge_answers, edge_command
 from palate_server.folder.backup import remove_left_over
 from palate_server.folder.events import EventLog
 from palate_server.folder.logs import LogHandler, PartLog
@@ -36,10 +35,10 @@ from palate_server.folder.server_folder import Site, site_signs
 from palate_server.folder.watched import WatchedSite
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.witnesses import RECENT, UncosignedError
-from palate_server.operation.process import serverapp_command
 from palate_server.operation.releases import CardMaker, UnjudgedError, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock, own_folder
+from palate_server.service.edge_process import edge_answers, edge_command
 from palate_server.service.gateway import answers_at, check_ports, nginx_command, stamp_of, write_configuration
 from palate_server.service.invitations import InvitationService
 from palate_server.service.listener import Listener
@@ -48,6 +47,7 @@ from palate_server.service.parts import PartsFile
 from palate_server.service.ports import end_left_over
 from palate_server.service.problems import SKEW, configuration_hash
 from palate_server.service.processes import Child
+from palate_server.service.serverapp import serverapp_command
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
 from palate_server.service.watch import STARTING, PartWatch

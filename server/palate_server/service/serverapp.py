@@ -1,6 +1,6 @@
-"""Process: the ServerApp of a deployment: it runs an `Operation` whose devices wait at edges.
+"""ServerApp: the one of a deployment: it runs an `Operation` whose devices wait at edges.
 
-    python -m palate_server.operation.process FOLDER
+    python -m palate_server.service.serverapp FOLDER
 
     supervisor -> main -> Operation.serve -> run_round -> EdgeTransport -> the link -> edges -> devices
 
@@ -50,7 +50,7 @@ def main(folder: Path) -> int:
 
 def serverapp_command(site: Site) -> list[str]:
     """The command that runs this."""
-    return [sys.executable, "-m", "palate_server.operation.process", str(site.folder)]
+    return [sys.executable, "-m", "palate_server.service.serverapp", str(site.folder)]
 
 
 def link_of(site: Site) -> EdgeLink:

@@ -1,6 +1,6 @@
-"""Process: an edge of a server folder, in a process of its own that the supervisor starts.
+"""EdgeProcess: an edge of a server folder, in a process of its own that the supervisor starts.
 
-    python -m palate_server.edge.process FOLDER [--dev]
+    python -m palate_server.service.edge_process FOLDER [--dev]
 
     gateway (nginx) -> public/edge.sock -> application -> door, enrolment
     coordinator     -> the link, see `direct` and `palate_server.flower.node`
@@ -41,7 +41,7 @@ TELL_SECONDS = 1.0
 
 def edge_command(site: Site, *, dev: bool) -> list[str]:
     """The command that runs this."""
-    command = [sys.executable, "-m", "palate_server.edge.process", str(site.folder)]
+    command = [sys.executable, "-m", "palate_server.service.edge_process", str(site.folder)]
     return [*command, "--dev"] if dev else command
 
 
