@@ -1,4 +1,4 @@
-"""A stand-in for a device's server: it speaks `palate/device/1`, asks what a test gives it, and fails when that says so.
+"""A stand-in for a device's server: it speaks `palate/device/1`, asks what a test gives it, and fails when told.
 
     with serving(StandIn(key.public, messages=[...])) as server:
         device.enroll(server.invitation(...)) ; device.sync(...)
@@ -19,7 +19,7 @@ from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from certificates import made_certificate, server_context
 
@@ -45,12 +45,11 @@ from palate_common.rounds.exchange import (
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.canonical import digest
 
-POPULATION: Final = "readers"
 BACK_SECONDS: Final = 600.0
 Given = tuple[int, Mapping[str, str], bytes]
 """Status, headers and body of a reply."""
-Trouble = Literal["", "not heard", "the reply is lost"] | int
-"""How a request fails: not at all, before or after it was heard, or with a status."""
+Trouble = str | int
+"""How a request fails: "": not at all; "the reply is lost"; a status; in any other words: it isn't heard."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,21 @@ class Heard:
         return self.headers.get("palate-answers", "").strip("-")
 
 
+@dataclass(frozen=True)
+class Taken:
+    """An answer that was taken.
+
+    Attributes:
+        message: what it answers.
+        body: its bytes.
+        request: the number of the request that brought it.
+    """
+
+    message: ServerMessage
+    body: bytes
+    request: int
+
+
 def plan_message(plan: bytes, *, seconds: float = 0.0, exchange: str = "a" * 32) -> ServerMessage:
     """The message that asks for a contribution."""
     return ServerMessage(MessageKind.PLAN, exchange, seconds, plan)
@@ -91,10 +105,11 @@ class StandIn:
         identity: of the device; empty before it is enrolled.
         messages: what it asks for, each until it has the answer; after them it sends the device home.
         files: path -> what is there for everybody.
+        population: the population.
         path: what each path begins with.
         fails: called with each request; says how it fails.
         heard: all requests.
-        answers: the answers it has taken, with their exchanges.
+        answers: the answers it has taken, in order.
         public_key: the release key, for invitations.
         versions: of the protocol.
         ends: sends the device home after all messages; otherwise there is none.
@@ -104,10 +119,11 @@ class StandIn:
     identity: str = ""
     messages: list[ServerMessage] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
+    population: str = "readers"
     path: str = ""
     fails: Callable[[Heard], Trouble] = lambda heard: ""
     heard: list[Heard] = field(default_factory=list)
-    answers: list[tuple[str, bytes]] = field(default_factory=list)
+    answers: list[Taken] = field(default_factory=list)
     public_key: str = "ab" * 32
     versions: tuple[int, int] = VERSIONS
     ends: bool = True
@@ -129,21 +145,21 @@ class StandIn:
         """An invitation to it."""
         said = {"server": "localhost", "port": self.port, "ca": own_certificate()[0], "public_key": self.public_key}
         more = {"version": 2, "path": self.path} if self.path else {}
-        return Invitation(**{**said, "population": POPULATION, "token": "t" * 43, **more, **changes})
+        return Invitation(**{**said, "population": self.population, "token": "t" * 43, **more, **changes})
 
     def exchanges(self) -> list[Heard]:
         """The requests of the protocol."""
         return [each for each in self.heard if each.line == f"POST {self.path}{PATH}"]
 
-    def reply(self, line: str, headers: Mapping[str, str], body: bytes) -> Given | None:
-        """Reply to a request; None: hang up."""
+    def reply(self, line: str, headers: Mapping[str, str], body: bytes, how: Trouble = "") -> Given | None:
+        """Reply to a request, which may fail; None: hang up."""
         heard = Heard(line, {name.lower(): value for name, value in headers.items()}, body)
         self.heard.append(heard)
-        how = self.fails(heard)
-        if how == "not heard":
-            return None
-        found = (how, {}, b"") if isinstance(how, int) else self._reply(heard)
-        return None if how == "the reply is lost" else found
+        how = how or self.fails(heard)
+        if isinstance(how, int):
+            return how, {}, b""
+        found = None if how not in ("", "the reply is lost") else self._reply(heard)
+        return None if how else found
 
     def _reply(self, heard: Heard) -> Given:
         method, _, path = heard.line.partition(" ")
@@ -155,13 +171,13 @@ class StandIn:
             return HTTPStatus.OK, {}, LeaveAnswer(population=left.population, device=left.device).to_bytes()
         if path == ENROL_PATH:
             self.identity = read_request(heard.body).identity
-            return HTTPStatus.OK, {}, Enrolled(device=0, population=POPULATION).to_bytes()
+            return HTTPStatus.OK, {}, Enrolled(device=0, population=self.population).to_bytes()
         try:
             low, high = self.versions
             if not low <= int(heard.headers.get("palate-version", "0")) <= high:
                 raise VersionError
             asked = ExchangeRequest.read({**heard.headers, "palate-version": "1"})
-            check(heard.headers, POPULATION, self.path + PATH, self.identity)
+            check(heard.headers, self.population, self.path + PATH, self.identity)
         except VersionError:
             return HTTPStatus.UPGRADE_REQUIRED, {"Palate-Versions": f"{low}-{high}"}, b""
         except InputError as error:
@@ -201,10 +217,10 @@ class StandIn:
 
     def _take(self, exchange: str, body: bytes) -> str:
         if self._asked < len(self.messages) and exchange == self.messages[self._asked].exchange:
-            self.answers.append((exchange, body))
+            self.answers.append(Taken(self.messages[self._asked], body, len(self.heard) - 1))
             self._asked += 1
             return "yes"
-        return "twice" if any(exchange == name for name, _ in self.answers) else "late"
+        return "twice" if any(exchange == each.message.exchange for each in self.answers) else "late"
 
 
 @cache
