@@ -44,7 +44,9 @@ def test_a_run_from_a_gathered_cohort_to_its_close(make_service: Maker) -> None:
     assert all(event["users"] == event["invited"] == 8 and event["charged"] for event in rounds)
     assert spent_attempts(service) == (len(rounds), len(rounds))
     assert [event["releases"] for event in service.events("closed")] == [len(rounds)]
-    assert service.devices.closed == 1 + len(rounds), "what the carrier holds of an attempt is removed after each, and at first"
+    assert service.devices.closed == 1 + len(rounds), (
+        "what the carrier holds of an attempt is removed after each, and at first"
+    )
     with service.site.ledger(read_only=True) as ledger:
         run = unpublished(ledger)
     found = publish(service.site, run, lambda extract: b"card")

@@ -17,13 +17,13 @@ from palate_cli.cli import run
 from palate_common.rounds.wire import REFUSED
 from palate_core.errors import InputError
 from palate_core.log.checkpoints import log_key
-from palate_server.service.serverapp import main
 from palate_server.folder.witness import WitnessError
 from palate_server.operation.outlook import local, read_outlook
 from palate_server.operation.terms import DAY
 from palate_server.service import parts
 from palate_server.service.metrics import Metrics
 from palate_server.service.parts import PartsFile, read_parts
+from palate_server.service.serverapp import main
 from palate_server.service.status import NOTHING, read_status
 from palate_server.service.supervisor import Supervisor
 

@@ -27,6 +27,7 @@ from unittest import mock
 
 from flwr.app import ConfigRecord, Error, Message
 from flwr.clientapp import ClientApp
+from palate_server.flower.messenger import GridMessenger
 
 from mechanism.checks.side_outputs import difference, heard, plain, scrubbed
 from mechanism.harness.probe_run import crowd
@@ -37,7 +38,6 @@ from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
 from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.plan import read_plan
-from palate_server.flower.messenger import GridMessenger
 from palate_server.flower.transport import RECORD
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
