@@ -27,15 +27,18 @@ class Edges:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, homes: Mapping[str, Collection[int]]) -> None:
         self._loop = loop
-        self.rooms = {name: WaitingRoom() for name in homes}
-        self.down = set[str]()
+        self.rooms = {name: WaitingRoom(name) for name in homes}
+        self.home = {device: edge for edge, devices in homes.items() for device in devices}
+        """Device -> where it asks."""
+        self.down, self.dead = set[str](), set[str]()
+        """Edges that the link knows no more, and those that it still takes for alive."""
         self.answered = dict[tuple[int, str], bytes]()
         """Each answer by device and exchange: who is asked again answers the same."""
         self.gone_home = dict[int, float]()
         self.silent = set[int]()
         self.on_ask: Callable[[str], str] = lambda edge: ""
         """What becomes of a batch: "lost" on the way there, "unheard" on the way back, or nothing happens to it."""
-        lives = [self._live(name, device) for name, devices in homes.items() for device in devices]
+        lives = [self._live(device) for device in self.home]
         self._ending = asyncio.Event()
         self._devices = asyncio.run_coroutine_threadsafe(self._let_live(lives), loop)
 
@@ -45,14 +48,14 @@ class Edges:
     def ask(self, asked: Mapping[str, bytes], *, seconds: float) -> Iterator[tuple[str, bytes]]:
         for edge, batch in asked.items():
             fate = self.on_ask(edge)
-            if fate == "lost":
+            if fate == "lost" or edge in self.dead:
                 continue
             reply = asyncio.run_coroutine_threadsafe(self.rooms[edge].answer(batch), self._loop).result(9.0)
             if fate != "unheard":
                 yield edge, reply
 
     def restart(self, edge: str) -> None:
-        self.rooms[edge] = WaitingRoom()
+        self.rooms[edge] = WaitingRoom(edge)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._ending.set)
@@ -65,11 +68,11 @@ class Edges:
             each.cancel()
         await asyncio.gather(*devices, return_exceptions=True)
 
-    async def _live(self, edge: str, device: int) -> None:
+    async def _live(self, device: int) -> None:
         """A device: it asks, answers by what it was asked, and asks on."""
         never: asyncio.Future[None] = self._loop.create_future()
         while device not in self.gone_home:
-            room = self.rooms[edge]
+            room = self.rooms[self.home[device]]
             room.arrive(device, Availability(600.0, 3))
             try:
                 found = await room.wait_for_message(device, 0.01, never)
@@ -81,7 +84,7 @@ class Edges:
                 self.gone_home[device] = found.seconds
             else:
                 answer = self.answered.setdefault((device, found.exchange), b"%d answers " % device + found.body)
-                room = self.rooms[edge]  # it may have been started again meanwhile
+                room = self.rooms[self.home[device]]  # it may have been started again meanwhile
                 room.arrive(device, Availability(600.0, 3))
                 room.take(device, found.exchange, answer)
 
@@ -180,9 +183,26 @@ def test_who_does_not_answer_is_waited_for_until_the_time_is_up_and_others_are_n
         link.silent = {3}
         answers = messenger.transport([1, 2, 3], timeout=0.2).exchange(request(1, 2, 3))
         assert sorted(device for device, _ in answers) == [1, 2]
-        link.down = {"b"}
-        answers = messenger.transport([1, 2], timeout=9.0).exchange(request(1, 2, 77))
-        assert [device for device, _ in answers] == [1], "at an edge that is gone nobody is asked"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["still taken for alive", "gone"])
+def test_devices_of_an_edge_that_is_killed_are_asked_at_the_one_in_its_place(known: bool) -> None:
+    """It is another node to Flower, which notices the end of the former one late."""
+    with edges(a=(1,), b=(2, 3)) as link:
+        messenger = EdgeMessenger(link)
+        seen(messenger, 3)
+        carrier = messenger.transport([1, 2, 3], timeout=9.0)
+        link.silent = {3}
+        answers = carrier.exchange(request(1, 2, 3))
+        found = [next(answers), next(answers)]
+        (link.dead if known else link.down).add("b")
+        link.rooms["c"] = WaitingRoom("b")
+        link.home |= {2: "c", 3: "c"}
+        link.silent = set()
+        found += list(answers)
+        assert sorted(device for device, _ in found) == [1, 2, 3]
+        assert sorted(device for device, _ in carrier.exchange(request(1, 2, 3, step=2))) == [1, 2, 3]
+        seen(messenger, 3)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -234,7 +254,7 @@ def test_an_edge_that_says_something_else_is_refused(head: dict[str, Any]) -> No
             return ["a"]
 
         def ask(self, asked: Mapping[str, bytes], *, seconds: float) -> Iterator[tuple[str, bytes]]:
-            yield "a", pack({"online": [[1, 9.0, 3]]} if b'"look"' in asked["a"] else head)
+            yield "a", pack({"name": "edge", "online": [[1, 9.0, 3]]} if b'"look"' in asked["a"] else head)
 
     messenger = EdgeMessenger(Odd())
     assert messenger.online() == {1: Availability(9.0, 3)}

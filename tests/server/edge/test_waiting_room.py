@@ -33,7 +33,7 @@ class Played:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.room = WaitingRoom(self.clock)
+        self.room = WaitingRoom(clock=self.clock)
 
     async def ask(self, head: dict[str, Any], frames: list[Frame] | None = None) -> tuple[dict[str, Any], list[Frame]]:
         return unpack(await self.room.answer(pack(head, frames or [])))
