@@ -152,8 +152,9 @@ def test_nothing_that_tells_devices_apart_is_on_the_page(site: Site) -> None:
     with Enrolments(site.enrolment_file) as register:
         for name in ("Ada's phone", "the tablet"):
             token = register.invite(now=time.time(), hours=1.0, label=name)
-            register.enrol(token, identity=SigningKey.generate().public, now=time.time())
-            secrets += [html.escape(name), token]
+            identity = SigningKey.generate().public
+            register.enrol(token, identity=identity, now=time.time())
+            secrets += [html.escape(name), token, identity]
     text = Asking(Console(site, lambda: WELL)).entered()("GET", "/console/").text
     assert re.search(r"\b2\b[^<]*enrolled|enrolled[^<]*\b2\b", text), "their number is"
     assert not [each for each in secrets if each in text]
