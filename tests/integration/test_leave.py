@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from palate_server.service.http_api import REFUSAL, EnrolmentService, Listener, application
 
 import palate
 from palate_cli.cli import run
@@ -23,7 +24,6 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import trust_anchor
-from palate_server.service.http_api import REFUSAL, EnrolmentService, Listener, application
 from palate_server.service.setup import make_site
 from palate_sim.engines.superlink import free_port
 

@@ -199,6 +199,7 @@ class _Desk:
     _have: int
     _unsent: Iterator[list[Frame]]
     _frames: list[Frame] | None
+    _further: list[Frame] | None
 
     def __init__(self, name: str, request: Request, devices: list[int], left: Mapping[int, object]) -> None:
         plan = request.shared.get("plan", b"")
@@ -214,10 +215,9 @@ class _Desk:
 
     def next_batch(self, begun: dict[str, Any], wait: float) -> bytes:
         """The next batch to the edge: requests, and with the last of them, or after it, the question for answers."""
-        frames, self._frames = self._frames, next(self._unsent, None)
-        asks = wait if self._frames is None else 0.0
+        asks = wait if self._further is None else 0.0
         head: dict[str, Any] = {"ask": EXCHANGE, "exchange": self._name, "have": self._have, "wait": asks}
-        return pack(head) if frames is None else pack(head | begun, [(SHARED, self._shared), *frames])
+        return pack(head) if self._frames is None else pack(head | begun, [(SHARED, self._shared), *self._frames])
 
     def read(self, reply: bytes) -> list[Frame]:
         """The answers of a reply; notes whether the edge must be asked anew."""
@@ -233,10 +233,11 @@ class _Desk:
         else:
             self._boot = boot
             self._have = max(self._have, turn)
+            self._frames, self._further = self._further, next(self._unsent, None)  # it has the latest ones
         return frames
 
     def _begin(self) -> None:
         """Begin anew, with the requests to who hasn't answered, in lists that fit in a batch."""
         own, left = self._own, (device for device in self._devices if device in self._left)
         self._have, self._unsent = 0, split((device, b"" if own is None else own(device)) for device in left)
-        self._frames = next(self._unsent, None)
+        self._frames, self._further = next(self._unsent, None), next(self._unsent, None)

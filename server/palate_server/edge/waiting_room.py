@@ -253,6 +253,7 @@ class WaitingRoom:
             if not found.ready and wait > 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(found.news.wait(), wait)
+        if found.turn <= have:  # still: another question for it, whose asker is gone, may have waited, too
             found.next_turn()
         return pack({"boot": self.boot, "known": True, "turn": found.turn}, found.sent)
 
@@ -265,6 +266,8 @@ class WaitingRoom:
             found = self._open = OpenExchange(name, kind, seconds, most, shared)
         new = {device: data for device, data in own if device not in found.done}
         found.own |= new
+        for device in new:
+            self._home.pop(device, None)
         await self._wake(list(new))
 
     async def _send_home(self, devices: Mapping[int, float]) -> None:

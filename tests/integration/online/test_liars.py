@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-
 from palate_client.online.flower_messages import Reply, ReplyUpload, record_dict
 from palate_client.online.flower_wire import Fleet
+
 from palate_client.online.https import Https, RejectedError
 from palate_common.enrolment import NodeKey
 from palate_common.records.protobuf import blob, text

@@ -15,13 +15,13 @@ from flwr.supercore.logger import FLOWER_LOGGER, console_handler, update_console
 from flwr.supercore.object_store import in_memory_object_store
 from flwr.superlink import main as superlink
 from flwr.superlink.servicer.fleet import fleet_handlers
+from palate_server.flower.link import COLLECT, ONLINE, PURGE, PUSH
+from palate_server.flower.superlink_state import check_version
 
 from palate_core.errors import InputError
 from palate_server.flower import superlink_state as flower
 from palate_server.flower.guard import token_of
-from palate_server.flower.link import COLLECT, ONLINE, PURGE, PUSH
 from palate_server.flower.superlink import adapt, secret_of
-from palate_server.flower.superlink_state import check_version
 
 
 def test_the_known_version_is_installed() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from palate_server.flower.superlink_state import LinkControl
+from palate_server.service.http_api import Listener
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,10 +17,8 @@ from starlette.routing import Route
 from palate_cli.cli import run
 from palate_core.errors import PalateError, RefusedError
 from palate_server.flower.guard import TokenGuard, token_of
-from palate_server.flower.superlink_state import LinkControl
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
-from palate_server.service.http_api import Listener
 from palate_server.service.setup import make_certificates, make_secret, make_site
 from palate_sim.engines.superlink import free_port
 
