@@ -61,10 +61,14 @@ class Edges:
         self._name_of: dict[str, str] = {}
         self._edge_of: dict[int, str] = {}
 
-    def live(self) -> set[str]:
-        """The edges that can be asked, without those in whose place another one was started."""
+    def live(self, *, look: bool = True) -> set[str]:
+        """The edges that can be asked, without those in whose place another one was started.
+
+        Args:
+            look: whether to ask who is new.
+        """
         there = set(self.link.edges())
-        if new := there - self._name_of.keys():
+        if look and (new := there - self._name_of.keys()):
             self._look(new, wait=0.0)
         latest = {name: edge for edge, name in self._name_of.items() if edge in there}
         return {edge for edge in there if latest.get(self._name_of.get(edge, ""), edge) == edge}
@@ -128,7 +132,7 @@ class EdgeMessenger:
 
     def close(self) -> None:
         """Let each edge forget the exchange that it has."""
-        self._tell(dict.fromkeys(self._edges.live(), pack({"ask": CLOSE})))
+        self._tell(dict.fromkeys(self._edges.live(look=False), pack({"ask": CLOSE})))
 
     def _tell(self, batches: Mapping[str, bytes]) -> None:
         for _ in self._edges.link.ask(batches, seconds=COLLECT_SECONDS):
