@@ -176,17 +176,16 @@ class _Desk:
 
     def __init__(self, name: str, shared: bytes, request: Request, devices: list[int]) -> None:
         self._name, self._shared, self._request = name, shared, request
-        self._left, self._have = dict.fromkeys(devices), 0
-        self._unsent = self._requests()
+        self._left = dict.fromkeys(devices)
         self._boot, self.over = "", False
+        self._begin()
 
     def next_batch(self, begun: dict[str, Any], wait: float) -> bytes:
-        """The next batch to the edge: requests, and once it has them all, the question for answers."""
-        head: dict[str, Any] = {"ask": EXCHANGE, "exchange": self._name, "have": self._have, "wait": 0.0}
-        frames = next(self._unsent, None)
-        if frames is None:
-            return pack(head | {"wait": wait})
-        return pack(head | begun, [(SHARED, self._shared), *frames])
+        """The next batch to the edge: requests, and with the last of them, or after it, the question for answers."""
+        frames, self._frames = self._frames, next(self._unsent, None)
+        asks = wait if self._frames is None else 0.0
+        head: dict[str, Any] = {"ask": EXCHANGE, "exchange": self._name, "have": self._have, "wait": asks}
+        return pack(head) if frames is None else pack(head | begun, [(SHARED, self._shared), *frames])
 
     def read(self, reply: bytes) -> Iterator[Frame]:
         """The answers of a reply, each device's first; notes whether the edge must be asked anew."""
@@ -197,7 +196,8 @@ class _Desk:
         except (KeyError, ValueError, TypeError):
             raise IntegrityError("an edge must say what it knows of an exchange, got something else") from None
         if not known or (self._boot and boot != self._boot):
-            self._boot, self._have, self._unsent = "", 0, self._requests()
+            self._boot = ""
+            self._begin()
         else:
             self._boot = boot
             self._have = max(self._have, turn)
@@ -207,8 +207,8 @@ class _Desk:
                 yield device, answer
         self.over = not self._left
 
-    def _requests(self) -> Iterator[list[Frame]]:
-        """The requests to who hasn't answered, in lists that fit in a batch."""
-        own = self._request.own
-        left = (device for device in list(self._left) if device in self._left)
-        return split((device, b"" if own is None else own(device)) for device in left)
+    def _begin(self) -> None:
+        """Begin anew, with the requests to who hasn't answered, in lists that fit in a batch."""
+        own, left = self._request.own, (device for device in list(self._left) if device in self._left)
+        self._have, self._unsent = 0, split((device, b"" if own is None else own(device)) for device in left)
+        self._frames = next(self._unsent, None)

@@ -25,7 +25,7 @@ from flwr.common.serde import run_from_proto
 from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, SendTaskHeartbeatRequest
 from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
+from flwr.supercore.interceptors import SuperExecAuthHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid.http_grid import HttpGrid
@@ -110,13 +110,10 @@ class LinkControl:
         with self._client() as client:
             client.StartRun(StartRunRequest(fab=fab))
         ca = self.authority.read_bytes()
-        interceptors = (
-            RuntimeVersionHttpInterceptor(component_name="SuperExec"),
-            SuperExecAuthHttpInterceptor(master_secret=self._secret.read_bytes(), protected_methods={ACQUIRE}),
-        )
+        shows = SuperExecAuthHttpInterceptor(master_secret=self._secret.read_bytes(), protected_methods={ACQUIRE})
         with (
             _translated(),
-            closing(RuntimeHttpClient.from_server_address(self.address, False, ca, interceptors)) as runtime,
+            closing(RuntimeHttpClient.from_server_address(self.address, False, ca, [shows])) as runtime,
         ):
             found = runtime.AcquireTask(AcquireTaskRequest(supported_task_types=[SERVER_APP]))
             if not found.token:

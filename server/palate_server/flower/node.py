@@ -21,7 +21,6 @@ from typing import Any, Final, cast
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import Message
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, pull_objects
 from flwr.supernode.fleet_http_connection import http_request_response
 
@@ -99,8 +98,8 @@ class EdgeNode(AbstractContextManager["EdgeNode"]):
                 message.metadata.__dict__["_message_id"] = name
                 reply = Message(records_of(self._answer(batch_of(message))), reply_to=message)
                 reply.metadata.__dict__["_message_id"] = reply.object_id
-                wanted, session = send(reply, get_object_tree(reply), 0.0)
-                objects = get_all_nested_objects(reply)
+                objects = dict[str, Any]()
+                wanted, session = send(reply, _tree_of(reply, type(tree), objects), 0.0)
                 for each in wanted:
                     push(run, session, each, objects[each].deflate())
                 latest = time.monotonic()
@@ -110,6 +109,13 @@ class EdgeNode(AbstractContextManager["EdgeNode"]):
         if self._loop is None:
             raise PalateError("an edge's node must be entered before it answers")
         return asyncio.run_coroutine_threadsafe(self._room.answer(batch), self._loop).result()
+
+
+def _tree_of(part: Any, made: type[Any], objects: dict[str, Any]) -> Any:
+    """The tree of a message's objects, of Flower's type; they are put beside their names."""
+    children = [_tree_of(child, made, objects) for child in (part.children or {}).values()]
+    objects[part.object_id] = part
+    return made(object_id=part.object_id, children=children)
 
 
 def _names(tree: Any) -> Iterator[str]:
