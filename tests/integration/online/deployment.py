@@ -103,7 +103,9 @@ class Deployment:
 
     def directory(self) -> Directory:
         with Enrolments(self.site.enrolment_file) as register:
-            return register.directory()
+            found = register.directory()
+        assert found is not None
+        return found
 
     def invitation(self, public_key: str) -> Invitation:
         with Enrolments(self.site.enrolment_file) as register:
@@ -116,8 +118,9 @@ class Deployment:
 
     def online(self) -> list[int]:
         """The enrolled devices that are online."""
-        enrolled = len(self.directory().identities)
-        return sorted(device for device in self.messenger().online() if device < enrolled)
+        with Enrolments(self.site.enrolment_file) as register:
+            enrolled = {device.number for device in register.devices()}
+        return sorted(enrolled & self.messenger().online().keys())
 
     def await_online(self, count: int) -> None:
         self.until(lambda: len(self.online()) == count, 60)

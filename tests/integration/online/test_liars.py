@@ -135,5 +135,5 @@ def test_a_body_is_what_was_signed_or_nothing(fleet: Any) -> None:
         right(b"right") | {"palate-body": digest(b"wrong")},
         {**right(b"right"), "palate-answers": "b" * 32},
     ):
-        assert raw(mine, headers, b"right").startswith(b"HTTP/1.1 401")
+        assert raw(mine, headers, b"right"[: int(headers["content-length"])]).startswith(b"HTTP/1.1 401")
     assert raw(mine, asked(b"x", 2**30)).startswith(b"HTTP/1.1 413"), "before a byte of it is read"
