@@ -105,14 +105,15 @@ class WaitingRoom:
     """The state of an edge.
 
     Args:
+        name: the edge's, which another start of it has, too.
         clock: returns monotonic seconds.
 
     Attributes:
         boot: a name that another start of the edge doesn't have.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.boot = secrets.token_hex(8)
+    def __init__(self, name: str = "edge", clock: Callable[[], float] = time.monotonic) -> None:
+        self.boot, self._name = secrets.token_hex(8), name
         self._clock = clock
         self._visitors: dict[int, _Visitor] = {}
         self._home: dict[int, tuple[float, float]] = {}
@@ -237,7 +238,7 @@ class WaitingRoom:
             await asyncio.sleep(min(left, LOOK_EVERY))
         self._told = set(found)
         online = [[device, round(each.stays, 3), each.takes] for device, each in found.items()]
-        return pack({"boot": self.boot, "online": online})
+        return pack({"boot": self.boot, "name": self._name, "online": online})
 
     async def _exchange(self, head: Mapping[str, Any], frames: list[Frame]) -> bytes:
         """Ask devices, and return what has been answered; the latest turn again, if the coordinator hasn't got it."""
