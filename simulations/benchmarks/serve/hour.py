@@ -66,8 +66,7 @@ participations = 100000
 listen = "127.0.0.1"
 port = {ports[0]}
 superlink_port = {ports[1]}
-enrolment_port = {ports[2]}
-metrics_port = {ports[3]}
+metrics_port = {ports[2]}
 requests_per_second = 500
 origins = {origins}
 [enrolment]
