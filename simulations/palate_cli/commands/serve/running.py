@@ -24,7 +24,7 @@ def run(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")],
     dev: Annotated[bool, typer.Option("--dev", help="Loopback only, without nginx: to try things out.")] = False,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM: SuperLink, ServerApp, enrolment, gateway, metrics."""
+    """Serve until Ctrl-C or SIGTERM: gateway, edge, SuperLink, ServerApp, metrics."""
     from palate_server.console.pages import Console
     from palate_server.folder.profiles import TRIAL_WORDS
     from palate_server.folder.server_folder import Site
