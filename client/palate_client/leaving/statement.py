@@ -539,7 +539,7 @@ def _at_server(made: Statement) -> Iterator[str]:
     has = "had" if made.server.answered else "has"
     yield (
         f"The server {made.server.server} {has}: device {made.server.device}, its identity"
-        f" {made.server.identity or '(none)'}, its node key, when it was enrolled, how often it was invited;"
+        f" {made.server.identity or '(none)'}, when it was enrolled, how often it was invited;"
         " and, if somebody there or on the network kept it, from which address it came, and when"
     )
     runs = {each.run for each in made.rounds}
