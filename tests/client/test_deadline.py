@@ -70,7 +70,11 @@ def test_what_cannot_be_reached_is_tried_again(monkeypatch: pytest.MonkeyPatch) 
     assert deadline().retry(failing()) == "heard"
     assert deadline().retry(failing(away, RejectedError("it", 503), away)) == "heard"
     assert deadline().retry(failing(StoppedError())) == SyncEnd("stopped")
-    for status, said in ((401, "401: it doesn't know this device's key"), (403, r"403\Z"), (404, r"404\Z")):
+    for status, said in (
+        (401, "401: it doesn't know this device's key"),
+        (403, "excluded this device"),
+        (404, r"404\Z"),
+    ):
         with pytest.raises(RejectedError, match=said):
             deadline().retry(failing(RejectedError("it", status)))
     monkeypatch.setattr(retry, "GIVE_UP_SECONDS", -1.0)
@@ -131,20 +135,20 @@ def test_a_sync_that_ends_while_a_directory_is_fetched_answers_nothing(
     def forged(name: str) -> Directory:
         raise IntegrityError(f"got another than {name}")
 
-    def unasked(name: str) -> bytes:
-        return pytest.fail("the model is there")
+    def fetched(name: str) -> bytes:
+        return bytes(model)
 
-    with OwnHost(device.store, device.rounds, 0, asked, unasked) as host:
-        assert host.join(0, plan, model, b"advertise") == REFUSED
+    with OwnHost(device.store, device.rounds, 0, asked, asked) as host:
+        assert host.join(plan, b"advertise") == REFUSED
         assert (host.over, host.refused) == (None, 1)
     assert "not agreed" in device.privacy_report().refusals[-1].reason
     device.consent.grant("train")
-    with OwnHost(device.store, device.rounds, 0, lambda name: SyncEnd("time"), unasked) as host:
-        assert host.join(0, plan, model, b"advertise") == REFUSED
+    with OwnHost(device.store, device.rounds, 0, lambda name: SyncEnd("time"), fetched) as host:
+        assert host.join(plan, b"advertise") == REFUSED
         assert (host.over, host.refused) == (SyncEnd("time"), 0)
     assert len(device.privacy_report().refusals) == 1
-    with OwnHost(device.store, device.rounds, 0, forged, unasked) as host:
-        assert host.join(0, plan, model, b"advertise") == REFUSED
+    with OwnHost(device.store, device.rounds, 0, forged, fetched) as host:
+        assert host.join(plan, b"advertise") == REFUSED
         assert (host.over, host.refused) == (None, 1)
     refusal = device.privacy_report().refusals[-1]
     assert refusal.reason == f"got another than {'ab' * 32}"
@@ -173,16 +177,16 @@ def test_a_plan_without_time_left_for_it_is_refused_before_it_is_charged(
 
     with OwnHost(device.store, device.rounds, 0, asked, asked) as host:
         host.needs, host.left = 60.0, lambda: left[0]
-        answer = host.join(0, plan, b"", b"advertise") if masks else host.answer(0, plan, b"")
+        answer = host.join(plan, b"advertise") if masks else host.answer(plan)
         assert (answer, host.refused, host.begun, host.under_way) == (REFUSED, 1, 0, False)
     with OwnHost(device.store, device.rounds, 0, asked, asked) as host:
         host.left = lambda: 0.0  # in the grace of another attempt, a plan that doesn't say what it needs
-        answer = host.join(0, plan, model, b"advertise") if masks else host.answer(0, plan, model)
+        answer = host.join(plan, b"advertise") if masks else host.answer(plan)
         assert (answer, host.refused, host.begun) == (REFUSED, 1, 0)
     if not masks:
         with OwnHost(device.store, device.rounds, 0, asked, fetched) as host:
             host.needs, host.left = 20.0, lambda: left[0]
-            assert (host.answer(0, plan, b""), host.refused) == (REFUSED, 1)
+            assert (host.answer(plan), host.refused) == (REFUSED, 1)
     report = device.privacy_report()
     assert report.spending is not None
     assert report.spending.participations == 0
@@ -200,7 +204,7 @@ def test_who_has_asked_to_leave_answers_nothing_more_by_whatever_way_a_plan_come
     device.update_model(run.publish(run.coordinator()))
     device.consent.grant("train")
     plan, model = run.first()
-    keep(device.store, Enrolment("127.0.0.1", 1, "no certificate", run.key.public, "readers", 0, "no key"))
+    keep(device.store, Enrolment("127.0.0.1", 1, "no certificate", run.key.public, "readers", 0))
     with pytest.raises(PalateError):
         device.leave(seconds=1)
     assert device.contribute(plan, model) == REFUSED

@@ -272,7 +272,7 @@ def test_no_item_and_no_event(lived: Population) -> None:
 def test_what_the_server_has_is_named_and_can_be_left_out(population: Population) -> None:
     device = population.device
     names = {"server": "shop.example", "port": 443, "ca": "", "public_key": population.service.public_key}
-    keep(device.store, Enrolment(**names, population="readers", device=7, node_key="secret"))  # type: ignore[arg-type]
+    keep(device.store, Enrolment(**names, population="readers", device=7))  # type: ignore[arg-type]
     identity = device.identity
     made = device.statement()
     assert made.server is not None

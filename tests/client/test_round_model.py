@@ -63,11 +63,9 @@ def test_the_answer_is_that_of_a_model_in_hand_and_a_further_attempt_fetches_not
     plan, model = run.first()
     again = run.altered(plan)
     with host(device, shelf := Shelf(model)) as own:
-        first, second = own.answer(0, plan, b""), own.answer(0, again, b"")
+        first, second = own.answer(plan), own.answer(again)
         assert shelf.asked == [digest(model)]
-        assert own.answer(0, run.altered(again), model) != REFUSED  # as a server of before sends it
-        assert shelf.asked == [digest(model)]
-        assert (own.begun, own.refused, charges(device)) == (3, 0, 3)
+        assert (own.begun, own.refused, charges(device)) == (2, 0, 2)
     assert REFUSED not in (first, second)
     assert first != second  # each names its attempt
 
@@ -84,11 +82,11 @@ def test_no_model_is_fetched_for_a_plan_that_the_user_doesnt_agree_to_isnt_signe
             (run.altered(plan, population="viewers"), "viewers"),
             (run.altered(plan, expires=1, attempt=2), "expired"),
         ]:
-            assert own.answer(0, refused, b"") == REFUSED
+            assert own.answer(refused) == REFUSED
             assert reason in device.privacy_report().refusals[-1].reason
         device.consent.revoke("train")
-        assert own.answer(0, plan, b"") == REFUSED
-        assert own.join(0, plan, b"", b"advertise") == REFUSED
+        assert own.answer(plan) == REFUSED
+        assert own.join(plan, b"advertise") == REFUSED
         assert "not agreed" in device.privacy_report().refusals[-1].reason
         assert (shelf.asked, own.refused, charges(device)) == ([], 6, 0)
 
@@ -100,12 +98,12 @@ def test_no_model_is_fetched_for_a_plan_that_could_not_be_charged(
     run, device = ready
     plan, model = run.first()
     with host(device, shelf := Shelf(model)) as own:
-        assert own.answer(0, plan, b"") != REFUSED
+        assert own.answer(plan) != REFUSED
         own._kept = "", b""
-        assert own.answer(0, plan, b"") == REFUSED
+        assert own.answer(plan) == REFUSED
         assert "must be above every earlier one" in device.privacy_report().refusals[-1].reason
         free = sign_plan(read_plan(run.altered(plan, attempt=7)).plan, None, run.key).to_bytes()
-        assert own.answer(0, free, b"") == REFUSED
+        assert own.answer(free) == REFUSED
         assert "must carry a charge" in device.privacy_report().refusals[-1].reason
         assert (len(shelf.asked), charges(device)) == (1, 1)
     limits: list[dict[str, Any]] = [{"epsilon": 0.01}, {"epsilon": 50.0, "participations": 1}]
@@ -116,7 +114,7 @@ def test_no_model_is_fetched_for_a_plan_that_could_not_be_charged(
         poor.update_model(run.publish(run.coordinator()))
         plans = [run.altered(plan, attempt=attempt + 20 * number) for attempt in (8, 18)]
         with host(poor, shelf := Shelf(model)) as own:
-            refused = [own.answer(0, each, b"") == REFUSED for each in plans]
+            refused = [own.answer(each) == REFUSED for each in plans]
             assert "reached a limit" in poor.privacy_report().refusals[-1].reason
         assert (refused, len(shelf.asked)) == ([number == 0, True], number)
 
@@ -125,12 +123,12 @@ def test_a_model_that_is_another_or_isnt_there_costs_nothing(ready: Any) -> None
     run, device = ready
     plan, model = run.first()
     with host(device, shelf := Shelf()) as own:
-        assert own.answer(0, plan, b"") == REFUSED
+        assert own.answer(plan) == REFUSED
         assert "404" in device.privacy_report().refusals[-1].reason
         shelf.files[digest(model)] = IntegrityError("the model must be the one the plan names, got another")
-        assert own.answer(0, plan, b"") == REFUSED
+        assert own.answer(plan) == REFUSED
         shelf.files[digest(model)] = model[:-1] + bytes([model[-1] ^ 1])
-        assert own.answer(0, plan, b"") == REFUSED
+        assert own.answer(plan) == REFUSED
         assert "must be the one the plan names" in device.privacy_report().refusals[-1].reason
         assert (own.over, own.refused, charges(device)) == (None, 3, 0)
 
@@ -148,7 +146,7 @@ def test_a_download_is_for_what_its_plan_is_for_and_no_longer_wanted_once_that_i
         return bytes(model)
 
     with OwnHost(device.store, device.rounds, 0, lambda name: SyncEnd("time"), fetch) as own:
-        assert own.answer(0, plan, b"") == REFUSED
+        assert own.answer(plan) == REFUSED
     assert (agreed, charges(device)) == ([True, False], 0)
 
 
@@ -157,7 +155,7 @@ def test_a_sync_that_ends_while_a_model_is_fetched_answers_nothing(ready: Any) -
     plan, model = run.first()
     shelf = Shelf()
     shelf.files[digest(model)] = SyncEnd("time")
-    for ask in (lambda own: own.answer(0, plan, b""), lambda own: own.join(0, plan, b"", b"advertise")):
+    for ask in (lambda own: own.answer(plan), lambda own: own.join(plan, b"advertise")):
         with host(device, shelf) as own:
             assert ask(own) == REFUSED
             assert (own.over, own.refused, own.rounds) == (SyncEnd("time"), 0, 0)

@@ -1,4 +1,4 @@
-"""Enrolment: one spelling, one token, two keys, one signature."""
+"""Enrolment: one spelling, one token, one key, one signature."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from certificates import certificate
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate_common import enrolment
-from palate_common.enrolment import Enrolled, EnrolRequest, Invitation, NodeKey
+from palate_common.enrolment import Enrolled, EnrolRequest, Invitation
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.canonical import canonical_json
 from palate_core.log.notes import COSIGNATURE, VerifierKey
@@ -28,13 +27,8 @@ def identity() -> SigningKey:
 
 
 @pytest.fixture(scope="module")
-def node_key() -> NodeKey:
-    return enrolment.new_node_key()
-
-
-@pytest.fixture(scope="module")
-def request_(identity: SigningKey, node_key: NodeKey) -> EnrolRequest:
-    return enrolment.make_request(enrolment.new_token(), node_key.public, identity)
+def request_(identity: SigningKey) -> EnrolRequest:
+    return enrolment.make_request(enrolment.new_token(), identity)
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +37,12 @@ def fields() -> dict[str, Any]:
     return {**names, "public_key": "ab" * 32, "token": enrolment.new_token()}
 
 
-def test_a_request_reads_back_and_is_the_same_bytes_each_time(
-    request_: EnrolRequest, identity: SigningKey, node_key: NodeKey
-) -> None:
+def test_a_request_reads_back_and_is_the_same_bytes_each_time(request_: EnrolRequest, identity: SigningKey) -> None:
     assert enrolment.read_request(request_.to_bytes()) == request_
-    again = enrolment.make_request(request_.token, node_key.public, identity)
+    again = enrolment.make_request(request_.token, identity)
     assert again.to_bytes() == request_.to_bytes()
     assert json.loads(request_.signed_payload) == {
         "token_hash": enrolment.token_hash(request_.token),
-        "node_key": request_.node_key,
         "identity": identity.public,
     }
 
@@ -66,38 +57,17 @@ def test_a_token_is_in_no_representation_and_in_no_error(fields: dict[str, Any],
         said.append(str(caught.value))
         assert caught.value.__context__ is None
     with pytest.raises(InputError) as caught:
-        enrolment.make_request(f"{token}!", "", SigningKey.generate())
+        enrolment.make_request(f"{token}!", SigningKey.generate())
     assert caught.value.__context__ is None
     assert not [text for text in [*said, str(caught.value)] if token in text or request_.token in text]
 
 
 def test_no_member_can_be_another(request_: EnrolRequest) -> None:
-    others = enrolment.make_request(enrolment.new_token(), enrolment.new_node_key().public, SigningKey.generate())
+    others = enrolment.make_request(enrolment.new_token(), SigningKey.generate())
     for name in EnrolRequest.model_fields:
         mixed = request_.model_dump() | {name: getattr(others, name)}
         with pytest.raises(IntegrityError, match="palate/enrol/1 signature"):
             enrolment.read_request(canonical_json(mixed))
-
-
-def other_spellings(node_key: str) -> dict[str, str]:
-    p256 = ec.generate_private_key(ec.SECP256R1()).public_key()
-    pem, spki = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    return {
-        "another curve": p256.public_bytes(pem, spki).decode(),
-        "a blank line": node_key + "\n",
-        "carriage returns": node_key.replace("\n", "\r\n"),
-        "a comment": "node\n" + node_key,
-        "nothing": "",
-    }
-
-
-@pytest.mark.parametrize("case", ["another curve", "a blank line", "carriage returns", "a comment", "nothing"])
-def test_a_node_key_has_one_spelling(request_: EnrolRequest, identity: SigningKey, case: str) -> None:
-    key = other_spellings(request_.node_key)[case]
-    with pytest.raises(InputError, match="P-384 node key"):
-        enrolment.make_request(request_.token, key, identity)
-    with pytest.raises(InputError, match="node_key"):
-        enrolment.read_request(canonical_json(request_.model_dump() | {"node_key": key}))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +80,7 @@ def test_a_node_key_has_one_spelling(request_: EnrolRequest, identity: SigningKe
         b"[" * 4000,
         b'{"token": "a", "token": "b"}',
         b"{" + b" " * enrolment.MOST_REQUEST + b"}",
-        json.dumps({"token": 3, "node_key": None, "identity": [], "proof": {}}).encode(),
+        json.dumps({"token": 3, "identity": [], "proof": {}}).encode(),
     ],
 )
 def test_what_is_no_request_is_refused_in_one_line(data: bytes) -> None:
@@ -127,7 +97,7 @@ def test_garbage_is_refused(data: bytes) -> None:
 
 
 def test_an_error_never_shows_the_token(request_: EnrolRequest) -> None:
-    for change in ({"token": request_.token + "!"}, {"identity": "AB" * 32}, {"more": 1}):
+    for change in ({"token": request_.token + "!"}, {"identity": "AB" * 32}, {"node_key": "x"}):
         with pytest.raises(InputError) as caught:
             enrolment.read_request(canonical_json(request_.model_dump() | change))
         assert request_.token not in str(caught.value)
@@ -189,42 +159,6 @@ def test_an_answer_has_a_number(device: Any) -> None:
     assert Enrolled.from_bytes(Enrolled(device=3, population="readers").to_bytes()).device == 3
     with pytest.raises(InputError, match="device"):
         Enrolled.from_bytes(json.dumps({"device": device, "population": "readers"}).encode())
-
-
-def test_a_node_key_reads_back_and_hides(node_key: NodeKey) -> None:
-    again = NodeKey.from_pem(node_key.to_pem())
-    assert again.public == node_key.public
-    assert "PRIVATE" not in repr(node_key)
-    serialization.load_pem_public_key(node_key.public.encode()).verify(  # type: ignore[union-attr,call-arg]
-        again.sign(b"now"),
-        b"now",
-        ec.ECDSA(hashes.SHA256()),  # type: ignore[arg-type]
-    )
-    for wrong in (b"", SigningKey.generate().to_pem()):
-        with pytest.raises(InputError, match="P-384"):
-            NodeKey.from_pem(wrong)
-
-
-def unknown_algorithm(node_key: NodeKey) -> str:
-    """The key under an algorithm that nobody knows: cryptography's error is no ValueError."""
-    der = bytearray(
-        serialization.load_pem_public_key(node_key.public.encode()).public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    der[der.index(bytes.fromhex("2a8648ce3d0201")) + 5] = 0
-    return f"-----BEGIN PUBLIC KEY-----\n{base64.encodebytes(bytes(der)).decode()}-----END PUBLIC KEY-----\n"
-
-
-def test_a_key_of_an_unknown_algorithm_is_no_key(
-    request_: EnrolRequest, identity: SigningKey, node_key: NodeKey
-) -> None:
-    pem = unknown_algorithm(node_key)
-    fields = request_.model_dump() | {"node_key": pem}
-    with pytest.raises(InputError, match="an enrolment must have the members of one"):
-        enrolment.read_request(canonical_json(fields))
-    with pytest.raises(InputError, match="P-384"):
-        enrolment.make_request(request_.token, pem, identity)
 
 
 def test_a_certificate_of_an_unknown_version_is_none(fields: dict[str, Any]) -> None:

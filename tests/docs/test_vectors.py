@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
-from flwr.proto import fleet_pb2
 from plans import open_as_device
 
 from palate_common.models.delta import apply_delta
@@ -50,7 +49,7 @@ FILES = (
         "manifest.json",
         "delta.json",
         "enrolment.json",
-        "fleet.json",
+        "exchange.json",
         "statement.json",
         "noise.json",
         "contributed.json",
@@ -712,12 +711,9 @@ def test_delta_by_hand() -> None:
 def test_an_enrolment_is_signed_over_the_tokens_hash() -> None:
     found = vectors("enrolment.json")
     request = json.loads(found["request"])
-    signed = {name: request[name] for name in ("identity", "node_key")}
-    signed["token_hash"] = hashlib.sha256(request["token"].encode()).hexdigest()
+    signed = {"identity": request["identity"], "token_hash": hashlib.sha256(request["token"].encode()).hexdigest()}
     assert found["signed"].encode() == canonical_json(signed)
-    message = b"palate signature 1\x00" + bytes([len(found["tag"])]) + found["tag"].encode() + found["signed"].encode()
-    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(request["identity"]))
-    key.verify(bytes.fromhex(request["proof"]), message)
+    verify(request["identity"], found["tag"], found["signed"], request["proof"])
 
 
 def test_who_leaves_by_hand() -> None:
@@ -725,48 +721,27 @@ def test_who_leaves_by_hand() -> None:
     request = json.loads(found["request"])
     signed = {name: request[name] for name in ("device", "identity", "population")}
     assert json.dumps(signed, sort_keys=True, separators=(",", ":")) == found["signed"]
-    message = b"palate signature 1\x00" + bytes([len(found["tag"])]) + found["tag"].encode() + found["signed"].encode()
-    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(request["identity"]))
-    key.verify(bytes.fromhex(request["proof"]), message)
+    verify(request["identity"], found["tag"], found["signed"], request["proof"])
     assert json.loads(found["answer"]) == {"palate": "left", "population": "readers", "device": 7}
 
 
-def test_an_exchange_is_flowers_messages_and_fields_that_flower_skips() -> None:
-    kinds = {"pull-messages": "Pull", "push-messages": "Push"}
-    for step in vectors("fleet.json")["exchange"]["steps"]:
-        for call in step["calls"]:
-            name = call["path"].removeprefix("/v1/fleet/")
-            if name not in kinds:
-                assert name in {"pull-object", "push-object"}
-                continue
-            body = bytes.fromhex(call["request_hex"])
-            asked = getattr(fleet_pb2, f"{kinds[name]}MessagesRequest").FromString(body)
-            asked.DiscardUnknownFields()
-            flowers = asked.SerializeToString()
-            added = body.removeprefix(flowers)
-            assert len(added) + len(flowers) == len(body)
-            assert asked.node.node_id == vectors("fleet.json")["exchange"]["node"]
-            assert b"\xc8\x3e" in added  # field 1001, a number: how long the reply may wait
-            assert added.endswith(b"\xf0\x3e\x8a\xc1\x05" + b"\xf8\x3e\x03")  # 1006: 90,250 ms; 1007: both purposes
-            if name == "push-messages":
-                (message,) = asked.messages_list
-                answer = message.metadata.message_id.encode()
-                assert asked.message_object_trees[0].object_id.encode() == answer
-                assert added.count(b"\xe2\x3e") == (3 if step["zeros"] < 100 else 2)  # field 1004, bytes: objects
+def test_a_request_is_signed_over_all_that_it_says() -> None:
+    """As the table of docs/wire-protocol.md has it: every header but the signature, and whose it is."""
+    found = vectors("exchange.json")
+    for case in found["requests"]:
+        said, body = dict(case["headers"]), bytes.fromhex(case["body_hex"])
+        signature = said.pop("palate-signature")
+        assert (said["palate-body"], said["content-length"]) == (hashlib.sha256(body).hexdigest(), str(len(body)))
+        assert said["palate-answers"] == (case["answers"] or "-")
+        assert int(said["palate-wait"]) == min(int(case["wait"] * 1000), 25_000)
+        assert int(said["palate-stays"]) == min(int(case["stays"] * 1000), 2**32 - 1)
+        for name in ("device", "takes", "time"):
+            assert said[f"palate-{name}"] == str(case[name])
+        signed = {**said, "population": case["population"], "path": case["path"]}
+        verify(found["identity"], found["tag"], canonical_json(signed).decode(), signature)
 
 
-def test_replies_are_objects_named_by_their_hashes() -> None:
-    for case in vectors("fleet.json")["replies"]:
-        objects = {name: bytes.fromhex(part) for name, part in case["objects"].items()}
-        assert all(hashlib.sha256(part).hexdigest() == name for name, part in objects.items())
-        heads = {part.split(b" ", 1)[0].decode(): part for part in objects.values()}
-        assert set(heads) == ({"Message", "RecordDict", "ConfigRecord"} if case["name"] else {"Message", "RecordDict"})
-        content = hashlib.sha256(heads["RecordDict"]).hexdigest()
-        assert heads["Message"].split(b" ")[1].decode() == content
-        if case["name"]:
-            record = hashlib.sha256(heads["ConfigRecord"]).hexdigest()
-            assert heads["RecordDict"].endswith(json.dumps({"palate": record}).encode())
-            assert case["name"].encode() in heads["ConfigRecord"]
-        message = hashlib.sha256(heads["Message"]).hexdigest()
-        assert message.encode() in bytes.fromhex(case["message_hex"])
-        assert bytes.fromhex(case["tree_hex"]).startswith(b"\x0a\x40" + message.encode())
+def verify(identity: str, tag: str, signed: str, signature: str) -> None:
+    """Verify a signature by nothing but Ed25519."""
+    message = b"palate signature 1\x00" + bytes([len(tag)]) + tag.encode() + signed.encode()
+    Ed25519PublicKey.from_public_bytes(bytes.fromhex(identity)).verify(bytes.fromhex(signature), message)

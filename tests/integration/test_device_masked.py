@@ -142,7 +142,7 @@ def test_a_device_masks_as_a_simulated_one_does(
         coordinator = make_run_again(run, coordinator.ledger)
         begun = coordinator.open_attempt()
         with OwnHost(device.store, device.rounds, OURS, lambda _: directory, lambda _: coordinator.model.data) as own:
-            assert own.join(0, begun, b"", b"anything") == REFUSED
+            assert own.join(begun, b"anything") == REFUSED
             assert (own.begun, own.rounds, own.refused, own.under_way) == (1, 0, 1, False), device.refusal
         assert [each.contributed for each in device.statement().rounds] == [True, True, True, False]
 

@@ -21,7 +21,7 @@ from mechanism.checks.ledgers.statements import statements
 from mechanism.harness.durable import watched_commits, watched_syncs
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_client.leaving import statement
-from palate_client.online import sync
+from palate_client.online.sync import Session
 from palate_common.records.database import Database
 from palate_common.records.files import write_durably
 from palate_core.device import participation as core_participation
@@ -41,7 +41,8 @@ def alarms(found: list[Finding]) -> list[str]:
 
 def test_no_answer_outlives_its_consent() -> None:
     assert [*failing(), *sending()] == []
-    with mock.patch.object(sync, "_send", lambda reply, _: reply.go_on()):
+    over = Session._is_over
+    with mock.patch.object(Session, "_is_over", lambda self, host=None: over(self)):
         assert "after its purpose was revoked" in next(sending())
 
 

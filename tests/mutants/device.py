@@ -128,8 +128,8 @@ def unseen_states(
     test="devices",
     at=(OwnHost, "go_on"),
 )
-def sent_on(real: Any, self: OwnHost, node: int, request: bytes) -> bytes:
-    answer = real(self, node, request)
+def sent_on(real: Any, self: OwnHost, request: bytes) -> bytes:
+    answer = real(self, request)
     self.purpose = None
     return answer
 
@@ -185,8 +185,8 @@ def first_purpose() -> Iterator[None]:
     real = OwnHost._count
     first: WeakKeyDictionary[OwnHost, Any] = WeakKeyDictionary()
 
-    def instead(self: OwnHost, answer: bytes, purpose: Any, *, begins: bool = False) -> bytes:
-        found = real(self, answer, purpose, begins=begins)
+    def instead(self: OwnHost, answer: bytes, purpose: Any, **counts: bool) -> bytes:
+        found = real(self, answer, purpose, **counts)
         if self.purpose is not None:
             self.purpose = first.setdefault(self, self.purpose)
         return found
@@ -310,7 +310,7 @@ def idle_download(real: Any, self: Session, https: Any, service: Any) -> Any:
 
 @mutant(
     "a server's hold asks for nobody's consent",
-    bug="while a server holds its reply, and between two parts of an answer, only the session's end is looked for",
+    bug="while a server holds its reply, and between two tries to send an answer, only the session's end is looked for",
     seen="one question for two things: whether the session is over, and whether the user still agrees",
     test="devices",
 )

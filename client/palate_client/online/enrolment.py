@@ -119,8 +119,7 @@ def leave(store: EventStore, identity: SigningKey, *, seconds: float = _SECONDS)
             journal.keep(LEAVING, json.dumps(asdict(DeletionAsked(answered=False))).encode())
     request = make_leave(enrolment.population, enrolment.device, identity).to_bytes()
     with Https(enrolment.address, until=time.monotonic() + seconds) as https:
-        headers = {"content-type": "application/json"}
-        reply = https.request("POST", ENROL_PATH, request, headers, most=_MOST_ANSWER)
+        reply = https.request("POST", ENROL_PATH, request, _json, most=_MOST_ANSWER)
     if reply.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN):
         raise RefusedError(f"the server must know this device to delete it, got status {reply.status}")
     if reply.status != HTTPStatus.OK:
@@ -145,8 +144,7 @@ def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, s
     request = make_request(invitation.token, identity).to_bytes()
     address = Address(invitation.server, invitation.port, invitation.ca, invitation.path)
     with Https(address, until=time.monotonic() + seconds) as https:
-        headers = {"content-type": "application/json"}
-        reply = https.request("POST", ENROL_PATH, request, headers, most=_MOST_ANSWER)
+        reply = https.request("POST", ENROL_PATH, request, _json, most=_MOST_ANSWER)
     if HTTPStatus.BAD_REQUEST <= reply.status < HTTPStatus.INTERNAL_SERVER_ERROR and reply.status not in (
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_MANY_REQUESTS,
@@ -171,3 +169,8 @@ def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, s
     )
     keep(store, enrolment)
     return enrolment
+
+
+def _json() -> dict[str, str]:
+    """The headers of a request."""
+    return {"content-type": "application/json"}

@@ -1,7 +1,7 @@
-"""Hosting: passes a server's messages to the app's device, see `palate_client.rounds.dispatch`.
+"""Hosting: passes a server's messages to the app's device.
 
-    answered -> OwnHost -> Rounds.wanted_model -> model, directory: downloaded by the hashes in the plan
-                        -> Rounds.contribute, Rounds.join
+    ServerMessage -> OwnHost -> Rounds.wanted_model -> model, directory: downloaded by the hashes in the plan
+                             -> Rounds.contribute, Rounds.join -> the answer's bytes
 
 `Rounds` refuses an invalid plan and records the reason on the device; the server doesn't learn it.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from palate_client.consent import Purpose
@@ -20,6 +21,7 @@ from palate_client.rounds.purposes import purpose_of
 from palate_client.store.journal import note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.records.closing import Closing
+from palate_common.rounds.exchange import MessageKind, ServerMessage
 from palate_common.rounds.wire import REFUSED
 from palate_core.errors import RefusedError
 from palate_core.masks.directory import Directory
@@ -30,8 +32,22 @@ _Got = TypeVar("_Got")
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
+@dataclass(frozen=True)
+class _Given:
+    """The answer to the latest message, and what else is to be as it was when a server asks the same again."""
+
+    message: ServerMessage
+    answer: bytes
+    purpose: Purpose | None
+    last: bool
+
+    def is_to(self, message: ServerMessage) -> bool:
+        """Whether a message asks for this answer, whatever the name of its exchange is."""
+        return (message.kind, message.body) == (self.message.kind, self.message.body)
+
+
 class OwnHost(Closing):
-    """A node that hosts one installation: this app's.
+    """What answers a server's messages: this app's one installation.
 
     Args:
         store: the device's store.
@@ -67,6 +83,8 @@ class OwnHost(Closing):
         self._store, self._rounds, self._number = store, rounds, number
         self._directory_of, self._model_of = directory_of, model_of
         self._kept = "", b""
+        self._given: _Given | None = None
+        self._counted = False
         self._machine: Masked | None = None
         self._plan = b""
         self._plan_purpose: Purpose | None = None
@@ -82,16 +100,29 @@ class OwnHost(Closing):
         if machine is not None:
             machine.close()
 
-    def device(self, node: int) -> int:
-        """The installation's number."""
-        return self._number
-
-    def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
-        """A contribution's bytes, or the constant refusal. Where no model came with the plan, it is downloaded.
+    def reply_to(self, message: ServerMessage) -> bytes:
+        """The answer to a message. The same message again gets the same bytes, and nothing is computed.
 
         If the sync ends meanwhile, `over` is set, and the returned bytes must not be sent.
         """
-        found = self._model(plan, model)
+        given = self._given
+        if given is not None and given.is_to(message):  # the server has lost its answer
+            self.under_way, self.purpose, self.last = given.answer != REFUSED, given.purpose, given.last
+            return given.answer
+        self._given, self._counted, self.purpose, self.needs = None, False, None, message.seconds
+        plan, request = message.parts
+        if message.kind is MessageKind.PLAN:
+            answer = self.answer(plan)
+        elif message.kind is MessageKind.MASKED:
+            answer = self.join(plan, request)
+        else:
+            answer = self.go_on(request)
+        self._given = _Given(message, answer, self.purpose, self.last)
+        return answer
+
+    def answer(self, plan: bytes) -> bytes:
+        """A contribution's bytes, or the constant refusal; its model is downloaded."""
+        found = self._model(plan)
         if self.over:
             return REFUSED
         ready = found is not None and self._has_time()
@@ -99,12 +130,12 @@ class OwnHost(Closing):
         purpose = None if answer == REFUSED else purpose_of(read_plan(plan).plan)
         return self._count(answer, purpose, begins=answer != REFUSED, last=True)
 
-    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+    def join(self, plan: bytes, request: bytes) -> bytes:
         """Take part in a masked attempt, as `answer`. For the same plan again the same state machine answers."""
         begins = self._machine is None or self._plan != plan
         if begins:
             self.close()
-            found = self._model(plan, model)
+            found = self._model(plan)
             directory = None if found is None else self._fetch(lambda: self._directory_of(_directory_hash(plan)))
             if self.over:
                 return REFUSED
@@ -115,16 +146,23 @@ class OwnHost(Closing):
         charged = begins and self._machine is not None  # whatever it answers to the request
         return self._count(self._next(request), self._plan_purpose, begins=charged)
 
-    def go_on(self, node: int, request: bytes) -> bytes:
+    def go_on(self, request: bytes) -> bytes:
         """Answer a later request."""
         answer = self._next(request)
         last = answer != REFUSED and step_of(request) is Step.UNMASK
         return self._count(answer, self._plan_purpose, last=last)
 
-    def note_delivery(self) -> None:
-        """Note that the server has the present answer."""
-        if self.last:
-            self.rounds += 1
+    def note_delivery(self, taken: str) -> None:
+        """Note what became of the present answer: of the last one of an attempt that the server has, a round.
+
+        Args:
+            taken: "yes" or "twice"; "late": the attempt goes on without this device, if it isn't asked again.
+        """
+        if taken == "late":
+            self.under_way = False
+        elif self.last:
+            self.rounds += not self._counted
+            self._counted = True
             self.under_way = self.last = False
 
     def _has_time(self) -> bool:
@@ -135,14 +173,12 @@ class OwnHost(Closing):
         note_refusal(self._store, "plan", reason)
         return False
 
-    def _model(self, plan: bytes, sent: bytes) -> bytes | None:
+    def _model(self, plan: bytes) -> bytes | None:
         """The model that a plan starts from; the latest one is kept, for another attempt at its round.
 
-        Nothing is fetched for a plan that is refused, its directory neither: whether a model was `sent` with it or not.
+        Nothing is fetched for a plan that is refused, its directory neither.
         """
         name = self._rounds.wanted_model(plan) if self._has_time() else None
-        if name is not None and sent:
-            return sent
         if name is not None and self._kept[0] != name:
             self.purpose = purpose_of(read_plan(plan).plan)
             found = self._fetch(lambda: self._model_of(name))

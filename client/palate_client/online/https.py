@@ -14,7 +14,8 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from palate_common.records.closing import Closing
@@ -28,6 +29,8 @@ CONNECT_SECONDS = 5.0
 """Seconds to connect to one IP address; a stop is noticed only after it."""
 MOST_REFUSAL = 2**14
 """The most bytes of an error's body that are read."""
+MOST_HEADERS = 2**14
+"""The most characters of a reply's headers."""
 STALE = (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError, ssl.SSLSyscallError, ssl.SSLZeroReturnError)
 """How a kept connection fails that the server has closed meanwhile, for example while the device computed."""
 _PIECE = 2**16
@@ -41,22 +44,32 @@ class StoppedError(Exception):
 
 MEANS = {
     401: ": it doesn't know this device's key, or one of the clocks is off by more than five minutes",
-    412: ": it doesn't know this device any more, or counts it as online already",
+    403: ": it has excluded this device",
+    409: ": another process is online as this device",
+    426: ": it speaks another version of the protocol",
 }
 """What a status says of the device, for the app's log."""
+
+
+LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+"""Refusals that don't hold for long."""
 
 
 class RejectedError(UnreachableError):
     """The server answered with an error status.
 
     Attributes:
-        status: the HTTP status: 401 unknown key or wrong clock, 403 the run has ended, 404 not found, 412 the node
-            can't be activated.
+        status: the HTTP status.
     """
 
     def __init__(self, what: str, status: int) -> None:
         super().__init__(f"the server must accept {what}, got status {status}{MEANS.get(status, '')}")
         self.status = status
+
+    @property
+    def final(self) -> bool:
+        """Whether the same request would be refused again."""
+        return HTTPStatus.BAD_REQUEST <= self.status < HTTPStatus.INTERNAL_SERVER_ERROR and self.status not in LATER
 
 
 @dataclass(frozen=True)
@@ -83,10 +96,12 @@ class HttpResponse:
     Attributes:
         status: the HTTP status.
         body: the body.
+        headers: by lower-case names; the values of one that comes several times, with ", " between them.
     """
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Socket(ssl.SSLSocket):
@@ -189,7 +204,7 @@ class Https(Closing):
         method: str,
         path: str,
         body: bytes = b"",
-        headers: Mapping[str, str] | None = None,
+        headers: Callable[[], Mapping[str, str]] = dict,
         *,
         most: int,
         seconds: float | None = None,
@@ -201,7 +216,7 @@ class Https(Closing):
             method: GET or POST.
             path: the absolute path, below the address's own.
             body: the body of a POST.
-            headers: further headers.
+            headers: returns further headers, for each time that the request is sent.
             most: the most bytes of the reply's body.
             seconds: time limit; None: `request_seconds`.
             over: returns whether to wait no longer; asked once a second while the server doesn't answer.
@@ -215,12 +230,12 @@ class Https(Closing):
         kept = self._connection.sock is not None
         try:
             try:
-                return self._once(method, path, body, headers or {}, most)
+                return self._once(method, path, body, headers(), most)
             except STALE:
                 self.close()
                 if not kept:
                     raise
-                return self._once(method, path, body, headers or {}, most)
+                return self._once(method, path, body, headers(), most)
         except (OSError, http.client.HTTPException, ValueError) as error:  # http.client raises these, too
             self.close()
             raise UnreachableError(
@@ -237,7 +252,8 @@ class Https(Closing):
         self._connection.request(method, path, body=body if method == "POST" else None, headers=dict(headers))
         self.sent += len(body) + len(path)
         response = self._connection.getresponse()
-        most = most if response.status == http.HTTPStatus.OK else MOST_REFUSAL
+        named = _named(response.getheaders())
+        most = most if response.status == HTTPStatus.OK else MOST_REFUSAL
         if (response.length or 0) > most:
             raise http.client.HTTPException(f"a body of {response.length} bytes, more than {most}")
         data = bytearray()
@@ -249,7 +265,7 @@ class Https(Closing):
             raise http.client.HTTPException(f"a body that was cut off, {response.length} bytes before its end")
         response.close()
         self.received += len(data)
-        return HttpResponse(response.status, bytes(data))
+        return HttpResponse(response.status, bytes(data), named)
 
     def _seconds_left(self) -> float:
         """Seconds that are left, above 0; raises an error if there are none."""
@@ -263,6 +279,17 @@ class Https(Closing):
         if left <= 0:
             raise http.client.HTTPException("no whole answer in time")
         return left
+
+
+def _named(headers: list[tuple[str, str]]) -> Mapping[str, str]:
+    """The headers of a reply; `http.client` reads a hundred at most."""
+    if (size := sum(len(name) + len(value) for name, value in headers)) > MOST_HEADERS:
+        raise http.client.HTTPException(f"headers of {size} characters, more than {MOST_HEADERS}")
+    named = dict[str, str]()
+    for name, value in headers:
+        before = named.get(name.lower())
+        named[name.lower()] = value if before is None else f"{before}, {value}"
+    return named
 
 
 def _why(error: Exception) -> str:

@@ -16,10 +16,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Literal, TypeVar
 
-from palate_client.online.flower_wire import LEAVE_SECONDS
+from palate_client.online.exchange import LEAVE_SECONDS
 from palate_client.online.https import RejectedError, StoppedError
 from palate_client.online.policy import Policy
 from palate_client.store.journal import reason_of
@@ -38,10 +37,7 @@ GIVE_UP_SECONDS = 120.0
 """Seconds without an answer to a request, however often it is sent, after which the sync ends."""
 GRACE_SECONDS = 60.0
 """Seconds after the end of its time in which a device still finishes the attempt that it is in."""
-ONLINE_SECONDS = 75.0
-"""Seconds that a killed node may still count as online; an activation is retried for as long."""
 _LOOK_SECONDS = 0.25
-_FINAL = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 
 _Got = TypeVar("_Got")
 
@@ -153,9 +149,9 @@ class Deadline:
                 return self.over() or SyncEnd("stopped")
             except UnreachableError as error:
                 logger.debug("to be tried again: %s", error)
-                status, now = error.status if isinstance(error, RejectedError) else None, time.monotonic()
-                if status in _FINAL or (status == HTTPStatus.PRECONDITION_FAILED and now - begun > ONLINE_SECONDS):
+                if isinstance(error, RejectedError) and error.final:
                     raise
+                now = time.monotonic()
                 if now - begun > GIVE_UP_SECONDS or now + delay > self.end:
                     return SyncEnd("unreachable", reason_of(error))
             else:

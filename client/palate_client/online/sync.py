@@ -1,6 +1,6 @@
 """Sync: a device is online for a bounded time, in the calling thread.
 
-    consent -> policy -> newest model -> activate -> (pull -> answer -> push)* -> leave
+    consent -> policy -> newest model -> (ask -> answer)* -> leave
     models_only: policy -> newest model -> leave
 
 It opens no port, starts no process, installs no signal handler, and never ends its host: every error becomes a
@@ -17,39 +17,31 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from http import HTTPStatus
 
 from palate_client.models import Models
 from palate_client.online import downloads
-from palate_client.online.enrolment import Enrolment, came_online, enrolment_of
-from palate_client.online.flower_messages import Notice, ReplyUpload, ServerMessage
-from palate_client.online.flower_wire import LEAVE_SECONDS, Fleet
+from palate_client.online.enrolment import Enrolment, enrolment_of
+from palate_client.online.exchange import LEAVE_SECONDS, Answer, Exchanges, Reply
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import Address, Https, RejectedError, StoppedError
 from palate_client.online.policy import Policy
 from palate_client.online.retry import GRACE_SECONDS, Deadline, Ended, SyncEnd
-from palate_client.rounds.dispatch import COME_BACK, QUERY, SECONDS, TRAIN, Answer, answer_message
 from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
 from palate_client.store.journal import Contact, Journal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.enrolment import Invitation
-from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
+from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability, MessageKind
 from palate_core.errors import InputError, IntegrityError, LockedError, PalateError, RefusedError, UnreachableError
 from palate_core.log.canonical import digest
 from palate_core.masks.directory import Directory
 
 logger = logging.getLogger("palate")
 
-POLL_GROWTH, POLL_RANGE = 1.5, 4.0
-"""Factor on the wait after each request that finds no message, and the largest factor in all."""
-RHYTHM = 0.6
-"""Share of the time that the server took for the latest message, after which the device asks for the next one."""
 turns: AbstractContextManager[object] = nullcontext()
 """Entered while an answer is computed: a process of many devices, for load tests, lets few compute at a time."""
 HOLD_SECONDS = 20.0
 """For how long a server may wait for the next message before it replies that there is none."""
-MOST_COME_BACK = 30 * 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +109,7 @@ class Session:
         models: the model in use.
         rounds: answers plans.
         deadline: decides when it ends.
-        poll_seconds: the shortest time between two requests for messages.
+        poll_seconds: the pause after a request that finds no message, where the server doesn't wait for one.
         result: its result so far.
     """
 
@@ -181,24 +173,32 @@ class Session:
     def _online(self, enrolment: Enrolment, service: Service) -> SyncEnd:
         """Connect, answer rounds and sign off; why it ended."""
         with Https(enrolment.address, until=lambda: self.deadline.until, stop=self.deadline.stopped) as https:
-            fleet = Fleet(https, enrolment.key, most=service.most_bytes, declares=self._availability)
+            exchanges = Exchanges(
+                https,
+                enrolment.device,
+                enrolment.population,
+                enrolment.path,
+                self.rounds.identity(),
+                most=service.most_bytes,
+                declares=self._availability,
+            )
             directory_of = partial(self._directory, https, service.most_bytes)
 
             def model_of(name: str) -> bytes | SyncEnd:
                 return self._round_model(https, service.most_bytes, name, host)
 
             with OwnHost(self.store, self.rounds, enrolment.device, directory_of, model_of) as host:
-                over = _run_to_end(lambda: self._answer_rounds(https, fleet, host, enrolment, service))
+                over = _run_to_end(lambda: self._answer_rounds(https, exchanges, host, service))
             if not over.quiet:
                 https.say_farewell(seconds=LEAVE_SECONDS)
-                fleet.leave()
+                exchanges.leave()
             self.result = replace(
                 self.result,
                 rounds=host.rounds,
                 dropped=host.begun - host.rounds,
                 refused=host.refused,
                 requests=https.requests,
-                exchanges=fleet.exchanges,
+                exchanges=exchanges.answered,
                 sent=https.sent,
                 received=https.received,
             )
@@ -209,85 +209,56 @@ class Session:
         agreed = self.rounds.consent.get
         return Availability(self.deadline.stays(), TRAINING * agreed("train") + SURVEYS * agreed("analytics"))
 
-    def _answer_rounds(
-        self, https: Https, fleet: Fleet, host: OwnHost, enrolment: Enrolment, service: Service
-    ) -> SyncEnd:
+    def _answer_rounds(self, https: Https, exchanges: Exchanges, host: OwnHost, service: Service) -> SyncEnd:
         """Update the model, go online, answer messages; why it ended."""
         without = self._update_model(https, service)
         if isinstance(without, SyncEnd):
             return without
         if self.rounds.at_limit():
             return SyncEnd("spent", "the user's limits are reached")
-        node = self.deadline.retry(partial(fleet.activate, earlier=enrolment.node))
-        if isinstance(node, SyncEnd):
-            return node
-        came_online(self.store, enrolment, node)
-        return self._answer(fleet, host)
+        return self._answer(exchanges, host)
 
-    def _answer(self, fleet: Fleet, host: OwnHost) -> SyncEnd:
+    def _answer(self, exchanges: Exchanges, host: OwnHost) -> SyncEnd:
         """Answer messages until there is a reason to end.
 
-        The next message comes when the other devices have answered, too. A server of Palate's waits for it before it
-        replies. At another one, how long that took last time decides when to ask again, as each request costs it some
-        milliseconds. A device that computes for long announces that: the server counts it as offline after twice the
-        time of its longest answer, and after a minute at least.
-
-        A plan is taken only with time left for it. An attempt that has begun is finished, at most `GRACE_SECONDS` after
-        the sync's time, unless the app, the user or the policy end it.
+        An answer and the next message are one request, which waits at the server; it is sent again until the server
+        replies. A plan is taken only with time left for it. An attempt that has begun is finished, at most
+        `GRACE_SECONDS` after the sync's time, unless the app, the user or the policy end it.
         """
         host.left = self.deadline.stays
-        deadline, wait, rhythm, answered_at, computed = self.deadline, self.poll_seconds, self.poll_seconds, 0.0, 0.0
-        notice: Notice | None = None
-        before: tuple[str, str, Answer | None] = "", "", None
-        while (over := deadline.over()) is None:
+        deadline, answer = self.deadline, Answer()
+        while True:
             began = time.monotonic()
-            asked = self._pull(fleet, notice)
-            notice = None
-            if isinstance(asked, SyncEnd):
-                return asked
-            if asked is None:
-                waited = fleet.holds and time.monotonic() - began >= self.poll_seconds
-                if not waited and (over := deadline.pause(wait)):
+            found = deadline.retry(partial(self._ask, exchanges, answer, host))
+            if isinstance(found, SyncEnd):
+                return found
+            if found.taken:
+                host.note_delivery(found.taken)
+            deadline.grace = GRACE_SECONDS if host.under_way else 0.0
+            answer, message = Answer(), found.message
+            if message is None:
+                held = time.monotonic() - began >= self.poll_seconds
+                if not held and (over := deadline.pause(self.poll_seconds)):
                     return over
-                wait = min(wait * POLL_GROWTH, self.poll_seconds * POLL_RANGE)
-                continue
-            if answered_at:
-                lull = (asked.pulled - answered_at) * RHYTHM
-                rhythm = min(max(self.poll_seconds, lull), self.poll_seconds * POLL_RANGE * 2)
-            if over := deadline.retry(partial(fleet.beat, silent=computed)):
-                return over
-            began = time.monotonic()
-            if asked.content and before[:2] == (asked.kind, asked.content):
-                answer = before[2]  # the server has lost it: it gets the same bytes, and nothing is computed again
+            elif message.kind is MessageKind.COME_BACK:
+                return SyncEnd("come back", next=message.seconds)
             else:
-                host.purpose, host.needs = None, _seconds_needed(asked)
                 with turns:
-                    answer = answer_message(host, 0, asked.kind, asked.record)
+                    answer = Answer(message.exchange, host.reply_to(message))
                 if host.over:
                     return host.over
                 deadline.grace = GRACE_SECONDS if host.under_way else 0.0
-                before = asked.kind, asked.content, answer
-            reply, seconds = fleet.reply(asked, answer), _come_back(asked)
-            if seconds is None:
-                reply.wait = self._last_hold_seconds if host.last else self._hold_seconds
-            reply.over = partial(self._is_over, host)
-            computed = max(computed, time.monotonic() - began)
-            try:
-                if over := deadline.retry(partial(_send, reply, host)):
-                    return over
-                notice = reply.next
-                host.note_delivery()
-            except RejectedError as error:
-                logger.info("an answer came too late: %s", error)
-                host.under_way = host.last = False  # the attempt is over without it
-            if not host.under_way:
-                deadline.grace = 0.0
-            if seconds is not None:
-                return SyncEnd("come back", next=seconds)
-            wait, answered_at = self.poll_seconds, time.monotonic()
-            if not fleet.holds and (over := deadline.pause(rhythm)):
-                return over
-        return over
+
+    def _ask(self, exchanges: Exchanges, answer: Answer, host: OwnHost) -> Reply | SyncEnd:
+        """Send an answer, while the user agrees to what it is for, and wait for the next message."""
+        answers = host if answer.exchange else None
+        wait = self._last_hold_seconds() if answers and host.last else self._hold_seconds()
+        try:
+            return exchanges.ask(answer, wait=wait, over=partial(self._is_over, answers))
+        except StoppedError:
+            if answers and not host.is_agreed():
+                return _REVOKED
+            raise
 
     def _hold_seconds(self) -> float:
         """For how long the server may wait for a message now."""
@@ -300,30 +271,6 @@ class Session:
     def _is_over(self, host: OwnHost | None = None) -> bool:
         """Whether to wait no longer; with `host`, also whether the user no longer agrees to what it answers."""
         return self.deadline.over() is not None or (host is not None and not host.is_agreed())
-
-    def _pull(self, fleet: Fleet, notice: Notice | None) -> ServerMessage | SyncEnd | None:
-        """The next message; None if there is none, or if it can't be read or its run has ended: it comes only once.
-
-        Args:
-            fleet: the connection.
-            notice: the message, if the server has sent it already.
-        """
-        try:
-            if notice is None:
-                if over := self.deadline.retry(fleet.beat):
-                    return over
-                found = self.deadline.retry(lambda: fleet.pull(wait=self._hold_seconds(), over=self._is_over))
-                if found is None or isinstance(found, SyncEnd):
-                    return found
-                notice = found
-            return self.deadline.retry(partial(fleet.take, notice))
-        except IntegrityError as error:
-            logger.info("a message was not one: %s", error)
-        except RejectedError as error:
-            if error.status != HTTPStatus.FORBIDDEN:
-                raise
-            logger.info("a message came too late: %s", error)
-        return None
 
     def _update_model(self, https: Https, service: Service) -> str | SyncEnd:
         """Take the newest model into use; otherwise the reason why not, and the model in use stays."""
@@ -386,33 +333,6 @@ def _run_to_end(work: Callable[[], SyncEnd]) -> SyncEnd:
     except Exception as error:
         logger.debug("sync failed", exc_info=True)
         return SyncEnd("failed", reason_of(error))
-
-
-def _send(reply: ReplyUpload, host: OwnHost) -> SyncEnd | None:
-    """Send what is missing of an answer, while the user agrees to what it is for: each try may be minutes later."""
-    if not host.is_agreed():
-        return _REVOKED
-    try:
-        reply.go_on()
-    except StoppedError:
-        if not host.is_agreed():
-            return _REVOKED
-        raise
-    return None
-
-
-def _seconds_needed(asked: ServerMessage) -> float:
-    """Seconds that a device must have left to take a plan; a message that doesn't say so needs none."""
-    seconds = (asked.record or {}).get(SECONDS)
-    return seconds if asked.kind == TRAIN and isinstance(seconds, float) and seconds > 0 else 0.0
-
-
-def _come_back(asked: ServerMessage) -> float | None:
-    """Seconds after which the server wants this device to sync again; None: the message doesn't say so."""
-    seconds = (asked.record or {}).get(COME_BACK)
-    if asked.kind != QUERY or isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-        return None
-    return min(float(seconds), MOST_COME_BACK)
 
 
 def _note(store: EventStore, result: SyncResult) -> None:

@@ -117,6 +117,7 @@ class ExchangeRequest:
         time: when it was signed, in milliseconds since 1970; higher with each request of the device.
         length: bytes of the body.
         body: SHA-256 of the body.
+        version: of the protocol.
     """
 
     device: int
@@ -126,11 +127,12 @@ class ExchangeRequest:
     time: int
     length: int = 0
     body: str = NOTHING
+    version: int = VERSIONS[1]
 
     def headers(self) -> dict[str, str]:
         """All headers but the signature; `content-length` too."""
         return {
-            "palate-version": str(VERSIONS[1]),
+            "palate-version": str(self.version),
             "palate-device": str(self.device),
             "palate-answers": self.answers or "-",
             "palate-wait": _milliseconds(min(self.wait, MOST_WAIT)),
@@ -171,7 +173,7 @@ class ExchangeRequest:
         wait = min(int(found["palate-wait"]) / 1000, MOST_WAIT)
         return cls(
             int(found["palate-device"]), answers, wait, available, int(found["palate-time"]), length,
-            found["palate-body"],
+            found["palate-body"], version,
         )  # fmt: skip
 
 

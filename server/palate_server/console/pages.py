@@ -32,7 +32,7 @@ from palate_server.folder.events import EventLog, told_reason
 from palate_server.folder.profiles import TRIAL_WORDS
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import CARD
-from palate_server.service.http_api import LOOPBACK, name_of
+from palate_server.service.listener import LOOPBACK, name_of
 from palate_server.service.problems import BROKEN
 from palate_server.service.report import read_report
 

@@ -1,10 +1,11 @@
-"""Guard: a SuperLink answers devices, and everything else only to who has the token of its server folder.
+"""Guard: a SuperLink answers its nodes, and everything else only to who has the token of its server folder.
 
-    POST /v1/fleet/NAME                  devices: a registered node's key signs each request   -> passed on
-    GET  /health                         "it answers", and no more                             -> passed on
-    control, runtime, documentation, ... -> with `authorization: Bearer TOKEN`: passed on; without: 401
+    POST /v1/fleet/NAME           edges: a registered node's key signs each request        -> passed on
+    POST /v1/runtime/NAME         the ServerApp: the folder's secret, or its task's token    -> passed on
+    GET  /health                  "it answers", and no more                                -> passed on
+    control, documentation, ...   with `authorization: Bearer TOKEN`: passed on; without: 401
 
-Flower has no authentication on these. Any account of the machine could start a run, and read who takes part.
+Flower has no authentication on these. Any account of the machine could start a run, and register a node.
 
 The token follows from a secret in the folder, made anew at each start, and from the folder's place on the disk: a copy
 of the folder, whose ports are the same, has another. It is on no command line.
@@ -21,17 +22,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from palate_core.errors import InputError
 
-if TYPE_CHECKING:
-    from flwr.supercore.protobuf.client import ProtobufClient
-
-FLEET: Final = "/v1/fleet/"
+OPEN: Final = ("/v1/fleet/", "/v1/runtime/")
+"""Beginnings of paths on which Flower itself asks who is there."""
 HEALTH: Final = "/health"
 HEADER: Final = "authorization"
 
@@ -39,7 +38,7 @@ HEADER: Final = "authorization"
 class TokenGuard:
     """A middleware before all others of a SuperLink.
 
-    **Guarantees:** what isn't a device's request has the token, or is read no further than its headers.
+    **Guarantees:** what no node's and no task's request is has the token, or is read no further than its headers.
 
     Args:
         app: the SuperLink.
@@ -47,7 +46,7 @@ class TokenGuard:
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
-        self._inside, self._wanted = app, _value(token).encode()
+        self._inside, self._wanted = app, bearer(token).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 401."""
@@ -57,7 +56,7 @@ class TokenGuard:
             await Response(status_code=401)(scope, receive, send)
 
     def _passes(self, scope: Scope) -> bool:
-        if scope["type"] == "http" and (scope["path"].startswith(FLEET) or scope["path"] == HEALTH):
+        if scope["type"] == "http" and (scope["path"].startswith(OPEN) or scope["path"] == HEALTH):
             return True
         given = [value for name, value in scope["headers"] if name == HEADER.encode()]
         return len(given) == 1 and hmac.compare_digest(given[0], self._wanted)
@@ -78,10 +77,6 @@ def token_of(secret: Path) -> str:
     return hmac.new(key, f"palate superlink\n{facts.st_dev:x}-{facts.st_ino:x}".encode(), hashlib.sha256).hexdigest()
 
 
-def show(client: ProtobufClient, token: str) -> None:
-    """Let all requests of one of Flower's clients have the token."""
-    client._client.headers[HEADER] = _value(token)
-
-
-def _value(token: str) -> str:
+def bearer(token: str) -> str:
+    """The value of the header that has a token."""
     return f"Bearer {token}"

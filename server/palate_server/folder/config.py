@@ -34,8 +34,6 @@ NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([
 """A host name in TLS (RFC 1123)."""
 FOLDER_NAME = "[a-z0-9][a-z0-9-]{0,62}"
 """Name of a population's place in the gateway's paths."""
-SPACING = 10
-"""Difference between the ports of two SuperLinks."""
 MOST_PORT = 65535
 ORIGIN = re.compile(
     r"https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[1-9][0-9]{0,4})?|http://localhost(:[1-9][0-9]{0,4})?", re.ASCII
@@ -230,13 +228,11 @@ class GatewaySettings(_Section):
     path: str = Field(default="", pattern=rf"^(/p/{FOLDER_NAME})?$")
     """What each request's path begins with, `/p/NAME`, by which a reverse proxy tells populations apart, see
     docs/operations.md#several-populations. Invitations contain it; devices that are enrolled keep theirs."""
+    link: Literal["flower", "direct"] = "flower"
+    """What carries messages between the ServerApp and the edge, where devices wait: Flower's SuperLink, or, on one
+    machine, a socket."""
     superlink_port: int = Field(default=8444, ge=1, le=65535)
-    """Port of Flower's SuperLink, on the loopback interface, like the next two."""
-    superlinks: int = Field(default=1, ge=1, le=32)
-    """Number of SuperLinks, each a process and so at most one core; above 1 see docs/operations.md#many-devices. Each
-    further one listens ten ports above the one before."""
-    enrolment_port: int = Field(default=8445, ge=1, le=65535)
-    """Port of enrolment."""
+    """Port of Flower's SuperLink, on the loopback interface, like the next one."""
     metrics_port: int = Field(default=8446, ge=1, le=65535)
     """Port of `/metrics`, `/health` and `/ready`."""
     requests_per_second: int = Field(default=50, ge=1)
@@ -244,7 +240,7 @@ class GatewaySettings(_Section):
     connections: int = Field(default=200, ge=1)
     """Simultaneous connections of one address."""
     body_mib: int = Field(default=16, ge=1)
-    """Largest request, in MiB; it is kept in memory until it is complete, at most `connections` of them per address."""
+    """Largest request, in MiB."""
     certificate: str = ""
     """PEM chain for `name`, its authority last; empty: the folder's own authority issues it, and invitations contain
     that authority."""
@@ -273,14 +269,9 @@ class GatewaySettings(_Section):
         return pair_of(self.certificate, self.certificate_key, acme=self.acme_port > 0)
 
     @property
-    def superlink_ports(self) -> list[int]:
-        """The port of each SuperLink, by place."""
-        return [self.superlink_port + SPACING * place for place in range(self.superlinks)]
-
-    @property
     def loopback_ports(self) -> list[int]:
         """All ports on the loopback interface."""
-        return [*self.superlink_ports, self.enrolment_port, self.metrics_port]
+        return [*([self.superlink_port] if self.link == "flower" else []), self.metrics_port]
 
 
 class BackupSettings(_Section):
@@ -499,8 +490,6 @@ class ServerConfig(_Section):
             if each.address and each.place()[1] in ports:
                 raise ValueError(f"the port of {name}.address must differ from the other ports, got {ports}")
             ports += [each.place()[1]] if each.address else []
-        if max(ports) > MOST_PORT:
-            raise ValueError(f"the ports of all superlinks must be at most {MOST_PORT}, got {max(ports)}")
         return self
 
 

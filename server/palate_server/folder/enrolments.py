@@ -51,6 +51,13 @@ MOST_LABEL = 40
 _COLUMNS = "number, identity, revoked, strikes, free_at, EXISTS(SELECT 1 FROM named WHERE device = number)"
 
 
+_ELIGIBLE = (
+    "SELECT number FROM devices LEFT JOIN invited ON device = number AND period = ?"
+    " WHERE revoked IS NULL AND coalesce(free_at, 0) <= ? AND coalesce(count, 0) < ?"
+    " AND number NOT IN (SELECT device FROM named)"
+)
+
+
 @dataclass(frozen=True)
 class EnrolledDevice:
     """One enrolled installation.
@@ -70,6 +77,19 @@ class EnrolledDevice:
     strikes: int
     free_at: float | None
     named: bool
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the door needs to know of an enrolled device.
+
+    Attributes:
+        identity: its public key, hexadecimal.
+        revoked: whether it was excluded, or has left.
+    """
+
+    identity: str
+    revoked: bool
 
 
 @dataclass(frozen=True)
@@ -214,12 +234,18 @@ class Enrolments(Closing):
             if not changed.rowcount:
                 raise RefusedError("a device that leaves must be the one of that number, got another identity")
 
-    def identity_of(self, number: int) -> str | None:
-        """The identity of a device that may be served; None: there is none of that number, or it is revoked."""
+    def number_of(self, identity: str) -> int | None:
+        """The number of the device with this identity; None: there is none."""
         with self._database.transaction() as connection:
-            query = "SELECT identity FROM devices WHERE number = ? AND revoked IS NULL"
-            row = connection.execute(query, (number,)).fetchone()
-        return None if row is None else str(row[0])
+            row = connection.execute("SELECT number FROM devices WHERE identity = ?", (identity,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def standing(self, device: int) -> Standing | None:
+        """What is known of a device at the door; None: no device has this number."""
+        with self._database.transaction() as connection:
+            query = "SELECT identity, revoked IS NOT NULL FROM devices WHERE number = ?"
+            row = connection.execute(query, (device,)).fetchone()
+        return None if row is None else Standing(str(row[0]), bool(row[1]))
 
     def forget(self, number: int) -> None:
         """Delete what is known of a device that has left; a second time changes nothing.
@@ -301,13 +327,16 @@ class Enrolments(Closing):
 
         It costs what these cost, however many are enrolled.
         """
-        query = (
-            "SELECT 1 FROM devices LEFT JOIN invited ON device = number AND period = ?"
-            " WHERE number = ? AND revoked IS NULL AND coalesce(free_at, 0) <= ? AND coalesce(count, 0) < ?"
-            " AND number NOT IN (SELECT device FROM named)"
-        )
+        query, values = f"{_ELIGIBLE} AND number = ?", (period, now, most)
         with self._database.transaction() as connection:
-            return {each for each in numbers if connection.execute(query, (period, each, now, most)).fetchone()}
+            return {each for each in numbers if connection.execute(query, (*values, each)).fetchone()}
+
+    def first_eligible(self, limit: int, *, below: int | None, period: int, most: int, now: float) -> set[int]:
+        """The first so many devices that may be invited, as `eligible`; `below`: of a number below this one."""
+        query = f"{_ELIGIBLE} AND number < ? ORDER BY number LIMIT ?"
+        values = (period, now, most, 2**31 if below is None else below, limit)
+        with self._database.transaction() as connection:
+            return {number for (number,) in connection.execute(query, values)}
 
     def devices(self) -> list[EnrolledDevice]:
         """All devices, by number."""

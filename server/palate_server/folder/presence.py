@@ -1,6 +1,6 @@
 """Presence: notes in which quarter of a year a device was online last, so that an operator can end what nobody uses.
 
-    nodes online -> once a quarter for each -> the register's `seen`
+    devices online -> once a quarter for each -> the register's `seen`
 
 Nothing finer is kept, and nothing of what a device did: whoever is online may or may not take part.
 """
@@ -26,7 +26,7 @@ class SeenByQuarter:
         self._quarter, self._noted = 0, set[int]()
 
     def note(self, online: Iterable[int]) -> None:
-        """Note the nodes that are online; each is written once a quarter, and once more after a restart."""
+        """Note the devices that are online; each is written once a quarter, and once more after a restart."""
         begun = False
         if (quarter := quarter_of(self._clock())) != self._quarter:
             self._quarter, self._noted, begun = quarter, set(), True

@@ -220,8 +220,7 @@ RULES: Final = (
         lambda _, get: f"{_of_size(get)}, and all may come from one address; at least 50",
     ),
     Rule("gateway.superlink_port", "the port after the gateway's", _next(1)),
-    Rule("gateway.enrolment_port", "two after the gateway's", _next(2)),
-    Rule("gateway.metrics_port", "three after the gateway's", _next(3)),
+    Rule("gateway.metrics_port", "two after the gateway's", _next(2)),
     Rule(
         "witnesses.needed",
         "more than half of the witnesses",

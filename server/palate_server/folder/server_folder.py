@@ -12,8 +12,6 @@
     public/directory/SHA  lists of identities, by hash
     public/round/SHA      the model that the open attempt starts from, by its hash: not in backups
     public/ledger/        the ledger as files that anybody may replay: checkpoint, tiles, entries
-    superlink.db          Flower's messages: deleted after each attempt, and not in backups
-    superlinks/N.db       the same of the second SuperLink and each further one, if there are any
     tls/                  the folder's own certificate authority, and its certificates
     state/                sockets, secrets, generated configuration and locks, made anew at each start; and the time of
                           the latest attempt
@@ -325,24 +323,18 @@ class Site:
 
     @property
     def superlink_secret(self) -> Path:
-        """The secret by which SuperLinks know this server's own processes and commands, see `flower.guard`."""
+        """The secret by which the SuperLink knows this server's own processes and commands, see `flower.guard`."""
         return self.state / "superlink.secret"
 
     @property
-    def superlink_file(self) -> Path:
-        """The file of Flower's database; of the first one, if there are several SuperLinks."""
-        return self.folder / "superlink.db"
+    def link_socket(self) -> Path:
+        """The socket on which the edge answers the ServerApp, with `gateway.link = "direct"`."""
+        return self.state / "link.sock"
 
     @property
-    def superlinks(self) -> Path:
-        """The folder of the databases of further SuperLinks, which is made only if there are any."""
-        return self.folder / "superlinks"
-
-    @property
-    def superlink_files(self) -> list[Path]:
-        """The file of each SuperLink's database, by place."""
-        further = [self.superlinks / f"{place + 1}.db" for place in range(1, self.config.gateway.superlinks)]
-        return [self.superlink_file, *further]
+    def edge_socket(self) -> Path:
+        """The socket on which the edge answers the gateway; nginx is run in its folder."""
+        return self.public / "edge.sock"
 
     @property
     def certificate(self) -> tuple[Path, Path]:

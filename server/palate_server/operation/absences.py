@@ -1,23 +1,23 @@
 """Absences: devices that were invited and didn't answer aren't invited for a time, which doubles each time.
 
-A device that goes online and vanishes counts as online for up to half an hour. One attempt waits for it; after that it
-isn't invited until its time is over. This is kept in memory only.
+A device may be drawn and vanish. One attempt waits for it; after that it isn't invited until its time is over. This is
+kept in memory only.
 
 >>> clock = iter([0.0, 60.0, 1861.0])
 >>> absences = Absences(clock=lambda: next(clock))
 >>> absences.note([4, 5, 6], heard=[4, 6])
 1
->>> absences.present({11: 4, 12: 5, 13: 6}), absences.present({11: 4, 12: 5, 13: 6})
-({11: 4, 13: 6}, {11: 4, 12: 5, 13: 6})
+>>> absences.present([4, 5, 6]), absences.present([4, 5, 6])
+({4, 6}, {4, 5, 6})
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable
 
 FIRST, LONGEST = 1800.0, 86400.0
-"""Seconds that a device isn't invited: at first as long as it may seem to be online, and at most."""
+"""Seconds that a device isn't invited: at first, and at most."""
 
 
 class Absences:
@@ -45,7 +45,12 @@ class Absences:
             self._away[device] = seconds, now + seconds
         return len(silent)
 
-    def present(self, devices: Mapping[int, int]) -> dict[int, int]:
-        """Those of the nodes whose devices may be invited now, node -> device."""
+    @property
+    def count(self) -> int:
+        """How many devices may be away."""
+        return len(self._away)
+
+    def present(self, devices: Iterable[int]) -> set[int]:
+        """Those of the devices that may be invited now."""
         now = self._clock()
-        return {node: device for node, device in devices.items() if self._away.get(device, (0.0, now))[1] <= now}
+        return {device for device in devices if self._away.get(device, (0.0, now))[1] <= now}

@@ -6,15 +6,15 @@ costs everybody a charge. If more devices are online than are needed, it is a ra
 
 >>> clock = iter([0.0, 5.0, 31.0])
 >>> appointment = CohortGathering(size=3, least=2, seconds=30.0, clock=lambda: next(clock))
->>> appointment.look({11: 0}), appointment.look({11: 0, 12: 1}), appointment.look({11: 0, 12: 1})
-(None, None, {0: 11, 1: 12})
+>>> appointment.look({7}), appointment.look({7, 8}), appointment.look({7, 8})
+(None, None, {8, 7})
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 from palate_common.rounds.exchange import SURVEYS, Availability
 from palate_core.errors import InputError
@@ -55,12 +55,12 @@ class CohortGathering:
         return self._begun is not None
 
     def look(
-        self, present: Mapping[int, int], *, enough: int | None = None, unfit: Mapping[str, int] | None = None
-    ) -> Mapping[int, int] | None:
-        """The cohort, device -> node, or None while it is incomplete.
+        self, present: Set[int], *, enough: int | None = None, unfit: Mapping[str, int] | None = None
+    ) -> Set[int] | None:
+        """The cohort, or None while it is incomplete.
 
         Args:
-            present: node -> device of all devices that are online and may take part.
+            present: the devices that are online and may take part.
             enough: number of devices at which the cohort is complete; None: `size`.
             unfit: why others that are online can't take part in this one -> how many they are.
 
@@ -81,29 +81,29 @@ class CohortGathering:
 
 
 def fit(
-    devices: Mapping[int, int], online: Mapping[int, Availability], *, takes: int, stays: float
-) -> tuple[dict[int, int], dict[str, int]]:
+    devices: Set[int], online: Mapping[int, Availability], *, takes: int, stays: float
+) -> tuple[set[int], dict[str, int]]:
     """Those of the devices that are online and declare that they take part in this, and stay for long enough.
 
-    >>> online = {11: Availability(90.0, takes=3), 12: Availability(90.0, takes=1), 13: Availability(5.0, takes=3)}
-    >>> fit({11: 0, 12: 1, 13: 2, 14: 3}, online, takes=SURVEYS, stays=70.0)
-    ({11: 0}, {'take no part in surveys': 1, 'stay for less than 70 s': 1})
+    >>> online = {0: Availability(90.0, takes=3), 1: Availability(90.0, takes=1), 2: Availability(5.0, takes=3)}
+    >>> fit({0, 1, 2, 3}, online, takes=SURVEYS, stays=70.0)
+    ({0}, {'take no part in surveys': 1, 'stay for less than 70 s': 1})
 
     Args:
-        devices: node -> device of all that may be invited.
-        online: node -> what it declares, of all that are online.
+        devices: all that may be invited.
+        online: device -> what it declares, of all that are online.
         takes: `TRAINING` or `SURVEYS`.
         stays: seconds that they must stay.
 
     Returns:
-        The devices, node -> device; and why others that are online are none of them -> how many these are.
+        The devices; and why others that are online are none of them -> how many these are.
     """
-    found, unfit = dict[int, int](), dict[str, int]()
-    for node, declared in online.items():
-        if node not in devices:
+    found, unfit = set[int](), dict[str, int]()
+    for device, declared in online.items():
+        if device not in devices:
             continue
         if declared.takes & takes and declared.stays >= stays:
-            found[node] = devices[node]
+            found.add(device)
             continue
         why = f"stay for less than {stays:.0f} s"
         if not declared.takes & takes:
@@ -112,9 +112,6 @@ def fit(
     return found, unfit
 
 
-def draw_cohort(present: Mapping[int, int], *, most: int) -> dict[int, int]:
-    """A random choice of at most `most` devices, device -> node, by the operating system's random source."""
-    nodes = list(present)
-    if len(nodes) > most:
-        nodes = secrets.SystemRandom().sample(nodes, most)
-    return {present[node]: node for node in nodes}
+def draw_cohort(present: Set[int], *, most: int) -> Set[int]:
+    """A random choice of at most `most` devices, by the operating system's random source."""
+    return present if len(present) <= most else set(secrets.SystemRandom().sample(sorted(present), most))

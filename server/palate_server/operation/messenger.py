@@ -1,8 +1,8 @@
-"""MessageTransport: sends a server's messages to its devices; over Flower's grid in `service_app`, or in a test."""
+"""MessageTransport: sends a server's messages to its devices; over edges in `palate_server.edge`, or in a test."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from typing import Protocol
 
 from palate_common.rounds.exchange import Availability
@@ -14,19 +14,25 @@ class MessageTransport(Protocol):
 
     @property
     def heard(self) -> Set[int]:
-        """The nodes that have answered anything in the latest attempt."""
+        """The devices that have answered anything in the latest attempt."""
 
-    def online(self) -> Mapping[int, Availability]:
-        """The nodes that are online, each with what it has declared."""
+    def online(self, *, wait: float = 0.0) -> Mapping[int, Availability]:
+        """The devices that are online, each with what it has declared.
 
-    def transport(self, cohort: Mapping[int, int], *, ttl: float, timeout: float) -> Transport:
+        Args:
+            wait: seconds for which it may take until others are online than the last time.
+        """
+
+    def transport(self, cohort: Collection[int], *, timeout: float) -> Transport:
         """The transport for one attempt's messages to a cohort.
 
         Args:
-            cohort: the cohort, device -> node.
-            ttl: seconds in which a message may be answered.
+            cohort: the devices.
             timeout: seconds to wait for the answers of an exchange.
         """
 
-    def send_home(self, nodes: Mapping[int, int]) -> None:
-        """Tell each node in how many seconds to sync again."""
+    def send_home(self, devices: Mapping[int, float]) -> None:
+        """Tell each device in how many seconds to sync again."""
+
+    def close(self) -> None:
+        """Let nobody answer any more what was asked last."""

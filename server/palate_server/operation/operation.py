@@ -1,6 +1,6 @@
 """Operation: a population's runs, one after the other, while the server runs.
 
-    gather a cohort -> open a run -> (attempt -> purge) x rounds -> close it -> send devices home until the next run
+    gather a cohort -> open a run -> attempt x rounds -> close it -> send devices home until the next run
 
 A run trains, judges what the one before it has trained, or is a survey. An interrupted run continues at the state of
 the ledger. This process may be killed at any moment: all that an attempt needs for its privacy is in coordinator and
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import AbstractContextManager, ExitStack, suppress
 from time import sleep
 from typing import Any
@@ -76,13 +76,12 @@ class Operation:
     Args:
         site: the server folder.
         messenger: sends messages to devices.
-        purge: removes all waiting messages after an attempt.
     """
 
-    def __init__(self, site: Site, messenger: MessageTransport, purge: Callable[[], object]) -> None:
+    def __init__(self, site: Site, messenger: MessageTransport) -> None:
         self.site, self.config = site, site.config
         self.events = EventLog(site.events)
-        self._messenger, self._purge = messenger, purge
+        self._messenger = messenger
         self._register = Enrolments(site.enrolment_file)
         self._surveys, self._judging = Surveys(site.config, self.events), Verdicts(site, self.events)
         self._witness, self._witness_pause, self._unwitnessed_by = Witness(site.witness), 0.0, ""
@@ -90,7 +89,7 @@ class Operation:
         self._cosigners: Witnesses | None = None
         self._restraint, self._absences = restraint_of(site), Absences()
         self._progress, self._shelf = ActivityFile(site.progress_file), ModelShelf(site.round_models)
-        self._dismissals = Dismissals(messenger.send_home, purge)
+        self._dismissals = Dismissals(messenger.send_home)
         self._not_before = 0.0
         self._items_stamp, self._items_refused, self._items_again = tuple[int, ...](), "", 0.0
         self._presence = SeenByQuarter(self._register)
@@ -128,7 +127,6 @@ class Operation:
                 soon = self.config.release.automatic and just_closed(ledger, now=now, within=SOONEST)
             if now < due:
                 self._dismissals.send(self._online(), seconds=SOONEST if soon else due - now)
-                self._dismissals.tidy()
                 sleep(IDLE)
 
     def _take_over(self, ledger: Ledger) -> None:
@@ -273,7 +271,7 @@ class Operation:
         except (WitnessError, UncosignedError) as error:
             self._unwitnessed(error)
 
-    def _train(self, ledger: Ledger, run: str, cohort: Mapping[int, int]) -> None:
+    def _train(self, ledger: Ledger, run: str, cohort: Set[int]) -> None:
         """Run all rounds that are left, the first with this cohort."""
         directory = directory_of(self.site, terms_of(ledger, run))
         with self._opened(ledger, run) as coordinator:
@@ -325,7 +323,7 @@ class Operation:
             runs_out = self.config.judging.quarantine_runs
             self.events.tell("quarantined", run=run, items=named, unproved=doubtful, runs=runs_out)
 
-    def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool | None:
+    def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Set[int]) -> bool | None:
         """Make an attempt; returns whether it was released, or None if the run's budget allows no further one."""
         try:
             return self._attempt(coordinator, directory, cohort)
@@ -333,7 +331,7 @@ class Operation:
             self.events.tell("refused", run=coordinator.terms.run, reason=str(error))
             return None
 
-    def _attempt(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool:
+    def _attempt(self, coordinator: Coordinator, directory: Directory | None, cohort: Set[int]) -> bool:
         """Make an attempt; returns whether it was released. A failure is logged, and ends neither run nor process.
 
         Raises:
@@ -356,12 +354,12 @@ class Operation:
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
         try:
             with self._restraint.attempt(coordinator.ledger.checkpoint().size):
-                ttl, timeout = coordinator.terms.plan_seconds, self.config.cohort.seconds_of_exchange(len(cohort))
+                timeout = self.config.cohort.seconds_of_exchange(len(cohort))
                 self._progress.begin(
                     run=coordinator.terms.run, round_=coordinator.round, invited=len(cohort), seconds=timeout,
                     survey=coordinator.terms.algorithm == SURVEYING,
                 )  # fmt: skip
-                transport = self._messenger.transport(cohort, ttl=ttl, timeout=timeout)
+                transport = self._messenger.transport(cohort, timeout=timeout)
                 watched = WatchedTransport(transport, self._progress)
                 released = run_round(coordinator, watched, directory=directory, shelf=self._shelf)
         except (BudgetError, LockedError):
@@ -373,7 +371,7 @@ class Operation:
         finally:
             try:
                 strike(  # before all else, because this process may be killed
-                    coordinator, cohort, directory=directory,
+                    coordinator, directory=directory,
                     register=self._register, events=self.events, settings=self.config.cohort,
                 )  # fmt: skip
             finally:
@@ -403,24 +401,23 @@ class Operation:
         self._register.name({device: record.to_bytes()})
 
     def _tidy(self) -> None:
-        """Remove what an attempt leaves: the model that it started from, and messages."""
+        """Remove what an attempt leaves: the model that it started from, and what devices were asked."""
         self._shelf.clear()
-        self._purge()
+        self._messenger.close()
 
-    def _pass_over(self, cohort: Mapping[int, int], conduct: Conduct) -> None:
+    def _pass_over(self, cohort: Set[int], conduct: Conduct) -> None:
         """Record invited devices that didn't answer, or not with what they signed, which aren't invited for a time."""
         as_silent = conduct.unsigned | conduct.unrevealed
-        heard = [device for device, node in cohort.items() if node in self._messenger.heard and device not in as_silent]
-        if silent := self._absences.note(list(cohort), heard=heard):
+        if silent := self._absences.note(cohort, heard=(cohort & self._messenger.heard) - as_silent):
             self.events.tell("silent", devices=silent)
 
-    def _awaited(self, kind: str, *, least: int, within: int | None) -> Mapping[int, int]:
+    def _awaited(self, kind: str, *, least: int, within: int | None) -> Set[int]:
         """Wait for the cohort of a run's next attempt."""
         while (cohort := self._gather(kind, least=least, within=within)) is None:
             sleep(GATHERING)
         return cohort
 
-    def _gather(self, kind: str, *, least: int, within: int | None) -> Mapping[int, int] | None:
+    def _gather(self, kind: str, *, least: int, within: int | None) -> Set[int] | None:
         """Gather a cohort; None if no device has come, so that other work can be done.
 
         With masks it has one device more than must remain, if there are as many. Of those that are online it has whom
@@ -430,16 +427,16 @@ class Operation:
             TooFewError: some devices came, but too few.
         """
         size = self.config.cohort.size
-        if self.config.privacy.mode.cohort and len(self._absences.present(self._eligible(within))) > least:
+        if self.config.privacy.mode.cohort and len(self._absences.present(self._some(within))) > least:
             least += 1  # so that no single device can end the attempt
         seconds = self.config.cohort.wait_seconds
         appointment = CohortGathering(size=size, least=least, seconds=seconds)
         takes = SURVEYS if kind == "survey" else TRAINING
         while True:
-            eligible, online = self._eligible(within), self._online()
-            present = self._absences.present(eligible)
+            some, online = self._some(within), self._online()
             # If absent devices are missing for a full cohort, it doesn't wait for others in their place.
-            enough = min(size, max(least, len(present))) if len(eligible) >= size else size
+            enough = min(size, max(least, len(self._absences.present(some)))) if len(some) >= size else size
+            present = self._absences.present(self._eligible(online, within))
             here, unfit = fit(present, online, takes=takes, stays=self._stays())
             if here or appointment.begun:
                 self._progress.gathering(here=len(here), least=least, enough=enough, seconds=seconds)
@@ -449,7 +446,7 @@ class Operation:
                 self._progress.gathered()
                 raise
             if cohort is not None:
-                self._dismissals.send([node for node in online if node not in cohort.values()], seconds=SOONEST)
+                self._dismissals.send(online.keys() - cohort, seconds=SOONEST)
                 self.events.tell("gathered", kind=kind, invited=len(cohort))
                 return cohort
             if not appointment.begun:
@@ -463,17 +460,24 @@ class Operation:
         return self.config.cohort.seconds_of_exchange(self.config.cohort.size) + witnesses + DRAWN
 
     def _online(self) -> Mapping[int, Availability]:
-        """The nodes that are online, and what they declare; the quarter of a year in which they are is noted."""
+        """The devices that are online, and what they declare; the quarter of a year in which they are is noted."""
         online = self._messenger.online()
         self._presence.note(online)
         return online
 
-    def _eligible(self, within: int | None) -> Mapping[int, int]:
-        """Node -> device of all that may be invited, and are in the run's directory if there is one."""
-        now = time.time()
-        period, most = period_of(self.config, now), self.config.cohort.participations
-        found = self._register.eligible(period=period, most=most, now=now)
-        return found if within is None else {node: device for node, device in found.items() if device < within}
+    def _eligible(self, online: Iterable[int], within: int | None) -> set[int]:
+        """Those of the devices that may be invited, and are in the run's directory if there is one."""
+        now, most = time.time(), self.config.cohort.participations
+        asked = [device for device in online if within is None or device < within]
+        return self._register.eligible(asked, period=period_of(self.config, now), most=most, now=now)
+
+    def _some(self, within: int | None) -> set[int]:
+        """All devices that may be invited, or so many of them that a full cohort is left, whoever is absent."""
+        now, most = time.time(), self.config.cohort.participations
+        limit = self.config.cohort.size + self._absences.count
+        return self._register.first_eligible(
+            limit, below=within, period=period_of(self.config, now), most=most, now=now
+        )
 
     def _begin(self, ledger: Ledger, survey: Survey | None, judged: str | None) -> str | None:
         """Open a new run, for a verdict, a survey or for training; None: a verdict that can't be held."""

@@ -7,7 +7,6 @@ Conduct -> with masks: named with evidence that was checked, until the operator 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from palate_core.masks.directory import Directory
 from palate_server.folder.config import CohortSettings
@@ -20,7 +19,6 @@ from palate_server.secagg.conduct import holds
 
 def strike(
     coordinator: Coordinator,
-    cohort: Mapping[int, int],
     *,
     directory: Directory | None,
     register: Enrolments,
@@ -34,7 +32,6 @@ def strike(
 
     Args:
         coordinator: the coordinator of the attempt.
-        cohort: the invited devices, device -> node.
         directory: the identities of a run with masks.
         register: the register of devices.
         events: the log.
@@ -53,8 +50,7 @@ def strike(
         if conduct.unsigned:
             events.tell("unsigned", devices=len(conduct.unsigned))
         return
-    devices = {node: device for device, node in cohort.items()}
-    if numbers := {devices[node] for node in conduct.offenders}:
+    if numbers := set(conduct.offenders):
         until = time.time() + settings.quarantine_days * DAY
         held = register.strike(numbers, limit=settings.strikes, until=until)
         events.tell("malformed", devices=len(numbers), quarantined=held)

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from palate_common.records.database import NoRoomError
 from palate_core.errors import PalateError
 from palate_core.log.signing import verify
-from palate_server.flower.superlink_state import check_version
+from palate_server.flower.control import check_version
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import UncosignedError

@@ -1,7 +1,7 @@
 """Gateway: the configuration of nginx, the only part that is reachable from the network; see `templates/nginx.conf`.
 
-    POST /v1/fleet/NAME            -> the SuperLink, over verified TLS
-    POST /v1/enroll                -> the enrolment service, on loopback
+    POST /v1/device/exchange       -> the edge, on a Unix socket, as it comes
+    POST /v1/enroll                -> the edge's enrolment service
     GET  /models/..., /directory/,
          /round/                   -> files, by hash
     GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
@@ -11,11 +11,9 @@
 
 With `gateway.path` each of these places is below it.
 
-Flower's port also answers control, runtime and documentation requests, with a token: only requests of the list above
-may reach it.
-
 It leaves no trace of clients: it logs no request, as a line would contain the address, and writes no body to the disk,
-where it would outlive its attempt. A body is kept in memory until it is complete.
+where it would outlive its attempt. A body is passed on as it comes: nobody has memory here before the edge knows whose
+it is.
 """
 
 from __future__ import annotations
@@ -35,16 +33,16 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from palate_common.rounds.exchange import HEADERS, REPLY_HEADERS
 from palate_core.errors import InputError
 from palate_server.folder.certificates import is_awaited
-from palate_server.folder.places import SLOTS, place_of_slot
 from palate_server.folder.server_folder import Site
 from palate_server.service.ports import listening, taken
 
 LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
 """The files of the ledger's mirror."""
 ALLOWED = (
-    "/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|(directory|round)/[0-9a-f]{64}|"
+    "/(v1/(device/exchange|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|(directory|round)/[0-9a-f]{64}|"
     f"{LEDGER})"
 )
 """The allowed request paths, after `gateway.path`."""
@@ -82,9 +80,9 @@ def wanted_ports(site: Site, *, dev: bool = False) -> list[tuple[str, str, int]]
     wanted = [("gateway.port", loopback if dev else gateway.listen, gateway.port)]
     if gateway.acme_port and not dev:
         wanted.append(("gateway.acme_port", gateway.listen, gateway.acme_port))
-    wanted += [("gateway.superlink_port", loopback, port) for port in gateway.superlink_ports]
+    if gateway.link == "flower":
+        wanted.append(("gateway.superlink_port", loopback, gateway.superlink_port))
     wanted.append(("gateway.metrics_port", loopback, gateway.metrics_port))
-    wanted += [] if dev else [("gateway.enrolment_port", loopback, gateway.enrolment_port)]
     for section, settings in (("metrics", site.config.metrics), ("invitations", site.config.invitations)):
         if settings.address:
             wanted.append((f"{section}.address", *settings.place()))
@@ -131,9 +129,6 @@ def configuration(site: Site, *, state: Path | None = None) -> str:
         state: where nginx keeps its process id and its folders; None: where it is served from.
     """
     gateway, enrolment = site.config.gateway, site.config.enrolment
-    ports = gateway.superlink_ports
-    names = [f"superlink_{place + 1}" for place in range(len(ports))] if len(ports) > 1 else ["superlink"]
-    shares = [f"{100 / SLOTS:g}%"] * (SLOTS - 1) + ["*"] if len(ports) > 1 else []
     chain, key = site.certificate
     made = Environment(
         loader=PackageLoader("palate_server.service"), autoescape=False, undefined=StrictUndefined,  # noqa: S701, no HTML
@@ -149,12 +144,10 @@ def configuration(site: Site, *, state: Path | None = None) -> str:
                 "name": site.config.name,
                 "certificate": chain,
                 "certificate_key": key,
-                "authority": site.tls / "ca.pem",
                 "path": gateway.path,
                 "rate": gateway.requests_per_second,
                 "burst": 20 * gateway.requests_per_second,
                 "enrol_rate": enrolment.requests_per_minute,
-                "enrolment_port": gateway.enrolment_port,
                 "per_address": gateway.connections,
                 "body": gateway.body_mib,
             }
@@ -163,8 +156,8 @@ def configuration(site: Site, *, state: Path | None = None) -> str:
         files=_files(site),
         allowed=f"^{gateway.path}{ALLOWED}$",
         origins=gateway.origins,
-        superlinks=dict(zip(names, ports, strict=True)),
-        slots=[(share, names[place_of_slot(slot, len(ports))]) for slot, share in enumerate(shares)],
+        request_headers=", ".join(("content-type", *HEADERS)),
+        reply_headers=", ".join(REPLY_HEADERS),
     )
 
 

@@ -33,7 +33,7 @@ from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import could_have
 from palate_server.operation.terms import budgets_of
-from palate_server.service.http_api import ForLoopback, Listener, WithToken
+from palate_server.service.listener import ForLoopback, Listener, WithToken
 from palate_server.service.problems import BROKEN, ServerProblem, Told, line_of, problems
 from palate_server.service.status import Status, read_status
 
@@ -218,10 +218,6 @@ class _State(Collector):
         for state, count in status.devices.items():
             devices.add_metric([state], count)
         yield devices
-        nodes = GaugeMetricFamily("palate_superlink_devices", "Devices of a SuperLink.", labels=["superlink"])
-        for number, count in status.superlinks.items():
-            nodes.add_metric([number], count)
-        yield nodes
         version = status.models[0]["version"] if status.models else math.nan
         yield GaugeMetricFamily("palate_model_version", "Version of the latest model: size of the ledger.", version)
         files = GaugeMetricFamily("palate_file_bytes", "Size of a database, its log included.", labels=["file"])

@@ -244,7 +244,7 @@ KINDS: Mapping[str, Kind] = {
         "look who joined lately; `palate serve quarantine --lift` those that may come back",
     ),
     "enrolment_failing": Kind(
-        "warning", "devices with valid invitations couldn't enrol in the last hour", "read `logs/superlink.log`"
+        "warning", "devices with valid invitations couldn't enrol in the last hour", "read `logs/edge.log`"
     ),
     "backup_old": Kind(
         "warning",
@@ -465,15 +465,15 @@ def _running(seen: _Seen) -> Iterator[ServerProblem]:
 
 def log_of(part: str) -> str:
     """The log of a part."""
-    return "supervisor.log" if part == "enrolment" else f"{part.replace(' ', '-')}.log"
+    return f"{part}.log"
 
 
 def _ports(seen: _Seen) -> Iterator[ServerProblem]:
     """Ports of parts that don't run, or of a server that doesn't, and which somebody else has."""
     gateway, parts = seen.site.config.gateway, seen.parts
-    wanted = {"gateway": gateway.port, "enrolment": gateway.enrolment_port}
-    for place, port in enumerate(gateway.superlink_ports):
-        wanted[f"superlink {place + 1}" if place else "superlink"] = port
+    wanted = {"gateway": gateway.port}
+    if gateway.link == "flower":
+        wanted["superlink"] = gateway.superlink_port
     for part, port in wanted.items():
         if parts is not None and parts.get(part, True):
             continue

@@ -84,9 +84,6 @@ class ServerReport:
             f"and {count['named']:,} named · {count['revoked']:,} revoked · {count['left']:,} left · "
             f"{count['invitations']:,} open invitations"
         )
-        if len(found.superlinks) > 1:
-            devices = (f"{count:,} devices at {place}" for place, count in found.superlinks.items())
-            yield f"SuperLinks: {', '.join(devices)}"
         if found.profile is not None:
             yield f"profile: {found.profile}; what follows from it, and why: palate serve config"
         yield from (f"before it serves: {each}" for each in found.missing)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +12,6 @@ from palate_core.errors import PalateError
 from palate_core.log.checkpoints import read_state
 from palate_core.log.notes import VerifierKey
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.places import split
 from palate_server.folder.server_folder import Site, read_cosigned
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.outlook import epsilon
@@ -44,7 +41,6 @@ class Status:
         attempts: number of the population's charges, sealed or not.
         releases: number of the population's seals.
         runs: run -> open, closed, closed without a release, published or lost, newest first.
-        superlinks: how many enrolled devices each SuperLink has, by its number.
         devices: numbers of devices enrolled, the quarantined and excluded ("named") among them, revoked, left; and of
             open invitations.
         models: published models on the disk, newest first.
@@ -70,7 +66,6 @@ class Status:
     releases: int
     runs: dict[str, str]
     devices: dict[str, int]
-    superlinks: dict[str, int]
     models: list[dict[str, Any]]
     epochs: int
     ledger: dict[str, Any]
@@ -94,7 +89,6 @@ def read_status(site: Site) -> Status:
         entries, spent, checkpoint = ledger.entries(), ledger.spent(), ledger.checkpoint()
         log = ledger.log_key(site.key().public)
         devices = register.counts(now=time.time())
-        places = _places(register, devices, site.config.gateway.superlinks)
     budget = min((entry.mu2 for entry in entries if entry.kind == "budget"), default=0.0)
     kinds = [entry.kind for entry in entries]
     return Status(
@@ -112,7 +106,6 @@ def read_status(site: Site) -> Status:
         releases=kinds.count("seal"),
         runs=runs_of(ledger_entries=entries),
         devices=devices,
-        superlinks=places,
         models=[
             {"version": version, "manifest": name, "run": manifest.get("run"), "releases": manifest["releases"]}
             for version, name, manifest in listed(site)
@@ -121,8 +114,7 @@ def read_status(site: Site) -> Status:
         ledger={"size": checkpoint.size, "root": checkpoint.root},
         witnesses=_witnesses(site, log),
         sizes={
-            path.relative_to(site.folder).as_posix(): _size(path)
-            for path in (site.ledger_file, site.enrolment_file, *site.superlink_files)
+            path.relative_to(site.folder).as_posix(): _size(path) for path in (site.ledger_file, site.enrolment_file)
         },
         release_key=site.key().public,
     )
@@ -156,14 +148,6 @@ def unpublished(ledger: Ledger) -> str | None:
         if state == "closed":
             return run
     return None
-
-
-def _places(register: Enrolments, devices: Mapping[str, int], count: int) -> dict[str, int]:
-    """How many devices each SuperLink has."""
-    if count == 1:
-        return {"1": devices["enrolled"]}
-    there = Counter(split(device.node)[0] for device in register.devices() if device.node and device.revoked is None)
-    return {str(place + 1): there[place] for place in range(count)}
 
 
 def _witnesses(site: Site, log: VerifierKey) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Supervisor: starts every part of a server, and restarts parts that end or hang.
 
-    SuperLinks (TLS, node authentication, SQLite) <- ServerApp (the runs)
-    enrolment service, metrics, page: in this process     gateway: nginx, or with --dev this process
+    gateway (nginx) -> edge (where devices wait; enrolment) -> SuperLink <- ServerApp (the runs)
+    metrics, page, invitations: in this process     with --dev the edge is the gateway, too
 
     with Supervisor(site, card=make_card) as supervisor:
         supervisor.run()
@@ -22,20 +22,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 
 from palate_common.records.closing import Closing
 from palate_core.errors import LockedError, PalateError
-from palate_server.flower.links import SuperLinks, remove_former
-from palate_server.flower.superlink_state import (
-    LinkControl,
-    check_version,
-    environment,
-    serverapp_command,
-    superlink_command,
-)
 from palate_server.folder.backup import remove_left_over
 from palate_server.folder.events import EventLog
 from palate_server.folder.logs import LogHandler, PartLog
@@ -46,14 +38,16 @@ from palate_server.ledger.witnesses import RECENT, UncosignedError
 from palate_server.operation.releases import CardMaker, UnjudgedError, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock, own_folder
+from palate_server.service.edge_process import edge_answers, edge_command
 from palate_server.service.gateway import answers_at, check_ports, nginx_command, stamp_of, write_configuration
-from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.invitations import InvitationService
+from palate_server.service.listener import Listener
 from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
 from palate_server.service.parts import PartsFile
 from palate_server.service.ports import end_left_over
 from palate_server.service.problems import SKEW, configuration_hash
 from palate_server.service.processes import Child
+from palate_server.service.serverapp import serverapp_command
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
 from palate_server.service.watch import STARTING, PartWatch
@@ -69,6 +63,13 @@ class Page(Protocol):
 
 PageMaker = Callable[[Site, Callable[[], Mapping[str, bool]]], Page]
 """A function that makes a page of a server folder; its second argument returns part -> whether it runs."""
+FLOWER: Mapping[str, str] = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Environment of the processes that may load Flower, in addition to this process's."""
 LOOK = 0.5
 """Seconds between two checks of the processes."""
 FAILING = 120.0
@@ -85,16 +86,15 @@ class Supervisor(Closing):
         page: makes the operator's page; None: there is none.
 
     Raises:
-        InputError: nginx or the known Flower is missing, or the configuration isn't valid for nginx.
+        InputError: nginx or a known Flower is missing, or the configuration isn't valid for nginx.
         LockedError: another supervisor runs this folder.
         PalateError: the witness can't be written.
     """
 
     def __init__(self, site: Site, *, card: CardMaker, dev: bool = False, page: PageMaker | None = None) -> None:
-        check_version()
         self.site, self.dev = site, dev
         self.ready = threading.Event()
-        self._card, self._events, self._links = card, EventLog(site.events, must=False), SuperLinks(site)
+        self._card, self._events = card, EventLog(site.events, must=False)
         self._stopping = threading.Event()
         self._lock = own_folder(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
@@ -105,36 +105,33 @@ class Supervisor(Closing):
             remove_left_over(site)
         make_certificates(site)
         make_secret(site)
-        remove_former(site)
-        extra, logs = environment(site), site.logs
+        logs = site.logs
         self._bounds = site.config.logs.mib * 2**20, site.config.logs.keep
         self._said = LogHandler(
             PartLog(logs / "supervisor.log", "supervisor", most=self._bounds[0], keep=self._bounds[1])
         )
-        self._serverapp = Child(
-            "serverapp", serverapp_command(site), log=logs / "serverapp.log", environment=extra, bounds=self._bounds
-        )
-        self._children = [*map(self._superlink, range(site.config.gateway.superlinks))]
-        asked = [LinkControl(site, place).ready for place in range(site.config.gateway.superlinks)]
-        pulse = _Pulse(site.state / "lock")
-        self._watches = [*map(PartWatch, self._children, asked), PartWatch(self._serverapp, pulse)]
+        self._children, self._watches = list[Child](), list[PartWatch]()
+        if site.config.gateway.link == "flower":
+            from palate_server.flower.control import LinkControl, check_version  # loads Flower
+            from palate_server.flower.superlink import superlink_command
+
+            check_version()
+            self._add("superlink", superlink_command(site), LinkControl(site).ready, umask=0o077)
+        self._add("edge", edge_command(site, dev=dev), lambda: edge_answers(site, dev=dev))
+        self._serverapp = self._part("serverapp", serverapp_command(site))
+        self._watches.append(PartWatch(self._serverapp, _Pulse(site.state / "lock")))
         if not dev:
             write_configuration(site)
-            gateway = Child(
+            at = site.config.gateway
+            self._add(
                 "gateway",
                 nginx_command(site),
-                log=logs / "gateway.log",
-                environment={},
+                lambda: answers_at(at.listen, at.port, site.config.name),
                 folder=site.public,
                 pid_file=site.state / "nginx.pid",
-                bounds=self._bounds,
             )
-            self._children.append(gateway)
-            at = site.config.gateway
-            self._watches.append(PartWatch(gateway, lambda: answers_at(at.listen, at.port, site.config.name)))
         self._watched = WatchedSite(site.folder)
         self._metrics = Metrics(self._watched, self.parts)
-        self._enrolling = EnrolmentService(site, self._links.register, self._links.remove)
         self._inviting = InvitationService(site)
         self._page = None if page is None else page(self._watched, self.parts)
         self._listeners = self._make_listeners()
@@ -152,7 +149,7 @@ class Supervisor(Closing):
 
         Raises:
             InputError: a port isn't free; nothing was started.
-            PalateError: the SuperLink or the gateway doesn't start.
+            PalateError: a part doesn't start.
         """
         if not self.dev and end_left_over(self.site.public):
             self._events.tell("left over ended", part="gateway")
@@ -160,24 +157,19 @@ class Supervisor(Closing):
         self._events.tell("started", dev=self.dev, pid=os.getpid(), configuration=configuration_hash(self.site))
         logging.getLogger().addHandler(self._said)
         try:
-            for name, listener in self._listeners.items():
-                if name != "front":
-                    listener.start()
+            for listener in self._listeners.values():
+                listener.start()
             self._told = PartsFile(self.site, self.parts)
             self._keep()
-            links = self._watches[: self.site.config.gateway.superlinks]
             for watch in self._watches:
                 watch.begin()
-            self._await("SuperLink", lambda: all(watch.answers for watch in links))
-            self._links.reconcile()
+            for part in [child.name for child in self._children]:
+                self._await(part, lambda part=part: self.parts()[part])  # type: ignore[misc] # of this turn
             self._children.append(self._serverapp)
-            self._listeners["front"].start()
-            self._await("gateway", lambda: self.parts()["gateway"])
             on_serving()
             while not self._stopping.wait(LOOK):
                 self._keep()
                 self._watch()
-                self._enrolling.tell()
                 self._inviting.tell()
                 self._metrics.follow()
                 self._publish()
@@ -198,10 +190,7 @@ class Supervisor(Closing):
     def parts(self) -> Mapping[str, bool]:
         """Part -> whether it runs and answers."""
         found = {watch.child.name: watch.answers for watch in self._watches}
-        found["enrolment"] = self._listeners["front"].alive
-        if self.dev:
-            found["gateway"] = self._listeners["front"].alive
-        return found
+        return found | ({"gateway": found["edge"]} if self.dev else {})
 
     def close(self) -> None:
         """End every part; closing twice is fine."""
@@ -214,49 +203,32 @@ class Supervisor(Closing):
         for listener in self._listeners.values():
             listener.stop()
         self._watched.close()
-        self._enrolling.close()
         self._inviting.close()
         self._await_serverapps_end()
         self._lock.close()
 
-    def _superlink(self, place: int) -> Child:
-        """The process of a SuperLink; a further one has its number in the name and the log."""
-        number = f" {place + 1}" if place else ""
-        log = self.site.logs / f"superlink{number.replace(' ', '-')}.log"
-        return Child(
-            f"superlink{number}",
-            superlink_command(self.site, place),
-            log=log,
-            environment=environment(self.site, place),
-            umask=0o077,
-            bounds=self._bounds,
-        )
+    def _part(self, name: str, command: list[str], **options: Any) -> Child:
+        """A part's process."""
+        log, extra = self.site.logs / f"{name}.log", {**FLOWER, "FLWR_HOME": str(self.site.state / "flower")}
+        return Child(name, command, log=log, environment=extra, bounds=self._bounds, **options)
+
+    def _add(self, name: str, command: list[str], ask: Callable[[], bool], **options: Any) -> None:
+        """Add a part that is started with the others."""
+        self._children.append(self._part(name, command, **options))
+        self._watches.append(PartWatch(self._children[-1], ask))
 
     def _make_listeners(self) -> dict[str, Listener]:
-        gateway = self.site.config.gateway
-        front = application(self.site, self._enrolling, stand_in=self.dev)
         settings, invited = self.site.config.invitations, {}
         if settings.address:
             invited["invitations"] = guarded_listener(
                 self._inviting.application(), settings=settings, folder=self.site.folder
             )
-        return (
-            invited
-            | metrics_listeners(
-                self._metrics.application(),
-                pages=None if self._page is None else self._page.application,
-                port=gateway.metrics_port,
-                settings=self.site.config.metrics,
-                folder=self.site.folder,
-            )
-            | {
-                "front": Listener(
-                    front,
-                    host="127.0.0.1",
-                    port=gateway.port if self.dev else gateway.enrolment_port,
-                    certificate=self.site.certificate if self.dev else None,
-                ),
-            }
+        return invited | metrics_listeners(
+            self._metrics.application(),
+            pages=None if self._page is None else self._page.application,
+            port=self.site.config.gateway.metrics_port,
+            settings=self.site.config.metrics,
+            folder=self.site.folder,
         )
 
     def _keep(self) -> None:

@@ -15,11 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from palate_server.folder.places import split
+
 from benchmarks.serve.world import World, totals
 from palate_common.models import published
 from palate_core.log.canonical import digest
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.places import split
 from palate_server.operation.releases import latest_manifest
 
 DEVICES, ROUNDS = 48, 4

@@ -21,6 +21,7 @@ import numpy as np
 from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.constant import NodeStatus
+from palate_server.flower.kept_state import KeptFile
 
 from benchmarks.serve.hour import hour, hour_tables
 from benchmarks.serve.links import LEAST, LOST, charged, compared, moved, one_lost
@@ -30,7 +31,6 @@ from benchmarks.serve.world import World, totals
 from benchmarks.sheet import Part, Table, main
 from palate_common.enrolment import new_node_key
 from palate_core.errors import PalateError
-from palate_server.flower.kept_state import KeptFile
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import latest

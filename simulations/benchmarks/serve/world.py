@@ -66,7 +66,7 @@ epsilon = {judging}
 """
 MARKS = {
     "palate_server.flower.superlink": "SuperLink",
-    "palate_server.flower.service_app": "ServerApp",
+    "palate_server.service.serverapp": "ServerApp",
     "nginx": "gateway",
     "palate_cli": "supervisor",
 }

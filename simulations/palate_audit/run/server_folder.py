@@ -57,7 +57,7 @@ from palate_sim.run.run_folder import DRAFT
 
 CONFIG, LEDGER, ITEMS, REGISTER = "server.toml", "ledger.db", "items", "enrolment.db"
 OPEN = frozenset(
-    {CONFIG, REGISTER, "panel.safetensors", "superlink.db", "superlinks", "tls", "state", "logs", "keys"}
+    {CONFIG, REGISTER, "panel.safetensors", "tls", "state", "logs", "keys"}
     | {"operators.jsonl", "metrics.token", "format"}
 )
 """What nothing vouches for: it decides what a server does next, and is no release."""
@@ -611,7 +611,7 @@ def _names(records: ServerRecords) -> Iterator[Finding]:
         said = f"{CONFIG} is of the population {records.config.get('population')!r:.60}, the ledger of another"
         yield Finding.checked("configuration", False, said)
     there = {path.name for path in folder.iterdir() if not DRAFT.fullmatch(path.name)}
-    there -= {f"{name}{end}" for name in (LEDGER, REGISTER, "superlink.db") for end in ("-wal", "-shm", "-journal")}
+    there -= {f"{name}{end}" for name in (LEDGER, REGISTER) for end in ("-wal", "-shm", "-journal")}
     features = (records.config.get("training") or {}).get("features")
     loose = there & {*OPEN, str(features)}
     inside = (path for name in loose for path in (folder / name, *(folder / name).rglob("*")) if path.is_file())

@@ -97,7 +97,7 @@ def _serve(config: SandboxConfig, folder: Path, progress: Notify, *, port: int, 
     from palate_sandbox.page.app import SandboxPage
     from palate_sandbox.page.runner import Runner
     from palate_sandbox.world import SandboxWorld
-    from palate_server.service.http_api import Listener
+    from palate_server.service.listener import Listener
     from palate_sim.steps import step
 
     told: list[Notify] = [progress]

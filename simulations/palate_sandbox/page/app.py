@@ -36,7 +36,7 @@ from palate_sandbox.page.runner import PACES, Runner, SandboxStanding
 from palate_sandbox.report import DAYS
 from palate_server.console.access import Access
 from palate_server.console.pages import Console
-from palate_server.service.http_api import LOOPBACK, name_of
+from palate_server.service.listener import LOOPBACK, name_of
 
 POLICY = "; ".join(
     (

@@ -12,7 +12,7 @@ import typer
 
 from palate_cli.commands.serve.folder import Folder
 from palate_common.records.files import create_durably
-from palate_core.errors import InputError, PalateError, RefusedError
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     from palate_server.folder.enrolments import Listed
@@ -109,8 +109,7 @@ def revoke(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, `--label` and `--unseen` count.")] = False,
 ) -> None:
-    """Exclude a device, or many, for ever: their nodes lose access, and no attempt invites them again."""
-    from palate_server.flower.links import SuperLinks
+    """Exclude a device, or many, for ever: they lose access, and no attempt invites them again."""
     from palate_server.folder.enrolments import Enrolments
     from palate_server.folder.server_folder import Site
 
@@ -124,26 +123,14 @@ def revoke(
         if not yes:
             typer.echo(f"{_devices(len(numbers))} would be revoked, for ever: say --yes")
             return
-    links, later, before, now, foreign = SuperLinks(site), 0, 0, time.time(), False
+    before, now = 0, time.time()
     with Enrolments(site.enrolment_file) as register:
         for number in numbers:
-            found = register.revoke(number, now=now)
-            again = found.revoked != now  # its node has lost access, or does when the server starts
-            before += again
-            try:
-                if found.node is not None and not later:  # a server that doesn't answer is asked once
-                    links.unregister(found.node)
-            except PalateError as error:
-                later += not again
-                foreign = isinstance(error, RefusedError)
-    said = f"device {device} is revoked{' already' if before else ''}"
-    if device is None:
-        said = f"{_devices(len(numbers))} {'is' if len(numbers) == 1 else 'are'} revoked"
-    if later:
-        whose = "its node loses" if device is not None else "nodes lose"
-        said += f"; {whose} access when the server starts"
-        said += ": another folder's runs on its ports" if foreign else ""
-    typer.echo(said)
+            before += register.revoke(number, now=now).revoked != now
+    if device is not None:
+        typer.echo(f"device {device} is revoked{' already' if before else ''}")
+    else:
+        typer.echo(f"{_devices(len(numbers))} {'is' if len(numbers) == 1 else 'are'} revoked")
 
 
 def pardon(

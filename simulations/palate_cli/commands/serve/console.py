@@ -38,7 +38,7 @@ def _show(site: Site) -> None:
     from palate_server.console.pages import Console
     from palate_server.folder.watched import WatchedSite
     from palate_server.service.gateway import check_free
-    from palate_server.service.http_api import Listener
+    from palate_server.service.listener import Listener
 
     port = site.config.gateway.metrics_port
     check_free({"metrics_port": ("127.0.0.1", port)})

@@ -26,7 +26,7 @@ WRITTEN = (
     "population", "profile", "devices", "name",
     "privacy.epsilon", "privacy.lifetime_epsilon", "privacy.period_epsilon", "cohort.size",
     "gateway.port", "gateway.acme_port",
-    "gateway.superlink_port", "gateway.enrolment_port", "gateway.metrics_port",
+    "gateway.superlink_port", "gateway.metrics_port",
     "backup.witness", "witnesses.keys", "witnesses.urls",
 )  # fmt: skip
 """The settings of a new `server.toml`, in its order."""
@@ -170,9 +170,9 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
             if key in given:
                 raise InputError(f"`--{option}` must be left out without a `--profile`, got {given[key]}")
         said = {"privacy.epsilon": 2.0, "privacy.lifetime_epsilon": 8.0, "privacy.period_epsilon": 4.0}
-        said["cohort.size"], ports = 100, (at + 1, at + 2, at + 3)
+        said["cohort.size"], ports = 100, (at + 1, at + 2)
     said |= dict(given) | {"name": host, "gateway.port": at}
-    said |= zip(("gateway.superlink_port", "gateway.enrolment_port", "gateway.metrics_port"), ports, strict=False)
+    said |= zip(("gateway.superlink_port", "gateway.metrics_port"), ports, strict=False)
     said |= zip(("witnesses.keys", "witnesses.urls"), zip(*given.get("witnesses.keys", ()), strict=True), strict=False)
     return {key: said.get(key) for key in WRITTEN}
 

@@ -190,13 +190,13 @@ class FailingHost(AppHost):
         """The first request of a masked attempt."""
         if node != OURS:
             return super().join(node, plan, model, request)
-        return self._again(step_of(request).name.lower(), lambda: self.own.join(node, plan, b"", request))
+        return self._again(step_of(request).name.lower(), lambda: self.own.join(plan, request))
 
     def go_on(self, node: int, request: bytes) -> bytes:
         """A later one."""
         if node != OURS:
             return super().go_on(node, request)
-        return self._again(step_of(request).name.lower(), lambda: self.own.go_on(node, request))
+        return self._again(step_of(request).name.lower(), lambda: self.own.go_on(request))
 
     def leave(self) -> None:
         """Leave the attempt that has begun."""

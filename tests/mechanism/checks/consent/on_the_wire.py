@@ -1,6 +1,6 @@
 """On the wire: whatever fails while a device is online, and whatever its user did, its server learns no more.
 
-An app's device is enrolled and syncs, by its own session, Flower's wire and downloads, with a server that asks for an
+An app's device is enrolled and syncs, by its own session, requests and downloads, with a server that asks for an
 attempt's answer, for the same once more, and for the next one. Every second of its requests fails in turn: it isn't
 heard, is refused, its reply is lost, or the device's process ends there and starts again. Noise is the device's own,
 new each time. A book keeps what the server hears.
@@ -25,23 +25,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from mechanism.checks.consent.wire_server import FAILURES, KilledError, WireServer, certificate, online
+from stand_in_server import Heard, StandIn
+
+from mechanism.checks.consent.wire import FAILURES, KilledError, asked, enrolled, online
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting
 from palate_audit.harness.watched_run import memory
 from palate_client.consent import PURPOSES
 from palate_client.device import Device, open_device
 from palate_client.events import Event
-from palate_client.online import enrolment
-from palate_common.enrolment import new_node_key
+from palate_common.rounds.exchange import ServerMessage
 from palate_common.rounds.wire import REFUSED
 from palate_core.cohort_terms import CohortTerms
 from palate_core.log.consistency import Shown
 from palate_core.log.merkle import MerkleTree
 from palate_core.log.signing import SigningKey
-from palate_core.masks.attempt_terms import attempt_terms
 from palate_core.masks.directory import Directory
-from palate_core.masks.messages import Header, Step, write
 from palate_core.plan import Noise, read_plan
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
@@ -96,12 +95,6 @@ def _failing(world: _World, requests: int, step: int) -> Iterator[str]:
     yield from world.wrong(world.lived(), complete=True)  # it has answered all along
 
 
-def _first_request(signed: bytes) -> bytes:
-    """The first request to the device of an attempt with masks, which is the first in its directory."""
-    header = Header(Step.ADVERTISE, 0, 0, attempt_terms(read_plan(signed)).context)
-    return write(header, b"", answer=False)
-
-
 def _alike(worlds: Mapping[str, _World]) -> Iterator[str]:
     """What is heard of each life, from the first download on."""
     plans = worlds["nothing"].asked()
@@ -109,14 +102,27 @@ def _alike(worlds: Mapping[str, _World]) -> Iterator[str]:
     for name, server in seen.items():
         yield from worlds[name].wrong(server, complete=True)
         for number, (one, other) in enumerate(zip(server.heard, seen["nothing"].heard, strict=False)):
-            if one != other:
-                yield f"request {number} of a device that does {name} is {one}, and {other} where nothing is done"
+            if _shape(one) != _shape(other):
+                yield (
+                    f"request {number} of a device that does {name} is {_shape(one)}, and {_shape(other)} where nothing"
+                    " is done"
+                )
         if len(server.heard) != len(seen["nothing"].heard):
             yield f"a device that does {name} makes another number of requests than one that does nothing"
         sent = worlds[name].device.privacy_report().contacts[-1].sent
-        told = sum(each.size + len(each.line.partition(" ")[2]) for each in server.heard)
+        told = sum(len(each.body) + len(each.line.partition(" ")[2]) for each in server.heard)
         if sent != told:
             yield f"a session has sent {told} bytes, and the journal says {sent}"
+
+
+def _shape(heard: Heard) -> tuple[object, ...]:
+    """What is seen of a request, whatever it says: and of the numbers in it those that tell of the user."""
+    said = [heard.headers.get(name) for name in ("palate-answers", "palate-wait", "palate-takes")]
+    return heard.line, tuple(sorted(heard.headers)), len(heard.body), *said
+
+
+def _plan_of(message: ServerMessage) -> bytes:
+    return message.parts[0]
 
 
 class _World:
@@ -130,10 +136,7 @@ class _World:
             self.device.consent.grant(purpose)
         ages = [AGE / (1 + place) for place in range(len(acts))]
         self.device.track_many([Event("like", item, self._now - age) for item, age in zip(acts, ages, strict=True)])
-        enrolled = enrolment.Enrolment(
-            "localhost", 1, certificate(), operator.service.public_key, POPULATION, 0, new_node_key().to_pem().decode()
-        )
-        enrolment.keep(self.device.store, enrolled)
+        enrolled(self.device, operator)
         self._directory = Directory((self.device.identity, *OTHERS)) if masks else None
         update: dict[str, object] = {"expires": operator.plan.expires + YEARS}
         if self._directory is not None:
@@ -158,19 +161,18 @@ class _World:
             plans += [operator.signed(body, Shown(checkpoint=tree.checkpoint(size), consistency=ends))] * TIMES
         return plans
 
-    def lived(self, plans: list[bytes] | None = None, *, at: int = -1, how: str = "") -> WireServer:
+    def lived(self, plans: list[bytes] | None = None, *, at: int = -1, how: str = "") -> StandIn:
         """Sync until all is answered; one request fails."""
-        asked = self.asked(attempts=1) if plans is None else plans
-        return self._synced(lambda number: how if number == at else "", asked)
+        return self._synced(lambda number: how if number == at else "", plans or self.asked(attempts=1))
 
-    def _synced(self, fails: Callable[[int], str], plans: list[bytes]) -> WireServer:
-        operator = self._operator
+    def _synced(self, fails: Callable[[int], str], plans: list[bytes]) -> StandIn:
         self._now += LATER
-        server = WireServer(operator.folder, {operator.model.hash: operator.model.data}, plans, fails)
+        server = StandIn(self.device.identity, asked(plans, masks=self._directory is not None), population=POPULATION)
+        server.publish(self._operator.folder)
+        server.offer("round", self._operator.model.data)
         if self._directory is not None:
-            server.directories = {self._directory.hash: self._directory.to_json()}
-            server.requests = {each: _first_request(each) for each in plans}
-        with online(server):
+            server.offer("directory", self._directory.to_json())
+        with online(server, fails):
             for _ in range(SESSIONS):
                 try:
                     self.device.sync(seconds=SECONDS, poll_seconds=1e-4)
@@ -179,18 +181,18 @@ class _World:
                     self.device = self._opened()
                 if server.done or not self.device.consent.get("train"):
                     break
-        if any(each.answer != REFUSED for each in server.answers):
+        if any(each.body != REFUSED for each in server.answers):
             self._seen = self._before
         return server
 
-    def wrong(self, server: WireServer, *, complete: bool = False) -> Iterator[str]:
+    def wrong(self, server: StandIn, *, complete: bool = False) -> Iterator[str]:
         """What is wrong with the answers that came; `complete`: whether there must be one to each plan."""
         if not server.done:
             yield f"a device must answer within {SESSIONS} sessions, whatever fails, got {len(server.answers)} answers"
         report, came = self.device.privacy_report(), dict[bytes, set[bytes]]()
         for each in server.answers:
-            if each.answer != REFUSED:
-                came.setdefault(each.plan, set()).add(each.answer)
+            if each.body != REFUSED:
+                came.setdefault(_plan_of(each.message), set()).add(each.body)
         charged = {(e.run, e.round, e.attempt) for e in (report.spending.receipts if report.spending else ())}
         noted = {(e.run, e.round, e.attempt, e.bytes) for e in report.sent}
         for signed, answers in came.items():
@@ -202,8 +204,9 @@ class _World:
                 yield "an answer is on the wire that the device's ledger hasn't charged"
             if any((*place, len(answer)) not in noted for answer in answers):
                 yield "an answer is on the wire that the journal hasn't"
-        if complete and len(came) != len(set(server.plans)):
-            yield f"a device must answer {len(set(server.plans))} attempts, got answers to {len(came)}"
+        attempts = {_plan_of(each) for each in server.messages}
+        if complete and len(came) != len(attempts):
+            yield f"a device must answer {len(attempts)} attempts, got answers to {len(came)}"
 
     def revoked(self, at: int) -> Iterator[str]:
         """The user takes their consent back while a request is on its way: no answer comes with a later one."""
@@ -215,7 +218,7 @@ class _World:
 
         server = self._synced(fails, self.asked(attempts=1))
         self.device.consent.grant("train")
-        late = [each for each in server.answers if each.request > at and each.answer != REFUSED]
+        late = [each for each in server.answers if each.request > at and each.body != REFUSED]
         if late:
             yield f"an answer is on the wire after consent was taken back, {late[0].request - at} requests later"
 

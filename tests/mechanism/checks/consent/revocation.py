@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -33,8 +34,12 @@ from palate_client.consent import PURPOSES, Purpose
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.ledger.own_ledger import OwnLedger
-from palate_client.online import sync
+from palate_client.online.exchange import Answer, Exchanges
 from palate_client.online.hosting import OwnHost
+from palate_client.online.https import HttpResponse
+from palate_client.online.policy import Policy
+from palate_client.online.retry import Deadline
+from palate_client.online.sync import Session
 from palate_client.recommend.interests import Interests
 from palate_client.rounds.contribution import Contributor
 from palate_client.service import Service
@@ -64,14 +69,16 @@ FIRST = ("training under masks, then a survey", "a survey, then training")
 
 
 @dataclass
-class _Reply:
-    """An answer that is being sent; it counts the pieces that go."""
+class _Wire:
+    """What an answer is sent by; it counts how often that goes."""
 
-    pieces: int = 0
+    sent: int = 0
 
-    def go_on(self) -> None:
-        """Send the next piece."""
-        self.pieces += 1
+    def request(self, *given: Any, **_: object) -> HttpResponse:
+        """A request is signed, and sent."""
+        given[-1]()
+        self.sent += 1
+        return HttpResponse(HTTPStatus.NO_CONTENT, b"", {"palate-taken": "yes"})
 
 
 class RevokingHost(AppHost):
@@ -87,19 +94,19 @@ class RevokingHost(AppHost):
         """A plan without masks."""
         if node != OURS:
             return super().answer(node, plan, model)
-        return self._asked("contribution", lambda: self.own.answer(node, plan, b""))
+        return self._asked("contribution", lambda: self.own.answer(plan))
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
         """The first request of a masked attempt."""
         if node != OURS:
             return super().join(node, plan, model, request)
-        return self._asked(step_of(request).name, lambda: self.own.join(node, plan, b"", request))
+        return self._asked(step_of(request).name, lambda: self.own.join(plan, request))
 
     def go_on(self, node: int, request: bytes) -> bytes:
         """A later one."""
         if node != OURS:
             return super().go_on(node, request)
-        return self._asked(step_of(request).name, lambda: self.own.go_on(node, request))
+        return self._asked(step_of(request).name, lambda: self.own.go_on(request))
 
     def _asked(self, step: str, ask: Callable[[], bytes]) -> bytes:
         """One answer, before, while and after which the user changes their mind."""
@@ -136,17 +143,23 @@ class RevokingHost(AppHost):
         return answer
 
     def _sent(self, what: str) -> None:
-        """Send the answer in pieces; consent is taken back between two of them."""
-        send, reply, consent = vars(sync).get("_send"), _Reply(), self.app.consent
-        if send is None:  # an error here would be taken for a device that is lost
+        """Send the answer twice, as where the server asks again; consent is taken back in between."""
+        app, wire = self.app, _Wire()
+        connection: Any = wire
+        exchanges = Exchanges(connection, OURS, POPULATION, "", app.rounds.identity())
+        deadline = Deadline(seconds=60.0, stop=None, policy=Policy(), consents=lambda: True)
+        session = Session(app.store, app.service, app.models, app.rounds, deadline, 1.0)
+        ask = vars(Session).get("_ask")
+        if ask is None:  # an error here would be taken for a device that is lost
             self.wrong.append(f"{what} is sent by another function than the audit knows")
             return
-        send(reply, self.own)
-        if reply.pieces != 1:
+        answer, consent = Answer("a" * 32, b"answer"), app.consent
+        ask(session, exchanges, answer, self.own)
+        if wire.sent != 1:
             self.wrong.append(f"{what} must be sent with consent, and is not")
         consent.revoke(self.purpose)
-        send(reply, self.own)
-        if reply.pieces != 1:
+        ask(session, exchanges, answer, self.own)
+        if wire.sent != 1:
             self.wrong.append(f"{what} goes on being sent after consent was taken back")
         consent.grant(self.purpose)
 

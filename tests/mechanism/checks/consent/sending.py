@@ -13,107 +13,71 @@ tried, in this session or in a later one. Without a revocation everything must a
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
+from stand_in_server import Given, StandIn, Trouble
+
+from mechanism.checks.consent.wire import asked, enrolled, online
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.harness.watched_run import WatchedRun, memory
-from palate_client.consent import PURPOSES, Purpose, agrees_to_online
-from palate_client.online import retry
-from palate_client.online.flower_messages import Reply, ReplyUpload, ServerMessage
-from palate_client.online.hosting import OwnHost
-from palate_client.online.policy import Policy
-from palate_client.online.retry import Deadline, SyncEnd
-from palate_client.online.sync import Session
-from palate_client.rounds.dispatch import TRAIN, Answer
+from palate_client.consent import PURPOSES, Purpose
 from palate_common.models.model import GlobalModel, catalogue_hash
+from palate_common.rounds.exchange import ServerMessage
 from palate_common.rounds.wire import REFUSED
 from palate_common.survey import SURVEYING, Survey
-from palate_core.errors import UnreachableError
 from palate_core.plan import RoundPlan, SignedPlan
 
 TRIES = 2
 """With the last one the server takes an answer."""
 TIMES = 2
-"""How often it asks for the same."""
+"""How often it asks for the same, each time in another exchange."""
 SURVEY = Survey(first_day="2026-11-23")
 FOR: tuple[Purpose, ...] = ("train", "analytics")
 """What answers are for, in the order of the messages."""
 
 
 @dataclass
-class _Server:
+class _Server(StandIn):
     """A server that asks a device for answers, and is seldom there.
 
     Attributes:
-        messages: what it asks for, and what that is for, in order.
-        models: the models of the plans, by hash.
         moment: called before each message, and with each try to send an answer.
         tried: purposes of the contributions that were tried, in order.
-        arrived: purpose -> the contributions that are there.
-        asks: how many messages were asked for.
-        taken: whether the answer to the last of them is there.
-        holds: whether it waits for a message before it replies.
     """
 
-    messages: list[tuple[Purpose, ServerMessage]]
-    models: dict[str, bytes]
-    moment: Callable[[], None]
+    moment: Callable[[], None] = field(default=lambda: None)
     tried: list[Purpose] = field(default_factory=list)
-    arrived: dict[Purpose, list[bytes]] = field(default_factory=dict)
-    asks: int = 0
-    taken: bool = False
-    holds: bool = False
 
-    @property
-    def done(self) -> bool:
-        """Whether there is no further message."""
-        return self.asks == len(self.messages)
+    def purpose_of(self, exchange: str) -> Purpose:
+        """What a message is for: its number is its exchange."""
+        return FOR[int(exchange, 16) // TIMES]
 
-    def beat(self, silent: float = 0.0) -> None:
-        """The device says that it is there."""
-
-    def pull(self, **_: object) -> int | None:
-        """Where the next message is."""
-        return None if self.done else self.asks
-
-    def take(self, number: int) -> ServerMessage:
-        """The message."""
+    def next_message(self) -> ServerMessage | None:
+        """The next message."""
         self.moment()
-        self.asks, self.taken = self.asks + 1, False
-        return self.messages[number][1]
+        return super().next_message()
 
-    def reply(self, asked: ServerMessage, answer: Answer | None) -> ReplyUpload:
-        """The device's answer, to be sent."""
-        purpose = next(each for each, message in self.messages if message is asked)
-        sent = answer[1] if answer is not None and isinstance(answer[1], bytes) else REFUSED
-        tries = iter(range(1, TRIES + 1))
-
-        def deliver(_: ReplyUpload) -> None:
-            if sent != REFUSED:
-                self.tried.append(purpose)
+    def reply(self, line: str, headers: Mapping[str, str], body: bytes, how: Trouble = "") -> Given | None:
+        """A try to send an answer is heard, or it isn't."""
+        exchange = headers.get("palate-answers", "-")
+        if exchange != "-":
+            if body != REFUSED:
+                self.tried.append(self.purpose_of(exchange))
             self.moment()
-            if next(tries) < TRIES:
-                raise UnreachableError("the server must be there, got no answer")
-            self.taken = True
-            if sent != REFUSED:
-                self.arrived.setdefault(purpose, []).append(sent)
-
-        return ReplyUpload(Reply.of(asked, 1, answer, elapsed=0.0), deliver)
+            tries = sum(each.answers == exchange for each in self.heard) + 1
+            how = how or (("not heard", 503)[int(exchange, 16) % TIMES] if tries % TRIES else "")
+        return super().reply(line, headers, body, how)
 
 
 def sending(*, quick: bool = False) -> Iterator[str]:
     """Each purpose revoked at each second moment, one of them at the others, and none; `quick`: one at each moment."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
-        stack.enter_context(mock.patch.object(retry, "BACKOFF_SECONDS", (1e-4, 1e-4)))
         operator = lying_operator(stack, home)
         operator.log.add(kind="population", population=POPULATION, created="2026")
         operator.tell("model", 1.0)
@@ -142,7 +106,7 @@ def _lived(operator: LyingOperator, rounds: Any, revoked: Purpose | None, at: in
     device, moments, before = operator.device, 0, 0
     for number, each in enumerate(PURPOSES):
         device.consent.grant(each, version=str(at + number))
-    messages = [message for each in FOR for message in _asked(operator, each, *rounds[each])]
+    plans = [plan for each in FOR for plan in [_asked(operator, *rounds[each])] * TIMES]
 
     def moment() -> None:
         nonlocal moments, before
@@ -151,26 +115,26 @@ def _lived(operator: LyingOperator, rounds: Any, revoked: Purpose | None, at: in
             before = server.tried.count(revoked)
         moments += 1
 
-    server = _Server(messages, {model.hash: model.data for _, model in rounds.values()}, moment)
-    for _ in messages:  # a session ends with a purpose
-        if not server.done:
-            _session(operator, server)
-    return _Lived(server.arrived, 0 if revoked is None or moments <= at else server.tried.count(revoked) - before)
+    server = _Server(device.identity, asked(plans), population=POPULATION, moment=moment)
+    for _, model in rounds.values():
+        server.offer("round", model.data)
+    enrolled(device, operator)
+    with online(server):
+        for _ in plans:  # a session ends with a purpose
+            if not server.done:
+                device.sync(seconds=30.0, poll_seconds=1e-4)
+    arrived = dict[Purpose, list[bytes]]()
+    for taken in server.answers:
+        if taken.body != REFUSED:
+            arrived.setdefault(server.purpose_of(taken.message.exchange), []).append(taken.body)
+    return _Lived(arrived, 0 if revoked is None or moments <= at else server.tried.count(revoked) - before)
 
 
-def _asked(operator: LyingOperator, purpose: Purpose, plan: RoundPlan, model: GlobalModel) -> Iterator[Any]:
-    """The messages for the next attempt at a round."""
+def _asked(operator: LyingOperator, plan: RoundPlan, model: GlobalModel) -> bytes:
+    """The plan of the next attempt at a round."""
     operator.plan, operator.model = plan, model
     operator.number += 1
-    signed = operator.signed(operator.charged(2.0 + operator.number), operator.log.show())
-    for again in range(TIMES):
-        record = {"plan": signed}
-        yield (
-            purpose,
-            ServerMessage(
-                TRAIN, record, 1, f"{purpose} {again}", 2, "", 0.0, 1e6, (), time.monotonic(), content=signed[:64].hex()
-            ),
-        )
+    return operator.signed(operator.charged(2.0 + operator.number), operator.log.show())
 
 
 def _survey() -> tuple[RoundPlan, GlobalModel]:
@@ -185,16 +149,3 @@ def _survey() -> tuple[RoundPlan, GlobalModel]:
         stage.play(rounds=1)
         asked, model = stage.seen.asked
         return SignedPlan.model_validate_json(asked).plan, GlobalModel.from_bytes(model)
-
-
-def _session(operator: Any, server: _Server) -> None:
-    """One session of the device, until there is no message left or the device gives up."""
-    device = operator.device
-    deadline = Deadline(
-        seconds=30.0, stop=lambda: server.done and server.taken, policy=Policy(),
-        consents=partial(agrees_to_online, device.consent),
-    )  # fmt: skip
-    session = Session(device.store, operator.service, device.models, device.rounds, deadline, 1e-4)
-    fleet: Any = server
-    with OwnHost(device.store, device.rounds, 0, lambda _: SyncEnd("time"), server.models.__getitem__) as host:
-        vars(Session)["_answer"](session, fleet, host)

@@ -1,11 +1,11 @@
-"""The ServerApp of a deployment: it runs an `Operation` whose messages go over Flower's grid.
+"""ServerApp: the one of a deployment: it runs an `Operation` whose devices wait at edges.
 
-    supervisor -> main -> Operation.serve -> run_round -> GridTransport -> PromptGrid -> SuperLink -> devices
+    python -m palate_server.service.serverapp FOLDER
 
-    python -m palate_server.flower.service_app FOLDER
+    supervisor -> main -> Operation.serve -> run_round -> EdgeTransport -> the link -> edges -> devices
 
-It runs until it is stopped, and a new process continues at the state of the ledger. It takes its tasks at the
-SuperLinks itself, see `palate_server.flower.task`.
+It runs until it is stopped, and a new process continues at the state of the ledger. With `gateway.link = "flower"` it
+takes its own task at the SuperLink, see `palate_server.flower.control`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,11 @@ import sys
 import threading
 import time
 import traceback
-from functools import partial
 from pathlib import Path
 
-from flwr.supercore.logger import update_console_handler
-
 from palate_core.errors import LockedError, PalateError
-from palate_server.flower.grid import PromptGrid
-from palate_server.flower.messenger import GridMessenger
-from palate_server.flower.spread_grid import Connection, SpreadGrid
-from palate_server.flower.superlink_state import LinkControl, check_version
-from palate_server.flower.task import identify, join, keep
+from palate_server.edge.direct import DirectLink
+from palate_server.edge.transport import EdgeLink, EdgeMessenger
 from palate_server.folder.events import EventLog
 from palate_server.folder.logs import PartLog
 from palate_server.folder.server_folder import Site, owner_only
@@ -34,23 +28,18 @@ from palate_server.rounds.lock import RunLock
 
 LOCK_SECONDS = 30.0
 """Seconds to wait for another owner of the server folder."""
-TASK_SECONDS = 60.0
-"""Seconds in which the first SuperLink must give the task."""
 PULSE = 1.0
 """Seconds between two signs of life."""
 
 
 def main(folder: Path) -> int:
     """Serve a server folder until this process is stopped; returns the exit code."""
-    check_version()
     owner_only()
-    update_console_handler(colored=False)  # the log is a file
     site = Site.at(folder)
     try:
         with _own(site) as lock:
             _show_life(lock.path)
-            messenger = GridMessenger(grid_of(site))
-            Operation(site, messenger, messenger.purge).serve()
+            Operation(site, EdgeMessenger(link_of(site))).serve()
     except Exception as error:
         text = str(error) if isinstance(error, PalateError) else type(error).__name__
         EventLog(site.events).tell("failed", kind=type(error).__name__, error=text)
@@ -59,18 +48,24 @@ def main(folder: Path) -> int:
     return 0
 
 
-def grid_of(site: Site) -> PromptGrid | SpreadGrid:
-    """Take the task at the first SuperLink, and make the grid of it, or of all of them, whose tasks are kept.
+def serverapp_command(site: Site) -> list[str]:
+    """The command that runs this."""
+    return [sys.executable, "-m", "palate_server.service.serverapp", str(site.folder)]
+
+
+def link_of(site: Site) -> EdgeLink:
+    """The link to the folder's edges.
 
     Raises:
-        httpx.HTTPError, PalateError: that SuperLink gives none in time.
+        PalateError: the SuperLink gives this process no task.
     """
-    places, until = range(site.config.gateway.superlinks), time.monotonic() + TASK_SECONDS
-    connections = [Connection(place, partial(join, LinkControl(site, place))) for place in places]
-    grid = connections[0].grid(until=lambda: time.monotonic() > until)
-    identify(grid.run)
-    keep(connections)
-    return PromptGrid(grid) if len(connections) == 1 else SpreadGrid(connections)
+    if site.config.gateway.link == "direct":
+        return DirectLink(site.link_socket)
+    from palate_server.flower.control import LinkControl, check_version  # loads Flower
+    from palate_server.flower.edge_link import FlowerLink
+
+    check_version()
+    return FlowerLink(LinkControl(site).join())
 
 
 def _show_life(path: Path) -> None:

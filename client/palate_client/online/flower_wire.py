@@ -1,1 +1,0 @@
-LEAVE_SECONDS = 3.0

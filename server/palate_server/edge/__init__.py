@@ -1,0 +1,1 @@
+"""The devices' door: where they wait for messages and leave their answers."""

@@ -1,0 +1,84 @@
+"""Batches: what a server's coordinator and an edge say to each other, in bytes.
+
+    coordinator                                     edge
+    look     (wait)                             ->
+                                                <-  who is online, each with what it declares
+    exchange (id, kind, have, wait, requests)   ->
+                                                <-  turn, and the answers since then
+    home     (device -> seconds)                ->
+    close                                       ->
+
+A batch is a head, which is JSON, and frames, each of which is a device's number and bytes. Whatever was lost on the way
+is asked for again: with `have`, the latest turn that the coordinator has, an edge repeats what it has sent after that.
+An edge has nothing on a disk. One that was started again has another `boot`, knows no exchange, and is told it anew.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from palate_core.errors import IntegrityError
+
+LOOK, EXCHANGE, HOME, CLOSE = "look", "exchange", "home", "close"
+"""What a batch asks for: the value of `ask` in its head."""
+MOST_HEAD: Final = 2**26
+"""The most bytes of a head: of a look at a million devices."""
+MOST_BATCH: Final = 2**22
+"""Bytes of frames after which a batch ends, so that neither side holds much at once; a frame may be larger."""
+_LENGTH: Final = struct.Struct("<I")
+_FRAME: Final = struct.Struct("<II")
+
+Frame = tuple[int, bytes]
+"""A device's number, and bytes."""
+
+
+def pack(head: dict[str, Any], frames: Iterable[Frame] = ()) -> bytes:
+    """The bytes of a batch."""
+    said = json.dumps(head, separators=(",", ":")).encode()
+    parts = [_LENGTH.pack(len(said)), said]
+    for device, data in frames:
+        parts += [_FRAME.pack(device, len(data)), data]
+    return b"".join(parts)
+
+
+def unpack(data: bytes) -> tuple[dict[str, Any], list[Frame]]:
+    """The head and the frames of a batch.
+
+    Raises:
+        IntegrityError: it is none.
+    """
+    try:
+        (length,) = _LENGTH.unpack_from(data)
+        if length > MOST_HEAD:
+            raise ValueError
+        head = json.loads(data[4 : 4 + length])
+        if not isinstance(head, dict):
+            raise TypeError
+        return head, list(_frames(memoryview(data), 4 + length))
+    except (struct.error, ValueError, TypeError, RecursionError):
+        raise IntegrityError(f"a batch must have a head and whole frames, got {len(data)} bytes that haven't") from None
+
+
+def split(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    """Frames in lists of at most `MOST_BATCH` bytes, or one frame; at least one list."""
+    found, size = list[Frame](), 0
+    for frame in frames:
+        if found and size + len(frame[1]) > MOST_BATCH:
+            yield found
+            found, size = [], 0
+        found.append(frame)
+        size += len(frame[1])
+    yield found
+
+
+def _frames(view: memoryview, at: int) -> Iterator[Frame]:
+    while at < len(view):
+        device, length = _FRAME.unpack_from(view, at)
+        at += _FRAME.size
+        if at + length > len(view):
+            raise ValueError
+        yield device, bytes(view[at : at + length])
+        at += length

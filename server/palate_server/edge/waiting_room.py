@@ -1,0 +1,281 @@
+"""Waiting room: who is online at an edge, what each device is asked, and what it has answered; all of it in memory.
+
+    DeviceDoor   -> arrive, take, wait_for_message, leave      (what devices do)
+    coordinator  -> answer: look, exchange, home, close        (see `batches`)
+
+It decides nothing: a coordinator says who is asked what, and judges the answers. It runs in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from palate_common.rounds.exchange import Availability, MessageKind, ServerMessage
+from palate_core.errors import IntegrityError
+from palate_server.edge.batches import CLOSE, EXCHANGE, HOME, LOOK, MOST_BATCH, Frame, pack, unpack
+
+GONE_SECONDS: Final = 60.0
+"""Seconds after which a device that doesn't ask any more isn't online."""
+HOME_SECONDS: Final = 30.0
+"""Seconds in which a device may fetch that it isn't needed now."""
+WAKE_AT_ONCE: Final = 500
+"""Devices that are given a message at once: each reply lies in memory until it is sent."""
+LOOK_EVERY: Final = 1.0
+"""Seconds between two counts of who is online, while somebody waits for a change."""
+
+Taken = Literal["yes", "late", "twice"]
+
+
+class OverError(IntegrityError):
+    """Another request of the same device waits now."""
+
+
+@dataclass
+class OpenExchange:
+    """An exchange whose answers are awaited.
+
+    Attributes:
+        name: its name, 32 hexadecimal digits.
+        kind: of its messages.
+        seconds: what its messages say.
+        most: bytes of the largest answer.
+        shared: what the bodies of all messages begin with.
+        own: device -> the rest of its message, until it has answered.
+        done: devices that have.
+        answers: device -> its answer, as long as no turn has it.
+        turn: number of the latest turn; its answers are kept until the next one is asked for.
+        sent: the answers of that turn.
+        fresh: bytes of the answers that no turn has.
+        news: set when an answer has come.
+    """
+
+    name: str
+    kind: MessageKind
+    seconds: float
+    most: int
+    shared: bytes
+    own: dict[int, bytes] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)
+    answers: dict[int, bytes] = field(default_factory=dict)
+    turn: int = 0
+    sent: list[Frame] = field(default_factory=list)
+    fresh: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def next_turn(self) -> list[Frame]:
+        """The answers that no turn has had, as far as they make a batch."""
+        found, size = list[Frame](), 0
+        for device, data in list(self.answers.items()):
+            if found and size + len(data) > MOST_BATCH:
+                break
+            found.append((device, self.answers.pop(device)))
+            size += len(data)
+        self.turn, self.sent, self.fresh = self.turn + 1, found, self.fresh - size
+        return found
+
+    @property
+    def ready(self) -> bool:
+        """Whether a turn is worth it: all have answered, or what has come makes a batch."""
+        return not self.own or self.fresh >= MOST_BATCH
+
+
+@dataclass
+class _Visitor:
+    """A device that is online.
+
+    Attributes:
+        available: what it has declared.
+        at: when, on the monotonic clock.
+        held: completed when there is a message for it, while it waits; its result is False if another request took
+            over.
+    """
+
+    available: Availability
+    at: float
+    held: asyncio.Future[bool] | None = None
+
+
+class WaitingRoom:
+    """The state of an edge.
+
+    Args:
+        clock: returns monotonic seconds.
+
+    Attributes:
+        boot: a name that another start of the edge doesn't have.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.boot = secrets.token_hex(8)
+        self._clock = clock
+        self._visitors: dict[int, _Visitor] = {}
+        self._home: dict[int, tuple[float, float]] = {}
+        self._open: OpenExchange | None = None
+        self._told = set[int]()
+
+    # What devices do
+
+    def arrive(self, device: int, available: Availability) -> None:
+        """A verified request of a device has come."""
+        visitor = self._visitors.get(device)
+        if visitor is None:
+            self._visitors[device] = _Visitor(available, self._clock())
+        else:
+            visitor.available, visitor.at = available, self._clock()
+
+    def leave(self, device: int) -> None:
+        """A device goes offline; a request of it that waits is over."""
+        visitor = self._visitors.pop(device, None)
+        if visitor is not None and visitor.held is not None and not visitor.held.done():
+            visitor.held.set_result(False)
+
+    def most_of(self, device: int, exchange: str) -> int | None:
+        """Bytes of the largest answer of a device to an exchange; None: nobody waits for one of it."""
+        found = self._open
+        return found.most if found is not None and found.name == exchange and device in found.own else None
+
+    def why_not(self, device: int, exchange: str) -> Taken:
+        """What becomes of an answer that nobody waits for."""
+        found = self._open
+        return "twice" if found is not None and found.name == exchange and device in found.done else "late"
+
+    def take(self, device: int, exchange: str, answer: bytes) -> Taken:
+        """Take a device's answer, unless nobody waits for it any more."""
+        found = self._open
+        if found is None or self.most_of(device, exchange) is None:
+            return self.why_not(device, exchange)
+        del found.own[device]
+        found.done.add(device)
+        found.answers[device] = answer
+        found.fresh += len(answer)
+        if found.ready:
+            found.news.set()
+        return "yes"
+
+    async def wait_for_message(self, device: int, seconds: float, gone: asyncio.Future[Any]) -> ServerMessage | None:
+        """The next message to a device; None if none comes in time, or its connection ends.
+
+        Raises:
+            OverError: another request of the device waits now.
+        """
+        visitor = self._visitors.get(device)
+        if visitor is None:
+            return None
+        if visitor.held is not None and not visitor.held.done():
+            visitor.held.set_result(False)
+        until = self._clock() + seconds
+        held: asyncio.Future[bool] | None = None
+        try:
+            while (found := self._message_to(device)) is None and (left := until - self._clock()) > 0:
+                held = visitor.held = asyncio.get_running_loop().create_future()
+                await asyncio.wait({held, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if held.done() and not held.result():
+                    raise OverError("a request must be the device's newest, got one that another has taken over")
+                if not held.done():  # the time is up, or nobody is there any more
+                    break
+            return found
+        finally:
+            if visitor.held is held:
+                visitor.held = None
+
+    def _message_to(self, device: int) -> ServerMessage | None:
+        found, now = self._open, self._clock()
+        if found is not None and (own := found.own.get(device)) is not None:
+            return ServerMessage(found.kind, found.name, found.seconds, found.shared + own)
+        seconds, until = self._home.pop(device, (0.0, now))
+        if now < until:
+            self._visitors.pop(device, None)
+            return ServerMessage(MessageKind.COME_BACK, secrets.token_hex(16), seconds)
+        return None
+
+    # What the coordinator asks
+
+    async def answer(self, batch: bytes) -> bytes:
+        """Answer a coordinator's batch.
+
+        Raises:
+            IntegrityError: it is none.
+        """
+        head, frames = unpack(batch)
+        try:
+            asked = head["ask"]
+            if asked == LOOK:
+                return await self._look(float(head["wait"]))
+            if asked == EXCHANGE:
+                return await self._exchange(head, frames)
+            if asked == HOME:
+                await self._send_home({int(device): float(seconds) for device, seconds in head["devices"]})
+            elif asked == CLOSE:
+                self._open = None
+            else:
+                raise ValueError
+        except (KeyError, ValueError, TypeError):
+            raise IntegrityError("a batch must ask for what an edge knows, got something else") from None
+        return pack({"boot": self.boot})
+
+    def online(self) -> dict[int, Availability]:
+        """The devices that are online, each with what it declares now; who is gone is forgotten."""
+        now, found = self._clock(), dict[int, Availability]()
+        for device, visitor in list(self._visitors.items()):
+            if visitor.held is None and now - visitor.at > GONE_SECONDS:
+                del self._visitors[device]
+                continue
+            left = max(0.0, visitor.available.stays - (now - visitor.at))
+            found[device] = Availability(left, visitor.available.takes)
+        return found
+
+    async def _look(self, wait: float) -> bytes:
+        """Who is online, once that is another than was said last, or the time is up."""
+        until = self._clock() + wait
+        while (found := self.online()).keys() == self._told and (left := until - self._clock()) > 0:
+            await asyncio.sleep(min(left, LOOK_EVERY))
+        self._told = set(found)
+        online = [[device, round(each.stays, 3), each.takes] for device, each in found.items()]
+        return pack({"boot": self.boot, "online": online})
+
+    async def _exchange(self, head: Mapping[str, Any], frames: list[Frame]) -> bytes:
+        """Ask devices, and return what has been answered; the latest turn again, if the coordinator hasn't got it."""
+        name, have, wait = str(head["exchange"]), int(head["have"]), float(head["wait"])
+        if "kind" in head:
+            await self._begin(name, head, frames)
+        found = self._open
+        if found is None or found.name != name:
+            return pack({"boot": self.boot, "known": False})
+        if found.turn <= have:
+            found.news.clear()
+            if not found.ready and wait > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(found.news.wait(), wait)
+            found.next_turn()
+        return pack({"boot": self.boot, "known": True, "turn": found.turn}, found.sent)
+
+    async def _begin(self, name: str, head: Mapping[str, Any], frames: list[Frame]) -> None:
+        """Begin an exchange with some devices, or add these to it, and wake those that wait."""
+        (_, shared), *own = frames
+        found = self._open
+        if found is None or found.name != name:
+            kind, seconds, most = MessageKind(head["kind"]), float(head["seconds"]), int(head["most"])
+            found = self._open = OpenExchange(name, kind, seconds, most, shared)
+        new = {device: data for device, data in own if device not in found.done}
+        found.own |= new
+        await self._wake(list(new))
+
+    async def _send_home(self, devices: Mapping[int, float]) -> None:
+        until = self._clock() + HOME_SECONDS
+        self._home = {device: each for device, each in self._home.items() if self._clock() < each[1]}
+        self._home |= {device: (seconds, until) for device, seconds in devices.items()}
+        await self._wake(list(devices))
+
+    async def _wake(self, devices: list[int]) -> None:
+        for number, device in enumerate(devices):
+            visitor = self._visitors.get(device)
+            if visitor is not None and visitor.held is not None and not visitor.held.done():
+                visitor.held.set_result(True)
+            if number % WAKE_AT_ONCE == WAKE_AT_ONCE - 1:
+                await asyncio.sleep(0)

@@ -1,0 +1,168 @@
+"""EdgeProcess: an edge of a server folder, in a process of its own that the supervisor starts.
+
+    python -m palate_server.service.edge_process FOLDER [--dev]
+
+    gateway (nginx) -> public/edge.sock -> application -> door, enrolment
+    coordinator     -> the link, see `direct` and `palate_server.flower.node`
+
+With --dev it listens on the gateway's port itself, with TLS. It has nothing on a disk that it couldn't lose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Awaitable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from palate_common.records.closing import Closing
+from palate_server.edge.application import EnrolmentService, application
+from palate_server.edge.direct import LinkService
+from palate_server.edge.door import DeviceDoor
+from palate_server.edge.sockets import listening, reachable
+from palate_server.edge.waiting_room import WaitingRoom
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.server_folder import Site, owner_only
+
+ANSWERS = 5.0
+"""Seconds in which an edge answers that it is there."""
+TELL_SECONDS = 1.0
+"""Seconds between two looks at what the enrolment service has to write to the events."""
+
+
+def edge_command(site: Site, *, dev: bool) -> list[str]:
+    """The command that runs this."""
+    command = [sys.executable, "-m", "palate_server.service.edge_process", str(site.folder)]
+    return [*command, "--dev"] if dev else command
+
+
+def edge_answers(site: Site, *, dev: bool) -> bool:
+    """Whether an edge answers: who asks for what isn't there is told so."""
+    place = socket.socket(socket.AF_INET if dev else socket.AF_UNIX)
+    place.settimeout(ANSWERS)
+    try:
+        with closing(place):
+            place.connect(("127.0.0.1", site.config.gateway.port) if dev else reachable(site.edge_socket))
+            if dev:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                place = context.wrap_socket(place, server_hostname=site.config.name)
+            place.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
+            return place.recv(5) == b"HTTP/"
+    except OSError:
+        return False
+
+
+class _Server(uvicorn.Server):
+    """A server whose process takes the signals itself."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take none."""
+        yield
+
+
+class EdgeProcess(Closing):
+    """What an edge serves, in one event loop.
+
+    Args:
+        site: the server folder.
+        dev: whether there is no gateway.
+    """
+
+    def __init__(self, site: Site, *, dev: bool) -> None:
+        self.room = WaitingRoom()
+        self._register, self._enrolling = Enrolments(site.enrolment_file), EnrolmentService(site)
+        gateway = site.config.gateway
+        door = DeviceDoor(
+            self.room,
+            self._register,
+            population=site.config.population,
+            path=gateway.path,
+            most=gateway.body_mib * 2**20,
+        )
+        served = application(site, door, self._enrolling, stand_in=dev)
+        if dev:
+            place = socket.create_server(("127.0.0.1", gateway.port), backlog=4096)
+            self._servers = [(_served(served, certificate=site.certificate), place)]
+        else:
+            self._servers = [(_served(served), listening(site.edge_socket, mode=0o666))]
+        self._linked: AbstractContextManager[object] | None = None
+        if gateway.link == "direct":
+            self._servers.append((_served(LinkService(self.room)), listening(site.link_socket, mode=0o600)))
+        else:
+            from palate_server.flower.node import EdgeNode  # loads Flower
+
+            self._linked = EdgeNode(site, self.room)
+
+    async def serve(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        waits: list[Awaitable[object]] = [server.serve(sockets=[place]) for server, place in self._servers]
+        with ExitStack() as stack:
+            if self._linked is not None:
+                stack.enter_context(self._linked)
+            telling = asyncio.ensure_future(self._tell())
+            await asyncio.gather(*waits)
+            telling.cancel()
+
+    def stop(self) -> None:
+        """Ask `serve` to end: whoever waits is answered that nothing came."""
+        for server, _ in self._servers:
+            server.should_exit = server.force_exit = True
+
+    def close(self) -> None:
+        """Close the files; closing twice is fine."""
+        self._enrolling.close()
+        self._register.close()
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_SECONDS)
+            self._enrolling.tell()
+
+
+def _served(application: ASGIApp, *, certificate: tuple[Path, Path] | None = None) -> uvicorn.Server:
+    pair = certificate or (None, None)
+    return _Server(
+        uvicorn.Config(
+            application,
+            ssl_certfile=None if pair[0] is None else str(pair[0]),
+            ssl_keyfile=None if pair[1] is None else str(pair[1]),
+            access_log=False,
+            log_level="warning",
+            log_config=None,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=75,
+            server_header=False,
+        )
+    )
+
+
+def main() -> None:
+    """Run an edge until it is stopped."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--dev", action="store_true")
+    options = parser.parse_args()
+    owner_only()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each device that waits holds a connection
+    with EdgeProcess(Site.at(options.folder), dev=options.dev) as edge:
+        asyncio.run(edge.serve())
+
+
+if __name__ == "__main__":
+    main()
