@@ -104,6 +104,7 @@ const first = (...troubles: Trouble[]) => (asked: Headers_): Trouble => (answers
 for (const [what, troubles, exchanges] of [
   ["whose reply was lost is sent again, signed anew", ["lost"], 1],
   ["that wasn't heard is sent again", [503], 1],
+  ["that a browser has sent twice by itself, so that its time is an old one, is signed anew", [401], 1],
   ["that the server has forgotten is given again, and is a round like any", ["forgotten"], 1],
 ] as [string, Trouble[], number][]) {
   test(`an answer ${what}: the same bytes, computed once`, async () => {
