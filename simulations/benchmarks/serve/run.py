@@ -1,7 +1,7 @@
 """What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
 
 PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,large,idle,kills,restore,\\
-    looks,outside,hour,soak] [--seeds KILLS]
+    looks,outside,hour,soak,door,register] [--seeds KILLS]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.serve.door import EXCHANGES, register, transport, waiting
 from benchmarks.serve.hour import hour, hour_tables
 from benchmarks.serve.looking import looks
 from benchmarks.serve.restoring import lost_and_restored
@@ -34,6 +35,8 @@ ROUND_BAR, IDLE_BAR, ONLINE_BAR = 150.0, 2.0, 3.0
 SHARE, SOON = 0.85, 100.0
 COHORT, ROUNDS, LARGE, FEATURES = 100, 2, 20_000, 64
 ENROLLED, PRESENT, WATCHED = 10_000, 100, 40.0
+DOOR, WAITING = (300, 1_000, 3_000), 10_000
+TRANSPORT = ("gateway", "edge", "SuperLink", "ServerApp")
 PAUSES = (24 * 3600.0, 600.0)
 REGISTERS = ("enrolment.db",)
 GARBAGE = 10_000
@@ -457,7 +460,51 @@ def _flood(world: World, sent: dict[str, int], over: threading.Event) -> None:
             sent["cut"] += 1
 
 
+def door(_: Path, __: int) -> Any:
+    """Transport at three sizes, and ten thousand devices that wait."""
+    return {"transport": [transport(devices) for devices in DOOR], "waiting": waiting(WAITING)}
+
+
+def door_tables(figures: Any) -> list[Table]:
+    """Transport by the number of devices; and what those that wait hold."""
+    rows = []
+    for each in figures["transport"]:
+        devices = each["devices"]
+        parts = [f"{1000 * each['cpu'][part] / devices:.1f}" for part in TRANSPORT]
+        total, median = 1000 * sum(each["cpu"].values()) / devices, float(np.median(each["seconds"]))
+        rows.append((f"{devices:,}", *parts, f"{total:.1f}", f"{median:.2f}", f"{each['memory']['edge']:.0f}"))
+    header = ("devices", *(f"{part}, CPU-ms" for part in TRANSPORT), "all", "s an exchange, median", "edge, MiB")
+    note = (
+        f"CPU-ms a device for {EXCHANGES} exchanges of 1.5 kB down and 3 kB up, nginx and TLS in front, devices that "
+        "compute nothing; of the ServerApp its transport alone."
+    )
+    held = figures["waiting"]
+    size = {name: f"{value / 2**20:.0f} MiB" for name, value in held["bytes"].items()}
+    waits = [
+        (f"{held['devices']:,}", size["alone"], size["waiting"], size["most"], f"{100 * held['share']:.1f} %",
+         f"{held['seconds']:.1f}"),
+    ]  # fmt: skip
+    columns = ("devices", "edge alone", "all wait", "at most", "of a core while all wait", "s to ask all and hear all")
+    said = "Direct link; each is sent 1 kB and answers 3 kB."
+    return [Table("Transport", header, rows, note), Table("Devices that wait at one edge", columns, waits, said)]
+
+
+def registers(_: Path, __: int) -> Any:
+    """A thousand devices and a million."""
+    return [register(count) for count in (1_000, 1_000_000)]
+
+
+def registers_tables(figures: Any) -> list[Table]:
+    """One row a size."""
+    names = ("look", "full", "enrol", "seen", "door", "scrape", "invite")
+    rows = [(f"{each['enrolled']:,}", *(f"{each[name]:.2f}" for name in names)) for each in figures]
+    header = ("enrolled", "100 online", "a full cohort?", "enrol", "seen", "a request", "a scrape's numbers", "invite")
+    return [Table("The register", header, rows, "CPU-ms of one call; of the first column for a hundred devices.")]
+
+
 PARTS = {
+    "door": Part(door, door_tables),
+    "register": Part(registers, registers_tables),
     "cost": Part(cost, cost_tables),
     "large": Part(large, large_tables),
     "idle": Part(idle, idle_tables),
