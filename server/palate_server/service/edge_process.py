@@ -35,6 +35,8 @@ from palate_server.folder.server_folder import Site, owner_only
 
 ANSWERS = 5.0
 """Seconds in which an edge answers that it is there."""
+KEEP_SECONDS = 75
+"""Seconds that a connection is kept without a request: longer than the gateway keeps it."""
 TELL_SECONDS = 1.0
 """Seconds between two looks at what the enrolment service has to write to the events."""
 
@@ -146,7 +148,7 @@ def _served(application: ASGIApp, *, certificate: tuple[Path, Path] | None = Non
             log_config=None,
             lifespan="off",
             ws="none",
-            timeout_keep_alive=75,
+            timeout_keep_alive=KEEP_SECONDS,
             server_header=False,
         )
     )

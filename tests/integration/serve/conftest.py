@@ -53,9 +53,8 @@ pause_seconds = 60.0
 listen = "127.0.0.1"
 port = {ports[0]}
 superlink_port = {ports[1]}
-superlinks = {superlinks}
-enrolment_port = {ports[2]}
-metrics_port = {ports[3]}
+link = "{link}"
+metrics_port = {ports[2]}
 requests_per_second = 500
 origins = {origins}
 """
@@ -77,7 +76,7 @@ class Server:
 
     def serving(self) -> bool:
         try:
-            return bool(self.get("health").json().get("enrolment"))
+            return bool(self.get("health").json().get("edge"))
         except httpx.HTTPError:
             return False
 
@@ -114,7 +113,8 @@ class Server:
         """The processes of a part, by what is on their command line."""
         mark = {
             "superlink": "palate_server.flower.superlink",
-            "serverapp": "palate_server.flower.service_app",
+            "serverapp": "palate_server.service.serverapp",
+            "edge": "palate_server.service.edge_process",
             "gateway": "nginx",
         }[part]
         found = []
@@ -243,23 +243,22 @@ def make_server(
     dropout: float = 0.17,
     every_hours: float = 720.0,
     dev: bool = True,
-    superlinks: int = 1,
+    link: str = "flower",
     origins: Sequence[str] = (),
     wait: float = 20.0,
     extra: str = "",
 ) -> Server:
-    terms = {"size": size, "dropout": dropout, "every_hours": every_hours, "superlinks": superlinks}
+    terms = {"size": size, "dropout": dropout, "every_hours": every_hours, "link": link}
     terms["origins"] = json.dumps(list(origins))
-    config = CONFIG.format(ports=free_ports(superlinks=superlinks), **terms) + extra
+    config = CONFIG.format(ports=free_ports(), **terms) + extra
     config = config.replace("wait_seconds = 20.0", f"wait_seconds = {wait}")
     return Server(make_site(folder, config, ITEMS), dev)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A running server; a module says with `DEV = False` that it wants nginx, how many `SUPERLINKS`, what `ELSE`."""
-    wanted = {"dev": getattr(request.module, "DEV", True), "superlinks": getattr(request.module, "SUPERLINKS", 1)}
-    wanted |= getattr(request.module, "ELSE", {})
+    """A running server; a module says with `DEV = False` that it wants nginx, what `ELSE`."""
+    wanted = {"dev": getattr(request.module, "DEV", True), **getattr(request.module, "ELSE", {})}
     found = make_server(tmp_path_factory.mktemp("serve") / "site", **wanted)
     try:
         found.start()

@@ -1,6 +1,6 @@
 """Another account of a server's machine: what it can do on loopback, and read. Its last line says it as JSON.
 
-python stranger.py FOLDER PORT...    the server folder, and its SuperLinks' ports; root becomes nobody first
+python stranger.py FOLDER PORT       the server folder, and its SuperLink's port; root becomes nobody first
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from flwr.common.serde import fab_to_proto
 from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, StartRunRequest
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
-from palate_server.flower.link import COLLECT, ONLINE, PURGE, PUSH
 
 CODE = "from flwr.serverapp import ServerApp\napp = ServerApp()\n"
 PROJECT = """[project]
@@ -63,7 +62,7 @@ def words() -> set[str]:
     return {word for word in found if len(word) > 15}
 
 
-def main(folder: Path, ports: list[int]) -> None:
+def main(folder: Path, port: int) -> None:
     """Try all, and say what came of it."""
     files = {"pyproject.toml": PROJECT.encode(), "other/__init__.py": b"", "other/server.py": CODE.encode()}
     bundle = build_fab_from_files(files)[0]
@@ -75,19 +74,24 @@ def main(folder: Path, ports: list[int]) -> None:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     started = StartRunRequest(fab=fab_to_proto(Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})))
     answers = {}
-    for port in ports:
-        with closing(ControlHttpClient(f"https://localhost:{port}", verify=context)) as client:
-            answers[f"start {port}"] = status(lambda: client.StartRun(started))
-            answers[f"runs {port}"] = status(lambda: client.ListRuns(ListRunsRequest()))
-            answers[f"nodes {port}"] = status(lambda: client.ListNodes(ListNodesRequest()))
-        for path in (PUSH, COLLECT, ONLINE, PURGE, "/openapi.json", "/docs", "/v1/runtime/acquire-task"):
-            with closing(http.client.HTTPSConnection("localhost", port, context=context, timeout=30)) as plain:
-                given = {"content-type": "application/protobuf"}
-                plain.request("GET" if path in ("/openapi.json", "/docs") else "POST", path, b"", given)
-                answers[f"{path} {port}"] = plain.getresponse().status
+    with closing(ControlHttpClient(f"https://localhost:{port}", verify=context)) as client:
+        answers["start"] = status(lambda: client.StartRun(started))
+        answers["runs"] = status(lambda: client.ListRuns(ListRunsRequest()))
+        answers["nodes"] = status(lambda: client.ListNodes(ListNodesRequest()))
+    for path in (
+        "/openapi.json",
+        "/docs",
+        "/v1/control/register-node",
+        "/v1/runtime/acquire-task",
+        "/v1/fleet/pull-messages",
+    ):
         with closing(http.client.HTTPSConnection("localhost", port, context=context, timeout=30)) as plain:
-            plain.request("GET", "/v1/control/list-runs", headers=SOCKET)
-            answers[f"web socket {port}"] = plain.getresponse().status
+            given = {"content-type": "application/protobuf"}
+            plain.request("GET" if path in ("/openapi.json", "/docs") else "POST", path, b"", given)
+            answers[path] = plain.getresponse().status
+    with closing(http.client.HTTPSConnection("localhost", port, context=context, timeout=30)) as plain:
+        plain.request("GET", "/v1/control/list-runs", headers=SOCKET)
+        answers["web socket"] = plain.getresponse().status
     read = []
     for file in ("key", "state/superlink.secret", "ledger.db", "enrolment.db", "tls/superlink.key"):
         with suppress(OSError):
@@ -97,4 +101,4 @@ def main(folder: Path, ports: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [int(port) for port in sys.argv[2:]])
+    main(Path(sys.argv[1]), int(sys.argv[2]))

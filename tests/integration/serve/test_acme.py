@@ -65,7 +65,7 @@ def place(tmp_path: Path, parts: Any) -> tuple[Any, int]:
     ports = parts.free_ports()
     acme = parts.free_ports()[0]
     text = (
-        parts.CONFIG.format(ports=ports, size=6, dropout=0.17, every_hours=720.0, superlinks=1, origins="[]")
+        parts.CONFIG.format(ports=ports, size=6, dropout=0.17, every_hours=720.0, link="flower", origins="[]")
         .replace('name = "localhost"', f'name = "{NAME}"')
         .replace("[gateway]", f"[gateway]\nacme_port = {acme}")
     )

@@ -27,7 +27,7 @@ def page(parts: Any) -> int:
 def serving(parts: Any, page: int, tmp_path: Path) -> Iterator[Any]:
     """A server with nginx whose next run is due 72 seconds after the last."""
     origins, ports = json.dumps([f"http://localhost:{page}"]), parts.free_ports(4)
-    text = parts.CONFIG.format(size=6, dropout=0.17, every_hours=0.02, superlinks=1, origins=origins, ports=ports)
+    text = parts.CONFIG.format(size=6, dropout=0.17, every_hours=0.02, link="flower", origins=origins, ports=ports)
     text = text.replace("exchange_seconds = 30.0", "exchange_seconds = 200.0")
     text = text.replace("wait_seconds = 20.0", "wait_seconds = 300.0")  # nobody is missing: it ends before
     server = parts.Server(make_site(tmp_path / "site", text, parts.ITEMS), dev=False)

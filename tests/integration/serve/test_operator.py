@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, parts: Any) -> Any:
     """A server behind nginx, with metrics at an address of their own, not started yet."""
     folder = tmp_path_factory.mktemp("operator")
     ports = parts.free_ports()
-    terms = {"size": 6, "dropout": 0.17, "every_hours": 720.0, "superlinks": 1, "origins": "[]"}
+    terms = {"size": 6, "dropout": 0.17, "every_hours": 720.0, "link": "flower", "origins": "[]"}
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     more = (

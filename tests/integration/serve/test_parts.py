@@ -19,7 +19,7 @@ from palate_cli.cli import run
 
 pytestmark = pytest.mark.slow
 DEV = False
-PARTS = ("superlink", "serverapp", "gateway")
+PARTS = ("superlink", "edge", "serverapp", "gateway")
 BUSY = 12
 """Busy loops on one core: a start takes minutes."""
 

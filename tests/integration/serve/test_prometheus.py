@@ -30,7 +30,7 @@ SOON = 10.0
 def server(tmp_path: Path, parts: Any) -> Iterator[Any]:
     """A server whose metrics are read from elsewhere, over TLS and with a token."""
     ports = parts.free_ports()
-    text = parts.CONFIG.format(ports=ports, size=6, dropout=0.17, every_hours=720.0, superlinks=1, origins="[]")
+    text = parts.CONFIG.format(ports=ports, size=6, dropout=0.17, every_hours=720.0, link="flower", origins="[]")
     text += f"""
 [metrics]
 address = "127.0.0.1:{parts.free_ports()[0]}"

@@ -27,7 +27,7 @@ def test_a_survey_of_real_devices_says_on_the_page_which_arm_is_better(tmp_path:
     """Quick tests of it have made numbers, or made answers; here a server asks installations about the week before."""
     week = week_before(datetime.now(UTC).timestamp())
     text = parts.CONFIG.format(
-        ports=parts.free_ports(), size=2 * EACH, dropout=0.1, every_hours=1e6, superlinks=1, origins="[]"
+        ports=parts.free_ports(), size=2 * EACH, dropout=0.1, every_hours=1e6, link="flower", origins="[]"
     ).replace("exchange_seconds = 30.0", "exchange_seconds = 240.0")
     text += f'[surveys]\nweekly = true\nepsilon = 60.0\nexperiments = {{ {TEST} = ["{week}"] }}\n'
     server = parts.Server(make_site(tmp_path / "site", text, parts.ITEMS), True)
