@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from palate_server.flower.inbox import has_reply_shape
 from plans import open_as_device
 
 import palate
@@ -51,10 +50,6 @@ from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import BOX, HEADER, SIGNATURE, Step
 from palate_core.plan import MAX_USERS, read_plan
-<<<<<<< HEAD
-from palate_server.flower.superlink import only_short_headers
-=======
->>>>>>> P
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import aggregate

@@ -96,8 +96,7 @@ OTHERS = {"preexec_fn", "start_new_session", "pass_fds", "process_group", "creat
 
 
 LOADED_ON_LINUX = {
-    *(f"server/palate_server/service/{name}.py" for name in ("checks", "gateway")),
-    "server/palate_server/flower/superlink.py",
+    *(f"server/palate_server/service/{name}.py" for name in ("checks", "edge_process", "gateway")),
     "server/palate_server/folder/operators.py",
 }
 """What of the server can't be loaded elsewhere; the audit loads others of it, wherever it runs."""

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from benchmarks.serve.world import free_ports
 from flwr.superlink.main import create_app
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from benchmarks.serve.world import free_ports
 from palate_core.errors import InputError, PalateError, RefusedError
 from palate_server.flower.control import LinkControl
 from palate_server.flower.guard import OPEN, TokenGuard, token_of
