@@ -119,7 +119,7 @@ def test_a_revoked_device_is_out_for_good(server: Any, fleet: Any, capsys: pytes
     assert run(["serve", "revoke", str(server.site.folder), str(number)]) == 0
     assert capsys.readouterr().out == f"device {number} is revoked\n"
     result = fleet.sync(seconds=15.0)[0]
-    assert result.ended == "refused", result
+    assert (result.ended, result.exchanges) == ("rejected", 0), result
     assert run(["serve", "revoke", str(server.site.folder), "999"]) == 2
 
 
