@@ -28,6 +28,8 @@ from palate_server.rounds.lock import RunLock
 
 LOCK_SECONDS = 30.0
 """Seconds to wait for another owner of the server folder."""
+LINK_SECONDS = 120.0
+"""Seconds to wait for a SuperLink that is being started, too."""
 PULSE = 1.0
 """Seconds between two signs of life."""
 
@@ -65,7 +67,10 @@ def link_of(site: Site) -> EdgeLink:
     from palate_server.flower.edge_link import FlowerLink
 
     check_version()
-    return FlowerLink(LinkControl(site).join())
+    control, until = LinkControl(site), time.monotonic() + LINK_SECONDS
+    while not control.ready() and time.monotonic() < until:
+        time.sleep(0.5)
+    return FlowerLink(control.join())
 
 
 def _show_life(path: Path) -> None:

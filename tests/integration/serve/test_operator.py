@@ -121,13 +121,13 @@ def test_what_an_operator_is_told_while_things_break(made: Any, capsys: pytest.C
     server.wait(lambda: "witness_unwritable" not in problems(server), seconds=SOON)
 
     # A part that is killed, and one that can't come back.
-    (pid,) = server.pid_of("superlink")
+    (pid,) = server.pid_of("edge")
     os.kill(pid, signal.SIGKILL)
     found = told(server, "part_restarted")
-    assert found["said"] == "superlink ended by SIGKILL, and was started again"
-    assert "logs/superlink.log" in found["act"]
+    assert found["said"] == "edge ended by SIGKILL, and was started again"
+    assert "logs/edge.log" in found["act"]
     server.wait(server.healthy, seconds=60.0)
-    assert [each["how"] for each in server.events("ended") if each["part"] == "superlink"] == ["ended by SIGKILL"]
+    assert [each["how"] for each in server.events("ended") if each["part"] == "edge"] == ["ended by SIGKILL"]
 
     # nginx's master: its worker goes with it.
     master = int((site.state / "nginx.pid").read_text())

@@ -55,7 +55,7 @@ def init(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The host name that devices connect to. Default localhost.")] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port of the gateway; the next three serve the loopback. Default 8443.")
+        int | None, typer.Option(help="Port of the gateway; the next two serve the loopback. Default 8443.")
     ] = None,
     acme_port: Annotated[
         int | None,
