@@ -61,10 +61,14 @@ class Edges:
         self._name_of: dict[str, str] = {}
         self._edge_of: dict[int, str] = {}
 
-    def live(self) -> set[str]:
-        """The edges that can be asked, without those in whose place another one was started."""
+    def live(self, *, look: bool = True) -> set[str]:
+        """The edges that can be asked, without those in whose place another one was started.
+
+        Args:
+            look: whether to ask who is new.
+        """
         there = set(self.link.edges())
-        if new := there - self._name_of.keys():
+        if look and (new := there - self._name_of.keys()):
             self._look(new, wait=0.0)
         latest = {name: edge for edge, name in self._name_of.items() if edge in there}
         return {edge for edge in there if latest.get(self._name_of.get(edge, ""), edge) == edge}
@@ -128,7 +132,7 @@ class EdgeMessenger:
 
     def close(self) -> None:
         """Let each edge forget the exchange that it has."""
-        self._tell(dict.fromkeys(self._edges.live(), pack({"ask": CLOSE})))
+        self._tell(dict.fromkeys(self._edges.live(look=False), pack({"ask": CLOSE})))
 
     def _tell(self, batches: Mapping[str, bytes]) -> None:
         for _ in self._edges.link.ask(batches, seconds=COLLECT_SECONDS):
@@ -199,6 +203,7 @@ class _Desk:
     _have: int
     _unsent: Iterator[list[Frame]]
     _frames: list[Frame] | None
+    _further: list[Frame] | None
 
     def __init__(self, name: str, request: Request, devices: list[int], left: Mapping[int, object]) -> None:
         plan = request.shared.get("plan", b"")
@@ -214,10 +219,9 @@ class _Desk:
 
     def next_batch(self, begun: dict[str, Any], wait: float) -> bytes:
         """The next batch to the edge: requests, and with the last of them, or after it, the question for answers."""
-        frames, self._frames = self._frames, next(self._unsent, None)
-        asks = wait if self._frames is None else 0.0
+        asks = wait if self._further is None else 0.0
         head: dict[str, Any] = {"ask": EXCHANGE, "exchange": self._name, "have": self._have, "wait": asks}
-        return pack(head) if frames is None else pack(head | begun, [(SHARED, self._shared), *frames])
+        return pack(head) if self._frames is None else pack(head | begun, [(SHARED, self._shared), *self._frames])
 
     def read(self, reply: bytes) -> list[Frame]:
         """The answers of a reply; notes whether the edge must be asked anew."""
@@ -233,10 +237,11 @@ class _Desk:
         else:
             self._boot = boot
             self._have = max(self._have, turn)
+            self._frames, self._further = self._further, next(self._unsent, None)  # it has the latest ones
         return frames
 
     def _begin(self) -> None:
         """Begin anew, with the requests to who hasn't answered, in lists that fit in a batch."""
         own, left = self._own, (device for device in self._devices if device in self._left)
         self._have, self._unsent = 0, split((device, b"" if own is None else own(device)) for device in left)
-        self._frames = next(self._unsent, None)
+        self._frames, self._further = next(self._unsent, None), next(self._unsent, None)
