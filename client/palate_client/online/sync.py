@@ -186,7 +186,7 @@ class Session:
                 return self._round_model(https, service.most_bytes, name, host)
 
             with OwnHost(self.store, self.rounds, enrolment.device, directory_of, model_of) as host:
-                over = _run_to_end(lambda: self._answer_rounds(https, exchanges, host, service))
+                over = _run_to_end(lambda: self._answer(https, exchanges, host, service))
             if not over.quiet:
                 https.say_farewell(seconds=LEAVE_SECONDS)
                 exchanges.leave()
@@ -207,22 +207,18 @@ class Session:
         agreed = self.rounds.consent.get
         return Availability(self.deadline.stays(), TRAINING * agreed("train") + SURVEYS * agreed("analytics"))
 
-    def _answer_rounds(self, https: Https, exchanges: Exchanges, host: OwnHost, service: Service) -> SyncEnd:
-        """Update the model, go online, answer messages; why it ended."""
-        without = self._update_model(https, service)
-        if isinstance(without, SyncEnd):
-            return without
-        if self.rounds.at_limit():
-            return SyncEnd("spent", "the user's limits are reached")
-        return self._answer(exchanges, host)
-
-    def _answer(self, exchanges: Exchanges, host: OwnHost) -> SyncEnd:
-        """Answer messages until there is a reason to end.
+    def _answer(self, https: Https, exchanges: Exchanges, host: OwnHost, service: Service) -> SyncEnd:
+        """Update the model, go online, and answer messages until there is a reason to end.
 
         An answer and the next message are one request, which waits at the server; it is sent again until the server
         replies. A plan is taken only with time left for it. An attempt that has begun is finished, at most
         `GRACE_SECONDS` after the sync's time, unless the app, the user or the policy end it.
         """
+        without = self._update_model(https, service)
+        if isinstance(without, SyncEnd):
+            return without
+        if self.rounds.at_limit():
+            return SyncEnd("spent", "the user's limits are reached")
         host.left = self.deadline.stays
         deadline, answer = self.deadline, Answer()
         while True:
