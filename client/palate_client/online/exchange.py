@@ -95,7 +95,7 @@ class Exchanges:
 
         Args:
             answer: the answer to the latest message.
-            wait: seconds for which the server may wait for the next one.
+            wait: seconds for which the server may wait for the next one; it is asked for `MOST_WAIT` at most.
             over: returns whether to wait no longer, and to send nothing any more.
 
         Raises:
@@ -103,6 +103,7 @@ class Exchanges:
             UnreachableError: no reply, or one that isn't as it must be.
             StoppedError: `over`, or the app asked to stop.
         """
+        wait = max(0.0, min(wait, exchange.MOST_WAIT))
         found = self._sent(answer, self._declares, wait, over)
         if found.status == HTTPStatus.UPGRADE_REQUIRED:
             version = common_version(found.headers.get("palate-versions", ""))
