@@ -124,9 +124,11 @@ test("an answer that comes too late ends its attempt, and is no error", async ()
 });
 
 test("an answer whose user has revoked meanwhile isn't sent again", async () => {
-  const { result, server } = await play(one(60), (asked, { agreed }) => (answers(asked) ? (agreed.delete("train"), "unheard") : undefined), ["train", "analytics"]);
-  equal(brief(result), { ended: "no consent", rounds: 0, dropped: 1, refused: 0 });
-  equal(server.heard.filter(answers).length, 1);
+  for (const trouble of ["unheard", 401] as const) {
+    const { result, server } = await play(one(60), (asked, { agreed }) => (answers(asked) ? (agreed.delete("train"), trouble) : undefined), ["train", "analytics"]);
+    equal(brief(result), { ended: "no consent", rounds: 0, dropped: 1, refused: 0 });
+    equal(server.heard.filter(answers).length, 1);
+  }
 });
 
 for (const [status, requests, means] of [[400, 1, "$"], [401, 2, ": it doesn't know this device's key"], [403, 1, ": it has excluded"], [409, 1, ": another copy"], [413, 1, "$"], [426, 1, ": it speaks another version"]] as const) {
