@@ -16,15 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from palate_server.flower.inbox import has_reply_shape
 from plans import open_as_device
 
 import palate
 from mechanism.secagg.cohort import MaskedCohort
-from palate_client.online import flower_messages as fleet_messages
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.campaign import Campaign, open_campaign, sign_campaign
-from palate_common.enrolment import Enrolled, Invitation, NodeKey, make_request, new_node_key, new_token, read_request
+from palate_common.enrolment import Enrolled, Invitation, make_request, new_token, read_request
 from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
@@ -32,7 +32,15 @@ from palate_common.models.compact import compact_unpacked, expand
 from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import MANIFEST_TAG, read_manifest
 from palate_common.models.model import GlobalModel, ModelHeader
-from palate_common.records.protobuf import blob, read, text
+from palate_common.rounds.exchange import (
+    HEADERS,
+    PATH,
+    Availability,
+    ExchangeRequest,
+    MessageKind,
+    ServerMessage,
+    common_version,
+)
 from palate_core.accounting import mu_of
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
@@ -43,8 +51,10 @@ from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import BOX, HEADER, SIGNATURE, Step
 from palate_core.plan import MAX_USERS, read_plan
-from palate_server.flower.inbox import has_reply_shape
+<<<<<<< HEAD
 from palate_server.flower.superlink import only_short_headers
+=======
+>>>>>>> P
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import aggregate
@@ -56,8 +66,6 @@ MOST = 2**26
 """Bytes of the largest model that the devices here take."""
 ITEMS = tuple(f"item-{row}" for row in range(12))
 Frame = Callable[[bytes], bytes]
-REFUSALS = (PalateError, ValueError)
-"""What a door may raise; ValueError where it is Flower's, which then answers that an object is none."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class Door:
         """Whether it takes a message; anything but a refusal goes through."""
         try:
             return bool(self.read(message))
-        except REFUSALS:
+        except PalateError:
             return False
 
 
@@ -112,7 +120,7 @@ def doors() -> Iterator[list[Door]]:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="palate-")))
         key = SigningKey.generate()
-        made = [*_answers(stack, home, key), *_masked(), *_identities(), *_models(key), *_messages()]
+        made = [*_answers(stack, home, key), *_masked(), *_identities(), *_models(key), *_messages(key)]
         made += [_extract(key), _campaign(key), _imports(stack, home)]
         yield made
 
@@ -218,11 +226,10 @@ def _asked(world: MaskedCohort, step: Step, who: int) -> Callable[[bytes], objec
 def _identities() -> Iterator[Door]:
     """Enrolment, invitation, keys, directory."""
     identity, token = SigningKey.generate(), new_token()
-    request = make_request(token, new_node_key().public, identity).to_bytes()
+    request = make_request(token, identity).to_bytes()
     yield Door("server", "enrolment", read_request, (bytes, _after(request)))
     yield Door("device", "enrolment's answer", Enrolled.from_bytes, (bytes,))
     yield Door("device", "invitation", Invitation.from_json, (bytes, lambda more: b'{"ca":' + more + b"}"))
-    yield Door("device", "key of a node", NodeKey.from_pem, (bytes, _after(new_node_key().to_pem())))
     yield Door("device", "key of an identity", SigningKey.from_pem, (bytes, _after(identity.to_pem())))
     directory = Directory((identity.public,)).to_json()
     head, tail = directory[: directory.index(b'["') + 2], directory[directory.index(b'"]') :]
@@ -268,22 +275,29 @@ def _models(key: SigningKey) -> Iterator[Door]:
         yield Door("device", f"published {name}", collected, headers if name == published.FEATURES else (bytes,))
 
 
-def _messages() -> Iterator[Door]:
-    """Flower's messages, at both ends."""
+def _messages(key: SigningKey) -> Iterator[Door]:
+    """A device's requests, and what they are replied with."""
+    asked = ExchangeRequest(7, "", 1.0, Availability(9.0, 1), 1_790_000_000_000).signed("readers", PATH, key)
+    for name in (*HEADERS, "content-length"):
 
-    def record(body: bytes) -> bytes:
-        return f"ConfigRecord  {len(body)}".encode() + b"\0" + body
+        def header(message: bytes, name: str = name) -> object:
+            return ExchangeRequest.read({**asked, name: message.decode("latin-1")})
 
-    def nested(body: bytes) -> bytes:
-        return record(blob(1, text(1, "plan") + blob(2, body)))
-
-    frames = (bytes, record, nested)
+        yield Door("server", f"header {name}", header)
+    said = ServerMessage(MessageKind.MASKED, "a" * 32, 1.0).headers()
     yield Door(
-        "server", "object, at the SuperLink", lambda message: only_short_headers(lambda content: None)(message), frames
+        "device",
+        "first message",
+        lambda message: ServerMessage.read(said, message).parts,
+        (bytes, _counted(4, "big", 0)[0]),
     )
-    yield Door("server", "object, at the ServerApp", lambda message: has_reply_shape([message]), frames)
-    yield Door("device", "reply of the SuperLink", read)
-    yield Door("device", "record of a message", fleet_messages.values, frames)
+    for name in said:
+
+        def reply(message: bytes, name: str = name) -> object:
+            return ServerMessage.read({**said, name: message.decode("latin-1")}, b"")
+
+        yield Door("device", f"header {name}", reply)
+    yield Door("device", "versions", lambda message: common_version(message.decode("latin-1")))
 
 
 def _extract(key: SigningKey) -> Door:

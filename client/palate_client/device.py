@@ -623,7 +623,7 @@ class Device(Closing):
             seconds: the longest duration, without the DNS look-up of the server.
             stop: a function that says whether to end now, or a `threading.Event`; it is checked four times a second.
             policy: conditions that must hold all the time that it is online.
-            poll_seconds: the shortest time between two requests for messages; it grows up to four times.
+            poll_seconds: the pause after a request that found no message, where the server doesn't wait for one.
             models_only: only download the newest model and use it, whatever the user agreed to. The device shows no key
                 and answers no round.
             invitation: with `models_only`, says where the server is if the device isn't enrolled. It isn't used up.

@@ -1,11 +1,13 @@
-"""The ClientApp: what a Flower node runs when it gets a signed plan.
+"""The ClientApp: what a node of a simulation runs when it gets a signed plan.
 
-    Message("train": plan, model) -> Host -> Contributor.answer -> Message(contribution)
+    message "train"         plan, model            -> contribution
+            "train"         plan, model, request   -> answer       the first message of a masked attempt
+            "train.masked"  request                -> answer       its later messages
+            "query"         anything               -> device       the number of the node's first installation
 
-In a simulation the model comes with the plan, in memory; an app's device fetches it by its hash
-(`palate_client.online.hosting`).
-
-A node hosts one installation, or, in a simulation, many (`palate_sim.engines.node`).
+A message and its answer each have one record of named values. The model comes with the plan, in memory; an app's device
+fetches it by its hash (`palate_client.online.hosting`). A node hosts one installation or many
+(`palate_sim.engines.node`).
 
     >>> from palate_common.interactions import Interactions, map_interactions
     >>> histories = Interactions.from_pairs([0, 1, 2], [4, 4, 1], n_users=3, n_items=5)
@@ -19,13 +21,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from palate_client.rounds.contribution import Contributor, Identity, ModelReader, Participations, show_nobody
-from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answer_message
 from palate_common.interactions import Interactions
 from palate_common.rounds.wire import REFUSED
 from palate_core.device.attempt import MaskedDevice
@@ -35,6 +36,9 @@ from palate_core.log.pinned import Pinned
 from palate_core.masks.messages import step_of
 
 logger = logging.getLogger(__name__)
+
+RECORD: Final = "palate"
+"""Name of the one record of a message."""
 
 
 class HistorySource(Protocol):
@@ -160,28 +164,38 @@ def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
     """
     client = ClientApp()
 
+    def host_and_values(message: Message, context: Context) -> tuple[Host, int, list[bytes]]:
+        """The host, the node's number, and plan, model and request, each empty where the message has none."""
+        found = message.content.get(RECORD)
+        values = [found.get(name) if isinstance(found, ConfigRecord) else None for name in ("plan", "model", "request")]
+        given = [value if isinstance(value, bytes) else b"" for value in values]
+        return host_of(context), int(context.node_config["partition-id"]), given
+
     @client.train()
     def train(message: Message, context: Context) -> Message:
         """Answer a signed plan."""
-        return _answer(host_of, TRAIN, message, context)
+        host, node, (plan, model, request) = host_and_values(message, context)
+        if request:
+            return _reply(message, "answer", host.join(node, plan, model, request))
+        return _reply(message, "contribution", host.answer(node, plan, model))
 
     @client.train("masked")
     def masked(message: Message, context: Context) -> Message:
         """Answer a later request of a masked attempt."""
-        return _answer(host_of, MASKED, message, context)
+        host, node, (_, _, request) = host_and_values(message, context)
+        return _reply(message, "answer", host.go_on(node, request))
 
     @client.query()
     def present(message: Message, context: Context) -> Message:
         """Say that this node is online and, if that is asked, the number of its first device."""
-        return _answer(host_of, QUERY, message, context)
+        host, node, _ = host_and_values(message, context)
+        if not isinstance(message.content.get(RECORD), ConfigRecord):
+            return Message(RecordDict(), reply_to=message)
+        return _reply(message, "device", host.device(node))
 
     return client
 
 
-def _answer(host_of: Callable[[Context], Host], kind: str, message: Message, context: Context) -> Message:
-    """Answer a message with one record of one value."""
-    record = message.content.get(RECORD)
-    values = record if isinstance(record, ConfigRecord) else None
-    found = answer_message(host_of(context), int(context.node_config["partition-id"]), kind, values)
-    content = RecordDict() if found is None else RecordDict({RECORD: ConfigRecord(dict([found]))})
-    return Message(content, reply_to=message)
+def _reply(message: Message, name: str, value: bytes | int) -> Message:
+    """The answer to a message: one record of one value."""
+    return Message(RecordDict({RECORD: ConfigRecord({name: value})}), reply_to=message)

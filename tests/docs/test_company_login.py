@@ -27,8 +27,8 @@ from starlette.routing import Route
 from palate_common.enrolment import Invitation
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
-from palate_server.service.http_api import Listener
 from palate_server.service.invitations import PATH, InvitationService
+from palate_server.service.listener import Listener
 from palate_server.service.metrics import guarded_listener
 from palate_server.service.setup import make_site
 

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ import palate
 from palate_cli.cli import run
 from palate_client.online.enrolment import keep
 from palate_common.enrolment import Invitation, LeaveAnswer, make_leave
-from palate_core.errors import InputError, PalateError, RefusedError, UnreachableError
+from palate_core.errors import InputError, LockedError, RefusedError, UnreachableError
 from palate_core.log.signing import SigningKey
+from palate_server.edge.application import REFUSAL, EnrolmentService, application
+from palate_server.edge.door import DeviceDoor
+from palate_server.edge.waiting_room import WaitingRoom
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import trust_anchor
-from palate_server.service.http_api import REFUSAL, EnrolmentService, Listener, application
+from palate_server.service.listener import Listener
 from palate_server.service.setup import make_site
 from palate_sim.engines.superlink import free_port
 
@@ -36,22 +39,13 @@ CONFIG = 'population = "readers"\n[enrolment]\nrequests_per_minute = 100\n'
 
 @dataclass
 class Server:
-    """A server folder, its front with TLS, and the nodes that its SuperLink would have."""
+    """A server folder, and its edge with TLS; `down`: what is to be deleted can't be."""
 
     site: Site
     port: int
     folder: Path
     stack: ExitStack
-    nodes: dict[str, int] = field(default_factory=dict)
     down: bool = False
-
-    def add_node(self, node_key: str) -> int:
-        return self.nodes.setdefault(node_key, 7 + len(self.nodes))
-
-    def remove_node(self, node_key: str) -> None:
-        if self.down:
-            raise PalateError("the SuperLink must answer, and does not")
-        self.nodes.pop(node_key, None)
 
     def device(self, name: str) -> palate.Device:
         service = palate.Service(public_key=self.site.key().public, population="readers")
@@ -74,12 +68,21 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     site, port = make_site(tmp_path / "site", CONFIG, ("a", "b")), free_port()
     with ExitStack() as stack:
         made = Server(site, port, tmp_path, stack)
-        enrolling = EnrolmentService(site, made.add_node, made.remove_node)
-        front = application(site, enrolling, stand_in=False)
+        real = Enrolments.forget
+
+        def forget(register: Enrolments, number: int) -> None:
+            if made.down:
+                raise LockedError("the register must be free, and is locked")
+            real(register, number)
+
+        monkeypatch.setattr(Enrolments, "forget", forget)
+        register = stack.enter_context(Enrolments(site.enrolment_file))
+        door = DeviceDoor(WaitingRoom(), register, population="readers")
+        front = application(site, door, EnrolmentService(site), stand_in=False)
         listener = Listener(front, host="127.0.0.1", port=port, certificate=site.certificate)
         listener.start()
         stack.callback(listener.stop)
@@ -89,27 +92,27 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def test_who_left_is_forgotten(server: Server) -> None:
     """Beside number and identity nothing of it stays; others stay as they were."""
     device, other = server.device("one"), server.device("two")
-    enrolled, stays = device.enroll(server.invitation()), other.enroll(server.invitation())
+    for each in (device, other):
+        each.enroll(server.invitation())
     with Enrolments(server.site.enrolment_file) as register:
         register.invited([0, 1], period=3)
         register.strike([0, 1], limit=5, until=9.0)
         directory = register.directory()
     before, said = server.rows(), EventLog(server.site.events).all()
-    secrets = [enrolled.key.public.encode(), *[row[0].encode() for row in before["tokens"] if row[2] == 0]]
+    secrets = [row[0].encode() for row in before["tokens"] if row[2] == 0]
     assert device.statement().server == device.statement().server.model_copy(update={"asked": False})
     device.leave()
     after = server.rows()
-    assert after["devices"][0] == (0, "gone 0", device.identity, None, 0.0, 0.0, 0, None)
+    assert after["devices"][0] == (0, device.identity, 0.0, 0.0, 0, None, 1)
     assert after["devices"][1] == before["devices"][1]
     assert [row for row in after["invited"] if row[0] == 0] == [row for row in after["tokens"] if row[2] == 0] == []
     assert len(after["invited"]) == len(after["tokens"]) == 1
-    assert list(server.nodes) == [stays.key.public]
     assert EventLog(server.site.events).all() == said, "no line says that somebody has left"
     data = server.site.enrolment_file.read_bytes()
     assert not [each for each in secrets if each in data], "what was deleted is overwritten"
     with Enrolments(server.site.enrolment_file) as register:
         assert register.directory() == directory, "a directory only grows"
-        assert set(register.eligible(period=3, most=9, now=0.0).values()) == {1}
+        assert register.eligible([0, 1], period=3, most=9, now=0.0) == {1}
     made = device.statement()
     assert (made.format, made.server.asked, made.server.answered) == (2, True, True)
     assert "It was asked to delete that, and has answered that it did" in str(made)
@@ -149,12 +152,12 @@ def test_what_is_interrupted_is_asked_again(server: Server) -> None:
     assert (made.server.asked, made.server.answered) == (True, False)
     assert "has not answered: `device.leave()` asks again" in str(made)
     with Enrolments(server.site.enrolment_file) as register:
-        assert register.eligible(period=0, most=9, now=0.0) == {}
-        assert register.devices()[0].node_key != "gone 0"
+        assert register.eligible([0], period=0, most=9, now=0.0) == set()
+    assert server.rows()["tokens"], "it is not deleted yet"
     server.down = False
     device.leave()
     assert device.statement().server.answered
-    assert server.nodes == {}
+    assert not server.rows()["tokens"]
 
 
 @pytest.mark.parametrize("answer", ["503", "403", "nothing"])
@@ -185,7 +188,7 @@ def test_who_asks_to_leave_takes_part_in_nothing_more_whatever_is_answered(serve
 def test_nobody_is_made_to_leave_by_others(server: Server) -> None:
     device = server.device("one")
     device.enroll(server.invitation())
-    enrolling = EnrolmentService(server.site, server.add_node, server.remove_node)
+    enrolling = EnrolmentService(server.site)
     thief, before = SigningKey.generate(), server.rows()
     theirs = make_leave("readers", 0, thief)
     tries = {

@@ -109,7 +109,7 @@ class Session:
         models: the model in use.
         rounds: answers plans.
         deadline: decides when it ends.
-        poll_seconds: the pause after a request that finds no message, where the server doesn't wait for one.
+        poll_seconds: the pause after a request that found no message, where the server doesn't wait for one.
         result: its result so far.
     """
 

@@ -6,7 +6,7 @@
                                                   <-  200: what became of the answer, and the next message
                                                   <-  204: no message came in time
 
-Bodies are raw bytes: of an answer as it was made, of a message as `ServerMessage.parts` reads it. All else stands in headers.
+Bodies are raw bytes: of an answer as it was made, of a message as `ServerMessage.parts` reads it. All else is headers.
 A request is signed by the device's identity over all that it says, with the length and the SHA-256 of its body, so that
 whoever ends the TLS in between can change neither. A message names its exchange; its answer names it again, so that the
 same answer may come twice, or too late, and nothing is an error that would have to be repeated.

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 from starlette.types import Receive, Scope, Send
@@ -31,10 +31,8 @@ from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_server.edge.waiting_room import OverError, WaitingRoom
 from palate_server.folder.enrolments import Standing
 
-LARGE: Final = 2**16
-"""Bytes of a body from which it waits for its turn to be read."""
-AT_ONCE: Final = 8
-"""Large bodies that are read at the same time."""
+AT_ONCE: Final = 2**28
+"""Bytes of the bodies that are read at the same time; others wait for their turn. A slow device takes its time."""
 MOST_TIMES: Final = 2**20
 """Devices whose latest time is remembered."""
 BODY_SECONDS: Final = 60.0
@@ -92,7 +90,7 @@ class DeviceDoor:
         self._room, self._register, self._population, self._path = room, register, population, path + PATH
         self._most, self._clock = most, clock
         self._times: OrderedDict[int, int] = OrderedDict()
-        self._large = asyncio.Semaphore(AT_ONCE)
+        self._space, self._reading = _Space(AT_ONCE), dict[int, asyncio.Timeout]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -112,6 +110,8 @@ class DeviceDoor:
             await _reply(send, refused.status, {"palate-taken": taken} if taken else {})
         except ConnectionResetError:
             return
+        except PalateError:  # not the request's fault: the device may try again
+            await _reply(send, 503, {})
         else:
             headers = ({} if message is None else message.headers()) | ({"palate-taken": taken} if taken else {})
             await _reply(send, 204 if message is None else 200, headers, b"" if message is None else message.body)
@@ -154,18 +154,26 @@ class DeviceDoor:
             self._times.popitem(last=False)
 
     async def _body(self, asked: ExchangeRequest, receive: Receive) -> str:
-        """Read an answer and take it; one that nobody waits for is read away."""
+        """Read an answer and take it; one that nobody waits for is read away. A device has one body at a time."""
         most = self._room.most_of(asked.device, asked.answers)
         if most is not None and asked.length > most:
             raise RefusedRequestError(413, "an answer larger than its exchange has room for")
+        if (former := self._reading.get(asked.device)) is not None and not former.expired():
+            former.reschedule(0.0)  # its connection may be dead
+        limit = asyncio.timeout(BODY_SECONDS)
         try:
-            async with asyncio.timeout(BODY_SECONDS), self._large if asked.length > LARGE else nullcontext():
+            async with limit:
+                self._reading[asked.device] = limit
                 if most is None:
                     await _drop(receive, asked.length)
                     return self._room.why_not(asked.device, asked.answers)
-                data = await _read(receive, asked.length)
+                async with self._space.of(asked.length):
+                    data = await _read(receive, asked.length)
         except TimeoutError:
-            raise RefusedRequestError(408, "a body that didn't come in time") from None
+            raise RefusedRequestError(408, "a body that didn't come in time, or comes anew") from None
+        finally:
+            if self._reading.get(asked.device) is limit:
+                del self._reading[asked.device]
         if hashlib.sha256(data).hexdigest() != asked.body:
             raise RefusedRequestError(400, "another body than was signed")
         return self._room.take(asked.device, asked.answers, data)
@@ -183,6 +191,40 @@ class DeviceDoor:
             raise RefusedRequestError(409, "a newer request waits") from None
         finally:
             gone.cancel()
+
+
+class _Space:
+    """Memory for bodies that come, given out in the order in which it is asked for.
+
+    Args:
+        most: bytes; a larger body has all of it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+        self._queue = deque[tuple[int, asyncio.Future[None]]]()
+
+    @asynccontextmanager
+    async def of(self, size: int) -> AsyncIterator[None]:
+        """Wait for so many bytes, and have them as long as the context lasts."""
+        size = min(size, self._most)
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append((size, turn))
+        self._give()
+        try:
+            await turn
+            yield
+        finally:
+            if turn.done() and not turn.cancelled():
+                self._left += size
+            self._give()
+
+    def _give(self) -> None:
+        while self._queue and (self._queue[0][1].done() or self._queue[0][0] <= self._left):
+            size, turn = self._queue.popleft()
+            if not turn.done():
+                self._left -= size
+                turn.set_result(None)
 
 
 async def _read(receive: Receive, length: int) -> bytes:

@@ -27,6 +27,8 @@ MOST_SMALL: Final = 2**16
 """Bytes of an answer beside a vector, and beside what it has for each device of the cohort."""
 MOST_OF_EACH: Final = 512
 """Bytes of an answer for each device of the cohort."""
+PAUSE: Final = 0.5
+"""Seconds between two looks for an edge, while there is none."""
 SHARED: Final = 2**32 - 1
 """The number of the frame that is no device's: what all messages begin with."""
 
@@ -35,16 +37,64 @@ class EdgeLink(Protocol):
     """Carries batches to the edges and back."""
 
     def edges(self) -> Collection[str]:
-        """The names of the edges that can be asked."""
+        """The edges that can be asked; one that was started again may be another one."""
 
     def ask(self, batches: Mapping[str, bytes], *, seconds: float) -> Iterable[tuple[str, bytes]]:
         """Ask edges, and yield each one's reply as it comes, for so many seconds at most.
 
-        One that doesn't answer in time yields nothing.
+        One that doesn't answer in time yields nothing; it may end earlier where there is another edge meanwhile.
 
         Raises:
             PalateError: none can be reached any more.
         """
+
+
+class Edges:
+    """The edges that live, and which devices were seen at each of them.
+
+    Args:
+        link: carries the batches.
+    """
+
+    def __init__(self, link: EdgeLink) -> None:
+        self.link = link
+        self._name_of: dict[str, str] = {}
+        self._edge_of: dict[int, str] = {}
+
+    def live(self, *, look: bool = True) -> set[str]:
+        """The edges that can be asked, without those in whose place another one was started.
+
+        Args:
+            look: whether to ask who is new.
+        """
+        there = set(self.link.edges())
+        if look and (new := there - self._name_of.keys()):
+            self._look(new, wait=0.0)
+        latest = {name: edge for edge, name in self._name_of.items() if edge in there}
+        return {edge for edge in there if latest.get(self._name_of.get(edge, ""), edge) == edge}
+
+    def online(self, *, wait: float) -> dict[int, Availability]:
+        """The devices that are online, each with what it declares."""
+        found = self._look(self.live(), wait=wait)
+        self._edge_of = {device: edge for device, (edge, _) in found.items()}
+        return {device: available for device, (_, available) in found.items()}
+
+    def of(self, device: int, live: set[str]) -> set[str]:
+        """The edge at which a device was seen; any that lives, if that one doesn't."""
+        edge = self._edge_of.get(device)
+        return {edge} if edge in live else live
+
+    def _look(self, edges: Iterable[str], *, wait: float) -> dict[int, tuple[str, Availability]]:
+        """Ask edges who they are, and who is online there."""
+        found = dict[int, tuple[str, Availability]]()
+        asked = dict.fromkeys(edges, pack({"ask": LOOK, "wait": wait}))
+        for edge, reply in self.link.ask(asked, seconds=wait + COLLECT_SECONDS):
+            head, _ = unpack(reply)
+            self._name_of.pop(edge, None)  # the latest to be named is the one that lives
+            self._name_of[edge] = str(head["name"])
+            for device, stays, takes in head["online"]:
+                found[device] = edge, Availability(stays, takes)
+        return found
 
 
 class EdgeMessenger:
@@ -55,8 +105,7 @@ class EdgeMessenger:
     """
 
     def __init__(self, link: EdgeLink) -> None:
-        self._link = link
-        self._edge_of: dict[int, str] = {}
+        self._edges = Edges(link)
         self.heard: set[int] = set()
         """The devices that have answered anything in the latest attempt."""
 
@@ -64,36 +113,29 @@ class EdgeMessenger:
         """The devices that are online, each with what it has declared.
 
         Args:
-            wait: seconds for which it may take until another device is online than the last time.
+            wait: seconds for which it may take until others are online than the last time.
         """
-        found = dict[int, Availability]()
-        edge_of = dict[int, str]()
-        asked = dict.fromkeys(self._link.edges(), pack({"ask": LOOK, "wait": wait}))
-        for edge, reply in self._link.ask(asked, seconds=wait + COLLECT_SECONDS):
-            for device, stays, takes in unpack(reply)[0]["online"]:
-                found[device], edge_of[device] = Availability(stays, takes), edge
-        self._edge_of = edge_of
-        return found
+        return self._edges.online(wait=wait)
 
     def transport(self, cohort: Collection[int], *, timeout: float) -> EdgeTransport:
         """The transport for an attempt's messages to a cohort."""
         self.heard.clear()
-        return EdgeTransport(self._link, self._edge_of, cohort, timeout=timeout, heard=self.heard)
+        return EdgeTransport(self._edges, cohort, timeout=timeout, heard=self.heard)
 
     def send_home(self, devices: Mapping[int, float]) -> None:
         """Tell each device in how many seconds to sync again."""
-        told = dict[str, list[list[float]]]()
+        told, live = dict[str, list[list[float]]](), self._edges.live()
         for device, seconds in devices.items():
-            if (edge := self._edge_of.get(device)) is not None:
+            for edge in self._edges.of(device, live):
                 told.setdefault(edge, []).append([device, seconds])
         self._tell({edge: pack({"ask": HOME, "devices": each}) for edge, each in told.items()})
 
     def close(self) -> None:
         """Let each edge forget the exchange that it has."""
-        self._tell(dict.fromkeys(self._link.edges(), pack({"ask": CLOSE})))
+        self._tell(dict.fromkeys(self._edges.live(look=False), pack({"ask": CLOSE})))
 
     def _tell(self, batches: Mapping[str, bytes]) -> None:
-        for _ in self._link.ask(batches, seconds=COLLECT_SECONDS):
+        for _ in self._edges.link.ask(batches, seconds=COLLECT_SECONDS):
             pass
 
 
@@ -101,24 +143,14 @@ class EdgeTransport:
     """A `Transport` to a cohort whose devices wait at edges.
 
     Args:
-        link: carries the batches.
-        edge_of: device -> the edge at which it was seen last.
+        edges: where they wait.
         cohort: the devices to ask.
         timeout: seconds to wait for the answers of an exchange, which devices are told with the plan.
         heard: takes the devices that answer.
     """
 
-    def __init__(
-        self,
-        link: EdgeLink,
-        edge_of: Mapping[int, str],
-        cohort: Collection[int],
-        *,
-        timeout: float,
-        heard: set[int],
-    ) -> None:
-        self._link, self._edge_of, self._cohort = link, edge_of, cohort
-        self._timeout, self._heard = timeout, heard
+    def __init__(self, edges: Edges, cohort: Collection[int], *, timeout: float, heard: set[int]) -> None:
+        self._edges, self._cohort, self._timeout, self._heard = edges, cohort, timeout, heard
         self._most = MOST_SMALL + MOST_OF_EACH * len(cohort)
         self._vector = 0
 
@@ -127,38 +159,35 @@ class EdgeTransport:
         return list(self._cohort)
 
     def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
-        """Send a request, and yield the answers as they come."""
+        """Send a request, and yield the answers as they come, each device's first.
+
+        The devices of an edge that doesn't live any more are asked wherever they may come.
+        """
         if plan := request.shared.get("plan"):
             self._vector = vector_bytes(read_plan(plan).plan)
-        begun = {"kind": self._kind(request), "seconds": self._timeout, "most": self._most + self._vector}
-        desks = self._desks(request)
-        until = time.monotonic() + self._timeout
-        while desks and (left := until - time.monotonic()) > 0:
-            wait = min(COLLECT_SECONDS, left)
-            asked = {edge: desk.next_batch(begun, wait) for edge, desk in desks.items()}
-            for edge, reply in self._link.ask(asked, seconds=wait + COLLECT_SECONDS):
-                desk = desks[edge]
-                for device, answer in desk.read(reply):
-                    self._heard.add(device)
-                    yield device, answer
-            desks = {edge: desk for edge, desk in desks.items() if not desk.over}
+        begun = {"kind": _kind(request), "seconds": self._timeout, "most": self._most + self._vector}
+        name, left = secrets.token_hex(16), dict.fromkeys(request.to)
+        until, desks = time.monotonic() + self._timeout, dict[str, _Desk]()
+        while left and (seconds := until - time.monotonic()) > 0:
+            live, wait = self._edges.live(), min(COLLECT_SECONDS, seconds)
+            for edge in live - desks.keys():
+                desks[edge] = _Desk(name, request, [each for each in left if edge in self._edges.of(each, live)], left)
+            desks = {edge: desk for edge, desk in desks.items() if edge in live}
+            asked = {edge: desk.next_batch(begun, wait) for edge, desk in desks.items() if desk.devices}
+            if not asked:
+                time.sleep(min(PAUSE, seconds))
+            for edge, reply in self._edges.link.ask(asked, seconds=wait + COLLECT_SECONDS):
+                for device, answer in desks[edge].read(reply):
+                    if device in left:
+                        del left[device]
+                        self._heard.add(device)
+                        yield device, answer
 
-    def _kind(self, request: Request) -> str:
-        if request.own is None:
-            return MessageKind.PLAN.value
-        return (MessageKind.MASKED if request.shared else MessageKind.STEP).value
 
-    def _desks(self, request: Request) -> dict[str, _Desk]:
-        """What each edge is to ask."""
-        name, plan = secrets.token_hex(16), request.shared.get("plan", b"")
-        shared = plan if request.own is None else first_body(plan, b"") if plan else b""
-        devices = dict[str, list[int]]()
-        edges = set(self._link.edges())
-        for device in request.to:
-            edge = self._edge_of.get(device, "")
-            if edge in edges:
-                devices.setdefault(edge, []).append(device)
-        return {edge: _Desk(name, shared, request, each) for edge, each in devices.items()}
+def _kind(request: Request) -> str:
+    if request.own is None:
+        return MessageKind.PLAN.value
+    return (MessageKind.MASKED if request.shared else MessageKind.STEP).value
 
 
 class _Desk:
@@ -166,29 +195,36 @@ class _Desk:
 
     Args:
         name: the exchange.
-        shared: what all messages begin with.
-        request: makes the rest of each.
-        devices: the edge's devices.
-
-    Attributes:
-        over: whether all of them have answered.
+        request: what is asked.
+        devices: the devices that are asked there.
+        left: devices that haven't answered anywhere.
     """
 
-    def __init__(self, name: str, shared: bytes, request: Request, devices: list[int]) -> None:
-        self._name, self._shared, self._request = name, shared, request
-        self._left = dict.fromkeys(devices)
-        self._boot, self.over = "", False
+    _have: int
+    _unsent: Iterator[list[Frame]]
+    _frames: list[Frame] | None
+    _further: list[Frame] | None
+
+    def __init__(self, name: str, request: Request, devices: list[int], left: Mapping[int, object]) -> None:
+        plan = request.shared.get("plan", b"")
+        self._name, self._own, self._devices, self._left = name, request.own, devices, left
+        self._shared = plan if request.own is None else first_body(plan, b"") if plan else b""
+        self._boot = ""
         self._begin()
+
+    @property
+    def devices(self) -> bool:
+        """Whether devices that are asked there haven't answered."""
+        return any(device in self._left for device in self._devices)
 
     def next_batch(self, begun: dict[str, Any], wait: float) -> bytes:
         """The next batch to the edge: requests, and with the last of them, or after it, the question for answers."""
-        frames, self._frames = self._frames, next(self._unsent, None)
-        asks = wait if self._frames is None else 0.0
+        asks = wait if self._further is None else 0.0
         head: dict[str, Any] = {"ask": EXCHANGE, "exchange": self._name, "have": self._have, "wait": asks}
-        return pack(head) if frames is None else pack(head | begun, [(SHARED, self._shared), *frames])
+        return pack(head) if self._frames is None else pack(head | begun, [(SHARED, self._shared), *self._frames])
 
-    def read(self, reply: bytes) -> Iterator[Frame]:
-        """The answers of a reply, each device's first; notes whether the edge must be asked anew."""
+    def read(self, reply: bytes) -> list[Frame]:
+        """The answers of a reply; notes whether the edge must be asked anew."""
         head, frames = unpack(reply)
         try:
             boot, known = str(head["boot"]), bool(head["known"])
@@ -201,14 +237,11 @@ class _Desk:
         else:
             self._boot = boot
             self._have = max(self._have, turn)
-        for device, answer in frames:
-            if device in self._left:
-                del self._left[device]
-                yield device, answer
-        self.over = not self._left
+            self._frames, self._further = self._further, next(self._unsent, None)  # it has the latest ones
+        return frames
 
     def _begin(self) -> None:
         """Begin anew, with the requests to who hasn't answered, in lists that fit in a batch."""
-        own, left = self._request.own, (device for device in list(self._left) if device in self._left)
+        own, left = self._own, (device for device in self._devices if device in self._left)
         self._have, self._unsent = 0, split((device, b"" if own is None else own(device)) for device in left)
-        self._frames = next(self._unsent, None)
+        self._frames, self._further = next(self._unsent, None), next(self._unsent, None)

@@ -43,7 +43,9 @@ class OpenExchange:
     Attributes:
         name: its name, 32 hexadecimal digits.
         kind: of its messages.
-        seconds: what its messages say.
+        seconds: what its messages say: for how long their answers are waited for.
+        until: when that is over, on the monotonic clock: nothing is asked and taken any more, and whoever asked may be
+            gone.
         most: bytes of the largest answer.
         shared: what the bodies of all messages begin with.
         own: device -> the rest of its message, until it has answered.
@@ -58,6 +60,7 @@ class OpenExchange:
     name: str
     kind: MessageKind
     seconds: float
+    until: float
     most: int
     shared: bytes
     own: dict[int, bytes] = field(default_factory=dict)
@@ -105,14 +108,15 @@ class WaitingRoom:
     """The state of an edge.
 
     Args:
+        name: the edge's, which another start of it has, too.
         clock: returns monotonic seconds.
 
     Attributes:
         boot: a name that another start of the edge doesn't have.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.boot = secrets.token_hex(8)
+    def __init__(self, name: str = "edge", clock: Callable[[], float] = time.monotonic) -> None:
+        self.boot, self._name = secrets.token_hex(8), name
         self._clock = clock
         self._visitors: dict[int, _Visitor] = {}
         self._home: dict[int, tuple[float, float]] = {}
@@ -137,7 +141,7 @@ class WaitingRoom:
 
     def most_of(self, device: int, exchange: str) -> int | None:
         """Bytes of the largest answer of a device to an exchange; None: nobody waits for one of it."""
-        found = self._open
+        found = self._current()
         return found.most if found is not None and found.name == exchange and device in found.own else None
 
     def why_not(self, device: int, exchange: str) -> Taken:
@@ -185,7 +189,7 @@ class WaitingRoom:
                 visitor.held = None
 
     def _message_to(self, device: int) -> ServerMessage | None:
-        found, now = self._open, self._clock()
+        found, now = self._current(), self._clock()
         if found is not None and (own := found.own.get(device)) is not None:
             return ServerMessage(found.kind, found.name, found.seconds, found.shared + own)
         seconds, until = self._home.pop(device, (0.0, now))
@@ -193,6 +197,10 @@ class WaitingRoom:
             self._visitors.pop(device, None)
             return ServerMessage(MessageKind.COME_BACK, secrets.token_hex(16), seconds)
         return None
+
+    def _current(self) -> OpenExchange | None:
+        """The exchange whose answers are still waited for."""
+        return self._open if self._open is not None and self._clock() < self._open.until else None
 
     # What the coordinator asks
 
@@ -237,7 +245,7 @@ class WaitingRoom:
             await asyncio.sleep(min(left, LOOK_EVERY))
         self._told = set(found)
         online = [[device, round(each.stays, 3), each.takes] for device, each in found.items()]
-        return pack({"boot": self.boot, "online": online})
+        return pack({"boot": self.boot, "name": self._name, "online": online})
 
     async def _exchange(self, head: Mapping[str, Any], frames: list[Frame]) -> bytes:
         """Ask devices, and return what has been answered; the latest turn again, if the coordinator hasn't got it."""
@@ -252,6 +260,7 @@ class WaitingRoom:
             if not found.ready and wait > 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(found.news.wait(), wait)
+        if found.turn <= have:  # still: another question for it, whose asker is gone, may have waited, too
             found.next_turn()
         return pack({"boot": self.boot, "known": True, "turn": found.turn}, found.sent)
 
@@ -261,9 +270,11 @@ class WaitingRoom:
         found = self._open
         if found is None or found.name != name:
             kind, seconds, most = MessageKind(head["kind"]), float(head["seconds"]), int(head["most"])
-            found = self._open = OpenExchange(name, kind, seconds, most, shared)
+            found = self._open = OpenExchange(name, kind, seconds, self._clock() + seconds, most, shared)
         new = {device: data for device, data in own if device not in found.done}
         found.own |= new
+        for device in new:
+            self._home.pop(device, None)
         await self._wake(list(new))
 
     async def _send_home(self, devices: Mapping[int, float]) -> None:

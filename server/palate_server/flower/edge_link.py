@@ -21,6 +21,8 @@ RECORD_BYTES: Final = 2**22
 """Bytes of a record."""
 LOOK: Final = 0.25
 """Seconds between two looks for replies. More often is slower: Flower waits a second for objects that it came upon."""
+NEWS: Final = 2.0
+"""Seconds between two looks for an edge that is new."""
 SPARE: Final = 60.0
 """Seconds that Flower keeps a message longer than its reply is waited for."""
 
@@ -51,7 +53,12 @@ class FlowerLink:
                 for edge, batch in batches.items()
             ]
             waiting = set(self._grid.push_messages(messages)) if messages else set[str]()
+            nodes, look = set(self._grid.get_node_ids()), time.monotonic() + NEWS
             while waiting and time.monotonic() < until:
+                if time.monotonic() > look:  # an edge that was started again is another node
+                    if set(self._grid.get_node_ids()) - nodes:
+                        return
+                    look = time.monotonic() + NEWS
                 found = list(self._grid.pull_messages(waiting))
                 for reply in found:
                     waiting.discard(reply.metadata.reply_to_message_id)

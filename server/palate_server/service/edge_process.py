@@ -18,7 +18,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -50,12 +50,13 @@ def edge_answers(site: Site, *, dev: bool) -> bool:
     place = socket.socket(socket.AF_INET if dev else socket.AF_UNIX)
     place.settimeout(ANSWERS)
     try:
-        with closing(place):
+        with ExitStack() as stack:
+            stack.enter_context(place)
             place.connect(("127.0.0.1", site.config.gateway.port) if dev else reachable(site.edge_socket))
             if dev:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-                place = context.wrap_socket(place, server_hostname=site.config.name)
+                place = stack.enter_context(context.wrap_socket(place, server_hostname=site.config.name))
             place.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
             return place.recv(5) == b"HTTP/"
     except OSError:

@@ -19,7 +19,6 @@ import httpx
 from palate_common.enrolment import Invitation
 from palate_core.errors import PalateError
 from palate_core.plan import Noise
-from palate_server.folder.config import SPACING
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
@@ -51,9 +50,7 @@ participations = 1000000
 listen = "127.0.0.1"
 port = {ports[0]}
 superlink_port = {ports[1]}
-superlinks = {superlinks}
-enrolment_port = {ports[2]}
-metrics_port = {ports[3]}
+metrics_port = {ports[2]}
 requests_per_second = 5000
 connections = 2000
 origins = {origins}
@@ -67,25 +64,19 @@ epsilon = {judging}
 MARKS = {
     "palate_server.flower.superlink": "SuperLink",
     "palate_server.service.serverapp": "ServerApp",
+    "palate_server.service.edge_process": "edge",
     "nginx": "gateway",
     "palate_cli": "supervisor",
 }
 
 
-def free_ports(count: int = 4, *, superlinks: int = 1) -> list[int]:
-    """So many free ports; those that further SuperLinks have, if the second is the first SuperLink's, are free, too."""
-    while True:
-        with ExitStack() as stack:
-            probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-            for probe in probes:
-                probe.bind(("127.0.0.1", 0))
-            ports: list[int] = [probe.getsockname()[1] for probe in probes]
-            try:
-                for place in range(1, superlinks):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", ports[1] + SPACING * place))
-            except (OSError, OverflowError):
-                continue
-            return ports
+def free_ports(count: int = 3) -> list[int]:
+    """So many free ports."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def totals(fleet: subprocess.Popen[str]) -> dict[str, int]:
@@ -111,13 +102,12 @@ class World:
         exchange_seconds: float = 30.0,
         wait_seconds: float = 20.0,
         automatic: bool = True,
-        superlinks: int = 1,
         algorithm: str = "dp-als",
         origins: Sequence[str] = (),
         items: Sequence[str] = ITEMS,
         judging: float = 0.0,
     ) -> None:
-        ports = free_ports(superlinks=superlinks)
+        ports = free_ports()
         given: dict[str, Any] = {
             "size": size,
             "dp": dp,
@@ -126,7 +116,7 @@ class World:
             "settings": settings,
         }
         given |= {"exchange_seconds": exchange_seconds, "wait_seconds": wait_seconds, "noise": noise}
-        given |= {"automatic": str(automatic).lower(), "algorithm": algorithm, "superlinks": superlinks}
+        given |= {"automatic": str(automatic).lower(), "algorithm": algorithm}
         given["judging"] = judging
         given["origins"] = json.dumps(list(origins))
         text = CONFIG.format(**given, ports=ports)
@@ -144,7 +134,7 @@ class World:
         command = [sys.executable, "-m", "palate_cli", "serve", "run", str(self.site.folder)]
         with (self.site.logs / "command.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
-        self.wait(lambda: self.health().get("enrolment", False))
+        self.wait(lambda: self.health().get("edge", False))
 
     def stop(self) -> None:
         if self.process is not None:
@@ -160,13 +150,6 @@ class World:
                     os.kill(pid, signal.SIGKILL)
             self.process.wait(60.0)
             self.process = None
-
-    def change(self, *, superlinks: int) -> None:
-        """Have another number of SuperLinks from the next start."""
-        text = self.site.config_file.read_text()
-        former = f"superlinks = {self.site.config.gateway.superlinks}"
-        self.site.config_file.write_text(text.replace(former, f"superlinks = {superlinks}"))
-        self.site = Site.at(self.site.folder)
 
     def health(self) -> Mapping[str, bool]:
         try:
@@ -198,9 +181,6 @@ class World:
             except OSError:
                 continue
             part = next((name for mark, name in MARKS.items() if mark in command), None)
-            ports = self.site.config.gateway.superlink_ports
-            if part == "SuperLink" and (place := next(n for n, port in enumerate(ports) if f"\0{port}\0" in command)):
-                part = f"SuperLink {place + 1}"
             if part is not None:
                 found.setdefault(part, []).append(pid)
         return found
@@ -229,8 +209,8 @@ class World:
         return found
 
     def most_memory(self) -> float:
-        """The most MiB that the first SuperLink has had."""
-        (pid,) = self.pids()["SuperLink"]
+        """The most MiB that the edge has had."""
+        (pid,) = self.pids()["edge"]
         text = (Path("/proc") / str(pid) / "status").read_text()
         return int(text.split("VmHWM:")[1].split()[0]) / 1024
 

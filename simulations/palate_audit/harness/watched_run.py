@@ -26,9 +26,8 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from palate_client import flower
-from palate_client.flower import Host, Shards, node_app
+from palate_client.flower import RECORD, Host, Shards, node_app
 from palate_client.rounds.contribution import Identity
-from palate_client.rounds.dispatch import RECORD
 from palate_common.algorithms import State
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Int64

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,18 +19,16 @@ import palate
 from palate_client.online.sync import SyncResult
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.records.key_file import save_key
 from palate_core.log.canonical import digest
 from palate_core.masks.directory import Directory
-from palate_server.flower.app import ServerJob, open_job
 from palate_server.ledger.ledger import Ledger
-from palate_server.rounds.run import run_rounds
+from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests have no packages
-from deployment import Deployment, no_trouble
+from deployment import Deployment
 
 FLOORS = palate.Floors(allow_seeded=True, allow_central=True, allow_unmasked=True).for_few()
 N = 6
@@ -72,31 +71,30 @@ class Fleet:
         """Enter the run in the ledger, and publish the model that it starts from."""
         folder = self.folder / "run"
         folder.mkdir()
-        save_key(self.run.key, self.folder / "key")
-        self.job = ServerJob(
-            folder=folder, terms=self.run.terms, ledger=self.folder / "ledger.db", key=self.folder / "key"
+        self.job = SimpleNamespace(
+            folder=folder, terms=self.run.terms, ledger=self.folder / "ledger.db", key=self.run.key
         )
-        with open_job(self.job) as coordinator, Ledger(self.job.ledger, population="readers") as ledger:
+        opened = open_run(self.job.terms, folder, ledger=self.job.ledger, key=self.run.key)
+        with opened as coordinator, Ledger(self.job.ledger, population="readers") as ledger:
             place: dict[str, Any] = {"population": "readers", "shown": ledger.shown()}
             catalogue = ItemCatalogue(self.run.items)
             coordinator.registry.publish(coordinator.model, catalogue, {}, self.run.key, **place)
         manifest = (folder / "model" / "manifest.json").read_bytes()
-        public = self.deployment.folder / "public" / "models"
+        public = self.deployment.site.public / "models"
         shutil.copytree(folder / "model", public / digest(manifest))
         (public / "latest").write_text(json.dumps({"version": ledger_size(manifest), "manifest": digest(manifest)}))
 
     def directory(self) -> Directory:
         """The identities as they were enrolled, where devices find them."""
-        made = Directory(tuple(self.deployment.gateway.identities))
-        folder = self.deployment.folder / "public" / "directory"
+        made: Directory = self.deployment.directory()
+        folder = self.deployment.site.public / "directory"
         folder.mkdir(exist_ok=True)
         (folder / made.hash).write_bytes(made.to_json())
         return made
 
     def order(self, **changes: Any) -> Callable[[], dict[str, Any]]:
-        job = None if self.job is None else self.job.model_dump(mode="json")
         found: Callable[[], dict[str, Any]] = self.deployment.order(
-            **{"nodes": len(self.devices), "job": job, **changes}
+            **{"nodes": len(self.devices), "job": self.job, **changes}
         )
         return found
 
@@ -140,11 +138,10 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 
 
 @pytest.fixture
-def deployment(started: Deployment) -> Deployment:
-    """The deployment without trouble, and without the identities of other tests."""
-    started.gateway.trouble = no_trouble
-    started.gateway.seen.clear()
-    started.gateway.identities.clear()
+def deployment(started: Deployment, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """The deployment without trouble, and without the devices of other tests."""
+    started.forget()
+    started.watch(monkeypatch)
     return started
 
 
@@ -157,7 +154,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def fleet(deployment: Any, make_run: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
     """`fleet(n, **terms)`: a run with so many users, and an enrolled device for each of them."""
-    models = deployment.folder / "public" / "models"
+    models = deployment.site.public / "models"
     with ExitStack() as stack:
 
         def make(n: int = N, *, histories: Any = None, publish: bool = True, **terms: Any) -> Fleet:
@@ -171,4 +168,3 @@ def fleet(deployment: Any, make_run: Callable[..., Any], tmp_path: Path) -> Iter
 
         yield make
         shutil.rmtree(models, ignore_errors=True)
-        deployment.forget_nodes()

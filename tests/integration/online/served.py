@@ -18,14 +18,14 @@ from typing import Any
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.superlink.grid.http_grid import HttpGrid
-
-from palate_common.records.files import write_durably
-from palate_core.masks.directory import Directory
-from palate_server.flower.app import ServerJob, open_job
 from palate_server.flower.grid import PromptGrid
 from palate_server.flower.spread_grid import Connection
 from palate_server.flower.superlink_state import LinkControl
 from palate_server.flower.task import identify, join, keep
+
+from palate_common.records.files import write_durably
+from palate_core.masks.directory import Directory
+from palate_server.flower.app import ServerJob, open_job
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import run_rounds

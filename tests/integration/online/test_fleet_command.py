@@ -1,4 +1,4 @@
-"""`palate device enroll`, `sync` and `fleet`: from a shell, at a real SuperLink."""
+"""`palate device enroll`, `sync` and `fleet`: from a shell, at a real edge."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from palate_cli.cli import run
+from palate_common.rounds.exchange import PATH
 from palate_sim.studies import device_fleet
 from palate_sim.studies.device_fleet import FleetPlan, Member, run_fleet, summary
 
@@ -40,9 +41,10 @@ def test_a_device_from_a_shell(fleet: Any, tmp_path: Path, capsys: pytest.Captur
     assert palate("device", "consent", "grant", "store", *store) == 0
     assert palate("device", "recommend", *store, "--count", 2) == 0
     assert "\n2. " in capsys.readouterr().out
-    mine.deployment.gateway.trouble = lambda path, phase, who: 401 if "activate" in path else None
+    mine.deployment.trouble = lambda path, phase, who: 401 if path == PATH else None
     assert palate("device", "sync", *store, "--seconds", 5) == 1
-    assert capsys.readouterr().out.startswith("rejected (the server must accept activate-node, got status 401: ")
+    said = capsys.readouterr().out
+    assert said.startswith("rejected (the server must accept a request of this device, got status 401: ")
 
 
 def test_a_fleet_takes_part_and_its_stores_are_used_again(
@@ -62,7 +64,7 @@ def test_a_fleet_takes_part_and_its_stores_are_used_again(
     assert palate(*words, "--seconds", 1, "--processes", 2) == 0  # nobody enrols a second time
     table = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert {name.strip(): value.strip() for name, value in table.items()}["ended: time"] == "3"
-    assert len(mine.deployment.gateway.identities) == 3
+    assert len(mine.deployment.directory().identities) == 3
 
 
 def test_members_vanish_without_a_word_and_a_bad_start_holds_up_nobody(
@@ -74,7 +76,7 @@ def test_members_vanish_without_a_word_and_a_bad_start_holds_up_nobody(
     plan = FleetPlan(
         folder=tmp_path / "stores",
         floors=mine.floors,
-        seconds=40.0,
+        seconds=15.0,
         poll_seconds=0.1,
         vanish=1.0,
         together=True,

@@ -2,143 +2,138 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from http import HTTPStatus
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from palate_client.online.flower_messages import Reply, ReplyUpload, record_dict
-from palate_client.online.flower_wire import Fleet
+from palate_client.online.exchange import Answer, Exchanges
+from palate_client.online.hosting import OwnHost
 from palate_client.online.https import Https, RejectedError
-from palate_common.enrolment import NodeKey
-from palate_common.records.protobuf import blob, text
-from palate_common.rounds import exchange
+from palate_common.rounds.exchange import PATH, Availability, ExchangeRequest, ServerMessage
 from palate_core.log.canonical import digest
+from palate_core.log.signing import SigningKey
 
-N = 6
-Lie = Callable[[Reply], Reply]
+N = 4
 
 
-def test_a_device_that_dies_before_it_sends_what_it_announced_holds_nobody_up(
+def test_a_device_that_dies_in_the_middle_of_its_answer_holds_nobody_up(
     fleet: Any, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its objects never come. Flower's own grid would wait for them three minutes, with all other answers in hand."""
-    monkeypatch.setattr(exchange, "MOST_INLINE", 0)  # as if they were large
-    mine, gone, guard = fleet(N), set[str](), threading.Lock()
+    """It has announced, and signed, more than it sends; the others' answers are in hand."""
+    mine, gone, guard = fleet(N), set[int](), threading.Lock()
+    real = Https._once
 
-    def trouble(path: str, phase: str, who: str) -> int | str | None:
+    def once(https: Https, method: str, path: str, body: bytes, headers: Any, most: int) -> Any:
         with guard:
-            if path.endswith("push-object") and phase == "before" and not gone:
-                gone.add(who)
-            return "cut" if who in gone else None
+            if path == PATH and body and not gone:
+                gone.add(threading.get_ident())
+        if threading.get_ident() in gone:
+            if body:
+                connection = https._connection
+                connection.request(method, path, body=body[: len(body) // 2], headers=dict(headers))
+            raise ConnectionResetError
+        return real(https, method, path, body, headers, most)
 
-    mine.deployment.gateway.trouble = trouble
+    monkeypatch.setattr(Https, "_once", once)
     stop = threading.Event()
     results = mine.sync(pool, stop=stop)
     begun = time.monotonic()
-    outcome = mine.order(timeout=8, come_back=None)()
+    outcome = mine.order(timeout=6, come_back=None)()
     took = time.monotonic() - begun
     stop.set()
     assert [release["users"] for release in outcome["releases"]] == [N - 1], outcome
-    assert took < 60
+    assert took < 30
     assert [each.result().ended for each in results] == ["stopped"] * N
 
 
-def with_root(reply: Reply, root: bytes, children: bytes = b"") -> Reply:
-    """The same answer to the same message, made of other objects."""
-    old = next(name for name, data in reply.objects.items() if data.startswith(b"Message"))
-    slim = reply.slim.replace(old.encode(), digest(root).encode())
-    return replace(reply, objects={digest(root): root}, tree=text(1, digest(root)) + children, slim=slim)
-
-
-def no_record(reply: Reply) -> Reply:
-    """A record that isn't Protocol Buffers, under a right name."""
-    record = b"ConfigRecord  4\0\xff\xff\xff\xff"
-    content = record_dict(digest(record))
-    old = next(data for data in reply.objects.values() if data.startswith(b"Message"))
-    body = old.partition(b"\0")[2]
-    message = f"Message {digest(content)} {len(body)}".encode() + b"\0" + body
-    tree = blob(2, text(1, digest(content)) + blob(2, text(1, digest(record))))
-    made = with_root(reply, message, tree)
-    return replace(made, objects={digest(part): part for part in (record, content, message)})
-
-
-def no_message(reply: Reply) -> Reply:
-    """A record in the place of the message."""
-    return with_root(reply, b"ConfigRecord  0\0")
-
-
-def no_parts(reply: Reply) -> Reply:
-    """A message that lacks the part it names."""
-    return with_root(reply, f"Message {'ab' * 32} 0".encode() + b"\0")
-
-
-def a_crowd(reply: Reply) -> Reply:
-    """A message of far more objects than one has, and of none that another liar's answer consists of.
-
-    Flower deletes a refused message with all of its objects that belong to no other message. `no_message` is an object
-    that is no part of one: were it among these, it would go with them, if it came between the poll and the refusal.
-    """
-    bodies = (b"\x0a\0" * n for n in range(1, 21))
-    parts = [f"ConfigRecord  {len(body)}".encode() + b"\0" + body for body in bodies]
-    root = f"Message {','.join(map(digest, parts))} 0".encode() + b"\0"
-    made = with_root(reply, root, b"".join(blob(2, text(1, digest(part))) for part in parts))
-    return replace(made, objects={digest(part): part for part in (*parts, root)})
-
-
-def test_objects_that_cannot_be_read_cost_the_round_no_more_than_their_answers(
+def test_answers_that_are_none_cost_the_round_no_more_than_themselves(
     fleet: Any, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each would end Flower's own grid, and the ServerApp with it; here they are answers that aren't any."""
-    mine, liars, guard, true = fleet(N), dict[int, Lie](), threading.Lock(), Fleet.reply
-    lies: list[Lie] = [no_record, no_message, no_parts, a_crowd]
+    mine, lies, guard, true = fleet(N), [b"x", b"\0" * 1000, b"{}" * 300], threading.Lock(), OwnHost.reply_to
 
-    def reply(self: Fleet, *args: Any) -> ReplyUpload:
-        made = true(self, *args)
+    def reply_to(self: OwnHost, message: ServerMessage) -> bytes:
+        answer = true(self, message)
         with guard:
-            if len(liars) < len(lies):
-                liars.setdefault(self.node, lies[len(liars)])
-            if self.node in liars:
-                made.reply = liars[self.node](made.reply)
-        return made
+            return lies.pop() if lies else answer
 
-    monkeypatch.setattr(Fleet, "reply", reply)
+    monkeypatch.setattr(OwnHost, "reply_to", reply_to)
     stop = threading.Event()
     results = mine.sync(pool, stop=stop)
-    outcome = mine.order(timeout=120, come_back=None)()  # it ends with the last answer, however late
+    outcome = mine.order(timeout=60, come_back=None)()  # it ends with the last answer, however late
     stop.set()
-    assert [(each["users"], each["malformed"]) for each in outcome["releases"]] == [(N - 4, 4)], outcome
-    assert [each.result().ended for each in results] == ["stopped"] * N
+    assert [(each["users"], each["malformed"]) for each in outcome["releases"]] == [(N - 3, 3)], outcome
+    assert {each.result().ended for each in results} == {"stopped"}
 
 
-def test_stale_unregistered_and_foreign_requests_get_nothing(fleet: Any) -> None:
-    """From the real SuperLink: a node is its key, now, and nobody else."""
+def test_stale_unregistered_repeated_and_foreign_requests_get_nothing(fleet: Any) -> None:
+    """A device is its identity, now and once, and nobody else; what it takes for its own is nobody else's."""
     mine = fleet(2)
-    first, second = (device.enrolment for device in mine.devices)
-    with Https(first.address, until=time.monotonic() + 30) as https:
-        for off in (-1000.0, 1000.0):  # a recorded request is one of another time
-            stale = Fleet(https, first.key, clock=lambda off=off: time.time() + off)  # type: ignore[misc]
+    enrolled = mine.devices[0].enrolment
+    keys = [device.rounds.identity() for device in mine.devices]
+    with Https(enrolled.address, until=time.monotonic() + 30) as https:
+
+        def asks(device: int, key: SigningKey, *, population: str = "readers", **changes: Any) -> Exchanges:
+            stays: dict[str, Any] = {"declares": lambda: Availability(60.0, 1), **changes}
+            return Exchanges(https, device, population, "", key, **stays)
+
+        wrong: list[Exchanges] = [
+            *(asks(0, keys[0], clock=lambda off=off: time.time() + off) for off in (-1000.0, 1000.0)),
+            asks(0, keys[1]),
+            asks(1, keys[0]),
+            asks(2, keys[0]),
+            asks(0, SigningKey.generate()),
+            asks(0, keys[0], population="viewers"),
+        ]
+        for each in wrong:
             with pytest.raises(RejectedError) as refused:
-                stale.activate()
-            assert refused.value.status == HTTPStatus.UNAUTHORIZED
-        with pytest.raises(RejectedError) as refused:
-            Fleet(https, NodeKey(ec.generate_private_key(ec.SECP384R1()))).activate()
-        assert refused.value.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.PRECONDITION_FAILED)
-        victim, thief = Fleet(https, first.key), Fleet(https, second.key)
-        victim.activate()
-        thief.activate()
-        own, thief.node = thief.node, victim.node
-        for act in (thief.pull, lambda: thief._call("deactivate-node", thief._node())):
-            with pytest.raises(RejectedError):
-                act()
-        thief.node = own
-        assert victim.pull() is None
-        assert thief.pull() is None
-        victim.leave()
-        thief.leave()
+                each.ask()
+            assert refused.value.status == 401
+        assert mine.deployment.online() == []
+        victim, other = asks(0, keys[0]), asks(1, keys[1])
+        assert victim.ask().message is None
+        assert mine.deployment.online() == [0]
+        assert other.ask(Answer("a" * 32, b"nobody asked")).taken == "late"
+        recorded = ExchangeRequest(0, "", 0.0, Availability(), time.time_ns() // 10**6).signed("readers", PATH, keys[0])
+        for status in (204, 401):
+            assert https.request("POST", PATH, b"", lambda: recorded, most=100).status == status
+        assert mine.deployment.online() == [1]
+        other.leave()
+
+
+def raw(mine: Any, headers: dict[str, str], body: bytes = b"") -> bytes:
+    """What a server says to these headers and this body, in whatever order they are."""
+    enrolled = mine.devices[0].enrolment
+    context = ssl.create_default_context(cadata=enrolled.ca)
+    said = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with (
+        socket.create_connection(("localhost", enrolled.port), timeout=30) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        secure.sendall(f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\n{said}\r\n".encode() + body)
+        return secure.recv(15)
+
+
+def test_a_body_is_what_was_signed_or_nothing(fleet: Any) -> None:
+    mine = fleet(1)
+    key = mine.devices[0].rounds.identity()
+
+    def asked(body: bytes, length: int) -> dict[str, str]:
+        return ExchangeRequest(
+            0, "a" * 32, 0.0, Availability(9.0, 1), time.time_ns() // 10**6, length, digest(body)
+        ).signed("readers", PATH, key)
+
+    right: Callable[[bytes], dict[str, str]] = lambda body: asked(body, len(body))  # noqa: E731
+    assert raw(mine, right(b"right"), b"right").startswith(b"HTTP/1.1 204")
+    for headers in (
+        right(b"right") | {"content-length": "4"},
+        right(b"right") | {"palate-body": digest(b"wrong")},
+        {**right(b"right"), "palate-answers": "b" * 32},
+    ):
+        assert raw(mine, headers, b"right"[: int(headers["content-length"])]).startswith(b"HTTP/1.1 401")
+    assert raw(mine, asked(b"x", 2**30)).startswith(b"HTTP/1.1 413"), "before a byte of it is read"

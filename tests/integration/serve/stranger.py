@@ -20,7 +20,6 @@ from flwr.common.serde import fab_to_proto
 from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, StartRunRequest
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
-
 from palate_server.flower.link import COLLECT, ONLINE, PURGE, PUSH
 
 CODE = "from flwr.serverapp import ServerApp\napp = ServerApp()\n"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from palate_server.folder.places import place_of
 
 from benchmarks.serve.world import free_ports
 from palate_cli.cli import run
@@ -26,7 +27,6 @@ from palate_core.errors import InputError
 from palate_core.log.checkpoints import log_key, sign_checkpoint
 from palate_server.flower.superlink import KEEP_SECONDS
 from palate_server.folder.certificates import issue, make_authority
-from palate_server.folder.places import place_of
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.mirror import Mirror
 from palate_server.rounds.shelf import ModelShelf

@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
+from palate_server.flower.superlink_state import LinkControl
+from palate_server.folder.places import split
 
 from palate_cli.cli import run
 from palate_common.enrolment import ENROL_PATH
@@ -22,9 +24,7 @@ from palate_common.models import published
 from palate_core.errors import RefusedError
 from palate_core.plan import SignedPlan
 from palate_server.flower.guard import token_of
-from palate_server.flower.superlink_state import LinkControl
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.places import split
 from palate_server.folder.witness import WITNESS
 from palate_server.service.status import read_status
 from palate_sim.card.card import verify_card

@@ -1,9 +1,9 @@
-"""A server folder and its devices in this process: the real code of both sides, over a grid without sockets."""
+"""A server folder and its devices in this process: the real code of both sides, and no sockets."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -13,28 +13,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message
 from judged import judged_service
 
 from mechanism.secagg.hostile import PLANS, Turn
-from palate_client.flower import Host, Shards, node_app
+from palate_client.flower import Host, Shards
 from palate_common.algorithms import verdict
 from palate_common.interactions import Interactions
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
 from palate_core.device.floors import Floors
-from palate_core.masks.directory import Directory
 from palate_core.masks.messages import step_of
 from palate_core.plan import read_plan
-from palate_server.flower.transport import GridTransport
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation.operation import Operation
 from palate_server.rounds.coordinator import Coordinator, Release
-from palate_server.rounds.run import run_round
-from palate_server.rounds.shelf import ModelShelf
+from palate_server.rounds.run import Request, run_round
 from palate_server.service.setup import make_site
-from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
@@ -65,7 +60,7 @@ DEFAULTS: dict[str, Any] = {
 
 @dataclass
 class Devices:
-    """Simulated devices, enrolled at a site, that answer in this process."""
+    """Simulated devices, enrolled at a site, that answer in this process: its operation's `MessageTransport`."""
 
     site: Site
     folder: Path
@@ -79,14 +74,16 @@ class Devices:
     silent: set[int] = field(default_factory=set)
     """Who comes, and never says anything."""
     heard: set[int] = field(default_factory=set)
-    """Nodes that have answered anything in the latest attempt."""
     declared: dict[int, Availability] = field(default_factory=dict)
     """What a device declares that doesn't stay for ten minutes, or takes part in something alone."""
-    home: dict[int, int] = field(default_factory=dict)
-    """Node -> seconds after which it was asked to come back."""
-    cohorts: list[Mapping[int, int]] = field(default_factory=list)
+    home: dict[int, float] = field(default_factory=dict)
+    """Device -> seconds after which it was asked to come back."""
+    cohorts: list[Set[int]] = field(default_factory=list)
     before: Callable[[Coordinator], None] = lambda coordinator: None
     """Called before each attempt."""
+    closed: int = 0
+    """How often all was forgotten that had been asked."""
+    on_close: Callable[[], None] = lambda: None
     floors: Floors = field(default_factory=lambda: Floors().for_few())
 
     def __post_init__(self) -> None:
@@ -94,69 +91,66 @@ class Devices:
         with Enrolments(self.site.enrolment_file) as register:
             for device in range(self.count):
                 token = register.invite(now=0.0, hours=1e6)
-                key = self.identities.of(device).key.public
-                register.enrol(token, node_key=f"key-{device}", identity=key, now=1.0)
-                register.registered(device, device + 1)
+                register.enrol(token, identity=self.identities.of(device).key.public, now=1.0)
         users = [user for user in range(self.count) for _ in range(3)]
         items = [(7 * user + step) % len(ITEMS) for user in range(self.count) for step in range(3)]
         self.histories = Interactions.from_pairs(users, items, n_users=self.count, n_items=len(ITEMS))
         self.ledger = SimulatedLedger(self.folder / "devices.db", durable=False)
 
-    def online(self) -> dict[int, Availability]:
+    def online(self, *, wait: float = 0.0) -> dict[int, Availability]:
         there = [device for device in range(self.count) if device not in self.away]
-        return {device + 1: self.declared.get(device, Availability(600.0, TRAINING | SURVEYS)) for device in there}
+        return {device: self.declared.get(device, Availability(600.0, TRAINING | SURVEYS)) for device in there}
 
-    def transport(self, cohort: Mapping[int, int], *, ttl: float, timeout: float) -> _Transport:
-        return _Transport(self, cohort, {"ttl": ttl, "timeout": timeout})
+    def transport(self, cohort: Collection[int], *, timeout: float) -> _Transport:
+        self.heard.clear()
+        return _Transport(self, set(cohort))
 
-    def _begin(self, coordinator: Coordinator, cohort: Mapping[int, int]) -> LocalGrid:
-        """What comes before an attempt; then the grid of its devices, as they are now."""
-        self.before(coordinator)
-        self.cohorts.append(cohort)
-        host = _Spoiling(
-            Shards(self.histories, 1),
-            self.ledger,
-            self.site.key().public,
-            self.floors,
-            identity_of=self.identities.of,
-        )
-        host.devices = self
-        self.heard = set()
-        grid = _Silent(node_app(lambda _: host), nodes=self.count)
-        grid.devices = self
-        return grid
+    def send_home(self, devices: Mapping[int, float]) -> None:
+        self.home |= devices
 
-    def send_home(self, nodes: Mapping[int, int]) -> None:
-        self.home |= nodes
+    def close(self) -> None:
+        self.closed += 1
+        assert list(self.site.round_models.glob("*")) == []
+        self.on_close()
 
 
-@dataclass
 class _Transport:
-    """Whose messages are to be carried, once the round has begun."""
+    """The messages of an attempt to a cohort, one device after the other."""
 
-    devices: Devices
-    cohort: Mapping[int, int]
-    options: dict[str, float]
+    def __init__(self, devices: Devices, cohort: Set[int]) -> None:
+        self._devices, self._cohort = devices, cohort
+
+    def begin(self, coordinator: Coordinator) -> None:
+        """What comes before an attempt; then the devices as they are now."""
+        devices = self._devices
+        devices.before(coordinator)
+        devices.cohorts.append(self._cohort)
+        public = devices.site.key().public
+        shards = Shards(devices.histories, 1)
+        self._host = _Spoiling(shards, devices.ledger, public, devices.floors, identity_of=devices.identities.of)
+        self._host.devices = devices
+
+    def invite(self, *, masked: bool) -> Collection[int]:
+        return self._cohort
+
+    def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
+        plan = request.shared.get("plan", b"")
+        for device in request.to:
+            if request.own is None:
+                answer = self._host.answer(device, plan, b"")
+            elif plan:
+                answer = self._host.join(device, plan, b"", request.own(device))
+            else:
+                answer = self._host.go_on(device, request.own(device))
+            if device not in self._devices.silent:
+                self._devices.heard.add(device)
+                yield device, answer
 
 
-def _begun(coordinator: Coordinator, watched: Any, *, directory: Directory | None, shelf: ModelShelf) -> Release:
+def _begun(coordinator: Coordinator, watched: Any, **options: Any) -> Release:
     """The round, and what comes before it."""
-    transport = watched.carrier
-    grid = transport.devices._begin(coordinator, transport.cohort)
-    watched.carrier = GridTransport(grid, cohort=transport.cohort, **transport.options)
-    return run_round(coordinator, watched, directory=directory, shelf=shelf)
-
-
-class _Silent(LocalGrid):
-    """A grid on which some devices don't answer."""
-
-    devices: Devices
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
-        for reply in super().send_and_receive(messages, timeout=timeout):
-            if (node := reply.metadata.src_node_id) - 1 not in self.devices.silent:
-                self.devices.heard.add(node)
-                yield reply
+    watched.carrier.begin(coordinator)
+    return run_round(coordinator, watched, **options)
 
 
 class _Spoiling(Host):
@@ -192,17 +186,12 @@ class Service:
 
     site: Site
     devices: Devices
-    purged: int = 0
 
     def operate(self, steps: int = 1) -> None:
         """Start, and go so many times around the loop."""
-        operation = Operation(self.site, self.devices, self.purge)
+        operation = Operation(self.site, self.devices)
         left = iter(range(steps))
         operation.serve(lambda: next(left, None) is None)
-
-    def purge(self) -> None:
-        self.purged += 1
-        assert list(self.site.round_models.glob("*")) == []
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in EventLog(self.site.events).all() if event["event"] == kind]
@@ -297,6 +286,6 @@ def copy_of(tmp_path: Path) -> Iterator[Callable[[Service], Service]]:
             stack.callback(devices.ledger.close)
             for name in ("away", "silent", "heard", "declared", "home", "cohorts"):
                 setattr(devices, name, copy(getattr(devices, name)))
-            return Service(site, devices, service.purged)
+            return Service(site, devices)
 
         yield copied

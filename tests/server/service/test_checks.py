@@ -35,7 +35,7 @@ def site(make_service: Maker) -> Site:
     made: Site = make_service().site
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1] - 5
-    ports = f"port = {port}\nsuperlink_port = {port + 1}\nenrolment_port = {port + 2}\nmetrics_port = {port + 3}"
+    ports = f"port = {port}\nsuperlink_port = {port + 1}\nmetrics_port = {port + 2}"
     return configure(made, gateway=f'listen = "127.0.0.1"\n{ports}')
 
 
@@ -99,7 +99,7 @@ def test_each_thing_that_is_broken_is_told(site: Site, tmp_path: Path, monkeypat
     bad = configured(site, tmp_path, "unfit", training='[training]\nalgorithm = "als"\nfeatures = "missing.npy"')
     assert "settings_unfit" in found(bad)
 
-    monkeypatch.setattr("palate_server.flower.superlink_state.KNOWN", "0.0.")
+    monkeypatch.setattr("palate_server.flower.control.KNOWN", ("0.0.",))
     assert "flower_unknown" in found(site)
     monkeypatch.undo()
 

@@ -16,7 +16,6 @@ import httpx
 import pytest
 
 from benchmarks.serve.world import free_ports
-from palate_common.enrolment import new_node_key
 from palate_core.log.signing import SigningKey
 from palate_server.console import access as access_module
 from palate_server.console.access import SECONDS, Access
@@ -29,7 +28,7 @@ from palate_server.service.metrics import Metrics, metrics_listeners
 from palate_server.service.report import read_report
 from palate_server.service.setup import make_site
 
-WELL = {"superlink": True, "serverapp": True, "gateway": True, "enrolment": True}
+WELL = {"superlink": True, "serverapp": True, "gateway": True, "edge": True}
 LOOPBACK = "http://127.0.0.1:8446"
 
 
@@ -153,9 +152,9 @@ def test_nothing_that_tells_devices_apart_is_on_the_page(site: Site) -> None:
     with Enrolments(site.enrolment_file) as register:
         for name in ("Ada's phone", "the tablet"):
             token = register.invite(now=time.time(), hours=1.0, label=name)
-            node, identity = new_node_key().public, SigningKey.generate().public
-            register.enrol(token, node_key=node, identity=identity, now=time.time())
-            secrets += [html.escape(name), token, node, identity]
+            identity = SigningKey.generate().public
+            register.enrol(token, identity=identity, now=time.time())
+            secrets += [html.escape(name), token, identity]
     text = Asking(Console(site, lambda: WELL)).entered()("GET", "/console/").text
     assert re.search(r"\b2\b[^<]*enrolled|enrolled[^<]*\b2\b", text), "their number is"
     assert not [each for each in secrets if each in text]

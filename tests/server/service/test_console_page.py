@@ -14,7 +14,7 @@ from palate_server.console.access import Access
 from palate_server.console.pages import Console
 from palate_server.folder.events import EventLog
 from palate_server.operation.releases import publish
-from palate_server.service.http_api import Listener
+from palate_server.service.listener import Listener
 from palate_server.service.status import unpublished
 from palate_sim.card.card import card_payload, sign_card
 
@@ -26,7 +26,7 @@ class Served:
 
     def __init__(self, service: Any, port: int) -> None:
         self.site, self.where = service.site, f"http://127.0.0.1:{port}/console/"
-        self.parts = dict.fromkeys(("superlink", "serverapp", "gateway", "enrolment"), True)
+        self.parts = dict.fromkeys(("superlink", "serverapp", "gateway", "edge"), True)
 
     def address(self) -> str:
         return f"{self.where}?token={Access(self.site).make_token()}"

@@ -208,7 +208,7 @@ def test_witnesses_that_are_lost_in_the_middle_cost_one_charge(service: Any, thr
         return clock.now > began + 5 * 86400
 
     service.devices.before = lose
-    Operation(service.site, service.devices, service.purge).serve(until)
+    Operation(service.site, service.devices).serve(until)
     rounds = service.events("round")
     assert [(event["reason"], event["charged"]) for event in service.events("aborted")] == [("witnesses", True)]
     assert [event["round"] for event in rounds] == list(range(len(rounds)))

@@ -8,15 +8,19 @@ from pathlib import Path
 import httpx
 import pytest
 
+from palate_common.rounds.exchange import HEADERS, REPLY_HEADERS
+from palate_server.edge.application import EnrolmentService, application
+from palate_server.edge.door import DeviceDoor
+from palate_server.edge.waiting_room import WaitingRoom
+from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.service.checks import checked
-from palate_server.service.http_api import EnrolmentService, application
 from palate_server.service.setup import make_certificates, make_site
 
 PAGE = "http://localhost:8000"
 HASH = "0" * 64
 FOR_PAGES = (
-    ("POST", "/v1/fleet/pull-messages"),
+    ("POST", "/v1/device/exchange"),
     ("POST", "/v1/enroll"),
     ("GET", "/models/latest"),
     ("GET", f"/models/{HASH}/manifest.json"),
@@ -37,8 +41,9 @@ def ask(site: Site, method: str, path: str, origin: str | None, *, asks: str | N
     async def sent() -> httpx.Response:
         headers = {} if origin is None else {"Origin": origin}
         headers |= {"Access-Control-Request-Method": asks} if asks else {}
-        with EnrolmentService(site, lambda key: 0, lambda key: None) as enrolling:
-            transport = httpx.ASGITransport(application(site, enrolling, stand_in=True))
+        with EnrolmentService(site) as enrolling, Enrolments(site.enrolment_file) as register:
+            door = DeviceDoor(WaitingRoom(), register, population="p", path=site.config.gateway.path)
+            transport = httpx.ASGITransport(application(site, door, enrolling, stand_in=True))
             async with httpx.AsyncClient(transport=transport, base_url="https://localhost") as client:
                 return await client.request(method, f"{site.config.gateway.path}{path}", headers=headers)
 
@@ -49,11 +54,13 @@ def test_a_page_of_a_named_origin_may_use_what_devices_use(site: Site) -> None:
     for method, path in FOR_PAGES:
         asked = ask(site, "OPTIONS", path, PAGE, asks=method)
         assert (asked.status_code, asked.headers["Access-Control-Allow-Methods"]) == (204, method), path
-        assert ("flwr-signature" in asked.headers["Access-Control-Allow-Headers"]) == path.startswith("/v1/fleet")
+        allowed = asked.headers["Access-Control-Allow-Headers"].split(", ")
+        assert set(HEADERS).issubset(allowed) == path.startswith("/v1/device")
         answer, plain = ask(site, method, path, PAGE), ask(site, method, path, None)
         assert answer.status_code == plain.status_code != 403, path
         assert answer.headers["Access-Control-Allow-Origin"] == PAGE, "also of an error"
         assert answer.headers["Vary"] == "Origin"
+        assert answer.headers["Access-Control-Expose-Headers"].split(", ") == list(REPLY_HEADERS)
         assert "Access-Control-Allow-Credentials" not in answer.headers
         assert "Access-Control-Allow-Origin" not in plain.headers
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from palate_common.enrolment import EnrolRequest, make_request, new_node_key, new_token
+from palate_common.enrolment import EnrolRequest, make_request, new_token
 from palate_core.errors import PalateError
 from palate_core.log.signing import SigningKey
+from palate_server.edge.application import MANY, REFUSAL, EnrolmentService
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import OTHER, REASONS, EventLog, EventTally
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import latest_trouble
-from palate_server.service.http_api import MANY, REFUSAL, EnrolmentService
 from palate_server.service.metrics import Metrics
 from palate_server.service.setup import make_site
 
@@ -53,12 +53,8 @@ def invited(site: Site) -> Callable[[], EnrolRequest]:
     return make
 
 
-def unmade(key: str) -> None:
-    raise AssertionError("no device leaves")
-
-
 def request(token: str) -> EnrolRequest:
-    return make_request(token, new_node_key().public, SigningKey.generate())
+    return make_request(token, SigningKey.generate())
 
 
 def told(site: Site, event: str = "enrolment refused") -> list[dict[str, Any]]:
@@ -78,7 +74,7 @@ def counted(site: Site) -> dict[str, float]:
 
 def test_without_a_token_nobody_keeps_others_out(site: Site, invited: Callable[[], EnrolRequest]) -> None:
     """Neither by what is no request, nor by requests that are whole but for the token, which anybody can make."""
-    enrolling = EnrolmentService(site, lambda key: 7, unmade)
+    enrolling = EnrolmentService(site)
     whole, wanted = request(new_token()), invited()
     wrong = whole.model_copy(update={"proof": "00" * 64})
     for _ in range(2 * MANY):
@@ -88,7 +84,7 @@ def test_without_a_token_nobody_keeps_others_out(site: Site, invited: Callable[[
 
 def test_one_token_takes_one_place_however_often_it_is_sent(site: Site, invited: Callable[[], EnrolRequest]) -> None:
     now = [0.0]
-    enrolling = EnrolmentService(site, lambda key: 7, unmade, clock=lambda: now[0])
+    enrolling = EnrolmentService(site, clock=lambda: now[0])
     requests = [invited().to_bytes() for _ in range(MANY + 1)]
     for _ in range(2 * MANY):
         assert enrolling.answer(requests[0])[0] == 200
@@ -100,9 +96,9 @@ def test_one_token_takes_one_place_however_often_it_is_sent(site: Site, invited:
 def test_the_operator_reads_why_an_enrolment_was_refused_and_not_whose(
     site: Site, invited: Callable[..., EnrolRequest]
 ) -> None:
-    enrolling, first = EnrolmentService(site, lambda key: 7, unmade), invited()
+    enrolling, identity = EnrolmentService(site), SigningKey.generate()
     with Enrolments(site.enrolment_file) as register:
-        taken = make_request(register.invite(now=4e9, hours=1.0), first.node_key, SigningKey.generate())
+        first, taken = (make_request(register.invite(now=4e9, hours=1.0), identity) for _ in range(2))
     thief = request(first.token)
     assert enrolling.answer(first.to_bytes())[0] == 200
     others = [invited(now=0.0), taken, thief, request(new_token())]
@@ -116,7 +112,7 @@ def test_the_operator_reads_why_an_enrolment_was_refused_and_not_whose(
     enrolling.close()
     assert [reason for event in told(site) for reason in event["reasons"]] == [
         "a token must be valid and not spent, got one that has expired",
-        "a device's keys must be its own, got one that another has",
+        "a device's identity must be its own, got one that another has",
         "a token must be valid and not spent, got one that another device has spent",
         "an unknown token",
         "a proof that doesn't fit",
@@ -125,7 +121,7 @@ def test_the_operator_reads_why_an_enrolment_was_refused_and_not_whose(
     ]
     said = site.events.read_text()
     for each in (first, *others):
-        for secret in (each.token, each.identity, each.proof, each.node_key.splitlines()[1]):
+        for secret in (each.token, each.identity, each.proof):
             assert secret not in said
     assert "203.0.113.7" not in said
 
@@ -133,10 +129,7 @@ def test_the_operator_reads_why_an_enrolment_was_refused_and_not_whose(
 def test_a_flood_of_refusals_writes_a_line_a_minute_and_each_of_them_is_counted(site: Site) -> None:
     """Whoever is refused as often as they like doesn't push out of the log what else happened."""
     now = [0.0]
-    enrolling, unknown = (
-        EnrolmentService(site, lambda key: 7, unmade, clock=lambda: now[0]),
-        request(new_token()).to_bytes(),
-    )
+    enrolling, unknown = EnrolmentService(site, clock=lambda: now[0]), request(new_token()).to_bytes()
     EventLog(site.events).tell("round")
     for _ in range(300):
         enrolling.answer(b"x")
@@ -159,7 +152,7 @@ def test_a_flood_of_refusals_writes_a_line_a_minute_and_each_of_them_is_counted(
 def test_what_was_refused_since_the_last_line_is_told_when_the_service_stops(site: Site) -> None:
     """And the metric of the server that starts then counts it."""
     for started in (1, 2):
-        enrolling = EnrolmentService(site, lambda key: 7, unmade)
+        enrolling = EnrolmentService(site)
         for _ in range(5):
             enrolling.answer(b"x")
         enrolling.close()
@@ -175,17 +168,20 @@ def test_lines_of_former_versions_are_counted_one_by_one(site: Site) -> None:
     assert counted(site) == {"refused": 4.0, "enrolled": 1.0}
 
 
-def test_a_failure_is_told_like_a_refusal_and_says_why(site: Site, invited: Callable[[], EnrolRequest]) -> None:
-    def broken(key: str) -> int:
-        raise PalateError("the SuperLink must answer")
+def test_a_failure_is_told_like_a_refusal_and_says_why(
+    site: Site, invited: Callable[[], EnrolRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise PalateError("the register must be free")
 
-    enrolling, wanted = EnrolmentService(site, broken, unmade), invited().to_bytes()
+    enrolling, wanted = EnrolmentService(site), invited().to_bytes()
+    monkeypatch.setattr(Enrolments, "enrol", broken)
     for _ in range(9):
         assert enrolling.answer(wanted)[0] == 503
     assert [event["count"] for event in told(site, "enrolment failed")] == [1]
     trouble = latest_trouble(EventLog(site.events).all())
     assert trouble is not None
-    assert (trouble["event"], trouble["reason"]) == ("enrolment failed", "the SuperLink must answer")
+    assert (trouble["event"], trouble["reason"]) == ("enrolment failed", "the register must be free")
     enrolling.close()
     assert counted(site) == {"failed": 9.0}
 

@@ -9,22 +9,27 @@ from pathlib import Path
 import pytest
 
 from palate_core.errors import InputError, LockedError, RefusedError
-from palate_server.folder.enrolments import EnrolledDevice, Enrolments, copy_register
+from palate_server.folder.enrolments import EnrolledDevice, Enrolments, Standing, copy_register
 
 A, B = "aa" * 32, "bb" * 32
 
 
-def enrolled(register: Enrolments, key: str, identity: str, now: float = 0.0) -> EnrolledDevice:
-    device = register.enrol(register.invite(now=now, hours=1.0), node_key=key, identity=identity, now=now)
-    register.registered(device.number, 2**64 - 1 - device.number)
-    return device
+def enrolled(register: Enrolments, identity: str, now: float = 0.0) -> EnrolledDevice:
+    return register.enrol(register.invite(now=now, hours=1.0), identity=identity, now=now)
+
+
+def eligible(register: Enrolments, *, period: int = 0, most: int = 9, now: float = 0.0) -> set[int]:
+    """Whoever may be invited, as both queries say."""
+    found = register.first_eligible(99, below=None, period=period, most=most, now=now)
+    assert found == register.eligible(range(99), period=period, most=most, now=now)
+    return found
 
 
 def test_a_token_is_stored_as_its_hash_alone(tmp_path: Path) -> None:
     path = tmp_path / "enrolment.db"
     with Enrolments(path) as register:
         token = register.invite(now=0.0, hours=1.0)
-        device = register.enrol(token, node_key="key", identity=A, now=1.0)
+        device = register.enrol(token, identity=A, now=1.0)
         assert device.number == 0
     for file in tmp_path.iterdir():
         assert token.encode() not in file.read_bytes()
@@ -33,14 +38,13 @@ def test_a_token_is_stored_as_its_hash_alone(tmp_path: Path) -> None:
 def test_a_token_enrols_one_device_and_the_same_request_again_the_same() -> None:
     with Enrolments(":memory:") as register:
         token = register.invite(now=0.0, hours=1.0)
-        first = register.enrol(token, node_key="key", identity=A, now=1.0)
-        assert register.enrol(token, node_key="key", identity=A, now=9e9) == first
-        for key, identity in (("other", A), ("key", B)):
-            with pytest.raises(RefusedError):
-                register.enrol(token, node_key=key, identity=identity, now=1.0)
+        first = register.enrol(token, identity=A, now=1.0)
+        assert register.enrol(token, identity=A, now=9e9) == first
+        with pytest.raises(RefusedError):
+            register.enrol(token, identity=B, now=1.0)
         register.revoke(0, now=2.0)
         with pytest.raises(RefusedError):
-            register.enrol(token, node_key="key", identity=A, now=3.0)
+            register.enrol(token, identity=A, now=3.0)
 
 
 @pytest.mark.parametrize("now", [3601.0, 1e9])
@@ -49,30 +53,28 @@ def test_an_expired_or_unknown_token_is_refused(now: float) -> None:
         token = register.invite(now=0.0, hours=1.0)
         for each in (token, "unknown"):
             with pytest.raises(RefusedError, match="valid and not spent"):
-                register.enrol(each, node_key="key", identity=A, now=now)
+                register.enrol(each, identity=A, now=now)
         assert register.devices() == []
 
 
-def test_keys_belong_to_one_device() -> None:
+def test_an_identity_belongs_to_one_device() -> None:
     with Enrolments(":memory:") as register:
-        enrolled(register, "key", A)
-        for key, identity in (("key", B), ("other", A)):
-            token = register.invite(now=0.0, hours=1.0)
-            with pytest.raises(RefusedError, match="keys must be its own"):
-                register.enrol(token, node_key=key, identity=identity, now=0.0)
+        enrolled(register, A)
+        with pytest.raises(RefusedError, match="identity must be its own"):
+            enrolled(register, A)
         assert [device.number for device in register.devices()] == [0]
 
 
 def test_a_revoked_device_keeps_its_place_in_the_directory() -> None:
     with Enrolments(":memory:") as register:
         assert register.directory() is None
-        enrolled(register, "key-0", A)
-        enrolled(register, "key-1", B)
+        enrolled(register, A)
+        enrolled(register, B)
         register.revoke(0, now=1.0)
         directory = register.directory()
         assert directory is not None
         assert directory.identities == (A, B)
-        assert list(register.eligible(period=0, most=9, now=2.0).values()) == [1]
+        assert eligible(register, now=2.0) == {1}
         assert register.revoke(0, now=5.0).revoked == 1.0
         with pytest.raises(InputError, match="enrolled device"):
             register.revoke(2, now=1.0)
@@ -80,26 +82,26 @@ def test_a_revoked_device_keeps_its_place_in_the_directory() -> None:
 
 def test_strikes_lead_to_quarantine_which_ends() -> None:
     with Enrolments(":memory:") as register:
-        enrolled(register, "key-0", A)
+        enrolled(register, A)
         assert register.strike([0], limit=2, until=100.0) == 0
-        assert register.eligible(period=0, most=9, now=0.0)
+        assert eligible(register)
         assert register.strike([0], limit=2, until=100.0) == 1
-        assert not register.eligible(period=0, most=9, now=99.0)
+        assert not eligible(register, now=99.0)
         assert register.counts(now=99.0)["quarantined"] == 1
-        assert register.eligible(period=0, most=9, now=100.0)
+        assert eligible(register, now=100.0)
         assert register.counts(now=101.0)["quarantined"] == 0
 
 
 def test_a_named_device_is_left_out_until_it_is_pardoned() -> None:
     with Enrolments(":memory:") as register:
-        for number, identity in enumerate((A, B)):
-            enrolled(register, f"key-{number}", identity)
+        enrolled(register, A)
+        enrolled(register, B)
         register.name({1: b"a record"})
         register.name({1: b"a later one"})
-        assert list(register.eligible(period=0, most=9, now=9e9).values()) == [0]
+        assert eligible(register, now=9e9) == {0}
         assert (register.counts(now=0.0)["named"], register.evidence(0), register.evidence(1)) == (1, None, b"a record")
         assert not register.pardon(1).named
-        assert list(register.eligible(period=0, most=9, now=0.0).values()) == [0, 1]
+        assert eligible(register) == {0, 1}
         assert register.evidence(1) is None
         for ask in (register.pardon, register.evidence):
             with pytest.raises(InputError, match="enrolled device"):
@@ -109,8 +111,8 @@ def test_a_named_device_is_left_out_until_it_is_pardoned() -> None:
 def test_who_no_longer_takes_part_is_counted_apart_and_in_no_other_number() -> None:
     with Enrolments(":memory:") as register:
         identities = [f"{number:02x}" * 32 for number in range(5)]
-        for number, identity in enumerate(identities):
-            enrolled(register, f"key-{number}", identity)
+        for identity in identities:
+            enrolled(register, identity)
         register.invite(now=0.0, hours=1.0)
         register.name({0: b"a record", 1: b"a record"})
         register.strike([1, 2], limit=1, until=100.0)
@@ -128,7 +130,7 @@ def test_who_no_longer_takes_part_is_counted_apart_and_in_no_other_number() -> N
 def test_who_is_forgotten_while_somebody_reads_is_in_the_log_no_longer_than_that(tmp_path: Path) -> None:
     file, label = tmp_path / "enrolments.db", b"Ada Lovelace"
     with Enrolments(file) as register, closing(sqlite3.connect(file, isolation_level=None)) as reader:
-        register.enrol(register.invite(now=0.0, hours=1.0, label=label.decode()), node_key="k", identity=A, now=0.0)
+        register.enrol(register.invite(now=0.0, hours=1.0, label=label.decode()), identity=A, now=0.0)
         register.leave(0, identity=A)
         register._database._connection.execute("PRAGMA busy_timeout = 1")
         reader.execute("BEGIN")
@@ -144,12 +146,11 @@ def test_who_leaves_is_invited_no_more_and_takes_the_name_of_the_invitation_alon
     file, label = tmp_path / "enrolments.db", "Ada Lovelace"
     with Enrolments(file) as register:
         token = register.invite(now=0.0, hours=1.0, label=label)
-        register.enrol(token, node_key="key-0", identity=A, now=0.0)
+        register.enrol(token, identity=A, now=0.0)
         assert [each.label for each in register.listed(now=0.0)] == [label]
-        register.registered(0, 7)
-        assert list(register.eligible(period=0, most=9, now=0.0)) == [7]
+        assert eligible(register) == {0}
         register.leave(0, identity=A)
-        assert register.eligible(period=0, most=9, now=0.0) == {}, "also while its node isn't removed yet"
+        assert eligible(register) == set(), "also before it is forgotten"
         register.forget(0)
         assert [each.label for each in register.listed(now=0.0)] == [""]
         for path in tmp_path.iterdir():
@@ -162,23 +163,40 @@ def test_who_leaves_is_invited_no_more_and_takes_the_name_of_the_invitation_alon
 
 def test_a_device_is_invited_so_often_in_a_period_and_no_more() -> None:
     with Enrolments(":memory:") as register:
-        enrolled(register, "key-0", A)
+        enrolled(register, A)
         for _ in range(2):
-            assert register.eligible(period=7, most=2, now=0.0)
+            assert eligible(register, period=7, most=2, now=0.0)
             register.invited([0], period=7)
-        assert not register.eligible(period=7, most=2, now=0.0)
-        assert register.eligible(period=8, most=2, now=0.0)
+        assert not eligible(register, period=7, most=2, now=0.0)
+        assert eligible(register, period=8, most=2, now=0.0)
 
 
-def test_node_numbers_of_64_bits_come_back_whole() -> None:
+def test_what_a_door_knows_of_a_device_is_whose_it_is_and_whether_it_was_revoked() -> None:
     with Enrolments(":memory:") as register:
-        enrolled(register, "key-0", A)
-        assert register.eligible(period=0, most=1, now=0.0) == {2**64 - 1: 0}
+        enrolled(register, A)
+        enrolled(register, B)
+        register.revoke(1, now=1.0)
+        known = [register.standing(number) for number in (0, 1, 2, -1)]
+        assert known == [Standing(A, False), Standing(B, True), None, None]
+        assert [register.number_of(identity) for identity in (A, B, "cc" * 32)] == [0, 1, None]
+        register.leave(0, identity=A)
+        register.forget(0)
+        assert register.standing(0) == Standing(A, True)
+
+
+def test_of_those_that_may_be_invited_no_more_are_looked_for_than_are_asked_for() -> None:
+    with Enrolments(":memory:") as register:
+        for number in range(5):
+            enrolled(register, f"{number:064x}")
+        register.revoke(1, now=1.0)
+        found = [register.first_eligible(2, below=below, period=0, most=9, now=0.0) for below in (None, 4, 2)]
+        assert found == [{0, 2}, {0, 2}, {0}]
+        assert register.eligible([1, 4, 7], period=0, most=9, now=0.0) == {4}
 
 
 def test_a_copy_is_whole_while_the_register_is_in_use(tmp_path: Path) -> None:
     with Enrolments(tmp_path / "enrolment.db") as register:
-        enrolled(register, "key-0", A)
+        enrolled(register, A)
         assert copy_register(tmp_path / "enrolment.db", tmp_path / "copy.db") == 1
     with Enrolments(tmp_path / "copy.db") as copied:
         assert [device.identity for device in copied.devices()] == [A]

@@ -107,7 +107,7 @@ def test_records_of_loggers_are_told_without_what_an_exception_says(tmp_path: Pa
         (f"the key {'aB3/' * 10}aB3= is known, and {'aB3+' * 10}", "the key # is known, and #"),
         (repr(b"\x04\xab'" + bytes(range(30))) + " came", "# came"),
         ("\x9b31mred\x9b0m", "31mred0m"),
-        ('File "/opt/palate/lib/python3.13/site-packages/palate_server/flower/service_app.py", line 12', None),
+        ('File "/opt/palate/lib/python3.13/site-packages/palate_server/service/serverapp.py", line 12', None),
         ("127.0.0.1:8444 and [::1]:8444 and 0.0.0.0:8443", "127.0.0.1:8444 and [::1]:8444 and 0.0.0.0:8443"),
         ("at 16:00:00, 2026-11-27T16:00:00+00:00", "at 16:00:00, 2026-11-27T16:00:00+00:00"),
         ("std::string, flwr 1.42.0", "std::string, flwr 1.42.0"),

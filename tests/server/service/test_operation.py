@@ -44,7 +44,9 @@ def test_a_run_from_a_gathered_cohort_to_its_close(make_service: Maker) -> None:
     assert all(event["users"] == event["invited"] == 8 and event["charged"] for event in rounds)
     assert spent_attempts(service) == (len(rounds), len(rounds))
     assert [event["releases"] for event in service.events("closed")] == [len(rounds)]
-    assert service.purged == 1 + len(rounds), "what the carrier holds of an attempt is removed after each, and at first"
+    assert service.devices.closed == 1 + len(rounds), (
+        "what the carrier holds of an attempt is removed after each, and at first"
+    )
     with service.site.ledger(read_only=True) as ledger:
         run = unpublished(ledger)
     found = publish(service.site, run, lambda extract: b"card")
@@ -57,10 +59,10 @@ def test_a_run_from_a_gathered_cohort_to_its_close(make_service: Maker) -> None:
 def test_devices_come_back_for_the_new_model_and_then_when_the_next_run_is_due(make_service: Maker, clock: Any) -> None:
     service = make_service()
     service.operate(2)
-    assert service.devices.home == dict.fromkeys(range(1, 9), 60), "it is published after they have left"
+    assert service.devices.home == dict.fromkeys(range(8), 60), "it is published after they have left"
     clock.now += 60.0
     service.operate()
-    assert service.devices.home == dict.fromkeys(range(1, 9), 86400), "within a day at most"
+    assert service.devices.home == dict.fromkeys(range(8), 86400), "within a day at most"
     assert len(service.events("opened")) == 1
 
 
@@ -70,7 +72,7 @@ def test_too_few_devices_are_sent_home_and_nothing_is_charged(make_service: Make
     service.operate(2)
     assert spent_attempts(service) == (0, 0)
     assert service.events("no cohort")[0]["reason"] == "a cohort needs at least 8 devices, and 6 came"
-    assert set(service.devices.home) == set(range(3, 9))
+    assert set(service.devices.home) == set(range(2, 8))
 
 
 def test_devices_that_stay_for_less_than_an_exchange_may_last_are_not_drawn(make_service: Maker) -> None:
@@ -105,7 +107,7 @@ def test_more_devices_than_needed_are_drawn_from_and_the_others_sent_home(make_s
     service.operate()
     assert all(len(cohort) == 8 for cohort in service.devices.cohorts)
     first = set(service.devices.cohorts[0])
-    assert {node - 1 for node in service.devices.home} >= set(range(11)) - first
+    assert set(service.devices.home) >= set(range(11)) - first
 
 
 def test_an_attempt_that_fails_is_charged_and_tried_again(make_service: Maker) -> None:
@@ -248,7 +250,7 @@ def test_what_an_attempt_shows_is_kept_when_the_process_ends_in_it(make_service:
         if service.devices.cohorts:
             raise KeyboardInterrupt
 
-    service.purge = end
+    service.devices.on_close = end
     service.devices.lies = dict.fromkeys((0, 1), "complains of one")
     with pytest.raises(KeyboardInterrupt):
         service.operate()
@@ -301,9 +303,9 @@ def test_what_the_carrier_holds_is_removed_though_strikes_cannot_be_written_and_
     monkeypatch.setattr(Enrolments, "name", fail)
     with pytest.raises(PalateError, match="full disk"):
         service.operate()
-    assert service.purged == 2, "at the start, and after the attempt"
+    assert service.devices.closed == 2, "at the start, and after the attempt"
     service.operate(0)
-    assert service.purged == 3, "a process that is killed leaves it to the next one"
+    assert service.devices.closed == 3, "a process that is killed leaves it to the next one"
 
 
 def test_an_attempt_that_could_not_begin_strikes_nobody_for_the_former_one(

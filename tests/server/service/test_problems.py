@@ -40,7 +40,7 @@ from palate_server.witness.folder import WitnessConfig, WitnessFolder
 
 Maker = Callable[..., Any]
 PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
-RUNS = {"gateway": True, "superlink": True, "serverapp": True, "enrolment": True}
+RUNS = {"gateway": True, "superlink": True, "serverapp": True, "edge": True}
 
 
 def wrong(site: Site, parts: dict[str, bool] | None = RUNS, *, now: float | None = None) -> dict[str, ServerProblem]:
@@ -99,19 +99,19 @@ def test_one_that_does_not_run_says_whether_it_was_stopped_or_killed(site: Site)
 
 
 def test_parts_that_are_down_or_flap_are_named_with_their_log(site: Site) -> None:
-    tell(site, "ended", part="superlink 2", how="ended by SIGKILL")
-    found = wrong(site, {**RUNS, "superlink 2": False})["part_down"]
-    assert found.said == "superlink 2 doesn't run, ended by SIGKILL"
-    assert "superlink-2.log" in found.act
+    tell(site, "ended", part="edge", how="ended by SIGKILL")
+    found = wrong(site, {**RUNS, "edge": False})["part_down"]
+    assert found.said == "edge doesn't run, ended by SIGKILL"
+    assert "edge.log" in found.act
     assert found.since is not None
-    tell(site, "restarted", part="superlink 2")
-    assert wrong(site, {**RUNS, "superlink 2": False})["part_down"].said == "superlink 2 doesn't answer"
-    found = wrong(site, {**RUNS, "superlink 2": True})["part_restarted"]
-    assert found.said == "superlink 2 ended by SIGKILL, and was started again"
+    tell(site, "restarted", part="edge")
+    assert wrong(site, {**RUNS, "edge": False})["part_down"].said == "edge doesn't answer"
+    found = wrong(site, {**RUNS, "edge": True})["part_restarted"]
+    assert found.said == "edge ended by SIGKILL, and was started again"
     for _ in range(2):
-        tell(site, "restarted", part="superlink 2")
-    assert "3 times" in wrong(site, {**RUNS, "superlink 2": True})["part_flaps"].said
-    assert "part_flaps" not in wrong(site, {**RUNS, "superlink 2": True}, now=time.time() + 601)
+        tell(site, "restarted", part="edge")
+    assert "3 times" in wrong(site, {**RUNS, "edge": True})["part_flaps"].said
+    assert "part_flaps" not in wrong(site, {**RUNS, "edge": True}, now=time.time() + 601)
     tell(site, "started", pid=os.getpid())
     assert "part_down" not in wrong(site, {**RUNS, "gateway": False}), "it is starting"
     late = wrong(site, {**RUNS, "gateway": False}, now=time.time() + 61)
@@ -434,7 +434,7 @@ def test_a_backup_that_is_older_than_what_has_changed(site: Site, tmp_path: Path
     assert made is not None
     assert wrong(site, now=later) == {}, "nothing has changed since"
     with Enrolments(site.enrolment_file) as register:
-        register.enrol(register.invite(now=0.0, hours=1e6), node_key="one more", identity="ab" * 32, now=1.0)
+        register.enrol(register.invite(now=0.0, hours=1e6), identity="ab" * 32, now=1.0)
     assert "lacks 0 entries of the ledger and 1 devices" in wrong(site, now=later)["backup_old"].said
     assert wrong(configure(site, problems="backup_hours = 0"), now=later) == {}
 

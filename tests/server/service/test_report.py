@@ -22,7 +22,7 @@ from palate_server.rounds.progress import ActivityFile
 from palate_server.service.report import ServerReport, read_report
 
 Maker = Callable[..., Any]
-WELL = {"superlink": True, "serverapp": True, "gateway": True, "enrolment": True}
+WELL = {"superlink": True, "serverapp": True, "gateway": True, "edge": True}
 
 
 def report_of(service: Any, parts: Any = WELL, later: float = 0.0) -> ServerReport:

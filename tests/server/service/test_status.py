@@ -17,13 +17,13 @@ from palate_cli.cli import run
 from palate_common.rounds.wire import REFUSED
 from palate_core.errors import InputError
 from palate_core.log.checkpoints import log_key
-from palate_server.flower.service_app import main
 from palate_server.folder.witness import WitnessError
 from palate_server.operation.outlook import local, read_outlook
 from palate_server.operation.terms import DAY
 from palate_server.service import parts
 from palate_server.service.metrics import Metrics
 from palate_server.service.parts import PartsFile, read_parts
+from palate_server.service.serverapp import main
 from palate_server.service.status import NOTHING, read_status
 from palate_server.service.supervisor import Supervisor
 
@@ -184,7 +184,7 @@ def test_why_a_serverapp_ended_is_in_the_log_that_operations_names_without_the_v
         raise TypeError(value)
 
     site = make_service().site
-    monkeypatch.setattr("palate_server.flower.service_app.grid_of", fail)
+    monkeypatch.setattr("palate_server.service.serverapp.link_of", fail)
     assert main(site.folder) == 1
     said = (site.logs / "serverapp.log").read_text() + site.events.read_text()
     assert "TypeError" in said

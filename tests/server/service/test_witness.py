@@ -67,7 +67,7 @@ def test_a_witness_that_is_lost_in_the_middle_costs_one_charge_and_the_run_goes_
         return clock.now > began + 5 * 86400
 
     service.devices.before = lose
-    Operation(service.site, service.devices, service.purge).serve(until)
+    Operation(service.site, service.devices).serve(until)
     status, rounds = read_status(service.site), service.events("round")
     assert [event["reason"] for event in service.events("aborted")] == ["witness"]
     assert [event["round"] for event in rounds] == list(range(len(rounds)))

@@ -23,7 +23,7 @@ from palate_sandbox.config import load
 from palate_sandbox.page.app import LANGUAGES, SandboxPage
 from palate_sandbox.page.runner import Runner
 from palate_sandbox.world import SandboxWorld
-from palate_server.service.http_api import Listener
+from palate_server.service.listener import Listener
 
 pytestmark = pytest.mark.slow
 

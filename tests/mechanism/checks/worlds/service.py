@@ -9,43 +9,43 @@ one user's events; noise is seeded, so that sums alone differ.
   release, after an attempt that came to nothing, after a process that ended in the middle. There must be no plan any
   more, and no step of one: a device would be charged for nothing, and what it sends would lie about.
 
-**Assumes:** the carrier removes what it is told to, which ordinary tests look at.
+The edge is the real one, without sockets.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from errno import EPIPE
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
-
-from flwr.app import ConfigRecord, Error, Message
-from flwr.clientapp import ClientApp
 
 from mechanism.checks.side_outputs import difference, heard, plain, scrubbed
 from mechanism.harness.probe_run import crowd
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
-from palate_client.flower import Host, Shards, node_app
-from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
+from palate_client.flower import Host, Shards
+from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability, MessageKind, ServerMessage
 from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.plan import read_plan
-from palate_server.flower.messenger import GridMessenger
-from palate_server.flower.transport import RECORD
+from palate_server.edge import transport
+from palate_server.edge.batches import LOOK, pack, unpack
+from palate_server.edge.transport import SHARED, EdgeMessenger
+from palate_server.edge.waiting_room import WaitingRoom
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.operation.operation import Operation
 from palate_server.operation.releases import publish
 from palate_server.service.setup import make_site
 from palate_server.service.status import unpublished
-from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
@@ -90,57 +90,75 @@ automatic = false
 """
 
 
-class _Mail(LocalGrid):
-    """A grid on which the messages of late devices wait, until somebody looks or they are removed."""
+class _Edge:
+    """A link to an edge in this process, at whose door every device looks for a message, but for those that are late.
 
-    def __init__(self, client: ClientApp, *, nodes: int) -> None:
-        super().__init__(client, nodes=nodes)
-        self.heard, self.late, self.attempts = set[int](), frozenset[int](), 0
-        self._waiting, self._former = list[Message](), list[Message]()
-        self.overdue = list[str]()
+    It has a clock of its own, which goes on when nobody answers any more.
+    """
 
-    def get_node_ids(self) -> Iterable[int]:
-        """Every node; whoever was late looks for messages now."""
-        return self.present()
+    def __init__(self, host: Host) -> None:
+        self.late, self.attempts, self.overdue, self.now = frozenset[int](), 0, list[str](), 0.0
+        self._host, self._room, self._loop = host, WaitingRoom(), asyncio.new_event_loop()
+        self._begun = b""
 
-    def present(self) -> Mapping[int, Availability]:
-        """The same; all of them take part in everything, and stay."""
-        self.look()
-        return dict.fromkeys(super().get_node_ids(), Availability(3600.0, TRAINING | SURVEYS))
+    def edges(self) -> Collection[str]:
+        """The one edge."""
+        return ("edge",)
+
+    def ask(self, batches: Mapping[str, bytes], *, seconds: float) -> Iterator[tuple[str, bytes]]:
+        """Answer batches at once; whoever isn't late finds what is asked, and answers."""
+        for edge, batch in batches.items():
+            head, frames = unpack(batch)
+            if head["ask"] == LOOK:
+                self.look(range(DEVICES))
+            if "kind" in head:
+                self._begun = batch
+                if self.attempts % len(LATE) == BROKEN:
+                    raise OSError(EPIPE, "broken pipe")
+            reply = self._answered(pack(head | {"wait": 0.0}, frames))
+            if "kind" in head:
+                for device in sorted({device for device, _ in frames} - self.late - {SHARED}):
+                    if (message := self._found(device)) is not None:
+                        self._room.take(device, message.exchange, self._answer(device, message))
+            elif not unpack(reply)[1]:
+                self.now += seconds
+            yield edge, reply
 
     def begin(self) -> None:
         """Another attempt."""
-        self.look()
-        self._former, self.late = [], frozenset(LATE[self.attempts % len(LATE)])
+        self.look(self.late)
+        self.late = frozenset(LATE[self.attempts % len(LATE)])
         self.attempts += 1
 
-    def look(self) -> None:
-        """Let devices that were late fetch what waits for them."""
-        for message in self._waiting:
-            record = message.content.get(RECORD)
-            names = sorted(record) if isinstance(record, ConfigRecord) else []
-            if {"plan", "request"} & {*names}:
-                self.overdue.append(f"attempt {self.attempts} is over, and a device still finds its {', '.join(names)}")
-        self._waiting.clear()
-
-    def purge(self) -> None:
-        """Remove what waits."""
-        self._waiting.clear()
+    def look(self, devices: Iterable[int]) -> None:
+        """Let devices fetch what waits for them: no attempt is under way."""
+        for device in devices:
+            message = self._found(device)
+            if message is not None and message.kind is not MessageKind.COME_BACK:
+                self.overdue.append(f"attempt {self.attempts} is over, and a device still finds its {message.kind}")
 
     def come_back(self) -> None:
-        """The messages of the latest attempt wait, as if the process had ended in it."""
-        self._waiting = [*self._former]
+        """What was asked last waits, as if the process had ended in it."""
+        if self._begun:
+            self._answered(self._begun)
 
-    def _deliver(self, message: Message) -> Message:
-        node = message.metadata.dst_node_id
-        if node - 1 in self.late:
-            self._waiting.append(message)
-            self._former.append(message)
-            if self.attempts % len(LATE) == BROKEN:
-                raise OSError(EPIPE, "broken pipe")
-            return Message(Error(3), reply_to=message)
-        self.heard.add(node)
-        return super()._deliver(message)
+    def _answered(self, batch: bytes) -> bytes:
+        return self._loop.run_until_complete(self._room.answer(batch))
+
+    def _found(self, device: int) -> ServerMessage | None:
+        """What a device finds that looks, and takes part in everything."""
+
+        async def look() -> ServerMessage | None:
+            return await self._room.wait_for_message(device, 0.0, self._loop.create_future())
+
+        self._room.arrive(device, Availability(3600.0, TRAINING | SURVEYS))
+        return self._loop.run_until_complete(look())
+
+    def _answer(self, device: int, message: ServerMessage) -> bytes:
+        plan, request = message.parts
+        if message.kind is MessageKind.PLAN:
+            return self._host.answer(device, plan, b"")
+        return self._host.join(device, plan, b"", request) if plan else self._host.go_on(device, request)
 
 
 class _Fetching(Host):
@@ -160,17 +178,17 @@ class _Fetching(Host):
         return (self.models / read_plan(plan).plan.model_hash).read_bytes()
 
 
-class _Messenger(GridMessenger):
-    """The server's own messenger, over this grid."""
+class _Messenger(EdgeMessenger):
+    """The server's own messenger, over this edge."""
 
-    def __init__(self, grid: Any) -> None:
-        super().__init__(grid)
-        self._mail: _Mail = grid
+    def __init__(self, edge: _Edge) -> None:
+        super().__init__(edge)
+        self._edge = edge
 
-    def transport(self, *given: Any, **named: Any) -> Any:
+    def transport(self, cohort: Collection[int], *, timeout: float) -> Any:
         """For one attempt."""
-        self._mail.begin()
-        return super().transport(*given, **named)
+        self._edge.begin()
+        return super().transport(cohort, timeout=timeout)
 
 
 @dataclass
@@ -217,20 +235,22 @@ def _served(name: str, acts: tuple[int, ...]) -> _Served:
             Shards(crowd(histories, n_items=len(ITEMS)), 1), ledger, public, floors, identity_of=identities.of
         )
         object.__setattr__(host, "models", site.round_models)
-        grid = _Mail(node_app(lambda _: host), nodes=DEVICES)
+        edge = _Edge(host)
         stack.enter_context(mock.patch.object(time, "sleep"))
+        clock = SimpleNamespace(monotonic=lambda: edge.now, sleep=time.sleep)
+        stack.enter_context(mock.patch.object(transport, "time", clock))
         told = stack.enter_context(heard())
         for _ in range(PROCESSES):
-            messenger, left = _Messenger(grid), iter(range(STEPS))
-            grid.come_back()
-            Operation(site, messenger, messenger.purge).serve(lambda: next(left, None) is None)  # noqa: B023 - it is called now
-            grid.look()
+            left = iter(range(STEPS))
+            edge.come_back()
+            Operation(site, _Messenger(edge)).serve(lambda: next(left, None) is None)  # noqa: B023 - it is called now
+            edge.look(edge.late)
         with site.ledger() as entries:
             run = unpublished(entries)
         if run is None:
-            raise IntegrityError(f"a run must be closed after {grid.attempts} attempts, and none is")
+            raise IntegrityError(f"a run must be closed after {edge.attempts} attempts, and none is")
         publish(site, run, lambda _: b"card")
-        served.wrong, served.attempts = grid.overdue, grid.attempts
+        served.wrong, served.attempts = edge.overdue, edge.attempts
         served.beside = {
             "what is told": [DRAWN.sub("#", scrubbed(line.replace(str(home), ""))) for line in told],
             **_files(site),
@@ -243,8 +263,7 @@ def _enrol(site: Site, identities: Identities) -> None:
     with Enrolments(site.enrolment_file) as register:
         for device in range(DEVICES):
             token = register.invite(now=0.0, hours=1e6)
-            register.enrol(token, node_key=f"key-{device}", identity=identities.of(device).key.public, now=1.0)
-            register.registered(device, device + 1)
+            register.enrol(token, identity=identities.of(device).key.public, now=1.0)
 
 
 def _files(site: Site) -> dict[str, Any]:
