@@ -114,8 +114,8 @@ class EdgeMessenger:
         """The devices that are online, each with what it has declared.
 
         Args:
-            wait: seconds for which it may take until others are online than the last time,
-            enough: and so many.
+            wait: seconds for which it may take until enough are.
+            enough: how many that are.
         """
         return self._edges.online(wait=wait, enough=enough)
 

@@ -121,7 +121,6 @@ class WaitingRoom:
         self._visitors: dict[int, _Visitor] = {}
         self._home: dict[int, tuple[float, float]] = {}
         self._open: OpenExchange | None = None
-        self._told = set[int]()
 
     # What devices do
 
@@ -239,13 +238,10 @@ class WaitingRoom:
         return found
 
     async def _look(self, wait: float, enough: int) -> bytes:
-        """Who is online, once that are others than was said last, and enough, or the time is up."""
+        """Who is online, once that are enough, or the time is up."""
         until = self._clock() + wait
-        while (found := self.online()).keys() == self._told or len(found) < enough:
-            if (left := until - self._clock()) <= 0:
-                break
+        while len(found := self.online()) < enough and (left := until - self._clock()) > 0:
             await asyncio.sleep(min(left, LOOK_EVERY))
-        self._told = set(found)
         online = [[device, round(each.stays, 3), each.takes] for device, each in found.items()]
         return pack({"boot": self.boot, "name": self._name, "online": online})
 

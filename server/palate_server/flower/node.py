@@ -32,8 +32,8 @@ from palate_server.folder.server_folder import Site
 logger = logging.getLogger("palate")
 
 SOON, LATER, GROWTH = 0.25, 1.0, 1.1
-"""Seconds between two questions for messages, right after one and later, and the factor between: each costs the SuperLink
-some milliseconds."""
+"""Seconds between two questions for messages, right after one and later, and the factor between: each costs the
+SuperLink some milliseconds."""
 PAUSE: Final = 1.0
 """Seconds before a SuperLink that isn't there, or knows this node no more, is asked again."""
 TRIES, SECONDS = 3, 10.0

@@ -20,8 +20,8 @@ class MessageTransport(Protocol):
         """The devices that are online, each with what it has declared.
 
         Args:
-            wait: seconds for which it may take until others are online than the last time,
-            enough: and so many.
+            wait: seconds for which it may take until enough are.
+            enough: how many that are.
         """
 
     def transport(self, cohort: Collection[int], *, timeout: float) -> Transport:

@@ -61,7 +61,7 @@ from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.shelf import ModelShelf
 from palate_server.secagg.conduct import Conduct
 
-GATHERING, TRICKLING, IDLE = 1.0, 4.0, 20.0
+GATHERING, TRICKLING, IDLE = 1.0, 4.0, 15.0
 """Seconds between two checks of who is online, at least; while a cohort gathers that hasn't enough, at most; and while
 nothing is due and nobody comes, at most."""
 DRAWN = 10.0
@@ -434,7 +434,7 @@ class Operation:
         seconds = self.config.cohort.wait_seconds
         appointment = CohortGathering(size=size, least=least, seconds=seconds)
         takes = SURVEYS if kind == "survey" else TRAINING
-        enough, wait = 1, 0.0
+        enough, wait = 1, IDLE
         while True:
             some, online = self._some(within), self._online(wait=wait, enough=enough)
             # If absent devices are missing for a full cohort, it doesn't wait for others in their place.
@@ -453,6 +453,7 @@ class Operation:
                 self.events.tell("gathered", kind=kind, invited=len(cohort))
                 return cohort
             if not appointment.begun:
+                sleep(GATHERING)
                 return None
             wait = min(TRICKLING, appointment.left)
             sleep(GATHERING)
