@@ -471,7 +471,6 @@ TRIES = (
     Try("ray", "flwr, ray", lines(f"palate simulate my.csv --engine flower {SHORT}"), ("simulations",)),
     Try("torch", "torch, opacus, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
     Try("minilm", "sentence_transformers", lines(f"palate simulate titled --set features.source=minilm {SHORT}")),
-    Try("tune", "optuna", lines("palate tune my.csv --trials 2 --out tuned")),
     Try("audit", "prv_accountant, torch, palate_audit", blocks("audit.md")),
 )
 """Every extra but `dev`, which `make test` installs and runs."""

@@ -22,7 +22,6 @@ EXTRAS = {
     "dp_accounting": "server",
     "flwr": "server",
     "opacus": "torch",
-    "optuna": "tune",
     "prv_accountant": "audit",
     "ray": "ray",
     "sklearn": "text",
@@ -42,10 +41,6 @@ COMMANDS = {
     "frontier": (
         "frontier:frontier",
         "Measure what privacy costs on this data, and how more users reduce the cost. Nothing is charged or released.",
-    ),
-    "tune": (
-        "tune:tune",
-        "Look for better settings, on the validation users alone: nothing is charged, and the card says on whom.",
     ),
     "feasibility": ("feasibility:feasibility", "Plan a run of the default algorithm from public numbers alone."),
     "export": ("export:app", "What a run made, as plain files for other tools."),

@@ -284,9 +284,6 @@ class SimulationConfig(_Section):
     warm_start: str | None = Field(default=None, min_length=1)
     """A former release of the same population to start from: its run folder, or its model folder. See
     docs/algorithm.md#warm-start."""
-    tuned_on: str | None = Field(default=None, min_length=1)
-    """The folder of a study of `palate tune` that chose the algorithm's settings: checked, and said on the card. See
-    docs/runs.md#tuning."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the split, public randomness, ties and bootstrap; never of a release's noise."""
 

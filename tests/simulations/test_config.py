@@ -51,7 +51,6 @@ OTHER: dict[str, Any] = {
     "algorithm.name": "popularity",
     "algorithm.settings": {},
     "warm_start": "runs/former",
-    "tuned_on": "tuned",
     "engine.name": "flower",
     "engine.absent": 0.1,
     "evaluation.ks": [5],

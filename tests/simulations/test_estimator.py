@@ -139,7 +139,6 @@ def test_it_is_evaluated_on_its_own_users_and_on_others(fitted: palate.Recommend
         (lambda made: clone(made).set_params(dp=None).fit("x.csv"), "`privacy.dp` must be"),
         (lambda made: clone(made).set_params(out=3).fit(), "`out` must be a path, got 3"),
         (lambda made: clone(made).set_params(ledger=3, out=None).fit(), "`ledger` must be a path, got 3"),
-        (lambda made: clone(made).tune(out=3), "`out` must be a path, got 3"),
         (lambda made: clone(made).set_params(epsilon=-1).fit("x.csv"), "`privacy.epsilon` must be greater than 0"),
         (lambda made: made.fit(pl.DataFrame({"a": [1]}).lazy()), "call .collect() on the query first"),
     ],

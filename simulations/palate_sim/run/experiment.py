@@ -141,8 +141,6 @@ def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig
     """The configuration with the given log in the place of its own, and with absolute paths."""
     if config.warm_start is not None:
         config = config.model_copy(update={"warm_start": str(Path(config.warm_start).resolve())})
-    if config.tuned_on is not None:
-        config = config.model_copy(update={"tuned_on": str(Path(config.tuned_on).resolve())})
     if isinstance(config.data.panel, str) and is_place(config.data.panel) and not is_address(config.data.panel):
         panel = str(Path(config.data.panel).resolve())
         config = config.model_copy(update={"data": config.data.model_copy(update={"panel": panel})})
