@@ -69,8 +69,8 @@ class DataConfig(_Section):
     """Several logs in the place of one, each with the items of one domain: domain -> a registered name or a path. The
     same user id is the same user; an item must be in one of them only."""
     cache: str | None = Field(default=None, min_length=1)
-    """Folder in which a log that is too large for memory is prepared, and kept for later runs of the same log and
-    settings. None: the user's cache, or the folder in PALATE_DATA."""
+    """Folder in which a log that is too large for memory is prepared, and which holds it as long as the run. None: the
+    user's cache, or the folder in PALATE_DATA."""
     rows_in_memory: int = Field(default=4_000_000, ge=1)
     """Rows of a log that is prepared in memory; a larger one is prepared on disk."""
     columns: dict[str, str | int] = Field(default_factory=dict)

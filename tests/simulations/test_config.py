@@ -27,7 +27,7 @@ OTHER: dict[str, Any] = {
     "privacy.unit": "event",
     "data.name": "ml-1m",
     "data.path": "log.csv",
-    "data.cache": "kept",
+    "data.cache": "cache",
     "data.domains": {"films": "films.csv", "songs": "songs.csv"},
     "data.columns": {"user_id": "who", "item_id": 3},
     "data.weights": {"buy": 2.0, "*": 0.5},

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from palate_core.errors import InputError
-from palate_sim.data import files_of, is_place, load, read_log
+from palate_sim.data import is_place, load, read_log
 
 FRAME = pd.DataFrame({"user": [1, 2, 3, 1, 2, 3], "item": [7, 7, 8, 9, 9, 9], "ts": [5, 4, 3, 2, 1, 0]})
 
@@ -55,20 +55,6 @@ def test_an_address_is_a_log(memory: str) -> None:
     assert load(f"{memory}/part-*.csv").name == "log"
 
 
-def test_other_files_are_another_log(parts: Path, memory: str) -> None:
-    for source in (f"{parts}/*.csv", f"{memory}/*.csv"):
-        before = files_of(source)
-        assert before == files_of(source)
-        assert before is not None
-        assert len(before) == 3
-    with fsspec.open(f"{memory}/part-0.csv", "ab") as file:
-        file.write(b"1,8,1\n")
-    assert files_of(f"{memory}/*.csv") != before
-    before = files_of(parts)
-    (parts / "part-0.csv").write_bytes((parts / "part-0.csv").read_bytes())
-    assert files_of(parts) != before
-
-
 def test_a_file_whose_name_is_a_pattern_is_a_file(tmp_path: Path) -> None:
     for name in ("log[1].csv", "a*b.csv", "what?.csv", "::.csv", "new\nline.csv"):
         FRAME.to_csv(tmp_path / name, index=False)
@@ -100,7 +86,6 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
     def feed() -> None:
         (tmp_path / "log").write_bytes(FRAME.to_csv(index=False).encode())
 
-    assert files_of(tmp_path / "log") is None
     feeder = threading.Thread(target=feed)
     feeder.start()
     log = load(tmp_path / "log")

@@ -18,11 +18,11 @@ import pandas as pd
 from palate_core.errors import InputError
 from palate_sim.data import shipped
 from palate_sim.data.columns import ColumnMap, show
-from palate_sim.data.download import Remote, Say, cache_dir, fetch, say_to_stderr
+from palate_sim.data.download import Remote, Say, fetch, say_to_stderr
 from palate_sim.data.layouts import read_folder
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.readers import IN_MEMORY, Source, Workspace, read_log
-from palate_sim.data.sources import find_sources, is_address, is_pattern
+from palate_sim.data.sources import is_address, is_pattern
 
 GROUPLENS = "GroupLens terms: research use, no redistribution, no commercial use without permission; cite the set"
 _MOVIELENS = "https://files.grouplens.org/datasets/movielens"
@@ -196,32 +196,6 @@ def get(name: str, *, say: Say = say_to_stderr) -> Path | None:
         known.shipped()
         return None
     return fetch(name, known.remotes, say, terms=known.terms)
-
-
-def files_of(source: Source) -> list[list[str | int]] | None:
-    """The files of a log as path, size and time of change: others mean another log.
-
-    Args:
-        source: as for `load`.
-
-    Returns:
-        One list a file, in order; None for a data frame, for a pipe, for a set that comes with a package, and for what
-        `load` refuses.
-    """
-    if not isinstance(source, (str, PathLike)):
-        return None
-    if is_address(source) or is_pattern(source):
-        return [list(each.facts) for each in find_sources(source)]
-    path = Path(source)
-    if not is_local(source):
-        known = _BY_NAME.get(str(source))
-        if known is None or known.shipped:
-            return None
-        path = cache_dir() / known.name
-    if not path.is_dir() and not path.is_file():  # a pipe, which is another log each time
-        return None
-    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
-    return [[str(each.resolve()), each.stat().st_size, each.stat().st_mtime_ns] for each in files]
 
 
 def is_place(source: object) -> bool:

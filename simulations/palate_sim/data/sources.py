@@ -36,13 +36,11 @@ class ByteSource:
         name: its name without folders, for messages.
         open: opens it for reading; where it is a local file, the stream can be sought.
         size: its bytes, None where that isn't known.
-        facts: where it lies, and what changes when it does: size and time, or its file system's mark.
     """
 
     name: str
     open: Callable[[], BinaryIO]
     size: int | None
-    facts: tuple[str | int, ...] = ()
 
 
 def is_address(source: object) -> bool:
@@ -107,8 +105,7 @@ def _local(path: Path, *, part: bool = False) -> ByteSource:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a file name"
         raise InputError(f"`data` must be a readable file, got {shown}: {reason}") from None
-    facts = (str(path.resolve()), about.st_size, about.st_mtime_ns)
-    return ByteSource(path.name, lambda: path.open("rb"), about.st_size, facts)
+    return ByteSource(path.name, lambda: path.open("rb"), about.st_size)
 
 
 def _remote(address: str) -> list[ByteSource]:
@@ -147,8 +144,7 @@ def _remote_file(system: Any, path: str, about: dict[str, Any]) -> ByteSource:
             raise _unreachable(path, error) from None
         return stream
 
-    facts = (system.unstrip_protocol(path), str(system.ukey(path)))
-    return ByteSource(path.rpartition("/")[2], open_file, about.get("size"), facts)
+    return ByteSource(path.rpartition("/")[2], open_file, about.get("size"))
 
 
 def _unreachable(address: str, error: Exception) -> InputError:
