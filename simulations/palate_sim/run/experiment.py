@@ -27,7 +27,6 @@ from palate_server.rounds.terms import RunTerms
 from palate_sim.config import SimulationConfig, admit_own, build_config
 from palate_sim.data import Source, is_local, is_place
 from palate_sim.data.ids import is_text
-from palate_sim.data.sources import is_address
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import node_size
@@ -141,7 +140,7 @@ def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig
     """The configuration with the given log in the place of its own, and with absolute paths."""
     if config.warm_start is not None:
         config = config.model_copy(update={"warm_start": str(Path(config.warm_start).resolve())})
-    if isinstance(config.data.panel, str) and is_place(config.data.panel) and not is_address(config.data.panel):
+    if isinstance(config.data.panel, str) and is_place(config.data.panel):
         panel = str(Path(config.data.panel).resolve())
         config = config.model_copy(update={"data": config.data.model_copy(update={"panel": panel})})
     if config.data.domains:
@@ -160,7 +159,7 @@ def _place(config: SimulationConfig) -> str:
     if config.data.domains:
         return " + ".join(config.data.domains)
     chosen = config.data.path or config.data.name
-    return chosen if is_address(chosen) or not is_place(chosen) else str(Path(chosen).resolve())
+    return str(Path(chosen).resolve()) if is_place(chosen) else chosen
 
 
 def reopen(out: Path, *, source: Source | None = None, notify: Notify = silent) -> Started:
