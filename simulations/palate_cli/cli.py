@@ -43,7 +43,6 @@ COMMANDS = {
         "Measure what privacy costs on this data, and how more users reduce the cost. Nothing is charged or released.",
     ),
     "feasibility": ("feasibility:feasibility", "Plan a run of the default algorithm from public numbers alone."),
-    "export": ("export:app", "What a run made, as plain files for other tools."),
     "config": (
         "config:config",
         "Print every configuration key, as TOML: for `palate simulate CONFIG.toml`, or one by one for --set.",
