@@ -1,23 +1,19 @@
 """Draft: the private folder in which a log that is too large for memory is prepared, for one run alone.
 
-    CACHE/prepared/NAME/         train/ validation/ test/ as `histories` writes them, and rows while they are read
-    CACHE/prepared/NAME.lock     held as long as the folder is used
+    CACHE/prepared/NAME/    train/ validation/ test/ as `histories` writes them, and rows while they are read
 
-It goes with the last reference to it. What a killed process left is removed by the next one that makes a draft.
+It goes with the last reference to it.
 """
 
 from __future__ import annotations
 
-import secrets
-import shutil
-from contextlib import suppress
 from pathlib import Path
 
-from palate_common.records.file_lock import FileLock
-from palate_core.errors import InputError, LockedError
+from palate_core.errors import InputError
 from palate_sim.data.columns import show
 from palate_sim.data.download import cache_dir
 from palate_sim.data.events import when_gone
+from palate_sim.scratch import remove, scratch_folder
 
 
 class Draft:
@@ -44,11 +40,8 @@ class Draft:
         """
         if self._path is None:
             self._parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _sweep(self._parent)
-            path, lock = _locked(self._parent)
-            path.mkdir(mode=0o700)
-            self._removal = when_gone(self, _discard, path, lock)
-            self._path = path
+            self._path, lock = scratch_folder(self._parent)
+            self._removal = when_gone(self, remove, self._path, lock)
         return self._path
 
     def discard(self) -> None:
@@ -56,28 +49,3 @@ class Draft:
         if self._path is not None:
             self._removal()
             self._path = None
-
-
-def _locked(parent: Path) -> tuple[Path, FileLock]:
-    """The name of a new draft, and its lock; another name where a sweep was between the lock's file and the lock."""
-    while True:
-        path = parent / secrets.token_hex(8)
-        lock = FileLock(path.with_suffix(".lock"), seconds=1.0)
-        if lock.is_there():
-            return path, lock
-        lock.close()
-
-
-def _discard(path: Path, lock: FileLock) -> None:
-    """Remove a draft, and its lock's file while it is held."""
-    shutil.rmtree(path, ignore_errors=True)
-    with suppress(OSError):
-        lock.path.unlink()
-    lock.close()
-
-
-def _sweep(parent: Path) -> None:
-    """Remove the drafts of processes that were killed: nobody holds their locks."""
-    for left in parent.glob("*.lock"):
-        with suppress(LockedError, OSError):
-            _discard(left.with_suffix(""), FileLock(left))
