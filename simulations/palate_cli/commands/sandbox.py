@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -49,7 +48,9 @@ def sandbox(
         Path | None,
         typer.Option("--assumptions", metavar="FILE", help="TOML that changes what people are assumed to be like."),
     ] = None,
-    port: Annotated[int, typer.Option(metavar="P", help="Port of the page, on this machine alone.")] = 8765,
+    port: Annotated[
+        int, typer.Option(metavar="P", min=1, max=65535, help="Port of the page, on this machine alone.")
+    ] = 8765,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
     report: Annotated[
         Path | None,
@@ -152,14 +153,10 @@ def _check_port(port: int) -> None:
     Raises:
         InputError: it is.
     """
-    if not 1 <= port <= 65535:
-        raise InputError(f"`--port` must be 1 to 65535, got {port}")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise InputError(f"`--port` must be free on this machine, got {port}: {error.strerror}") from None
+    from palate_server.service.ports import taken
+
+    if reason := taken("127.0.0.1", port):
+        raise InputError(f"`--port` must be free on this machine, got {port}: {reason}")
 
 
 @contextmanager
