@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -146,12 +147,17 @@ def _command() -> click.Command:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code. Intended errors become one line on stderr."""
+    """Run the command line; return its exit code. Intended errors become one line on stderr.
+
+    A command finds its own line, as it was typed, as the context's object.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal encoding without the letter ε must not end a finished run with a traceback.
         sys.stdout.reconfigure(errors="replace")
     try:
-        code = _command()(args=arguments, prog_name="palate", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else arguments
+        typed = shlex.join(["palate", *given]).encode(errors="replace").decode()
+        code = _command()(args=given, prog_name="palate", standalone_mode=False, obj=typed)
         sys.stdout.flush()
     except click.exceptions.Abort:
         return _say("interrupted", 130)

@@ -88,6 +88,7 @@ def start(
     source: Source | None = None,
     out: Path | None = None,
     ledger: Path | None = None,
+    command: str | None = None,
     notify: Notify = silent,
 ) -> Started:
     """Read the data and make the run folder.
@@ -97,6 +98,7 @@ def start(
         source: a log in the place of the configured one: a path, a registered name or a data frame.
         out: the run folder, new or empty; default runs/<name>-<time>.
         ledger: the population's ledger; default beside the run folder.
+        command: the command line that asks for it, for the report; None: there is none.
         notify: called with progress events while the data is read.
 
     Raises:
@@ -132,6 +134,7 @@ def start(
         "terms": terms.model_dump(mode="json"),
         "fingerprint": prepared.fingerprint,
         "ledger": str(ledger_path),
+        "command": command,
     }
     return Started(create(path, facts, identities), config, terms, prepared, ledger_path, all_inputs(prepared, former))
 

@@ -224,6 +224,7 @@ def _judged(
         "terms_of_use": prepared.terms,
         "created": card["created"],
         "config": config.model_dump(mode="json"),
+        "command": folder.read().get("command"),
         "metric": metric,
         "users": split.train.n_users,
         "items": split.train.n_items,
