@@ -37,9 +37,6 @@ def sandbox(
     seed: Annotated[
         int | None, typer.Option(metavar="S", help="Seed of people and of chance; noise is always fresh. Default 0.")
     ] = None,
-    masks: Annotated[
-        str | None, typer.Option(metavar="on|off", help="Mask contributions; 1000 people at most. Default off.")
-    ] = None,
     policy: Annotated[
         str | None,
         typer.Option(metavar="none|popularity|palate", help="What they are shown at first. Default palate."),
@@ -61,8 +58,7 @@ def sandbox(
     from palate_sandbox.config import load
 
     given: dict[str, Any] = {
-        "scenario": scenario, "people": people, "crowd": crowd, "days": days, "seed": seed, "masks": masks,
-        "policy": policy,
+        "scenario": scenario, "people": people, "crowd": crowd, "days": days, "seed": seed, "policy": policy,
     }  # fmt: skip
     config = load(file, {name: value for name, value in given.items() if value is not None})
     if report is None:
@@ -202,8 +198,7 @@ def _tell(world: SandboxWorld, file: Path | None) -> None:
     )
     console.print(
         f"ε = {privacy['epsilon']:.2f} of {privacy['lifetime_epsilon']:g} spent (δ = {privacy['delta']:g}, unit: "
-        f"{privacy['unit']}, adjacency: {privacy['adjacency']}, accountant: {privacy['accountant']}); masks "
-        f"{privacy['masks']}",
+        f"{privacy['unit']}, adjacency: {privacy['adjacency']}, accountant: {privacy['accountant']}); masks off",
         soft_wrap=True,
     )
     console.print(SAID, style="dim", soft_wrap=True)
