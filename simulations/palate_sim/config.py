@@ -207,16 +207,6 @@ class AlgorithmConfig(_Section):
     """Its own settings, for example `--set algorithm.settings.rounds=3`."""
 
 
-class JudgingConfig(_Section):
-    """Whether the training users judge the model, as a server's devices do before it is published."""
-
-    epsilon: float = Field(default=0.0, ge=0, le=1e6)
-    """Epsilon of the verdict, which is charged to the population's ledger beside the run; unit: user, adjacency:
-    zero-out. 0: nobody is asked. The engine must be local."""
-    quarantine_accusers: float = Field(default=0.01, ge=0, le=1)
-    """The share of those who judge whose false votes alone prove no item pushed."""
-
-
 class EngineConfig(_Section):
     """The engine that carries the messages."""
 
@@ -278,7 +268,6 @@ class SimulationConfig(_Section):
     split: SplitConfig = SplitConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()
-    judging: JudgingConfig = JudgingConfig()
     engine: EngineConfig = EngineConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     warm_start: str | None = Field(default=None, min_length=1)

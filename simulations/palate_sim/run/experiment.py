@@ -34,7 +34,6 @@ from palate_sim.evaluation.curve import LearningCurve
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.run.budget import check_budget, check_ledger, set_budget
 from palate_sim.run.clock import Clock
-from palate_sim.run.judging import check_verdict, judge_model
 from palate_sim.run.outcome import Trained, write_outcome
 from palate_sim.run.result import Result
 from palate_sim.run.run_folder import RunFolder, check_new, create, default_folder
@@ -126,7 +125,6 @@ def start(
     former = former_release(config, population=population, items=prepared.split.items, ledger=ledger_path)
     run = path.resolve().name
     terms = simulated_terms(config, prepared, population=population, run=run, former=former, directory=directory)
-    check_verdict(config, users=terms.facts.n_users, items=terms.facts.n_items, delta=terms.delta)
     check_budget(ledger_path, config, terms)
     facts = {
         "config": config.model_dump(mode="json"),
@@ -278,8 +276,7 @@ def _run(started: Started, notify: Notify) -> Result:
             curve.catch_up(terms, Registry(folder.path))
         there = present(train, config)
         outcome = _engine(config)(job, there, curve, notify)
-        said = judge_model(config, job, prepared.split.items, outcome.model, there, ledger, notify)
-        trained = Trained(terms, outcome, curve.points, rounds, there.n_users, said)
+        trained = Trained(terms, outcome, curve.points, rounds, there.n_users)
         return write_outcome(folder, config, prepared, trained, ledger, notify, clock)
 
 
