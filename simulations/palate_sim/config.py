@@ -87,8 +87,6 @@ class DataConfig(_Section):
     panel: float | str | None = None
     """Whose log is open, as a public prior: a share of the training users, between 0 and 1, or a log of the same
     catalogue, by path or registered name. None: nobody's. See docs/algorithm.md#an-open-panel."""
-    panel_by: Literal["random", "activity", "taste"] = "random"
-    """How a share is drawn: at random; the most active users; or users of one taste."""
     panel_apart: bool = False
     """Leave the panel out of the private rounds, where it otherwise takes part like everybody."""
 
@@ -396,8 +394,6 @@ def _check_panel(config: SimulationConfig) -> None:
     data, chosen = config.data, config.algorithm.name
     if data.panel is not None and not takes_panel(algorithm_class(chosen).public_inputs):
         raise InputError(f"`data.panel` must be left out: {chosen} has no use for it")
-    if data.panel_by != "random" and not isinstance(data.panel, float):
-        raise InputError(f"`data.panel_by` {data.panel_by} needs `data.panel` to be a share, got {data.panel!r:.80}")
     if data.panel_apart and data.panel is None:
         raise InputError("`data.panel_apart` needs `data.panel`, got none")
 

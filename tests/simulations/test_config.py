@@ -34,7 +34,6 @@ OTHER: dict[str, Any] = {
     "data.value_weights": {"1": 0.5, "4": 1.0},
     "data.kind_values": {"play": {"0": 0.5, "30": 1.0}},
     "data.panel": 0.03,
-    "data.panel_by": "taste",
     "positives.combine": "sum",
     "features.source": "none",
     "features.sources": {"kinds": "genres"},
@@ -73,7 +72,6 @@ def fields(section: type[BaseModel] = SimulationConfig, prefix: str = "") -> Ite
 FIELDS = dict(fields())
 BESIDE = {
     "privacy.unit": {"privacy.dp": "local", "algorithm.name": "event-mf"},
-    "data.panel_by": {"data.panel": 0.03},
     "data.panel_apart": {"data.panel": 0.03},
 }
 """What another value of a key can't be without."""

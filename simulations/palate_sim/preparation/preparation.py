@@ -27,7 +27,7 @@ from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import Pairs
 from palate_sim.data.readers import IN_MEMORY, no_room
 from palate_sim.features.features import Matrix, item_features, joined_features
-from palate_sim.panel.panel import Panel, check_others, choose, fit_panel, people_of, reading, way_of
+from palate_sim.panel.panel import Panel, check_others, choose, fit_panel, people_of, reading
 from palate_sim.preparation.draft import Draft
 from palate_sim.preparation.filters import k_core
 from palate_sim.preparation.splits import NEEDS_TIMES, Split, split
@@ -87,14 +87,13 @@ class Prepared:
         """Exclusions of the preparation for the privacy card; without counts, which would be raw statistics."""
         left = [f"the {self.filtered}"] if self.filtered else []
         left += [self.split.excluded] if self.split.excluded else []
-        prepared = [
+        return [
             {
                 "what": f"data preparation: what lies outside {each} was left out",
                 "reason": "made on raw data before the experiment, not charged",
             }
             for each in left
         ]
-        return prepared + ([] if self.panel is None else self.panel.exclusions())
 
 
 def prepare(config: SimulationConfig, source: Source | None = None, notify: Notify = silent) -> Prepared:
@@ -154,18 +153,17 @@ def _with_inputs(config: SimulationConfig, prepared: Prepared, notify: Notify) -
 
 def _with_panel(config: SimulationConfig, prepared: Prepared, notify: Notify) -> Prepared:
     """The same with the model of the configured panel, and without its people if they stay apart."""
-    data, cut, held_out, way = config.data, prepared.split, 0, None
+    data, cut, held_out = config.data, prepared.split, 0
     if isinstance(data.panel, str):
         people, rows, held_out = _open_log(config, data.panel, cut, notify)
         origin = f"the log {Path(data.panel).name}"
     else:
-        way = data.panel_by
-        rows = choose(cut.train, float(data.panel or 0), way, seed=config.seed)
+        rows = choose(cut.train, float(data.panel or 0), seed=config.seed)
         people = cut.train.users(rows)
-        origin = f"{100 * float(data.panel or 0):g} % of the training users, {way_of(way)}"
+        origin = f"{100 * float(data.panel or 0):g} % of the training users, drawn at random"
     with step(notify, "fitting the panel"):
         inputs = fit_panel(people, seed=config.seed)
-    panel = Panel(inputs, people.nnz, origin, data.panel_apart, held_out, way)
+    panel = Panel(inputs, people.nnz, origin, data.panel_apart, held_out)
     prepared = replace(prepared, inputs=prepared.inputs | inputs, panel=panel)
     if not data.panel_apart:
         return prepared
