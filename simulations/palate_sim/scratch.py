@@ -36,13 +36,10 @@ def scratch_folder(parent: Path, prefix: str = "") -> tuple[Path, FileLock]:
         OSError: it can't be made.
     """
     _remove_left(parent, prefix)
-    while True:
-        folder = parent / f"{prefix}{secrets.token_hex(6)}"
-        lock = FileLock(folder.with_suffix(LOCK), seconds=1.0)
-        if lock.is_there():  # if not, another process has just tidied up between the file and the lock
-            folder.mkdir(mode=0o700)
-            return folder, lock
-        lock.close()
+    folder = parent / f"{prefix}{secrets.token_hex(6)}"
+    lock = FileLock(folder.with_suffix(LOCK))
+    folder.mkdir(mode=0o700)
+    return folder, lock
 
 
 def remove(folder: Path, lock: FileLock) -> None:
@@ -56,6 +53,6 @@ def _remove_left(parent: Path, prefix: str) -> None:
     """Remove the folders of killed processes: those with a lock that nobody holds."""
     for path in parent.glob(f"{prefix}*{LOCK}"):
         folder = path.with_suffix("")
-        if folder.is_dir() and not path.is_symlink():
+        if folder.is_dir() and not path.is_symlink():  # a lock without a folder gets one soon
             with suppress(OSError, LockedError), FileLock(path) as lock:  # it lives, or is another account's
                 remove(folder, lock)
