@@ -30,6 +30,11 @@ def run_sources() -> dict[str, str]:
     return {name: digest for name, (_, digest) in _of(_packages()).items() if not auditors(name)}
 
 
+def sources_of(*packages: str) -> dict[str, str]:
+    """The same of each module of some packages."""
+    return {name: digest for name, (_, digest) in _of(packages).items()}
+
+
 def auditors(name: str) -> bool:
     """Whether a module only looks at runs."""
     return name.partition(".")[0] in AUDITORS
