@@ -44,7 +44,8 @@ class OpenExchange:
         name: its name, 32 hexadecimal digits.
         kind: of its messages.
         seconds: what its messages say: for how long their answers are waited for.
-        until: when that is over, on the monotonic clock; nothing is asked and taken any more, whoever asked may be gone.
+        until: when that is over, on the monotonic clock: nothing is asked and taken any more, and whoever asked may be
+            gone.
         most: bytes of the largest answer.
         shared: what the bodies of all messages begin with.
         own: device -> the rest of its message, until it has answered.

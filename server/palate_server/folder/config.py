@@ -233,7 +233,7 @@ class GatewaySettings(_Section):
     machine, a socket."""
     superlink_port: int = Field(default=8444, ge=1, le=65535)
     """Port of Flower's SuperLink, on the loopback interface, like the next one."""
-    metrics_port: int = Field(default=8446, ge=1, le=65535)
+    metrics_port: int = Field(default=8445, ge=1, le=65535)
     """Port of `/metrics`, `/health` and `/ready`."""
     requests_per_second: int = Field(default=50, ge=1)
     """Requests per second of one address; twenty times as many in a burst."""

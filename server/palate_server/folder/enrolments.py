@@ -38,10 +38,14 @@ _SCHEMA = (
     "CREATE TABLE evidence(device INTEGER PRIMARY KEY, record BLOB NOT NULL)",
     "CREATE TABLE labels(hash TEXT PRIMARY KEY, label TEXT NOT NULL)",
     "CREATE TABLE seen(device INTEGER PRIMARY KEY, quarter INTEGER NOT NULL)",
+    "CREATE INDEX revoked ON devices(gone) WHERE revoked IS NOT NULL",
+    "CREATE INDEX quarantined ON devices(free_at, revoked) WHERE free_at IS NOT NULL",
+    "CREATE INDEX open_tokens ON tokens(expires) WHERE device IS NULL",
     "CREATE TRIGGER unlabelled AFTER DELETE ON tokens BEGIN DELETE FROM labels WHERE hash = old.hash; END",
 )
 """`named` and `evidence` have no times, which would show who took part when. `labels` is what an operator called an
-invitation, which goes with its token; `seen` the quarter of a year in which a device was online last."""
+invitation, which goes with its token; the indexes are of the few for which a number is asked, so that it costs the same
+however many are enrolled; `seen` the quarter of a year in which a device was online last."""
 _DAY = 86400.0
 """Of when a device enrolled the day is kept: its quarter is all that is ever asked."""
 _NOBODY = -1
@@ -387,15 +391,17 @@ class Enrolments(Closing):
         and "left" are no longer among them, and keep their numbers.
         """
         query = (
-            "SELECT coalesce(sum(revoked IS NULL), 0), coalesce(sum(revoked IS NOT NULL AND NOT gone), 0),"
-            " coalesce(sum(gone), 0), coalesce(sum(revoked IS NULL AND coalesce(free_at, 0) > ?), 0),"
-            " coalesce(sum(revoked IS NULL AND number IN (SELECT device FROM named)), 0),"
+            "SELECT (SELECT coalesce(max(number) + 1, 0) FROM devices),"
+            " (SELECT count(*) FROM devices WHERE revoked IS NOT NULL AND gone = 1),"
+            " (SELECT count(*) FROM devices WHERE revoked IS NOT NULL AND gone = 0),"
+            " (SELECT count(*) FROM devices WHERE free_at > ? AND revoked IS NULL),"
+            " (SELECT count(*) FROM named WHERE (SELECT revoked FROM devices WHERE number = device) IS NULL),"
             " (SELECT count(*) FROM tokens WHERE device IS NULL AND expires >= ?)"
-            " FROM devices"
         )
         with self._database.transaction() as connection:
-            row = connection.execute(query, (now, now)).fetchone()
-        return dict(zip(("enrolled", "revoked", "left", "quarantined", "named", "invitations"), row, strict=True))
+            numbers, left, revoked, *others = connection.execute(query, (now, now)).fetchone()
+        found = (numbers - left - revoked, revoked, left, *others)
+        return dict(zip(("enrolled", "revoked", "left", "quarantined", "named", "invitations"), found, strict=True))
 
     def _device(self, connection: sqlite3.Connection, number: int) -> EnrolledDevice:
         row = connection.execute(f"SELECT {_COLUMNS} FROM devices WHERE number = ?", (number,)).fetchone()  # noqa: S608 - ours

@@ -40,7 +40,7 @@ WINDOWS = (45.0, 110.0, 300.0, 600.0, 600.0)
 """Seconds of a sync, of each device in Python."""
 BROWSER_WINDOW = 110.0
 SECONDS = 3600.0
-PARTS = ("SuperLink", "ServerApp", "gateway", "supervisor")
+PARTS = ("SuperLink", "edge", "ServerApp", "gateway", "supervisor")
 RECOVERY = 300.0
 """Seconds until a round is released after a kill, at most."""
 DELTA = 1e-6
@@ -66,8 +66,7 @@ participations = 100000
 listen = "127.0.0.1"
 port = {ports[0]}
 superlink_port = {ports[1]}
-enrolment_port = {ports[2]}
-metrics_port = {ports[3]}
+metrics_port = {ports[2]}
 requests_per_second = 500
 origins = {origins}
 [enrolment]

@@ -1,7 +1,7 @@
 """What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
 
 PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,large,idle,kills,restore,\\
-    looks,outside,hour,soak,links,lost,moves,links-kills,links-soak] [--seeds KILLS]
+    looks,outside,hour,soak,door,register] [--seeds KILLS]
 """
 
 from __future__ import annotations
@@ -18,18 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
-from flwr.proto.node_pb2 import NodeInfo
-from flwr.supercore.constant import NodeStatus
-from palate_server.flower.kept_state import KeptFile
 
+from benchmarks.serve.door import EXCHANGES, register, transport, waiting
 from benchmarks.serve.hour import hour, hour_tables
-from benchmarks.serve.links import LEAST, LOST, charged, compared, moved, one_lost
 from benchmarks.serve.looking import looks
 from benchmarks.serve.restoring import lost_and_restored
 from benchmarks.serve.world import World, totals
 from benchmarks.sheet import Part, Table, main
-from palate_common.enrolment import new_node_key
 from palate_core.errors import PalateError
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
@@ -40,10 +35,12 @@ ROUND_BAR, IDLE_BAR, ONLINE_BAR = 150.0, 2.0, 3.0
 SHARE, SOON = 0.85, 100.0
 COHORT, ROUNDS, LARGE, FEATURES = 100, 2, 20_000, 64
 ENROLLED, PRESENT, WATCHED = 10_000, 100, 40.0
+DOOR, WAITING = (300, 1_000, 3_000), 10_000
+TRANSPORT = ("gateway", "edge", "SuperLink", "ServerApp")
 PAUSES = (24 * 3600.0, 600.0)
-REGISTERS = ("enrolment.db", "superlink.db")
+REGISTERS = ("enrolment.db",)
 GARBAGE = 10_000
-PROCESSES = ("SuperLink", "ServerApp", "gateway", "supervisor")
+PROCESSES = ("SuperLink", "edge", "ServerApp", "gateway", "supervisor")
 
 
 def cost(_: Path, __: int, *, kind: type[World] = World, **given: Any) -> Any:
@@ -117,7 +114,7 @@ def cost_tables(figures: Any, *, title: str = "Server CPU of a masked round") ->
         f"{devices} devices, {figures['rounds']} masked rounds released and {figures['aborted']} aborted, in "
         f"{' and '.join(f'{seconds:.0f} s' for seconds in figures['seconds'])}: "
         f"{exchanges:.1f} exchanges and {requests:.1f} requests a device and round. "
-        f"The SuperLink had {figures['memory']['SuperLink'][0]:.0f} MiB at the end, {figures['most']:.0f} at most. "
+        f"The edge had {figures['memory']['edge'][0]:.0f} MiB at the end, {figures['most']:.0f} at most. "
         f"A device received {figures['totals']['received'] / each / 1e6:.2f} MB a round, the newest model among "
         f"them, and sent {figures['totals']['sent'] / each / 1e6:.2f} MB; as files, "
         f"the models that rounds start from, of {' and '.join(map(_mb, figures['models']))}."
@@ -183,12 +180,12 @@ def idle_tables(figures: Any) -> list[Table]:
     share = 100 * waiting["spent"] / WATCHED
     rows.append((f"{PRESENT} are online and wait", f"{share:.2f} %", _parts(waiting), _idle(share, bar=ONLINE_BAR)))
     memory = ", ".join(
-        f"{name} {figure['memory']['SuperLink'][0]:.0f}" for name, figure in (("nobody", away), ("who waits", waiting))
+        f"{name} {figure['memory']['edge'][0]:.0f}" for name, figure in (("nobody", away), ("who waits", waiting))
     )
     note = (
         f"{ENROLLED:,} enrolled; {WATCHED:g} s without anybody; {WATCHED:g} s in which {present['visits']} came at "
         f"once, were told when to come back, and left: {1000 * visit:.0f} CPU-ms a visit ({_parts(present)}); "
-        f"and {WATCHED:g} s in which {PRESENT} waited for a cohort of {2 * PRESENT}. The SuperLink's MiB: {memory}."
+        f"and {WATCHED:g} s in which {PRESENT} waited for a cohort of {2 * PRESENT}. The edge's MiB: {memory}."
     )
     return [Table("An idle server", ("while", "of one core", "CPU-seconds", "bar"), rows, note)]
 
@@ -201,15 +198,15 @@ def _parts(figure: dict[str, Any]) -> str:
     return ", ".join(f"{part} {seconds:.2f}" for part, seconds in figure["cpu"].items())
 
 
-def kills(_: Path, repetitions: int, *, superlinks: int = 1) -> Any:
+def kills(_: Path, repetitions: int) -> Any:
     """SIGKILL of each part at random moments of running rounds: what must hold afterwards, and how soon it goes on."""
     rng, figures = random.Random(11), []  # noqa: S311 - moments
-    parts = ("ServerApp", "SuperLink", *(f"SuperLink {number}" for number in range(2, superlinks + 1)), "gateway")
+    parts = ("ServerApp", "SuperLink", "edge", "gateway")
     with tempfile.TemporaryDirectory() as home:
-        world = World(Path(home), size=12, settings="{rounds = 3}", dropout=0.17, superlinks=superlinks)
+        world = World(Path(home), size=12, settings="{rounds = 3}", dropout=0.17)
         world.start()
         try:
-            with world.fleet(12 if superlinks == 1 else 16):
+            with world.fleet(12):
                 world.wait(lambda: len(world.events("round")) >= 1, seconds=300.0)
                 for number in range(repetitions):
                     for part in parts:
@@ -219,28 +216,10 @@ def kills(_: Path, repetitions: int, *, superlinks: int = 1) -> Any:
     return figures
 
 
-def links_kills(_: Path, repetitions: int) -> Any:
-    """The same with two SuperLinks."""
-    return kills(_, repetitions, superlinks=2)
-
-
-def links_kills_tables(figures: Any) -> list[Table]:
-    """One row a process; the bar is the time, too."""
-    rows = []
-    for part in ("ServerApp", "SuperLink", "SuperLink 2", "gateway"):
-        mine = [figure for figure in figures if figure["part"] == part]
-        good, worst = sum(figure["sound"] for figure in mine), max(figure["seconds"] for figure in mine)
-        rows.append((part, str(len(mine)), str(good), f"{worst:.0f}", _met(good == len(mine) and worst <= SOON)))
-    title = f"SIGKILL at {len(figures)} random moments, with two SuperLinks"
-    header = ("killed", "times", "sound", "seconds to the next round, worst", f"bar: all sound, {SOON:g} s")
-    note = "Sound, as above: of the ledger, the releases, the witness and the model. 16 devices, cohorts of 12."
-    return [Table(title, header, rows, note)]
-
-
 def kills_tables(figures: Any) -> list[Table]:
     """One row a process."""
     rows = []
-    for part in ("ServerApp", "SuperLink", "gateway"):
+    for part in ("ServerApp", "SuperLink", "edge", "gateway"):
         mine = [figure for figure in figures if figure["part"] == part]
         good = sum(figure["sound"] for figure in mine)
         again = [figure["seconds"] for figure in mine]
@@ -344,49 +323,23 @@ def outside_tables(figures: Any) -> list[Table]:
     return [Table("10,000 garbage requests", header, rows, note)]
 
 
-def soak(_: Path, repetitions: int, *, superlinks: int = 1) -> Any:
-    """Rounds and rounds with devices that come and go: memory, open files and the databases over time."""
+def soak(_: Path, repetitions: int) -> Any:
+    """Rounds and rounds with devices that come and go: memory and open files over time."""
     figures = []
     for dp, wanted in (("central", 30 * repetitions), ("distributed", 6 * repetitions)):
         with tempfile.TemporaryDirectory() as home:
             settings = "{rounds = 3}"
-            world = World(Path(home), size=10, dp=dp, settings=settings, dropout=0.2, superlinks=superlinks)
+            world = World(Path(home), size=10, dp=dp, settings=settings, dropout=0.2)
             world.start()
             try:
                 with world.fleet(12, churn=0.2):
                     for share in (0.2, 0.6, 1.0):
                         world.wait(lambda: len(world.events("round")) >= share * wanted, seconds=7200.0)  # noqa: B023
-                        size = sum(file.stat().st_size for file in world.site.superlink_files)
                         done = len(world.events("round")), len(world.events("aborted"))
-                        found = {"dp": dp, "done": done, "memory": world.memory(), "database": size}
-                        figures.append(found | ({"charges": charged(world)} if superlinks > 1 else {}))
+                        figures.append({"dp": dp, "done": done, "memory": world.memory()})
             finally:
                 world.stop()
     return figures
-
-
-def links_soak(_: Path, repetitions: int) -> Any:
-    """The same with two SuperLinks."""
-    return soak(_, repetitions, superlinks=2)
-
-
-def links_soak_tables(figures: Any) -> list[Table]:
-    """One row a moment."""
-    parts = ("SuperLink", "SuperLink 2", "ServerApp", "supervisor")
-    rows = [
-        (
-            figure["dp"],
-            *map(str, figure["done"]),
-            str(figure["charges"]),
-            *(f"{figure['memory'][part][0]:.0f}" if part in figure["memory"] else "-" for part in parts),
-            str(sum(files for _, files in figure["memory"].values())),
-            f"{figure['database'] / 1024:.0f}",
-        )
-        for figure in figures
-    ]
-    header = ("dp", "rounds", "aborted", "charges", *(f"{part}, MiB" for part in parts), "open files", "databases, KiB")
-    note = "12 devices, of which a fifth stays away each time; cohorts of 10."
-    return [Table("Soak with two SuperLinks", header, rows, note)]
 
 
 def soak_tables(figures: Any) -> list[Table]:
@@ -395,9 +348,11 @@ def soak_tables(figures: Any) -> list[Table]:
         (
             figure["dp"],
             *map(str, figure["done"]),
-            *(f"{figure['memory'].get(part, (0, 0))[0]:.0f}" for part in ("SuperLink", "ServerApp", "supervisor")),
+            *(
+                f"{figure['memory'].get(part, (0, 0))[0]:.0f}"
+                for part in ("SuperLink", "edge", "ServerApp", "supervisor")
+            ),
             str(sum(files for _, files in figure["memory"].values())),
-            f"{figure['database'] / 1024:.0f}",
         )
         for figure in figures
     ]
@@ -406,103 +361,20 @@ def soak_tables(figures: Any) -> list[Table]:
         "rounds",
         "aborted",
         "SuperLink, MiB",
+        "edge, MiB",
         "ServerApp, MiB",
         "supervisor, MiB",
         "open files",
-        "database, KiB",
     )
     return [Table("Soak", header, rows, "12 devices, of which a fifth stays away each time; cohorts of 10.")]
 
 
-def links(_: Path, __: int) -> Any:
-    """The same devices and rounds at one SuperLink and at two."""
-    return [compared(superlinks) for superlinks in (1, 2)]
-
-
-def links_tables(figures: Any) -> list[Table]:
-    """One row a SuperLink."""
-    one = figures[0]["superlinks"][0]["rate"]
-    rows = []
-    for figure in figures:
-        for number, each in enumerate(figure["superlinks"], 1):
-            share = each["rate"] / one
-            verdict = "" if figure is figures[0] else _met(share >= SHARE)
-            name = f"{number} of {len(figure['superlinks'])}"
-            rows.append(
-                (name, str(each["devices"]), f"{each['cpu']:.2f}", f"{each['rate']:.1f}", f"{share:.2f}", verdict)
-            )
-    same = figures[0]["arrays"] == figures[1]["arrays"]
-    note = (
-        f"The same devices, {len(figures[0]['users'])} masked rounds, with seeded noise. The models are the same, bit "
-        f"for bit: {_met(same)}."
-    )
-    header = ("SuperLink", "devices", "CPU-seconds", "exchanges a CPU-second", "of one's", f"bar: {SHARE:g}")
-    return [Table("Two SuperLinks beside one", header, rows, note)]
-
-
-def lost(_: Path, repetitions: int) -> Any:
-    """Of three SuperLinks one is killed in an attempt, and then two."""
-    return [one_lost(1) for _ in range(max(1, repetitions // 3))] + [one_lost(2)]
-
-
-def lost_tables(figures: Any) -> list[Table]:
-    """One row an attempt."""
-    rows = []
-    for each in figures:
-        enough = each["left"] >= LEAST
-        ended = f"released, {each['users']} in the sum" if each["released"] else f"void ({each['reason']})"
-        good = each["released"] == enough and each["charges"] == 1 and each["next"] == LOST and not each["silent"]
-        there = ", ".join(map(str, each["devices"]))
-        row = (there, str(each["left"]), ended, str(each["charges"]), str(each["next"]), f"{each['seconds']:.0f}")
-        rows.append((*row, _met(good)))
-    header = ("devices at each", "left", "the attempt", "charges", "users of the next round", "seconds to it", "bar")
-    note = (
-        f"{LOST} devices, {LEAST} must remain. SIGKILL once the attempt is charged; the next start waits until the "
-        "attempt is over. Bar: released if enough are left, one charge, all devices in the next round."
-    )
-    return [Table("SuperLinks killed in an attempt, of three", header, rows, note)]
-
-
-def moves(_: Path, __: int) -> Any:
-    """One SuperLink becomes two, three, and one again."""
-    return moved()
-
-
-def moves_tables(figures: Any) -> list[Table]:
-    """One row a restart."""
-    rows = [
-        (
-            str(each["superlinks"]),
-            ", ".join(map(str, each["devices"])),
-            str(each["moved"]),
-            str(each["users"]),
-            f"{each['seconds']:.0f}",
-            _met(each["kept"] and each["users"] >= LOST - 2 and len(each["files"]) == each["superlinks"]),
-        )
-        for each in figures
-    ]
-    header = ("SuperLinks from now on", "devices at each", "moved", "users of the next round", "seconds to it", "bar")
-    note = (
-        f"{LOST} devices, which go on throughout; the server is stopped, changed and started. Bar: all nodes have the "
-        "number that their SuperLink gave them before, the next round is released, no former database is left."
-    )
-    return [Table("More SuperLinks, and fewer", header, rows, note)]
-
-
 def _enrol_silent(world: World, count: int) -> None:
-    """Devices that are enrolled, and away; their nodes are put where the SuperLink will find them."""
-    nodes = []
+    """Devices that are enrolled, and away."""
     with Enrolments(world.site.enrolment_file) as register:
         for number in range(count):
-            key, token = new_node_key().public, register.invite(now=time.time(), hours=1.0)
-            device = register.enrol(token, node_key=key, identity=f"{number:064x}", now=time.time())
-            node = NodeInfo(
-                node_id=2**40 + number, owner_aid=NOOP_FLWR_AID, owner_name=NOOP_ACCOUNT_NAME, public_key=key.encode(),
-                status=NodeStatus.REGISTERED,
-            )  # fmt: skip
-            register.registered(device.number, node.node_id)
-            nodes.append(("node", str(node.node_id), node.SerializeToString()))
-    KeptFile(world.site.superlink_file).replace(("node",), nodes)
+            token = register.invite(now=time.time(), hours=1.0)
+            register.enrol(token, identity=f"{number:064x}", now=time.time())
 
 
 def _closed_run(ledger: Any) -> None:
@@ -588,7 +460,51 @@ def _flood(world: World, sent: dict[str, int], over: threading.Event) -> None:
             sent["cut"] += 1
 
 
+def door(_: Path, __: int) -> Any:
+    """Transport at three sizes, and ten thousand devices that wait."""
+    return {"transport": [transport(devices) for devices in DOOR], "waiting": waiting(WAITING)}
+
+
+def door_tables(figures: Any) -> list[Table]:
+    """Transport by the number of devices; and what those that wait hold."""
+    rows = []
+    for each in figures["transport"]:
+        devices = each["devices"]
+        parts = [f"{1000 * each['cpu'][part] / devices:.1f}" for part in TRANSPORT]
+        total, median = 1000 * sum(each["cpu"].values()) / devices, float(np.median(each["seconds"]))
+        rows.append((f"{devices:,}", *parts, f"{total:.1f}", f"{median:.2f}", f"{each['memory']['edge']:.0f}"))
+    header = ("devices", *(f"{part}, CPU-ms" for part in TRANSPORT), "all", "s an exchange, median", "edge, MiB")
+    note = (
+        f"CPU-ms a device for {EXCHANGES} exchanges of 1.5 kB down and 3 kB up, nginx and TLS in front, devices that "
+        "compute nothing; of the ServerApp its transport alone."
+    )
+    held = figures["waiting"]
+    size = {name: f"{value / 2**20:.0f} MiB" for name, value in held["bytes"].items()}
+    waits = [
+        (f"{held['devices']:,}", size["alone"], size["waiting"], size["most"], f"{100 * held['share']:.1f} %",
+         f"{held['seconds']:.1f}"),
+    ]  # fmt: skip
+    columns = ("devices", "edge alone", "all wait", "at most", "of a core while all wait", "s to ask all and hear all")
+    said = "Direct link; each is sent 1 kB and answers 3 kB."
+    return [Table("Transport", header, rows, note), Table("Devices that wait at one edge", columns, waits, said)]
+
+
+def registers(_: Path, __: int) -> Any:
+    """A thousand devices and a million."""
+    return [register(count) for count in (1_000, 1_000_000)]
+
+
+def registers_tables(figures: Any) -> list[Table]:
+    """One row a size."""
+    names = ("look", "full", "enrol", "seen", "door", "scrape", "invite")
+    rows = [(f"{each['enrolled']:,}", *(f"{each[name]:.2f}" for name in names)) for each in figures]
+    header = ("enrolled", "100 online", "a full cohort?", "enrol", "seen", "a request", "a scrape's numbers", "invite")
+    return [Table("The register", header, rows, "CPU-ms of one call; of the first column for a hundred devices.")]
+
+
 PARTS = {
+    "door": Part(door, door_tables),
+    "register": Part(registers, registers_tables),
     "cost": Part(cost, cost_tables),
     "large": Part(large, large_tables),
     "idle": Part(idle, idle_tables),
@@ -598,11 +514,6 @@ PARTS = {
     "outside": Part(outside, outside_tables),
     "hour": Part(operated, hour_tables, seeds="7"),
     "soak": Part(soak, soak_tables),
-    "links": Part(links, links_tables),
-    "lost": Part(lost, lost_tables),
-    "moves": Part(moves, moves_tables),
-    "links-kills": Part(links_kills, links_kills_tables),
-    "links-soak": Part(links_soak, links_soak_tables),
 }
 
 

@@ -209,8 +209,8 @@ class World:
         return found
 
     def most_memory(self) -> float:
-        """The most MiB that the first SuperLink has had."""
-        (pid,) = self.pids()["SuperLink"]
+        """The most MiB that the edge has had."""
+        (pid,) = self.pids()["edge"]
         text = (Path("/proc") / str(pid) / "status").read_text()
         return int(text.split("VmHWM:")[1].split()[0]) / 1024
 

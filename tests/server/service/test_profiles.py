@@ -133,7 +133,7 @@ def test_without_a_profile_nothing_follows_and_old_files_mean_what_they_meant() 
 def test_what_is_set_wins_and_what_follows_from_it_follows() -> None:
     config = made("company", devices=4000, cohort__size=50, gateway__port=9000, gateway__metrics_port=7000)
     assert (config.cohort.size, config.gateway.requests_per_second) == (50, 50)
-    assert config.gateway.loopback_ports == [9001, 9002, 7000]
+    assert config.gateway.loopback_ports == [9001, 7000]
     assert made("company", cohort__exchange_seconds=600.0).cohort.plan_seconds == 6000
 
 
@@ -168,7 +168,7 @@ def _plain(value: Any) -> Any:
         ('profile = "public"\n[cohort]\nsize = true', "`cohort.size` must be a number above 0, got True"),
         ('profile = "public"\n[witnesses]\nkeys = "x"', "`witnesses.keys` must be a list, got 'x'"),
         ('profile = "public"\n[privacy]\ndp = "of"', "`privacy.dp` must be"),
-        ('profile = "public"\n[gateway]\nport = 65534', "`enrolment_port` must be less than"),
+        ('profile = "public"\n[gateway]\nport = 65534', "`metrics_port` must be less than"),
     ],
 )
 def test_odd_profiles_are_refused_in_one_line(text: str, message: str) -> None:

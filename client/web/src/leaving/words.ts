@@ -99,7 +99,7 @@ function* atServer({ server, rounds }: Said): Generator<string> {
     yield "The server: this device is not enrolled anywhere, or the statement was made anonymous";
     return;
   }
-  yield `The server ${server.server} ${server.answered ? "had" : "has"}: device ${server.device}, its identity ${server.identity ?? "(none)"}, its node key, when it was enrolled, how often it was invited; and, if somebody there or on the network kept it, from which address it came, and when`;
+  yield `The server ${server.server} ${server.answered ? "had" : "has"}: device ${server.device}, its identity ${server.identity ?? "(none)"}, when it was enrolled, how often it was invited; and, if somebody there or on the network kept it, from which address it came, and when`;
   if (server.answered) yield "  It was asked to delete that, and has answered that it did. Nobody can check it from here";
   else if (server.asked) yield "  It was asked to delete that, and has not answered: `device.leave()` asks again";
   else yield `  It was not asked to delete anything, and has answered nothing: \`device.leave()\` asks it. Or ask the operator to revoke device ${server.device}`;

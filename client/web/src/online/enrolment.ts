@@ -4,7 +4,6 @@ import { InputError, RefusedError, UnreachableError } from "../errors.js";
 import type { Storage } from "../ledger/storage.js";
 import { hex, textOf } from "../records/bytes.js";
 import { canonicalJson, readCanonical, readJson } from "../records/canonical.js";
-import type { NodeKey } from "../records/crypto.js";
 import { Fields } from "../records/fields.js";
 import type { SigningKey } from "../records/signing.js";
 import { Https } from "./https.js";
@@ -26,9 +25,6 @@ export interface Enrolment {
   readonly population: string;
   /** Its number in the population. */
   readonly device: number;
-  readonly key: NodeKey;
-  /** Flower's number of the node, from the enrolment or the last time online; 0: unknown. */
-  readonly node: bigint;
 }
 
 /** Whether the server was asked to delete what it has of this device, and has answered; null: it wasn't asked. */
@@ -44,23 +40,18 @@ export async function askedToDelete(storage: Storage): Promise<{ readonly answer
 export async function enrolmentOf(storage: Storage, left = false): Promise<Enrolment | null> {
   const data = await storage.get(KEPT);
   if (!data || (!left && (await askedToDelete(storage)))) return null;
-  const fields = Fields.of("the enrolment", readCanonical(data, MOST_MESSAGE), ["origin", "public_key", "population", "device", "secret", "public_pem", "node"]);
+  const fields = Fields.of("the enrolment", readCanonical(data, MOST_MESSAGE), ["origin", "public_key", "population", "device"]);
   return {
     origin: fields.text("origin"),
     publicKey: fields.hash("public_key"),
     population: fields.text("population"),
     device: fields.whole("device"),
-    key: { secret: bytesOf(fields.text("secret")), publicPem: fields.text("public_pem") },
-    node: BigInt(fields.text("node")),
   };
 }
 
-const bytesOf = (text: string): Uint8Array => Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
-
 /** Stores an enrolment; it replaces an earlier one. */
-export async function keepEnrolment(storage: Storage, { origin, publicKey, population, device, key, node }: Enrolment): Promise<void> {
-  const value = { origin, public_key: publicKey, population, device, secret: hex(key.secret), public_pem: key.publicPem, node: String(node) };
-  await storage.put(KEPT, canonicalJson(value));
+export async function keepEnrolment(storage: Storage, { origin, publicKey, population, device }: Enrolment): Promise<void> {
+  await storage.put(KEPT, canonicalJson({ origin, public_key: publicKey, population, device }));
 }
 
 /** The bytes of a request to leave. They name no time and nothing that is new each time: the same again get the same answer. */

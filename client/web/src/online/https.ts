@@ -13,8 +13,12 @@ export class StoppedError extends PalateError {}
 /** What a status says of the device, for the app's log. */
 const MEANS: Readonly<Record<number, string>> = {
   401: ": it doesn't know this device's key, or one of the clocks is off by more than five minutes",
-  412: ": it doesn't know this device any more, or counts it as online already",
+  403: ": it has excluded this device",
+  409: ": another copy of this device is online",
+  426: ": it speaks another version of the protocol",
 };
+/** Refusals that don't hold for long. */
+const LATER = [408, 429];
 
 /** The server answered with an error status. */
 export class RejectedError extends UnreachableError {
@@ -24,10 +28,16 @@ export class RejectedError extends UnreachableError {
   ) {
     super(`the server must accept ${what}, got status ${status}${MEANS[status] ?? ""}`);
   }
+
+  /** Whether the same request would be refused again. */
+  get final(): boolean {
+    return this.status >= 400 && this.status < 500 && !LATER.includes(this.status);
+  }
 }
 
 export interface HttpResponse {
   readonly status: number;
+  readonly headers: Headers;
   readonly body: Uint8Array;
 }
 
@@ -87,7 +97,7 @@ export class Https {
       });
       const data = await bodyOf(response, response.status === 200 ? most : MOST_REFUSAL);
       this.received += data.length;
-      return { status: response.status, body: data };
+      return { status: response.status, headers: response.headers, body: data };
     } catch (error) {
       if (stop?.aborted || ends.over) throw new StoppedError("the app asked to stop");
       if (error instanceof PalateError) throw error;

@@ -1,17 +1,15 @@
 /**
  * Invitation: how this device becomes a member of its population. It is loaded when somebody enrols.
  *
- *     Invitation + node key + identity -> POST /v1/enroll -> device number
+ *     Invitation + identity -> POST /v1/enroll -> device number
  *
- * The node key belongs to one invitation. It is on the disk before the request is sent, so that a device that was killed meanwhile sends
- * the same bytes again, and gets the same answer.
+ * A device that was killed meanwhile sends the same bytes again, and gets the same answer.
  */
 
 import { InputError, IntegrityError, RefusedError, UnreachableError } from "../errors.js";
 import type { Storage } from "../ledger/storage.js";
-import { concat, hex, textOf, utf8 } from "../records/bytes.js";
+import { hex, textOf, utf8 } from "../records/bytes.js";
 import { canonicalJson, digest, readJson } from "../records/canonical.js";
-import { makeNodeKey, type NodeKey } from "../records/crypto.js";
 import { Fields } from "../records/fields.js";
 import type { SigningKey } from "../records/signing.js";
 import type { Service } from "../service.js";
@@ -72,48 +70,32 @@ export function checkTrusted(invited: Invitation, service: Service, pinnedWitnes
 const origin = ({ server, port, path }: Invitation): string => `https://${server.includes(":") ? `[${server}]` : server}${port === 443 ? "" : `:${port}`}${path}`;
 
 /** The bytes of a request. */
-export async function enrolRequest(token: string, nodeKey: string, identity: SigningKey): Promise<Uint8Array> {
-  const signed = canonicalJson({ token_hash: digest(utf8(token)), node_key: nodeKey, identity: identity.publicKey });
-  return canonicalJson({ token, node_key: nodeKey, identity: identity.publicKey, proof: hex(await identity.sign(ENROL_TAG, signed)) });
-}
-
-/** The node key of an invitation, made once. */
-async function nodeKeyOf(storage: Storage, token: string): Promise<NodeKey> {
-  const name = `node key ${digest(utf8(token))}`;
-  const fresh = await makeNodeKey();
-  const data = await storage.transaction([name], (found) => {
-    const kept = found.get(name);
-    const made = concat(Uint8Array.of(fresh.secret.length), fresh.secret, utf8(fresh.publicPem));
-    return { write: kept ? new Map() : new Map([[name, made]]), result: kept ?? made };
-  });
-  return { secret: data.slice(1, 1 + data[0]), publicPem: textOf(data.subarray(1 + data[0])) };
+export async function enrolRequest(token: string, identity: SigningKey): Promise<Uint8Array> {
+  const signed = canonicalJson({ token_hash: digest(utf8(token)), identity: identity.publicKey });
+  return canonicalJson({ token, identity: identity.publicKey, proof: hex(await identity.sign(ENROL_TAG, signed)) });
 }
 
 /** Enrols with an invitation, which `checkTrusted` has passed. */
 export async function enroll(storage: Storage, invitation: Invitation, service: Service, identity: SigningKey, seconds = SECONDS, signal?: AbortSignal): Promise<Enrolment> {
-  const key = await nodeKeyOf(storage, invitation.token);
   const https = new Https(origin(invitation), signal);
-  const body = await enrolRequest(invitation.token, key.publicPem, identity);
+  const body = await enrolRequest(invitation.token, identity);
   const reply = await https.request("POST", "/v1/enroll", { body, headers: { "content-type": "application/json" }, most: MOST_ANSWER, seconds });
   if (reply.status >= 400 && reply.status < 500 && reply.status !== 408 && reply.status !== 429) {
     throw new RefusedError(`the server must accept the invitation, got status ${reply.status}: it may have been used`);
   }
   if (reply.status !== 200) throw new UnreachableError(`the server must answer an enrolment, got status ${reply.status}: try again`);
-  const { device, population, node } = readEnrolled(reply.body);
+  const { device, population } = readEnrolled(reply.body);
   if (population !== invitation.population) throw new RefusedError(`the server must be of ${invitation.population}, got ${population.slice(0, 80)}`);
-  const enrolment = { origin: https.origin, publicKey: service.beganWith, population, device, key, node };
+  const enrolment = { origin: https.origin, publicKey: service.beganWith, population, device };
   await keepEnrolment(storage, enrolment);
   return enrolment;
 }
 
-/** The server's answer: this installation's number, the population that it has joined, and Flower's number of its node. */
-export function readEnrolled(body: Uint8Array): { readonly device: number; readonly population: string; readonly node: bigint } {
+/** The server's answer: this installation's number, and the population that it has joined. */
+export function readEnrolled(body: Uint8Array): { readonly device: number; readonly population: string } {
   try {
-    const fields = Fields.of("an enrolment's answer", readJson(textOf(body)), ["device", "population"], ["node"]);
-    const node = fields.has("node") ? fields.get("node") : 0;
-    const number = typeof node === "bigint" ? node : BigInt(fields.has("node") ? fields.whole("node") : 0);
-    if (number < 0n || number >= 2n ** 64n) throw new IntegrityError("`node` must be a number of 64 bits");
-    return { device: fields.whole("device", 0, 2 ** 31 - 1), population: fields.text("population", 1), node: number };
+    const fields = Fields.of("an enrolment's answer", readJson(textOf(body)), ["device", "population"]);
+    return { device: fields.whole("device", 0, 2 ** 31 - 1), population: fields.text("population", 1) };
   } catch (error) {
     throw new UnreachableError(`the server must answer with a device's number: ${(error as Error).message}`);
   }

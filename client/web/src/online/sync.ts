@@ -1,7 +1,7 @@
 /**
  * Sync: a device is online for a bounded time.
  *
- *     consent -> policy -> newest model -> activate -> (pull -> answer -> push)* -> leave
+ *     consent -> policy -> newest model -> (message -> answer)* -> leave
  *
  * Every error becomes a `SyncResult`. It doesn't use the network without the user's consent to `train` or `analytics`, except to
  * download the newest model if the app asks for that. Which of the two a plan needs is checked when it arrives.
@@ -18,22 +18,14 @@ import { Directory } from "../secagg/directory.js";
 import { stepOf } from "../secagg/messages.js";
 import type { Service } from "../service.js";
 import * as downloads from "./downloads.js";
-import { askedToDelete, enrolmentOf, keepEnrolment, type Enrolment } from "./enrolment.js";
-import type { Answer, Notice } from "./flower_messages.js";
-import { Fleet, SURVEYS, TRAINING, type Asked, type Availability } from "./flower_wire.js";
+import { askedToDelete, enrolmentOf, type Enrolment } from "./enrolment.js";
+import { Exchanges, LEAVE_SECONDS, SURVEYS, TRAINING, type Availability, type Reply, type ServerMessage } from "./exchange.js";
 import { Https, RejectedError, StoppedError } from "./https.js";
 
-const [POLL_GROWTH, POLL_RANGE, RHYTHM] = [1.5, 4, 0.6];
-/** For how long a server may wait for the next message before it replies that there is none. */
-const HOLD_SECONDS = 20;
-const MOST_COME_BACK = 30 * 86400;
 const [FIRST_BACKOFF, LONGEST_BACKOFF] = [1, 30];
 const GIVE_UP_SECONDS = 120;
 /** Seconds after the end of its time in which a device still finishes the attempt that it is in. */
 const GRACE_SECONDS = 60;
-const ONLINE_SECONDS = 75;
-const LEAVE_SECONDS = 3;
-const FINAL = [401, 403, 404];
 const DIRECTORY = "directory";
 
 export type Ended = "come back" | "model" | "time" | "stopped" | "policy" | "no consent" | "spent" | "not enrolled" | "busy" | "unreachable" | "rejected" | "failed";
@@ -94,6 +86,17 @@ export interface SyncOptions {
 
 const monotonic = (): number => performance.now() / 1000;
 
+/** An answer, and what follows from it. */
+interface Made {
+  /** Kind and SHA-256 of the message: an equal one asks for the same bytes. */
+  readonly asked: string;
+  readonly bytes: Uint8Array;
+  readonly purpose: Purpose | null;
+  /** Whether the device is in an attempt that it hasn't finished, and whether this is the last answer of it. */
+  readonly underWay: boolean;
+  readonly last: boolean;
+}
+
 /** Runs one sync; it raises no error. */
 export async function sync(options: SyncOptions): Promise<SyncResult> {
   const session = new Session(options);
@@ -108,7 +111,7 @@ async function runToEnd(work: () => Promise<SyncEnd>): Promise<SyncEnd> {
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     if (error instanceof StoppedError) return end("stopped");
-    if (error instanceof RejectedError) return end("rejected", reason);
+    if (error instanceof RejectedError) return end("rejected", reason, null, true); // whoever is online now, it isn't this device
     return end(error instanceof LockedError ? "busy" : "failed", reason);
   }
 }
@@ -119,13 +122,12 @@ class Session {
   private readonly last: number;
   private readonly poll: number;
   private https: Https | null = null;
-  private fleet: Fleet | null = null;
+  private exchanges: Exchanges | null = null;
   private model = false;
   private begun = 0;
   private rounds = 0;
-  /** Whether the device is in an attempt that it hasn't finished, and whether its present answer is the last one of it. */
+  /** Whether the device is in an attempt that it hasn't finished. */
   private underWay = false;
-  private finishes = false;
   /** Seconds that a device must have left to take the present plan. */
   private needs = 0;
   private refused = 0;
@@ -164,7 +166,7 @@ class Session {
 
   counts(): Pick<SyncResult, "model" | "rounds" | "dropped" | "refused" | "requests" | "exchanges" | "sent" | "received"> {
     const { requests = 0, sent = 0, received = 0 } = this.https ?? {};
-    return { model: this.model, rounds: this.rounds, dropped: this.begun - this.rounds, refused: this.refused, requests, exchanges: this.fleet?.exchanges ?? 0, sent, received };
+    return { model: this.model, rounds: this.rounds, dropped: this.begun - this.rounds, refused: this.refused, requests, exchanges: this.exchanges?.answered ?? 0, sent, received };
   }
 
   async run(): Promise<SyncEnd> {
@@ -185,113 +187,85 @@ class Session {
   }
 
   /** Connects, answers rounds and signs off; why it ended. */
-  private async online(enrolment: Enrolment): Promise<SyncEnd> {
-    const https = new Https(enrolment.origin, this.options.signal, () => 1000 * (this.until + this.grace()));
-    const fleet = new Fleet(https, enrolment.key, this.options.service.mostBytes, undefined, () => this.availability());
-    [this.https, this.fleet] = [https, fleet];
-    const over = await runToEnd(() => this.answerRounds(https, fleet, enrolment));
+  private async online({ origin, device, population }: Enrolment): Promise<SyncEnd> {
+    const { rounds, service, signal } = this.options;
+    const https = new Https(origin, signal, () => 1000 * (this.until + this.grace()));
+    const exchanges = new Exchanges(https, device, population, await rounds.identity(), service.mostBytes, () => this.availability());
+    [this.https, this.exchanges] = [https, exchanges];
+    const over = await runToEnd(() => this.answerRounds(https, exchanges, device));
     if (!over.quiet) {
       https.farewell(LEAVE_SECONDS);
-      await fleet.leave();
+      await exchanges.leave();
     }
     return over;
   }
 
-  private async answerRounds(https: Https, fleet: Fleet, enrolment: Enrolment): Promise<SyncEnd> {
+  private async answerRounds(https: Https, exchanges: Exchanges, number: number): Promise<SyncEnd> {
     const without = await this.updateModel(https);
     if (typeof without !== "string") return without;
     if (await this.options.rounds.ledger.atLimit()) return end("spent", "the user's limits are reached");
-    const node = await this.retry(() => fleet.activate(enrolment.node));
-    if (typeof node !== "bigint") return node;
-    if (node !== enrolment.node) await keepEnrolment(this.options.storage, { ...enrolment, node });
-    return this.answer(https, fleet, enrolment.device);
+    return this.answer(https, exchanges, number);
   }
 
   /**
-   * Answers messages until there is a reason to end.
-   *
-   * The next message comes when the other devices have answered, too. A server of Palate's waits for it before it replies. At another one,
-   * how long that took last time decides when to ask again. A device that computes for long announces that.
+   * Answers messages until there is a reason to end. An answer goes with the request for the next message, which comes when the other
+   * devices have answered, too; where its reply is lost, the same bytes are sent again.
    *
    * A plan is taken only with time left for it. An attempt that has begun is finished, at most `GRACE_SECONDS` after the sync's time,
    * unless the app, the user or the policy end it.
    */
-  private async answer(https: Https, fleet: Fleet, number: number): Promise<SyncEnd> {
-    let [wait, rhythm, answeredAt, computed] = [this.poll, this.poll, 0, 0];
-    let notice: Notice | null = null;
-    let before: { readonly asked: Asked; readonly answer: Answer | null } | null = null;
+  private async answer(https: Https, exchanges: Exchanges, number: number): Promise<SyncEnd> {
+    let made: Made | null = null;
+    let answers = "";
     for (;;) {
-      const over = await this.over();
-      if (over) return over;
       const asking = monotonic();
-      const asked: Asked | SyncEnd | null = await this.pull(fleet, notice);
-      notice = null;
-      if (asked && "ended" in asked) return asked;
-      if (!asked) {
-        const waited = fleet.holds && monotonic() - asking >= this.poll;
-        const paused = waited ? null : await this.pause(wait);
+      const reply: Reply | SyncEnd = await this.retry(() => this.send(exchanges, answers, made));
+      if ("ended" in reply) return reply;
+      if (answers && made) made = this.delivered(made, reply.taken !== "late");
+      const { message } = reply;
+      if (message?.kind === "come-back") return end("come back", "", message.seconds);
+      const asked: string = message ? `${message.kind} ${digest(message.body)}` : "";
+      // A server that asks the same again has lost the answer: it gets the same bytes, and nothing is computed again.
+      const fresh: boolean = made?.asked !== asked;
+      if ((!message || !fresh) && monotonic() - asking < this.poll) {
+        const paused = await this.pause(this.poll);
         if (paused) return paused;
-        wait = Math.min(wait * POLL_GROWTH, this.poll * POLL_RANGE);
-        continue;
       }
-      if (answeredAt) rhythm = Math.min(Math.max(this.poll, (asked.pulled - answeredAt) * RHYTHM), this.poll * POLL_RANGE * 2);
-      const beaten = await this.retry(() => fleet.beat(computed).then(() => null));
-      if (beaten) return beaten;
-      const began = monotonic();
-      let answer: Answer | null;
-      if (asked.content && before?.asked.kind === asked.kind && before.asked.content === asked.content) {
-        answer = before.answer; // the server has lost it: it gets the same bytes, and nothing is computed again
-      } else {
-        [this.purpose, this.needs] = [null, secondsNeeded(asked)];
-        const made = await this.dispatch(https, asked, number);
-        if (made && "ended" in made) return made;
-        [answer, before] = [made, { asked, answer: made }];
+      answers = message?.exchange ?? "";
+      if (!message) continue;
+      if (fresh) {
+        [this.purpose, this.needs] = [null, message.seconds];
+        const found = await this.dispatch(https, message, number);
+        if ("ended" in found) return found;
+        made = { ...found, asked };
       }
-      const [upload, seconds] = [fleet.reply(asked, answer), comeBack(asked)];
-      // After the last answer of an attempt nothing is left to finish.
-      if (seconds === null) upload.wait = () => this.holdSeconds(this.finishes ? this.last : this.end);
-      upload.over = () => this.halted();
-      computed = Math.max(computed, monotonic() - began);
-      try {
-        const sent = await this.retry(async () => {
-          // Each try may be minutes later.
-          if (await this.revoked()) return WITHDRAWN;
-          try {
-            await fleet.deliver(upload);
-          } catch (error) {
-            if (error instanceof StoppedError && (await this.revoked())) return WITHDRAWN;
-            throw error;
-          }
-          return null;
-        });
-        if (sent) return sent;
-        notice = upload.next;
-        this.noteDelivery();
-      } catch (error) {
-        if (!(error instanceof RejectedError)) throw error;
-        this.finished(); // it came too late: the attempt is over without it
-      }
-      if (seconds !== null) return end("come back", "", seconds);
-      [wait, answeredAt] = [this.poll, monotonic()];
-      const paused = fleet.holds ? null : await this.pause(rhythm);
-      if (paused) return paused;
+      if (made) [this.purpose, this.underWay] = [made.purpose, made.underWay];
     }
   }
 
+  /** One request, with the answer to an exchange if there is one: while the user agrees to what it is for. Each try may be minutes later. */
+  private async send(exchanges: Exchanges, answers: string, made: Made | null): Promise<Reply | SyncEnd> {
+    if (!answers || !made) return exchanges.ask("", new Uint8Array(), this.holdSeconds(this.end), () => this.isOver());
+    if (await this.revoked()) return WITHDRAWN;
+    try {
+      // After the last answer of an attempt nothing is left to finish.
+      return await exchanges.ask(answers, made.bytes, this.holdSeconds(made.last ? this.last : this.end), () => this.halted());
+    } catch (error) {
+      if (error instanceof StoppedError && (await this.revoked())) return WITHDRAWN;
+      throw error;
+    }
+  }
+
+  /** The server has an answer, or it came too late: then the attempt is over without it, unless it is asked for again. */
+  private delivered(made: Made, intime: boolean): Made {
+    if (made.last && intime) this.rounds += 1;
+    if (made.last || !intime) this.underWay = false;
+    return made.last && intime ? { ...made, underWay: false, last: false } : made;
+  }
+
   /** For how long the server may wait for a message now. */
-  private holdSeconds(until = this.end): number {
-    return Math.max(0, Math.min(HOLD_SECONDS, until - monotonic() - this.poll));
-  }
-
-  /** The server has the present answer. */
-  private noteDelivery(): void {
-    if (!this.finishes) return;
-    this.rounds += 1;
-    this.finished();
-  }
-
-  private finished(): void {
-    [this.underWay, this.finishes] = [false, false];
+  private holdSeconds(until: number): number {
+    return Math.max(0, until - monotonic() - this.poll);
   }
 
   /** Whether the device has time for the present plan: before it is charged, and before anything is fetched. */
@@ -317,38 +291,26 @@ class Session {
     return (await this.isOver()) || (await this.revoked());
   }
 
-  /** Name and value of the answer to a message; null: it asks for nothing, and the reply is empty. */
-  private async dispatch(https: Https, { kind, record }: Asked, number: number): Promise<Answer | SyncEnd | null> {
-    const bytes = (name: string): Uint8Array => {
-      const value = record?.get(name);
-      return value instanceof Uint8Array ? value : new Uint8Array();
-    };
-    const [plan, model, request] = [bytes("plan"), bytes("model"), bytes("request")];
-    if (kind === "train" && request.length) {
-      const answer = await this.join(https, plan, model, request, number);
-      return "ended" in answer ? answer : ["answer", answer];
-    }
-    if (kind === "train") {
-      const found = await this.roundModel(https, plan, model);
-      if (found && "ended" in found) return found;
-      const answer = found && (await this.hasTime()) ? await this.options.rounds.contribute(plan, found, number) : REFUSED;
-      return ["contribution", this.count(answer, answer === REFUSED ? null : purposeOf(readPlan(plan).plan), answer !== REFUSED, true)];
-    }
-    if (kind === "train.masked") {
+  /** The answer to a message. */
+  private async dispatch(https: Https, { kind, plan, request }: ServerMessage, number: number): Promise<Omit<Made, "asked"> | SyncEnd> {
+    if (kind === "masked") return this.join(https, plan, request, number);
+    if (kind === "step") {
       const answer = await this.next(request);
       const last = answer !== REFUSED && stepOf(request) === "unmask";
-      return ["answer", this.count(answer, this.machine?.purpose ?? null, false, last)];
+      return this.count(answer, this.machine?.purpose ?? null, false, last);
     }
-    if (kind === "query" && record) return ["device", number];
-    return null;
+    const found = await this.roundModel(https, plan);
+    if (found && "ended" in found) return found;
+    const answer = found && (await this.hasTime()) ? await this.options.rounds.contribute(plan, found, number) : REFUSED;
+    return this.count(answer, answer === REFUSED ? null : purposeOf(readPlan(plan).plan), answer !== REFUSED, true);
   }
 
   /** Takes part in a masked attempt. For the same plan again the same state machine answers. */
-  private async join(https: Https, plan: Uint8Array, model: Uint8Array, request: Uint8Array, number: number): Promise<Uint8Array | SyncEnd> {
+  private async join(https: Https, plan: Uint8Array, request: Uint8Array, number: number): Promise<Omit<Made, "asked"> | SyncEnd> {
     const begins = !this.machine || digest(this.plan) !== digest(plan);
     if (begins) {
       [this.machine, this.plan] = [null, plan];
-      const found = await this.roundModel(https, plan, model);
+      const found = await this.roundModel(https, plan);
       if (found && "ended" in found) return found;
       if (!found) return this.count(REFUSED, null);
       try {
@@ -371,23 +333,21 @@ class Session {
   }
 
   /** Keeps count, and what the answer is for. */
-  private count(answer: Uint8Array, purpose: Purpose | null, begins = false, last = false): Uint8Array {
-    this.underWay = answer !== REFUSED;
-    [this.purpose, this.finishes] = this.underWay ? [purpose, last] : [null, false];
-    if (!this.underWay) this.refused += 1;
+  private count(bytes: Uint8Array, purpose: Purpose | null, begins = false, last = false): Omit<Made, "asked"> {
+    const underWay = bytes !== REFUSED;
+    if (!underWay) this.refused += 1;
     if (begins) this.begun += 1;
-    return answer;
+    return { bytes, purpose: underWay ? purpose : null, underWay, last: underWay && last };
   }
 
   /**
-   * The model that a plan starts from: `sent` with it, kept or downloaded; null: the plan is refused, or the server has no such model. For a
+   * The model that a plan starts from, kept or downloaded; null: the plan is refused, or the server has no such model. For a
    * plan that is refused nothing is fetched, its directory neither.
    */
-  private async roundModel(https: Https, plan: Uint8Array, sent: Uint8Array): Promise<Uint8Array | SyncEnd | null> {
+  private async roundModel(https: Https, plan: Uint8Array): Promise<Uint8Array | SyncEnd | null> {
     const { rounds, service } = this.options;
     const name = (await this.hasTime()) ? await rounds.wanted(plan) : null;
     if (name === null) return null;
-    if (sent.length) return sent;
     if (this.kept?.name === name) return this.kept.data;
     try {
       this.purpose = purposeOf(readPlan(plan).plan);
@@ -412,28 +372,6 @@ class Session {
       await storage.put(DIRECTORY, data);
     }
     return Directory.read(data);
-  }
-
-  /**
-   * The next message, which is `notice` if the server has sent it already; null if there is none, or if it can't be read or its run has
-   * ended: it comes only once.
-   */
-  private async pull(fleet: Fleet, notice: Notice | null): Promise<Asked | SyncEnd | null> {
-    try {
-      let found = notice;
-      if (!found) {
-        const beaten = await this.retry(() => fleet.beat().then(() => null));
-        if (beaten) return beaten;
-        const pulled = await this.retry(() => fleet.pull(this.holdSeconds(), () => this.isOver()));
-        if (!pulled || "ended" in pulled) return pulled;
-        found = pulled;
-      }
-      const whole = found;
-      return await this.retry(() => fleet.take(whole));
-    } catch (error) {
-      if (error instanceof IntegrityError || (error instanceof RejectedError && error.status === 403)) return null;
-      throw error;
-    }
   }
 
   /** Takes the newest model into use; otherwise the reason why not, and the model in use stays. */
@@ -503,8 +441,8 @@ class Session {
       } catch (error) {
         if (error instanceof StoppedError) return (await this.over()) ?? end("stopped");
         if (!(error instanceof UnreachableError)) throw error;
-        const [status, now] = [error instanceof RejectedError ? error.status : 0, monotonic()];
-        if (FINAL.includes(status) || (status === 412 && now - began > ONLINE_SECONDS)) throw error;
+        if (error instanceof RejectedError && error.final) throw error;
+        const now = monotonic();
         if (now - began > GIVE_UP_SECONDS || now + delay > this.end) return end("unreachable", error.message);
       }
       const stopped = await this.pause(delay, 0.5, 1);
@@ -512,18 +450,4 @@ class Session {
       delay = Math.min(delay * 2, LONGEST_BACKOFF);
     }
   }
-}
-
-/** Seconds that a device must have left to take a plan; a message that doesn't say so needs none. */
-function secondsNeeded({ kind, record }: Asked): number {
-  const value = record?.get("seconds");
-  return kind === "train" && typeof value === "number" && value > 0 ? value : 0;
-}
-
-/** Seconds after which the server wants this device to sync again; null: the message doesn't say so. */
-function comeBack({ kind, record }: Asked): number | null {
-  const value = record?.get("come_back");
-  if (kind !== "query" || (typeof value !== "number" && typeof value !== "bigint")) return null;
-  const seconds = Number(value);
-  return seconds >= 0 ? Math.min(seconds, MOST_COME_BACK) : null;
 }

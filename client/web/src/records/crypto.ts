@@ -5,7 +5,7 @@
  */
 
 import { InputError, IntegrityError } from "../errors.js";
-import { base64, chained, concat, fromHex } from "./bytes.js";
+import { chained, concat, fromHex } from "./bytes.js";
 import type { Curves } from "./curves.js";
 
 const ED25519_HEAD = fromHex("302e020100300506032b657004220420");
@@ -135,43 +135,4 @@ export class Keystream {
     }
     return parts.length === 1 ? parts[0] : chained(parts);
   }
-}
-
-/** An ECDSA P-384 pair: Flower's key of a node. */
-export interface NodeKey {
-  /** PKCS #8. */
-  readonly secret: Uint8Array;
-  /** PEM SubjectPublicKeyInfo, in OpenSSL's spelling: 64 letters a line. */
-  readonly publicPem: string;
-}
-
-const P384 = { name: "ECDSA", namedCurve: "P-384" };
-
-/** A fresh key of a node. */
-export async function makeNodeKey(): Promise<NodeKey> {
-  const pair = await subtle().generateKey(P384, true, ["sign", "verify"]);
-  const secret = new Uint8Array(await subtle().exportKey("pkcs8", pair.privateKey));
-  const spki = new Uint8Array(await subtle().exportKey("spki", pair.publicKey));
-  const lines = base64(spki).match(/.{1,64}/g) ?? [];
-  return { secret, publicPem: `-----BEGIN PUBLIC KEY-----\n${lines.join("\n")}\n-----END PUBLIC KEY-----\n` };
-}
-
-/** ECDSA with SHA-256 as DER: WebCrypto gives r and s side by side. */
-export async function signP384(secret: Uint8Array, message: Uint8Array): Promise<Uint8Array> {
-  const key = await subtle().importKey("pkcs8", secret, P384, false, ["sign"]);
-  const raw = new Uint8Array(await subtle().sign({ name: "ECDSA", hash: "SHA-256" }, key, message));
-  return derSignature(raw);
-}
-
-/** r || s as the DER sequence of two integers. */
-export function derSignature(raw: Uint8Array): Uint8Array {
-  const integer = (value: Uint8Array): Uint8Array => {
-    let first = 0;
-    while (first < value.length - 1 && value[first] === 0) first += 1;
-    const body = value[first] & 128 ? concat(Uint8Array.of(0), value.subarray(first)) : value.subarray(first);
-    return concat(Uint8Array.of(2, body.length), body);
-  };
-  const half = raw.length / 2;
-  const body = concat(integer(raw.subarray(0, half)), integer(raw.subarray(half)));
-  return concat(body.length < 128 ? Uint8Array.of(0x30, body.length) : Uint8Array.of(0x30, 0x81, body.length), body);
 }

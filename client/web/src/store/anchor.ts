@@ -25,7 +25,7 @@ export const RESERVE = "reserve";
 /** Bytes of a seal: AES-GCM's random first bytes, and its tag at the end. */
 const [IV, TAG, SIZE] = [12, 16, 32];
 /** Names that would say what the user takes part in, or agreed to: what follows is hashed. */
-const PRIVATE = /^(ledger\/|granted\/|node key )/;
+const PRIVATE = /^(ledger\/|granted\/)/;
 
 /** What the anchor is after some changes. */
 export interface Next {

@@ -55,7 +55,7 @@ async function onPage() {
   page.on("console", (message) => console.error(message.text()));
   // Marked events are in each history: no mark may leave the page, in clear or in a form that can be decoded.
   const left = [];
-  page.on("request", (request) => left.push(Buffer.from(request.url()), request.postDataBuffer()));
+  page.on("request", (request) => left.push(Buffer.from(request.url()), Buffer.from(JSON.stringify(request.headers())), request.postDataBuffer()));
   // Before a request of another origin a browser asks whether it may: that is counted, too.
   let preflights = 0;
   const session = await page.context().newCDPSession(page);
@@ -71,7 +71,7 @@ async function onPage() {
     if (marked.length) throw new Error(`a mark left the page: ${marked[0].toString("latin1").slice(0, 200)}`);
     const bytes = sent.reduce((sum, piece) => sum + piece.length, 0);
     const away = answer.length && answer.every?.(({ ended }) => ended === "not enrolled");
-    if (command.do === "sync" && !away && (bytes < 1000 || !sent.some((piece) => piece.includes("/v1/fleet/")))) throw new Error(`what left must have been seen, got ${bytes} bytes`);
+    if (command.do === "sync" && !away && (bytes < 1000 || !sent.some((piece) => piece.includes("/v1/device/exchange")))) throw new Error(`what left must have been seen, got ${bytes} bytes`);
     if (command.do === "sync") return answer.map((each) => ({ ...each, preflights }));
     return answer;
   };

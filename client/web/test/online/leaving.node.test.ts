@@ -2,7 +2,6 @@ import type { RequestListener } from "node:http";
 import { MemoryStorage } from "../../src/ledger/storage.js";
 import { askedToDelete, enrolmentOf, keepEnrolment, leave } from "../../src/online/enrolment.js";
 import { sync } from "../../src/online/sync.js";
-import { makeNodeKey } from "../../src/records/crypto.js";
 import { SigningKey } from "../../src/records/signing.js";
 import { Rounds } from "../../src/rounds/participation.js";
 import { Service } from "../../src/service.js";
@@ -25,7 +24,7 @@ async function enrolled(reply: (ask: string, storage: MemoryStorage) => Promise<
   });
   const options = { storage, service, rounds, seconds: 5, pollSeconds: 0.01, modelInUse: async () => null, takeModel: async () => false };
   await served(listener, async (origin) => {
-    await keepEnrolment(storage, { origin, publicKey: service.publicKey, population: "readers", device: 7, key: await makeNodeKey(), node: 5n });
+    await keepEnrolment(storage, { origin, publicKey: service.publicKey, population: "readers", device: 7 });
     await act(storage, asked, async () => (await sync(options)).ended);
   });
 }

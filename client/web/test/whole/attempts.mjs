@@ -24,7 +24,7 @@ import { pathToFileURL } from "node:url";
 import { build } from "esbuild";
 import { browser, bundledWith, forget, HERE, profile, served } from "./browser.mjs";
 
-const names = ["records/protobuf", "online/flower_messages", "rounds/plan", "secagg/masked_attempt"];
+const names = ["online/exchange", "rounds/plan", "secagg/masked_attempt"];
 const own = mkdtempSync(join(tmpdir(), "palate-attempts-"));
 const contents = names.map((name) => `export * from "./src/${name}.js";`).join("\n");
 await build({ absWorkingDir: HERE, stdin: { contents, resolveDir: HERE, loader: "ts" }, outfile: join(own, "codec.mjs"), bundle: true, format: "esm", target: "es2022", external: ["node:*"], logLevel: "error" });
@@ -32,29 +32,11 @@ const codec = await import(pathToFileURL(join(own, "codec.mjs")).href);
 
 const STEPS = ["", "commit", "advertise", "share", "check", "open", "input", "consistency", "unmask"];
 const PLACES = ["asked", "leaving", "arrived"];
-const [KNOWN_RECORD, KNOWN_OBJECT, KNOWN_NEXT] = [1003, 1004, 1005];
 const hash = (data) => createHash("sha256").update(data).digest("hex");
 const hex = (data) => Buffer.from(data).toString("hex");
 
-/** The record of a message in a reply; null: there is none. */
-function recordIn(path, body) {
-  let fields = codec.readProto(body);
-  if (path.endsWith("pull-object")) return codec.valuesOf(codec.lastBytes(fields, 3));
-  if (fields.has(KNOWN_NEXT)) fields = codec.readProto(codec.lastBytes(fields, KNOWN_NEXT));
-  return fields.has(KNOWN_RECORD) ? codec.valuesOf(codec.lastBytes(fields, KNOWN_RECORD)) : null;
-}
-
-/** The answer that leaves in a request; null: there is none. */
-function answerIn(path, body) {
-  if (!/^\/v1\/fleet\/push-(messages|object)$/.test(path)) return null;
-  const fields = codec.readProto(body);
-  const objects = path.endsWith("push-messages") ? codec.allBytes(fields, KNOWN_OBJECT) : [codec.lastBytes(fields, 4)];
-  for (const each of objects) {
-    const found = codec.valuesOf(each)?.get("answer");
-    if (found) return found;
-  }
-  return null;
-}
+/** Whether a request brings an answer. */
+const answers = ({ url, headers }) => url.endsWith(codec.PATH) && /^[0-9a-f]{32}$/.test(headers["palate-answers"] ?? "");
 
 /** What the proxy has seen, over all lives of the device. */
 class Seen {
@@ -64,14 +46,13 @@ class Seen {
   problems = [];
   life = 0;
 
-  asked(record) {
-    const [plan, asks] = [record?.get("plan"), record?.get("request")];
-    if (plan instanceof Uint8Array) {
+  asked({ plan, request }) {
+    if (plan.length) {
       const { plan: read, charge } = codec.readPlan(plan);
       const context = hex(codec.attemptTerms(read, charge?.checkpoint).context);
       if (!this.attempts.has(context)) this.attempts.set(context, { run: read.run, round: read.round, attempt: read.attempt, life: null, steps: new Set() });
     }
-    return asks instanceof Uint8Array ? STEPS[asks[1]] : null;
+    return request.length ? STEPS[request[1]] : null;
   }
 
   answered(answer) {
@@ -102,10 +83,10 @@ async function proxied(port, watch) {
   const agent = new Agent({ keepAlive: true, rejectUnauthorized: false });
   const server = createServer({ key: readFileSync(key), cert: readFileSync(join(own, "cert.pem")) }, async (asked, replied) => {
     const body = await bodyOf(asked);
-    if (!(await watch.leaving(asked.url, body))) return replied.destroy();
+    if (!(await watch.leaving(asked, body))) return replied.destroy();
     const passed = request({ host: "127.0.0.1", port, path: asked.url, method: asked.method, headers: { ...asked.headers, host: "localhost" }, servername: "localhost", agent }, async (answer) => {
       const data = await bodyOf(answer);
-      if (!(await watch.arrived(asked.url, body, data, answer.statusCode))) return replied.destroy();
+      if (!(await watch.arrived(asked, body, answer, data))) return replied.destroy();
       replied.writeHead(answer.statusCode, answer.headers);
       replied.end(data);
     });
@@ -170,15 +151,12 @@ async function kill({ port, service, invitation, items, times, seed, spoil = "" 
     return where !== "leaving";
   };
   const proxy = await proxied(port, {
-    leaving: async (path, body) => {
-      const answer = answerIn(path, body);
-      return !answer || here(seen.answered(answer), "leaving");
-    },
-    arrived: async (path, body, data, status) => {
-      const answer = status === 200 ? answerIn(path, body) : null;
-      if (answer && answer.length >= 40 && !(await here(STEPS[answer[1] & 127], "arrived"))) return false;
-      if (status !== 200 || !path.includes("/v1/fleet/")) return true;
-      const step = seen.asked(recordIn(path, data));
+    leaving: async (asked, body) => !answers(asked) || here(seen.answered(body), "leaving"),
+    arrived: async (asked, body, { statusCode, headers }, data) => {
+      const taken = answers(asked) && ["yes", "twice"].includes(headers["palate-taken"]);
+      if (taken && body.length >= 40 && !(await here(STEPS[body[1] & 127], "arrived"))) return false;
+      if (statusCode !== 200 || !asked.url.endsWith(codec.PATH)) return true;
+      const step = seen.asked(codec.readMessage(new Headers(headers), data));
       return !step || here(step, "asked");
     },
   });
