@@ -21,7 +21,7 @@ from functools import partial
 from palate_client.models import Models
 from palate_client.online import downloads
 from palate_client.online.enrolment import Enrolment, enrolment_of
-from palate_client.online.exchange import LEAVE_SECONDS, Answer, Exchanges, Reply
+from palate_client.online.exchange import LEAVE_SECONDS, AnswerBack, Exchanges, Reply
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import Address, Https, RejectedError, StoppedError
 from palate_client.online.policy import Policy
@@ -220,7 +220,7 @@ class Session:
         if self.rounds.at_limit():
             return SyncEnd("spent", "the user's limits are reached")
         host.left = self.deadline.stays
-        deadline, answer = self.deadline, Answer()
+        deadline, answer = self.deadline, AnswerBack()
         while True:
             began = time.monotonic()
             found = deadline.retry(partial(self._ask, exchanges, answer, host))
@@ -229,7 +229,7 @@ class Session:
             if found.taken:
                 host.note_delivery(found.taken)
             deadline.grace = GRACE_SECONDS if host.under_way else 0.0
-            answer, message = Answer(), found.message
+            answer, message = AnswerBack(), found.message
             if message is not None and message.kind is MessageKind.COME_BACK:
                 return SyncEnd("come back", next=message.seconds)
             news = message is not None and not host.has_answered(message)
@@ -238,12 +238,12 @@ class Session:
                 return over
             if message is not None:
                 with turns:
-                    answer = Answer(message.exchange, host.reply_to(message))
+                    answer = AnswerBack(message.exchange, host.reply_to(message))
                 if host.over:
                     return host.over
                 deadline.grace = GRACE_SECONDS if host.under_way else 0.0
 
-    def _ask(self, exchanges: Exchanges, answer: Answer, host: OwnHost) -> Reply | SyncEnd:
+    def _ask(self, exchanges: Exchanges, answer: AnswerBack, host: OwnHost) -> Reply | SyncEnd:
         """Send an answer, while the user agrees to what it is for, and wait for the next message."""
         answers = host if answer.exchange else None
         # After the last answer of an attempt nothing is left to finish.
