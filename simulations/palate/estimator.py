@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from palate.simulation import as_path, configuration, simulate
+from palate.simulation import simulate
 from palate_common.interactions import Interactions
 from palate_core.errors import InputError
 
@@ -93,7 +93,6 @@ class RecommenderEstimator:
         self.epsilon, self.algorithm, self.delta, self.dp, self.preset = epsilon, algorithm, delta, dp, preset
         self.split, self.seed, self.out, self.ledger = split, seed, out, ledger
         self.settings, self.progress = settings, progress
-        self._tuned: frozenset[str] = frozenset()
 
     @classmethod
     def _names(cls) -> list[str]:
@@ -133,39 +132,6 @@ class RecommenderEstimator:
         self.items_: tuple[str, ...] = self.result_.items
         self.epsilon_: float | None = self.result_.epsilon
         self._rows = {item: row for row, item in enumerate(self.items_)}
-        return self
-
-    def tune(
-        self, interactions: Any = None, *, out: str | Path, trials: int = 30, space: Mapping[str, Any] | None = None
-    ) -> Self:
-        """Look for better settings on the validation users alone, and set them; then `fit` the same log.
-
-        Nothing is charged, and the card of the run that follows says on whom settings were chosen: see `palate tune`.
-
-        Args:
-            interactions: as in `fit`.
-            out: the study's folder; a study that is there already goes on.
-            trials: how many in all.
-            space: dotted key of the algorithm's settings -> a list of values, or a range `{"low", "high"}` with an
-                optional `"log"`; None: a space for `als`.
-
-        Raises:
-            InputError: bad data, parameters or folder, or a split whose validation users train.
-        """
-        folder = as_path("out", out)
-        given = {name: getattr(self, name) for name in inspect.signature(configuration).parameters}
-        before = dict(self.settings or {})
-        if before.pop("tuned_on", None) is not None:  # a study begins where the first one did
-            before = {key: value for key, value in before.items() if key not in self._tuned}
-        config = configuration(**{**given, "settings": before})
-        from palate_sim.data.readers import as_source
-        from palate_sim.progress import Progress, wanted
-        from palate_sim.studies.tuning import tune
-
-        with Progress(quiet=not wanted(self.progress)) as notify:
-            study = tune(config, out=folder, trials=trials, space=space, source=as_source(interactions), notify=notify)
-        self._tuned = frozenset(study.best.settings)
-        self.settings = {**before, "tuned_on": str(folder.resolve()), **study.best.settings}
         return self
 
     @property

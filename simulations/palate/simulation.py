@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
-    from palate_sim.config import SimulationConfig
     from palate_sim.data import Source
     from palate_sim.run.result import Result
 
@@ -54,43 +53,9 @@ def simulate(
         InputError: bad data or configuration; nothing was written.
         BudgetError: the population's budget doesn't allow the run.
     """
-    config = configuration(
-        epsilon=epsilon, delta=delta, dp=dp, preset=preset, algorithm=algorithm, split=split, seed=seed,
-        settings=settings,
-    )  # fmt: skip
-    from palate_sim.data.readers import as_source
-    from palate_sim.progress import Progress, wanted
-    from palate_sim.run import experiment
-
-    started = experiment.start(
-        config,
-        source=as_source(data),
-        out=None if out is None else as_path("out", out),
-        ledger=None if ledger is None else as_path("ledger", ledger),
-    )
-    with Progress(started.folder.events, quiet=not wanted(progress)) as notify:
-        return started.run(notify)
-
-
-def configuration(
-    *,
-    epsilon: float,
-    delta: float | None,
-    dp: str,
-    preset: str | None,
-    algorithm: str,
-    split: str,
-    seed: int,
-    settings: Mapping[str, Any] | None,
-) -> SimulationConfig:
-    """The configuration that the arguments of `simulate` mean.
-
-    Raises:
-        InputError: it makes no sense, or the extra `simulations` is missing.
-    """
     try:
         from palate_sim.config import load_config
-        from palate_sim.run import experiment  # noqa: F401 # it imports what the extra brings
+        from palate_sim.run import experiment
     except ModuleNotFoundError as error:
         raise InputError(f"`palate.simulate` needs {error.name}: pip install 'palate[simulations]'") from None
     if not isinstance(settings or {}, Mapping):
@@ -101,15 +66,25 @@ def configuration(
         "algorithm.name": algorithm,
         "split.name": split,
         "seed": seed,
+        **({} if delta is None else {"privacy.delta": delta}),
         **(settings or {}),
     }
     if chosen["privacy.epsilon"] is None:
         raise InputError('`epsilon` must be a number above 0, got None; `dp="off"` is without privacy')
-    left = {} if delta is None else {"privacy.delta": delta}
-    return load_config(preset, left | chosen)
+    from palate_sim.data.readers import as_source
+    from palate_sim.progress import Progress, wanted
+
+    started = experiment.start(
+        load_config(preset, chosen),
+        source=as_source(data),
+        out=None if out is None else _path("out", out),
+        ledger=None if ledger is None else _path("ledger", ledger),
+    )
+    with Progress(started.folder.events, quiet=not wanted(progress)) as notify:
+        return started.run(notify)
 
 
-def as_path(name: str, given: str | Path) -> Path:
+def _path(name: str, given: str | Path) -> Path:
     """A path that somebody gave.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -22,7 +23,6 @@ EXTRAS = {
     "dp_accounting": "server",
     "flwr": "server",
     "opacus": "torch",
-    "optuna": "tune",
     "prv_accountant": "audit",
     "ray": "ray",
     "sklearn": "text",
@@ -43,12 +43,7 @@ COMMANDS = {
         "frontier:frontier",
         "Measure what privacy costs on this data, and how more users reduce the cost. Nothing is charged or released.",
     ),
-    "tune": (
-        "tune:tune",
-        "Look for better settings, on the validation users alone: nothing is charged, and the card says on whom.",
-    ),
     "feasibility": ("feasibility:feasibility", "Plan a run of the default algorithm from public numbers alone."),
-    "export": ("export:app", "What a run made, as plain files for other tools."),
     "config": (
         "config:config",
         "Print every configuration key, as TOML: for `palate simulate CONFIG.toml`, or one by one for --set.",
@@ -152,12 +147,17 @@ def _command() -> click.Command:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code. Intended errors become one line on stderr."""
+    """Run the command line; return its exit code. Intended errors become one line on stderr.
+
+    A command finds its own line, as it was typed, as the context's object.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal encoding without the letter ε must not end a finished run with a traceback.
         sys.stdout.reconfigure(errors="replace")
     try:
-        code = _command()(args=arguments, prog_name="palate", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else arguments
+        typed = shlex.join(["palate", *given]).encode(errors="replace").decode()
+        code = _command()(args=given, prog_name="palate", standalone_mode=False, obj=typed)
         sys.stdout.flush()
     except click.exceptions.Abort:
         return _say("interrupted", 130)

@@ -24,10 +24,6 @@ Policy = Literal["none", "popularity", "palate"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 
-MOST_MASKED = 1000
-"""People of a sandbox with masks, at most."""
-
-
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -131,9 +127,6 @@ class SandboxConfig(_Section):
     """Days that they live."""
     seed: int = Field(default=0, ge=0)
     """Seed of all that people are and do; never of a release's noise."""
-    masks: Literal["on", "off"] = "off"
-    """Whether contributions and answers are masked, so that the server sees their sum alone. It takes a hundredth of a
-    second and more of each device in each attempt, so that they can be `MOST_MASKED` at most."""
     policy: Policy = "palate"
     """What they are shown: a chance choice, what is taken most, or Palate's lists."""
     habits: Habits = Habits()
@@ -166,11 +159,6 @@ def load(file: Path | None = None, given: Mapping[str, Any] | None = None) -> Sa
     if made.people + made.crowd < 40:
         raise InputError(
             f"`--people` and `--crowd` must be 40 together, or nobody is hidden, got {made.people + made.crowd}"
-        )
-    if made.masks == "on" and made.people + made.crowd > MOST_MASKED:
-        raise InputError(
-            f"`--people` and `--crowd` must be at most {MOST_MASKED:,} together with masks, or it takes hours, got "
-            f"{made.people + made.crowd:,}: try --people 20 --crowd 230"
         )
     return made
 

@@ -5,10 +5,9 @@
 
 What is production's here: the folder that `palate serve init` makes, with its keys and its profile `trial`; the
 coordinator with its ledger, budgets and refusals; plans, contributions, noise and seals; published models with
-manifest and privacy card; the schedule, answers and results of surveys; with `masks`, masked attempts step by step.
-What isn't: the messages stay in this process, so that there are no SuperLink, gateway and enrolment. Without masks, as
-in `palate simulate`, each share of noise could be seen by the server: thousands of hosted devices under masks would
-take this machine hours. Plans and cards say so.
+manifest and privacy card; the schedule, answers and results of surveys. What isn't: the messages stay in this process,
+so that there are no SuperLink, gateway and enrolment, and no masks, as in `palate simulate`: each share of noise could
+be seen by the server. Thousands of hosted devices under masks would take this machine hours. Plans and cards say so.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from palate_common.campaign import Campaign, sign_campaign
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.published import Published
 from palate_common.records.closing import Closing
-from palate_common.records.files import make_folder, write_durably
+from palate_common.records.files import make_folder
 from palate_common.survey import SURVEYING, Survey
 from palate_core.errors import BudgetError, PalateError
 from palate_core.plan import MAX_USERS
@@ -203,12 +202,9 @@ class Operator(Closing):
         about: dict[str, Any],
         cohort: SandboxCohort,
     ) -> RunTerms:
-        """Open a run of all devices that are there; as `palate_server.operation.runs.begin`, also without masks."""
-        now, privacy, training, directory = self.clock(), config.privacy, config.training, cohort.directory
-        names = None if directory is None else directory.hash
-        bounds = choose_cohort(
-            n_users=cohort.devices, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=names
-        )
+        """Open a run of all devices that are there; as `palate_server.operation.runs.begin`, without masks."""
+        now, privacy, training = self.clock(), config.privacy, config.training
+        bounds = choose_cohort(n_users=cohort.devices, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None)
         terms = make_terms(
             population=self.population,
             run=f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
@@ -224,16 +220,14 @@ class Operator(Closing):
             epsilon=privacy.epsilon,
             delta=privacy.delta,
             cohort=bounds,
-            cohort_floor=1 if directory is None else bounds.n_min,
-            per_node=MAX_USERS if directory is None else 1,
+            cohort_floor=1,
+            per_node=MAX_USERS,
             about={**about, "profile": TRIAL, "deployed": True, "period": period_of(config, now)},
         )
         folder = self.site.run(terms.run)
         make_folder(folder)
         if inputs:
             Registry(folder).write_inputs(pack_inputs(inputs))
-        if directory is not None:
-            write_durably(self.site.directories / directory.hash, directory.to_json())
         self._ledger.open_run(terms.run, terms.model_dump(mode="json"))
         self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta)
         return terms
@@ -252,7 +246,7 @@ class Operator(Closing):
                     survey=terms.algorithm == SURVEYING,
                 )  # fmt: skip
                 try:
-                    release = run_round(coordinator, transport, directory=cohort.directory)
+                    release = run_round(coordinator, transport)
                 except BudgetError:
                     self._progress.end("uncharged")
                     break

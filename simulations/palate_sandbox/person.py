@@ -13,9 +13,7 @@ from pathlib import Path
 
 import palate
 from palate_client.events import Kind
-from palate_client.rounds.participation import Masked
 from palate_common.records.closing import Closing
-from palate_core.masks.directory import Directory
 from palate_sandbox.config import Scenario
 from palate_sandbox.operator import CHANNEL, TEST
 
@@ -109,10 +107,6 @@ class Person(Closing):
     def answer(self, plan: bytes, model: bytes) -> bytes:
         """A contribution's bytes, or the constant refusal."""
         return self.device.contribute(plan, model)
-
-    def join(self, plan: bytes, model: bytes, directory: Directory) -> Masked | None:
-        """This device's part in a masked attempt; None: it refuses."""
-        return self.device.join(plan, model, directory)
 
     def _take(self, item: str) -> palate.Event:
         return palate.Event(self._kind, item, value=self._value)

@@ -111,5 +111,4 @@ def spending(world: SandboxWorld) -> dict[str, Any]:
         "adjacency": "zero-out",
         "accountant": "palate closed form",
         "dp": terms.dp.value,
-        "masks": world.config.masks,
     }

@@ -24,7 +24,7 @@ from palate_common.interactions import Interactions
 from palate_common.records.closing import Closing
 from palate_common.survey import Survey
 from palate_sandbox.catalogue import Assortment, catalogue
-from palate_sandbox.cohort import Hosted, MaskedInProcess, Masking, Register, SandboxCohort
+from palate_sandbox.cohort import SandboxCohort
 from palate_sandbox.config import POLICIES, Policy, SandboxConfig
 from palate_sandbox.crowd import Called, Crowd
 from palate_sandbox.loyalty import Key, arms_apart, truth
@@ -47,9 +47,8 @@ from palate_sim.steps import Notify, silent, step
 
 MORNING, EVENING = 8.25, 23.5
 """Hours of the day at which a campaign is offered, and at which the operator works."""
-FEWEST = {"off": 3, "on": 30}
-"""Devices that a round needs. Without masks an honest one beside one that is corrupt and one that drops out; with them
-so many that devices find twenty honest ones among those that remain."""
+FEWEST = 3
+"""Devices that a round needs: an honest one beside one that is corrupt and one that drops out."""
 TOO_FEW = "too few agree to it"
 NOT_RELEASED = "the budget is used up, or the attempt was void"
 
@@ -159,9 +158,7 @@ class SandboxWorld(Closing):
         week = (self.monday + timedelta(days=7 * config.operation.test_week)).isoformat()
         with step(notify, "making the server folder"):
             self.operator = Operator(folder / "server", config, self.catalogue, clock=self.clock, test_week=week)
-        # What devices insist on: as apps do; without masks, but for these.
-        self.floors = palate.Floors(allow_unmasked=config.masks == "off")
-        self.register = Register()
+        self.floors = palate.Floors(allow_unmasked=True)  # what devices insist on: as apps do, but for masks
         self.crowd = Crowd(self.people, config.people, config.scenario, self.clock.began)
         self.persons: dict[int, Person] = {}
         self.policy: Policy = config.policy
@@ -269,8 +266,6 @@ class SandboxWorld(Closing):
             person.device.update_model(self.operator.model_folder)
             self.people.arm_b[row], self.people.control[row] = person.arm == "b", person.messenger.in_control()
             self.persons[row] = person
-            if self.config.masks == "on":
-                self.register.enrol(row, person.device.identity)
 
     def _leave(self, lived: Day) -> None:
         """Who leaves and erases the app takes all of it along."""
@@ -413,7 +408,7 @@ class SandboxWorld(Closing):
     def _train(self, day: int) -> None:
         rows = self.crowd.rows("train", day)
         own = [row for row in self.persons if self.people.agrees["train"][row]]
-        if len(rows) + len(own) < FEWEST[self.config.masks]:
+        if len(rows) + len(own) < FEWEST:
             self.chronicle.refused.append((day, "training", TOO_FEW))
             return
         published = self.operator.train(self._cohort(own, self.crowd.histories(rows), rows))
@@ -431,7 +426,7 @@ class SandboxWorld(Closing):
             return
         rows = self.crowd.rows("analytics", day)
         own = [row for row in self.persons if self.people.agrees["analytics"][row]]
-        if len(rows) + len(own) < FEWEST[self.config.masks]:
+        if len(rows) + len(own) < FEWEST:
             if ("survey", TOO_FEW) not in [each[1:] for each in self.chronicle.refused[-1:]]:  # it stays due
                 self.chronicle.refused.append((day, "survey", TOO_FEW))
             return
@@ -448,18 +443,10 @@ class SandboxWorld(Closing):
 
     def _cohort(self, own: Sequence[int], given: Interactions, rows: Rows) -> SandboxCohort:
         """Who is asked: people with a device, and hosted ones with what these devices would hold or answer."""
-        key, now, devices = self.operator.public_key, self.clock.now, len(own) + len(rows)
-        if self.config.masks == "off":
-            # One node answers for all who are hosted.
-            hosted = [self.crowd.node(given, rows.tolist(), key, now, self.floors)] if len(rows) else []
-            return SandboxCohort(devices, InProcess([*(self.persons[row] for row in own), *hosted]))
-        members: dict[int, Masking] = {self.register.place(row): self.persons[row] for row in own}
-        for number, row in enumerate(rows.tolist()):
-            self.register.enrol(row)
-            history, place = given.users(slice(number, number + 1)), self.register.place(row)
-            members[place] = Hosted(self.crowd.node(history, [place], key, now, self.floors), self.register.key(row))
-        directory = self.register.directory
-        return SandboxCohort(devices, MaskedInProcess(members, directory), directory)
+        key, now = self.operator.public_key, self.clock.now
+        # One node answers for all who are hosted.
+        hosted = [self.crowd.node(given, rows.tolist(), key, now, self.floors)] if len(rows) else []
+        return SandboxCohort(len(own) + len(rows), InProcess([*(self.persons[row] for row in own), *hosted]))
 
     def _compared(self, result: Mapping[str, Any], first: int, asked: Rows, day: int) -> Iterator[ToldFigure]:
         """A survey's figures beside the truth."""

@@ -69,8 +69,8 @@ class DataConfig(_Section):
     """Several logs in the place of one, each with the items of one domain: domain -> a registered name or a path. The
     same user id is the same user; an item must be in one of them only."""
     cache: str | None = Field(default=None, min_length=1)
-    """Folder in which a log that is too large for memory is prepared, and kept for later runs of the same log and
-    settings. None: the user's cache, or the folder in PALATE_DATA."""
+    """Folder in which a log that is too large for memory is prepared, and which holds it as long as the run. None: the
+    user's cache, or the folder in PALATE_DATA."""
     rows_in_memory: int = Field(default=4_000_000, ge=1)
     """Rows of a log that is prepared in memory; a larger one is prepared on disk."""
     columns: dict[str, str | int] = Field(default_factory=dict)
@@ -87,8 +87,6 @@ class DataConfig(_Section):
     panel: float | str | None = None
     """Whose log is open, as a public prior: a share of the training users, between 0 and 1, or a log of the same
     catalogue, by path or registered name. None: nobody's. See docs/algorithm.md#an-open-panel."""
-    panel_by: Literal["random", "activity", "taste"] = "random"
-    """How a share is drawn: at random; the most active users; or users of one taste."""
     panel_apart: bool = False
     """Leave the panel out of the private rounds, where it otherwise takes part like everybody."""
 
@@ -207,16 +205,6 @@ class AlgorithmConfig(_Section):
     """Its own settings, for example `--set algorithm.settings.rounds=3`."""
 
 
-class JudgingConfig(_Section):
-    """Whether the training users judge the model, as a server's devices do before it is published."""
-
-    epsilon: float = Field(default=0.0, ge=0, le=1e6)
-    """Epsilon of the verdict, which is charged to the population's ledger beside the run; unit: user, adjacency:
-    zero-out. 0: nobody is asked. The engine must be local."""
-    quarantine_accusers: float = Field(default=0.01, ge=0, le=1)
-    """The share of those who judge whose false votes alone prove no item pushed."""
-
-
 class EngineConfig(_Section):
     """The engine that carries the messages."""
 
@@ -278,15 +266,11 @@ class SimulationConfig(_Section):
     split: SplitConfig = SplitConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()
-    judging: JudgingConfig = JudgingConfig()
     engine: EngineConfig = EngineConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     warm_start: str | None = Field(default=None, min_length=1)
     """A former release of the same population to start from: its run folder, or its model folder. See
     docs/algorithm.md#warm-start."""
-    tuned_on: str | None = Field(default=None, min_length=1)
-    """The folder of a study of `palate tune` that chose the algorithm's settings: checked, and said on the card. See
-    docs/runs.md#tuning."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the split, public randomness, ties and bootstrap; never of a release's noise."""
 
@@ -410,8 +394,6 @@ def _check_panel(config: SimulationConfig) -> None:
     data, chosen = config.data, config.algorithm.name
     if data.panel is not None and not takes_panel(algorithm_class(chosen).public_inputs):
         raise InputError(f"`data.panel` must be left out: {chosen} has no use for it")
-    if data.panel_by != "random" and not isinstance(data.panel, float):
-        raise InputError(f"`data.panel_by` {data.panel_by} needs `data.panel` to be a share, got {data.panel!r:.80}")
     if data.panel_apart and data.panel is None:
         raise InputError("`data.panel_apart` needs `data.panel`, got none")
 

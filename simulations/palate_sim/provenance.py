@@ -23,18 +23,11 @@ from pathlib import Path
 PREFIX = "palate"
 AUDITORS = ("palate_audit",)
 """Packages that only look at a run: an auditor's may be newer than the run's, or somebody else's."""
-PREPARATION = ("palate_sim.data", "palate_sim.preparation")
-"""Packages whose modules turn a log into prepared histories."""
 
 
 def run_sources() -> dict[str, str]:
     """SHA-256 of the source of each module that a run, a device or a server may load, by name."""
     return {name: digest for name, (_, digest) in _of(_packages()).items() if not auditors(name)}
-
-
-def preparation_sources() -> dict[str, str]:
-    """The same of each module that prepares a log."""
-    return sources_of(*PREPARATION)
 
 
 def sources_of(*packages: str) -> dict[str, str]:

@@ -115,7 +115,7 @@ def charges(device: palate.Device) -> int:
 def test_an_attempt_is_answered_and_the_device_comes_back_when_it_is_told(world: World) -> None:
     device = world.device()
     world.asks(world.plan, world.run.altered(world.plan))
-    result = device.sync(seconds=60)
+    result = device.sync(seconds=60, poll_seconds=0.02)
     assert (result.ended, result.next, result.model) == ("come back", 600.0, True)
     assert (result.rounds, result.dropped, result.refused, result.exchanges) == (2, 0, 0, 2)
     assert REFUSED not in world.answers()
@@ -139,13 +139,23 @@ def test_what_a_server_has_lost_it_asks_for_again_and_gets_the_same_bytes(world:
     world.server.messages[1] = replace(world.server.messages[1], exchange=world.server.messages[0].exchange)
     late: list[Trouble] = ["the reply is lost", "not heard", 503]
     world.server.fails = lambda heard: late.pop() if heard.answers and late else ""
-    result = device.sync(seconds=60)
+    result = device.sync(seconds=60, poll_seconds=0.02)
     assert (result.ended, result.rounds, result.dropped) == ("come back", 2, 0)
     first, again, second, after = world.answers()
     assert first == again
     assert REFUSED not in (first, second)
     assert after == REFUSED, "of an earlier attempt it has nothing any more"
     assert charges(device) == 2
+
+
+def test_a_server_that_asks_the_same_for_ever_is_answered_now_and_then(world: World) -> None:
+    """Else it would have as many signatures and uploads as its line carries."""
+    device = world.device()
+    world.asks(*[world.plan] * 1000)
+    result = device.sync(seconds=3, poll_seconds=0.5)
+    assert (result.ended, result.rounds) == ("time", 1)
+    assert 2 <= len(world.server.answers) <= 10
+    assert len(set(world.answers())) == 1
 
 
 def test_an_answer_that_comes_too_late_is_no_error_and_counts_if_it_is_asked_for_again(world: World) -> None:
@@ -158,7 +168,7 @@ def test_an_answer_that_comes_too_late_is_no_error_and_counts_if_it_is_asked_for
 
     world.server._take = take  # type: ignore[method-assign] # of this one server
     world.asks(world.plan)
-    result = device.sync(seconds=60)
+    result = device.sync(seconds=60, poll_seconds=0.02)
     assert (result.ended, result.rounds, result.dropped, result.exchanges) == ("come back", 1, 0, 1)
     assert len({each.body for each in world.server.exchanges() if each.answers}) == 1
     world.server._take = lambda *_: "late"  # type: ignore[method-assign]
@@ -170,7 +180,7 @@ def test_an_answer_that_comes_too_late_is_no_error_and_counts_if_it_is_asked_for
         return ""
 
     world.server.fails = over
-    result = device.sync(seconds=60)
+    result = device.sync(seconds=60, poll_seconds=0.02)
     assert (result.ended, result.rounds, result.dropped) == ("come back", 0, 1), "paid for, told as what it is"
 
 
@@ -271,7 +281,7 @@ def test_an_answer_is_not_tried_again_after_what_it_is_for_was_revoked(world: Wo
         return 503 if heard.answers else ""
 
     world.server.fails = fails
-    found = device.sync(seconds=60)
+    found = device.sync(seconds=60, poll_seconds=0.02)
     assert (found.ended, found.exchanges, found.dropped) == ("no consent", 0, 1)
     assert sum(bool(each.answers) for each in world.server.exchanges()) == 1
 
@@ -287,7 +297,7 @@ def test_who_revokes_after_an_answer_has_left_stays_for_what_they_still_agree_to
         return ""
 
     world.server.fails = fails
-    found = device.sync(seconds=60)
+    found = device.sync(seconds=60, poll_seconds=0.02)
     assert (found.ended, found.rounds, device.consent.get("train")) == ("come back", 1, False)
 
 
@@ -305,7 +315,7 @@ def test_who_revokes_while_the_server_holds_its_reply_waits_no_longer(world: Wor
 
     world.server.exchange = holding  # type: ignore[method-assign] # of this one server
     begun = time.monotonic()
-    found = device.sync(seconds=60)
+    found = device.sync(seconds=60, poll_seconds=0.02)
     held.set()
     assert (found.ended, found.dropped) == ("no consent", 1)
     assert time.monotonic() - begun < 15
@@ -396,7 +406,7 @@ def test_a_lying_server_gets_one_constant(world: World) -> None:
         *(ServerMessage(MessageKind.MASKED, f"{99 + number:032x}", 0.0, body) for number, body in enumerate(bodies)),
         ServerMessage(MessageKind.STEP, "d" * 32, 0.0, b"?"),
     ]
-    found = device.sync(seconds=60)
+    found = device.sync(seconds=60, poll_seconds=0.02)
     assert (found.ended, found.rounds, found.refused) == ("come back", 0, len(world.server.messages))
     assert world.answers() == [REFUSED] * found.refused
     assert (charges(device), device.privacy_report().sent) == (0, ())
@@ -419,7 +429,7 @@ def test_a_model_that_doesnt_come_by_its_hash_costs_no_charge_and_one_too_large_
         return "" if isinstance(fetched[-1], bytes) else fetched[-1]
 
     world.server.fails = fails
-    found = device.sync(seconds=60)
+    found = device.sync(seconds=60, poll_seconds=0.02)
     assert [answer == REFUSED for answer in world.answers()] == [True, True, False, False]
     assert (gives, found.rounds, found.refused, charges(device)) == ([], 2, 2, 2)
     assert [refusal.reason for refusal in device.privacy_report().refusals] == [
@@ -486,7 +496,7 @@ def test_a_device_whose_process_was_killed_is_back_at_once(world: World) -> None
     policy = palate.Policy(unmetered=lambda: not online.is_set())
     assert device.sync(seconds=60, policy=policy).ended == "policy"
     world.server.fails = lambda heard: ""
-    result = device.sync(seconds=60)
+    result = device.sync(seconds=60, poll_seconds=0.02)
     assert (result.ended, result.rounds, charges(device)) == ("come back", 1, 2)
 
 
@@ -494,7 +504,7 @@ def test_a_server_below_a_path_is_asked_there(world: World) -> None:
     world.server.path = "/p/shop"
     device = world.device()
     world.asks(world.plan)
-    assert (result := device.sync(seconds=60)).rounds == 1, result
+    assert (result := device.sync(seconds=60, poll_seconds=0.02)).rounds == 1, result
     assert {each.line.split(" ")[1].split("/")[2] for each in world.server.heard} == {"shop"}
 
 
@@ -504,7 +514,7 @@ def test_a_server_that_is_away_or_another_one_is_not_waited_for_for_ever(
     monkeypatch.setattr(retry, "GIVE_UP_SECONDS", 0.2)
     device = world.device()
     world.server.fails = lambda heard: "not heard"
-    result = device.sync(seconds=60)
+    result = device.sync(seconds=60, poll_seconds=0.02)
     assert result.ended == "unreachable"
     assert result.seconds < 20
     world.server.fails = lambda heard: ""

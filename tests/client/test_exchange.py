@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from stand_in_server import StandIn, Trouble, home, own_certificate, plan_message, serving
 
 from palate_client.online import https
-from palate_client.online.exchange import Answer, Exchanges, Reply
+from palate_client.online.exchange import AnswerBack, Exchanges, Reply
 from palate_client.online.https import Address, HttpResponse, Https, RejectedError, StoppedError
 from palate_common.rounds import exchange
 from palate_common.rounds.exchange import (
@@ -78,7 +78,7 @@ def test_a_request_is_that_of_the_vectors_to_the_byte(case: dict[str, Any]) -> N
         declares=lambda: Availability(case["stays"], case["takes"]),
         clock=lambda: case["time"] / 1000,
     )
-    mine.ask(Answer(case["answers"], body), wait=case["wait"])
+    mine.ask(AnswerBack(case["answers"], body), wait=case["wait"])
     assert wire.sent == [(case["headers"], body)]
     check(case["headers"], case["population"], case["path"], KEY.public)
     read = ExchangeRequest.read(case["headers"])
@@ -116,7 +116,7 @@ def test_a_reply_must_say_what_became_of_an_answer() -> None:
     for said in ({}, {"palate-taken": "perhaps"}, {"palate-taken": "yes, yes"}):
         mine = talk(Wire([HttpResponse(204, b"", said)]))
         with pytest.raises(UnreachableError, match="what became of an answer"):
-            mine.ask(Answer("a" * 32, b"x"))
+            mine.ask(AnswerBack("a" * 32, b"x"))
         assert mine.answered == 0
 
 
@@ -136,9 +136,9 @@ def test_a_conversation_is_that_of_the_vectors_to_the_byte() -> None:
     declared = Availability(90.5, 3)
     clock = lambda: int(steps[0]["headers"]["palate-time"]) / 1000  # noqa: E731 - stands still
     with connected(Reciting(), declares=lambda: declared, clock=clock) as (mine, _):
-        answer = Answer()
+        answer = AnswerBack()
         for step in steps[:-1]:
-            answer = Answer(step["headers"]["palate-answers"].strip("-"), bytes.fromhex(step["body_hex"]))
+            answer = AnswerBack(step["headers"]["palate-answers"].strip("-"), bytes.fromhex(step["body_hex"]))
             found.append(mine.ask(answer, wait=20.0))
         mine.leave()
         mine.leave()  # it has left
@@ -165,7 +165,7 @@ def test_an_answer_whose_reply_was_lost_is_sent_again_with_a_new_signature() -> 
         message = mine.ask(wait=1.0).message
         assert message == plan_message(b"plan")
         how.pop(0)
-        answer, failed, found = Answer(message.exchange, b"answer" * 20_000), list[PalateError](), None
+        answer, failed, found = AnswerBack(message.exchange, b"answer" * 20_000), list[PalateError](), None
         while found is None:
             try:
                 found = mine.ask(answer, wait=1.0)
@@ -278,10 +278,10 @@ def test_who_changes_their_mind_while_the_server_holds_its_reply_waits_no_longer
     server, begun = Holding(), time.monotonic()
     with connected(server) as (mine, _):
         with pytest.raises(StoppedError):
-            mine.ask(Answer("a" * 32, b"x"), wait=25.0, over=over.is_set)
+            mine.ask(AnswerBack("a" * 32, b"x"), wait=25.0, over=over.is_set)
         assert time.monotonic() - begun < 10
         with pytest.raises(StoppedError):
-            mine.ask(Answer("a" * 32, b"x"), over=over.is_set)
+            mine.ask(AnswerBack("a" * 32, b"x"), over=over.is_set)
         assert len(server.heard) == 1, "nothing is sent any more"
         held.set()
 
@@ -293,5 +293,5 @@ def test_no_second_try_comes_after_a_change_of_mind(monkeypatch: pytest.MonkeyPa
     with connected(server) as (mine, _):
         mine.ask()
         with pytest.raises(StoppedError):
-            mine.ask(Answer("a" * 32, b"x"), over=lambda: len(server.heard) > 1)
+            mine.ask(AnswerBack("a" * 32, b"x"), over=lambda: len(server.heard) > 1)
     assert len(server.heard) == 2

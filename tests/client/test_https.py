@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import made_certificate, server_context
 
 from palate_client.online.https import Address, HttpResponse, Https
 from palate_core.errors import UnreachableError
@@ -26,41 +21,20 @@ CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
 MOST = 2**20
 
 
-def certificate(folder: Path, *, names: bool) -> tuple[str, Path]:
-    """A certificate that signs itself, for localhost: as a name of its own, or as the common name alone."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    made = (
-        made.serial_number(1).not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
-    )
-    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    if names:
-        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-    pem = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path = folder / f"{names}.pem"
-    path.write_bytes(pem + secret)
-    return pem.decode(), path
-
-
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[str, Path]]:
-    folder = tmp_path_factory.mktemp("tls")
-    return {names: certificate(folder, names=names) for names in (True, False)}
+def certificates() -> dict[bool, tuple[str, str]]:
+    """Of a server with a name of its own, and of one that has it as the common name alone; each with its key."""
+    return {names: made_certificate(names=names) for names in (True, False)}
 
 
 @pytest.fixture
-def ask(certificates: dict[bool, tuple[str, Path]]) -> Iterator[Callable[..., Any]]:
+def ask(certificates: dict[bool, tuple[str, str]]) -> Iterator[Callable[..., Any]]:
     """`ask(answer)`: what comes of a server that says these bytes, and then ends TLS properly, or only TCP."""
     with ExitStack() as stack:
 
         def asked(answer: bytes, *, clean: bool = True, names: bool = True) -> Any:
-            pem, path = certificates[names]
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(path)
+            pem, key = certificates[names]
+            context = server_context(pem, key)
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
 
             def serve() -> None:
@@ -131,7 +105,7 @@ def test_a_name_that_only_the_common_name_has_is_another_server(ask: Callable[..
     [ssl.SSLSyscallError(5, "x"), ssl.SSLZeroReturnError(6, "x"), ssl.SSLEOFError(8, "x"), ConnectionResetError()],
 )
 def test_a_connection_that_was_closed_while_the_device_computed_is_opened_again(
-    certificates: dict[bool, tuple[str, Path]], monkeypatch: pytest.MonkeyPatch, error: Exception
+    certificates: dict[bool, tuple[str, str]], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """For a minute nothing was sent, and the gateway hung up: that is no refusal, and costs no pause."""
     left: list[Exception] = [error]

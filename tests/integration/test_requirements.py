@@ -26,7 +26,7 @@ EXTRAS = {
     "client/palate_client": ("server", "keyring", "delivery"),  # Flower's adapter
     "simulations/palate": ("simulations", "text"),  # runs, on first use
     "server/palate_server": ("server",),
-    "simulations/palate_sim": ("simulations", "text", "torch", "ray", "remote", "notebook", "tune"),
+    "simulations/palate_sim": ("simulations", "text", "torch", "ray", "notebook"),
     "simulations/palate_audit": ("simulations", "torch", "audit"),
     "simulations/palate_sandbox": ("simulations", "demo-data"),
     "simulations/palate_cli": ("simulations",),

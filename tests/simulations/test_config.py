@@ -27,14 +27,13 @@ OTHER: dict[str, Any] = {
     "privacy.unit": "event",
     "data.name": "ml-1m",
     "data.path": "log.csv",
-    "data.cache": "kept",
+    "data.cache": "cache",
     "data.domains": {"films": "films.csv", "songs": "songs.csv"},
     "data.columns": {"user_id": "who", "item_id": 3},
     "data.weights": {"buy": 2.0, "*": 0.5},
     "data.value_weights": {"1": 0.5, "4": 1.0},
     "data.kind_values": {"play": {"0": 0.5, "30": 1.0}},
     "data.panel": 0.03,
-    "data.panel_by": "taste",
     "positives.combine": "sum",
     "features.source": "none",
     "features.sources": {"kinds": "genres"},
@@ -51,7 +50,6 @@ OTHER: dict[str, Any] = {
     "algorithm.name": "popularity",
     "algorithm.settings": {},
     "warm_start": "runs/former",
-    "tuned_on": "tuned",
     "engine.name": "flower",
     "engine.absent": 0.1,
     "evaluation.ks": [5],
@@ -74,7 +72,6 @@ def fields(section: type[BaseModel] = SimulationConfig, prefix: str = "") -> Ite
 FIELDS = dict(fields())
 BESIDE = {
     "privacy.unit": {"privacy.dp": "local", "algorithm.name": "event-mf"},
-    "data.panel_by": {"data.panel": 0.03},
     "data.panel_apart": {"data.panel": 0.03},
 }
 """What another value of a key can't be without."""

@@ -114,40 +114,12 @@ def _exported(said: Callable[..., str], tmp_path: Path) -> list[str]:
     return (tmp_path / "mine.jsonl").read_text().splitlines()
 
 
-def test_a_round_from_a_shell_is_charged_and_a_refusal_is_told(
-    where: list[str], make_run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_ = make_run(noise="secure")
-    folder, named = run_.publish(run_.coordinator()), ["--public-key", run_.key.public, "--population", "readers"]
-    plan, model = run_.first()
-    files = [str(tmp_path / name) for name in ("asked.plan", "asked.model", "answer")]
-    for path, data in zip(files, (plan, model), strict=False):
-        Path(path).write_bytes(data)
-    assert run(["device", "open", *where]) == 0
-    assert run(["device", "update-model", str(folder), *where, *named]) == 0
-    assert run(["device", "contribute", *files, *where, *named, "--allow-central"]) == 1
-    assert "not agreed" in capsys.readouterr().err
-    assert (tmp_path / "answer").read_bytes() == b"refused"
-    assert run(["device", "consent", "grant", "train", *where]) == 0
-    assert run(["device", "contribute", *files, *where, *named]) == 1  # the server would add the noise
-    assert run(["device", "contribute", *files, *where, *named, "--allow-central", "--epsilon", "2"]) == 1
-    assert "limit of its own" in capsys.readouterr().err
-    assert run(["device", "contribute", *files, *where, *named, "--allow-central"]) == 0
-    sent = (tmp_path / "answer").stat().st_size
-    assert f"{sent:,} bytes for the server" in capsys.readouterr().out
-    assert run(["device", "report", *where, *named]) == 0
-    report = capsys.readouterr().out
-    assert "Refused: 3" in report
-    assert f"Left this device: 1 message(s), {sent:,} bytes" in report
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["feedback", "nowhere.json"], "`shown` must be a readable file"),
         (["feedback", "KEY"], "`shown` must be what"),
         (["feedback", "KEY", "a"], "ITEM=KIND"),
-        (["contribute", "nowhere", "KEY", "KEY"], "`plan` must be a readable file"),
         (["recommend", "--population", "readers", "--public-key", "ab"], "`public_key` must be 64"),
         (["recommend", "--population", "readers", "--public-key", "ab", "--count", "0"], "'--count': 0 is not in"),
         (["update-model", "nowhere", "--population", "readers", "--public-key", "ab" * 32], "model folder must hold"),
@@ -159,8 +131,7 @@ def test_mistakes_with_a_service_are_one_line(
     assert run(["device", "open", *where]) == 0
     capsys.readouterr()
     given = [str(tmp_path / "key") if word == "KEY" else word for word in words]
-    named = ["--public-key", "ab" * 32, "--population", "readers"] if words[0] == "contribute" else []
-    assert run(["device", *given, *where, *named]) in (1, 2)
+    assert run(["device", *given, *where]) in (1, 2)
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

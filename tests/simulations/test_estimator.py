@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 from html.parser import HTMLParser
@@ -18,7 +17,6 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 import palate
-from palate_cli.cli import run as palate_command
 from palate_common.interactions import Interactions
 from palate_core.errors import InputError
 from palate_sim.data.readers import as_source
@@ -139,7 +137,6 @@ def test_it_is_evaluated_on_its_own_users_and_on_others(fitted: palate.Recommend
         (lambda made: clone(made).set_params(dp=None).fit("x.csv"), "`privacy.dp` must be"),
         (lambda made: clone(made).set_params(out=3).fit(), "`out` must be a path, got 3"),
         (lambda made: clone(made).set_params(ledger=3, out=None).fit(), "`ledger` must be a path, got 3"),
-        (lambda made: clone(made).tune(out=3), "`out` must be a path, got 3"),
         (lambda made: clone(made).set_params(epsilon=-1).fit("x.csv"), "`privacy.epsilon` must be greater than 0"),
         (lambda made: made.fit(pl.DataFrame({"a": [1]}).lazy()), "call .collect() on the query first"),
     ],
@@ -193,47 +190,21 @@ def test_the_item_table_is_plain_parquet(fitted: palate.Recommender, tmp_path: P
     factors = result.model.algorithm.factors(result.model.state)
     assert factors is not None
     history = Interactions.from_pairs([0, 0], [1, 3], n_users=1, n_items=40)
-    for option in ([], ["--int8"]):
-        file = tmp_path / f"items{len(option)}.parquet"
-        assert palate_command(["export", "items", str(result.folder), "--out", str(file), *option]) == 0
-        facts = json.loads(pq.read_schema(file).metadata[b"palate"])
-        assert facts["model_hash"] == result.model.hash
-        assert facts["privacy"].startswith("ε = 8 (δ = 1e-5, unit: user, adjacency: zero-out")
-        by_polars, by_pandas = pl.read_parquet(file), pd.read_parquet(file)
-        assert tuple(by_polars["item_id"]) == tuple(by_pandas["item_id"]) == result.items
-        assert by_polars["popularity"].to_numpy() == pytest.approx(result.model.state["counts"])
-        vectors = np.stack(by_pandas["vector"].to_list())
-        assert np.array_equal(vectors, by_polars["vector"].to_numpy())
-        if option:
-            assert vectors.dtype == np.int8
-            vectors = vectors * np.array(facts["scale"], np.float32)
-            assert np.abs(vectors - factors.items()).max() <= np.max(facts["scale"]) / 2 + 1e-6
-        else:
-            assert np.array_equal(vectors, factors.items())
-            scores = factors.users(history) @ vectors.T
-            for source, links in factors.links.items():
-                scores = scores + links.scores(history, factors.amounts(source, history))
-            assert scores == pytest.approx(result.model.scores(history), rel=1e-4, abs=1e-5)
-    with pytest.raises(InputError, match="`precision` must be float32 or int8, got 'int4'"):
-        result.item_table(precision="int4")
-    assert palate_command(["export", "items", str(result.folder), "--out", str(tmp_path / "items0.parquet")]) == 2
-    link = tmp_path / "link.parquet"
-    link.symlink_to(tmp_path / "elsewhere.parquet")
-    assert palate_command(["export", "items", str(result.folder), "--out", str(link)]) == 2
-    assert not (tmp_path / "elsewhere.parquet").exists()
-
-
-def test_an_item_table_that_cannot_be_written_leaves_no_part_of_it(
-    fitted: palate.Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("palate_common.records.files.sync", full)
-    out = tmp_path / "items.parquet"
-    assert palate_command(["export", "items", str(fitted.result_.folder), "--out", str(out)]) == 2
-    assert capsys.readouterr().err == f"palate: `--out` must be writable, got {out}: No space left on device\n"
-    assert not list(tmp_path.iterdir())
+    file = tmp_path / "items.parquet"
+    pq.write_table(result.item_table(), file)
+    facts = json.loads(pq.read_schema(file).metadata[b"palate"])
+    assert facts["model_hash"] == result.model.hash
+    assert facts["privacy"].startswith("ε = 8 (δ = 1e-5, unit: user, adjacency: zero-out")
+    by_polars, by_pandas = pl.read_parquet(file), pd.read_parquet(file)
+    assert tuple(by_polars["item_id"]) == tuple(by_pandas["item_id"]) == result.items
+    assert by_polars["popularity"].to_numpy() == pytest.approx(result.model.state["counts"])
+    vectors = np.stack(by_pandas["vector"].to_list())
+    assert np.array_equal(vectors, by_polars["vector"].to_numpy())
+    assert np.array_equal(vectors, factors.items())
+    scores = factors.users(history) @ vectors.T
+    for source, links in factors.links.items():
+        scores = scores + links.scores(history, factors.amounts(source, history))
+    assert scores == pytest.approx(result.model.scores(history), rel=1e-4, abs=1e-5)
 
 
 def test_a_bar_in_a_notebook_is_one_output_that_ends_empty(monkeypatch: pytest.MonkeyPatch) -> None:

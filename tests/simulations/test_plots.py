@@ -8,11 +8,17 @@ import pytest
 
 import palate_sim.plots as plots
 from palate_core.errors import InputError
-from palate_sim.plots import Plots, frontier_of, svg_frontier
+from palate_sim.plots import Plots, frontier, svg_frontier
 from palate_sim.plots.theme import spread
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 SVG = "{http://www.w3.org/2000/svg}"
+MEASURED = {
+    "name": "ml-1m", "metric": "recall_capped@20", "users": 4832, "delta": 1e-5, "privacy": "δ = 1e-5, unit: user",
+    "epsilons": [1, 2, 5, 10], "quality": [0.26, 0.3, 0.341, 0.36], "projected": {"100": [0.39, 0.4, 0.415, 0.418]},
+    "noised popularity": [0.186, 0.187, 0.188, 0.189], "popularity": 0.19, "ease": 0.42, "off": 0.4,
+}  # fmt: skip
+"""What `palate frontier` measured."""
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def texts(figure):
 
 def every(run):
     return [
-        run.quality(), run.frontier(), run.projection(), run.rounds(), run.spending(), run.deciles(),
+        run.quality(), run.projection(), run.rounds(), run.spending(), run.deciles(),
         run.groups("gender"), run.costs(), run.delta_curve(),
     ]  # fmt: skip
 
@@ -39,7 +45,7 @@ def every(run):
 def test_exports_are_complete():
     assert set(plots.__all__) <= set(dir(plots))
     methods = {name for name in dir(Plots) if not name.startswith("_")} - {"card", "result"}
-    assert methods == set(plots.__all__) - {"Plots", "frontier_of", "svg_frontier"}
+    assert methods == set(plots.__all__) - {"Plots", "frontier", "svg_frontier"}
 
 
 def test_every_figure_draws(sample):
@@ -110,7 +116,7 @@ def test_the_bars_are_the_metrics_with_their_intervals(result):
 
 def test_eps_axes_carry_delta_unit_adjacency_and_accountant(sample):
     run = Plots(sample["result"], sample["card"])
-    for figure in (run.frontier(), run.projection(), run.spending(), run.delta_curve()):
+    for figure in (frontier(MEASURED), run.projection(), run.spending(), run.delta_curve()):
         title = figure.layout.xaxis.title.text
         assert "unit: user" in title
         assert "adjacency: zero-out" in title
@@ -146,7 +152,7 @@ def test_text_from_data_is_escaped(result):
     result["by_decile"][evil] = {"recall_capped@20": [0.1] * 10}
     result["by_group"][evil] = {evil: 0.2}
     result["accountant"] = evil
-    for figure in (plots.quality(result), plots.deciles(result), plots.groups(result, evil), plots.frontier(result)):
+    for figure in (plots.quality(result), plots.deciles(result), plots.groups(result, evil)):
         assert evil not in texts(figure)
         assert "&lt;img" in texts(figure)
 
@@ -166,17 +172,19 @@ def test_labels_stay_above_the_floor_without_overlap():
     assert placed == pytest.approx([0.05, 0.15, 0.25, 0.5])
 
 
-def test_the_frontier_carries_its_references(result):
-    data = frontier_of(result)
-    assert data["popularity"] == result["baselines"]["popularity"]["recall_capped@20"]["mean"]
-    assert data["ease"] > data["popularity"]
-    assert data["users"] == 4832
-    assert frontier_of({**result, "frontier": None}) is None
+def test_the_frontier_has_a_line_for_each_reference():
+    figure = frontier(MEASURED)
+    lines = {trace.name: list(trace.y) for trace in figure.data}
+    assert lines["Palate, 4,832 users"] == MEASURED["quality"]
+    assert lines["projected, 483,200 users"] == MEASURED["projected"]["100"]
+    assert lines["EASE"] == [0.42] * 4
+    assert len(lines) == 6
+    assert figure.layout.xaxis.type == "log"
 
 
-def test_the_svg_is_plain_text_and_always_the_same(result, tmp_path):
-    one = svg_frontier(frontier_of(result), tmp_path / "one.svg").read_bytes()
-    two = svg_frontier(frontier_of(result), tmp_path / "two.svg").read_bytes()
+def test_the_svg_is_plain_text_and_always_the_same(tmp_path):
+    one = svg_frontier(MEASURED, tmp_path / "one.svg").read_bytes()
+    two = svg_frontier(MEASURED, tmp_path / "two.svg").read_bytes()
     assert one == two
     assert len(one) < 8000
     text = one.decode()

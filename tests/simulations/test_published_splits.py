@@ -125,7 +125,7 @@ def test_liang2018_holds_out_whom_and_what_the_published_script_does(
     wanted = as_liang(frame_of(twenty), HELD)
     assert parts(made.split) == wanted
     assert set(made.split.items) == {item for _, item in wanted["train"]}
-    assert (made.kept is None) == (rows_in_memory > 16_000)
+    assert (made.draft is None) == (rows_in_memory > 16_000)
     again = prepared("liang2018", twenty, tmp_path, **asked)  # on disk, what is kept
     assert (again.fingerprint, again.split.metrics, again.exclusions()) == (
         made.fingerprint,

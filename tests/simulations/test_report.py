@@ -1,9 +1,7 @@
 import base64
-import doctest
 import hashlib
 import json
 import re
-import shlex
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +9,8 @@ from pathlib import Path
 import pytest
 
 from palate_core.errors import InputError
-from palate_sim.config import load_config, parse_setting
 from palate_sim.report import card as cards
 from palate_sim.report import charts, sentences, tables, write_report
-from palate_sim.report import command as commands
-from palate_sim.report.command import command
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 EVIL = "</script><script>alert('x')</script><img src=http://evil.example/a onerror=alert(1)>\"'{{ 7*7 }}"
@@ -123,16 +118,16 @@ def test_the_page_is_well_formed_and_reachable(result, card, tmp_path):
 def test_every_chart_has_words_numbers_and_valid_data(result, card, tmp_path):
     page = read(result, card, tmp_path)
     images = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
-    assert len(images) == 10
+    assert len(images) == 9
     assert all(len(attrs["aria-label"]) > 40 for attrs in images)
     data = [
         script
         for script, a in zip(page.scripts, page.find("script"), strict=True)
         if a.get("type") == "application/json"
     ]
-    assert len(data) == 10
+    assert len(data) == 9
     assert all(json.loads(text)["data"] for text in data)
-    assert len(page.find("figcaption")) == 10
+    assert len(page.find("figcaption")) == 9
 
 
 def test_the_headline_says_what_how_good_and_how_private(result, card, tmp_path):
@@ -357,7 +352,7 @@ def test_fewer_deciles_are_said(result, card):
 
 
 def test_missing_parts_leave_their_sections_out(result, card, tmp_path):
-    for key in ("frontier", "projection", "by_group", "by_decile", "repairs", "preparation", "split"):
+    for key in ("projection", "by_group", "by_decile", "repairs", "preparation", "split"):
         result[key] = None
     for key in ("delta_curve", "mu", "exclusions", "population", "second_accountant"):
         del card[key]
@@ -367,39 +362,10 @@ def test_missing_parts_leave_their_sections_out(result, card, tmp_path):
     assert {a["href"][1:] for a in page.find("a")} <= {attrs["id"] for _, attrs in page.tags if "id" in attrs}
 
 
-def test_the_command_repeats_the_run(result):
-    assert doctest.testmod(commands).failed == 0
-    assert command(result) == "palate simulate --data ml-1m --epsilon 5 --dp central --split strong --seed 0"
-    assert command({**result, "command": ["palate", "simulate", "my log.csv"]}) == "palate simulate 'my log.csv'"
-    assert "--epsilon" not in command({**result, "dp": "off"})
-    result["config"]["data"]["path"] = "; rm -rf ~"
-    assert "--data '; rm -rf ~'" in command(result)
-
-
-@pytest.mark.parametrize(
-    ("preset", "settings"),
-    [
-        (None, {"privacy.delta": 1.2345e-05, "privacy.noise": "seeded", "algorithm.settings.embedding_size": 12}),
-        ("shop", {"data.weights": {"a.b": 1.5, "*": 0.25}, "evaluation.ks": [5], "filters.user_core": 3}),
-        ("news", {"positives.combine": "sum", "evaluation.baselines": [], "evaluation.save_recommendations": True}),
-    ],
-)
-def test_the_command_says_every_setting(preset, settings):
-    config = load_config(preset, settings)
-    line = shlex.split(command({"config": config.model_dump(mode="json")}))
-    assert (line[2] if preset else None) == preset
-    given = dict(parse_setting(line[i + 1]) for i, word in enumerate(line) if word == "--set")
-    flags = {"--delta": "privacy.delta", "--noise": "privacy.noise"}
-    given |= {flags[word]: parse_setting(f"x={line[i + 1]}")[1] for i, word in enumerate(line) if word in flags}
-    if "--save-recommendations" in line:
-        given["evaluation.save_recommendations"] = True
-    given["data.name"] = line[line.index("--data") + 1]
-    assert load_config(preset, given) == config
-
-
-def test_a_data_frame_is_repeated_from_python(result):
-    result["name"] = "frame"
-    assert command(result) == "palate.simulate(frame, epsilon=5.0, dp='central', split='strong', seed=0)"
+def test_the_command_repeats_the_run(result, card, tmp_path):
+    assert "palate simulate" not in read(result, card, tmp_path).words
+    typed = "palate simulate 'my log.csv' --data '; rm -rf ~' </code><script>"
+    assert typed in read({**result, "command": typed}, card, tmp_path).words
 
 
 def test_an_old_report_is_replaced_whole(result, card, tmp_path):

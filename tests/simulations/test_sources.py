@@ -1,20 +1,16 @@
-"""A log may be several files: by a pattern, in a folder, or at an address."""
+"""A log may be several files, by a pattern or in a folder."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pandas as pd
 import pytest
 
 from palate_core.errors import InputError
-from palate_sim.data import files_of, is_place, load, read_log
+from palate_sim.data import load, read_log
 
 FRAME = pd.DataFrame({"user": [1, 2, 3, 1, 2, 3], "item": [7, 7, 8, 9, 9, 9], "ts": [5, 4, 3, 2, 1, 0]})
 
@@ -28,14 +24,6 @@ def parts(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def memory(parts: Path) -> Iterator[str]:
-    system = fsspec.filesystem("memory")
-    system.put(str(parts), "/log", recursive=True)
-    yield "memory://log"
-    system.rm("/log", recursive=True)
-
-
 def test_a_pattern_and_a_folder_are_one_log(parts: Path) -> None:
     whole = read_log(FRAME)
     for source in (f"{parts}/part-?.csv", f"{parts}/**/*.parquet", parts, str(parts)):
@@ -43,30 +31,6 @@ def test_a_pattern_and_a_folder_are_one_log(parts: Path) -> None:
         pd.testing.assert_frame_equal(log.frame, whole.frame)
         assert log.repairs == whole.repairs
         assert log.name == parts.name
-
-
-def test_an_address_is_a_log(memory: str) -> None:
-    whole = read_log(FRAME)
-    for source in (f"{memory}/part-*.csv", f"{memory}/part-?.parquet", memory, f"{memory}/"):
-        assert is_place(source)
-        pd.testing.assert_frame_equal(load(source).frame, whole.frame)
-    assert load(f"{memory}/part-1.csv").rows.total == 2
-    assert load(f"{memory}/part-1.csv").name == "part-1"
-    assert load(f"{memory}/part-*.csv").name == "log"
-
-
-def test_other_files_are_another_log(parts: Path, memory: str) -> None:
-    for source in (f"{parts}/*.csv", f"{memory}/*.csv"):
-        before = files_of(source)
-        assert before == files_of(source)
-        assert before is not None
-        assert len(before) == 3
-    with fsspec.open(f"{memory}/part-0.csv", "ab") as file:
-        file.write(b"1,8,1\n")
-    assert files_of(f"{memory}/*.csv") != before
-    before = files_of(parts)
-    (parts / "part-0.csv").write_bytes((parts / "part-0.csv").read_bytes())
-    assert files_of(parts) != before
 
 
 def test_a_file_whose_name_is_a_pattern_is_a_file(tmp_path: Path) -> None:
@@ -78,16 +42,13 @@ def test_a_file_whose_name_is_a_pattern_is_a_file(tmp_path: Path) -> None:
 
 REFUSED = {
     "no file of the pattern": ("{parts}/*.tsv", "must be a pattern of existing files, got none for"),
-    "no such protocol": ("nowhere://log.csv", "must be an address that can be read, got 'nowhere://log.csv': "),
-    "no such address": ("memory://elsewhere/log.csv", "must be an address of existing files, got none"),
-    "no file at the address": ("memory://elsewhere/*.csv", "must be an address of existing files, got none"),
+    "an address": ("s3://bucket/log.csv", "must be an existing file, got 's3:/bucket/log.csv'"),
     "a pattern of both kinds": ("{parts}/part-[01].*", "must be files with .*, got .* in a file of another kind"),
-    "a broken address": ("://", "must be an address"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_not_there_is_refused_in_one_line(parts: Path, memory: str, case: str) -> None:
+def test_what_is_not_there_is_refused_in_one_line(parts: Path, case: str) -> None:
     source, message = REFUSED[case]
     with pytest.raises(InputError, match=message) as refused:
         load(source.format(parts=parts))
@@ -100,7 +61,6 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
     def feed() -> None:
         (tmp_path / "log").write_bytes(FRAME.to_csv(index=False).encode())
 
-    assert files_of(tmp_path / "log") is None
     feeder = threading.Thread(target=feed)
     feeder.start()
     log = load(tmp_path / "log")
@@ -132,16 +92,3 @@ def test_files_of_other_columns_are_refused(parts: Path) -> None:
 def test_a_folder_with_nothing_in_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must be a folder with one of"):
         load(tmp_path)
-
-
-def test_an_address_without_fsspec_names_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['fsspec'] = None\n"
-        "from palate_sim.data import load\n"
-        "from palate_core.errors import InputError\n"
-        "try:\n    load('s3://bucket/log.csv')\n"
-        "except InputError as error:\n    print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().endswith("got 's3://bucket/log.csv': pip install 'palate[remote]'")
-    assert done.stdout.count("\n") == 1

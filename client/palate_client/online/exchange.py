@@ -31,7 +31,7 @@ _WHAT: Final = "a request of this device"
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerBack:
     """An answer to a message.
 
     Attributes:
@@ -90,12 +90,12 @@ class Exchanges:
         self._identity, self._most, self._declares, self._clock = identity, most, declares, clock
         self._version, self._time, self._online = exchange.VERSIONS[1], 0, False
 
-    def ask(self, answer: Answer = Answer(), *, wait: float = 0.0, over: Stop | None = None) -> Reply:
+    def ask(self, answer: AnswerBack = AnswerBack(), *, wait: float = 0.0, over: Stop | None = None) -> Reply:
         """Send an answer, or nothing, and wait for the next message.
 
         Args:
             answer: the answer to the latest message.
-            wait: seconds for which the server may wait for the next one.
+            wait: seconds for which the server may wait for the next one; it is asked for `MOST_WAIT` at most.
             over: returns whether to wait no longer, and to send nothing any more.
 
         Raises:
@@ -103,6 +103,7 @@ class Exchanges:
             UnreachableError: no reply, or one that isn't as it must be.
             StoppedError: `over`, or the app asked to stop.
         """
+        wait = max(0.0, min(wait, exchange.MOST_WAIT))
         found = self._sent(answer, self._declares, wait, over)
         if found.status == HTTPStatus.UPGRADE_REQUIRED:
             version = common_version(found.headers.get("palate-versions", ""))
@@ -123,12 +124,12 @@ class Exchanges:
         """
         if self._online:
             with suppress(UnreachableError):
-                self._sent(Answer(), Availability, 0.0, None, seconds=LEAVE_SECONDS)
+                self._sent(AnswerBack(), Availability, 0.0, None, seconds=LEAVE_SECONDS)
             self._online = False
 
     def _sent(
         self,
-        answer: Answer,
+        answer: AnswerBack,
         declares: Callable[[], Availability],
         wait: float,
         over: Stop | None,
@@ -151,7 +152,7 @@ class Exchanges:
             "POST", PATH, answer.body, signed, most=self._most, seconds=seconds + wait, over=over
         )
 
-    def _read(self, answer: Answer, found: HttpResponse) -> Reply:
+    def _read(self, answer: AnswerBack, found: HttpResponse) -> Reply:
         """Read a reply that is none of a refusal."""
         taken = found.headers.get("palate-taken", "") if answer.exchange else ""
         if answer.exchange and taken not in _TAKEN:

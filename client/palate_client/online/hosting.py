@@ -36,14 +36,11 @@ _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 class _Given:
     """The answer to the latest message, and what else is to be as it was when a server asks the same again."""
 
-    message: ServerMessage
+    kind: MessageKind
+    body: bytes
     answer: bytes
     purpose: Purpose | None
     last: bool
-
-    def is_to(self, message: ServerMessage) -> bool:
-        """Whether a message asks for this answer, whatever the name of its exchange is."""
-        return (message.kind, message.body) == (self.message.kind, self.message.body)
 
 
 class OwnHost(Closing):
@@ -100,13 +97,17 @@ class OwnHost(Closing):
         if machine is not None:
             machine.close()
 
+    def has_answered(self, message: ServerMessage) -> bool:
+        """Whether its latest answer is to such a message, whatever the name of the exchange is."""
+        return self._given is not None and (message.kind, message.body) == (self._given.kind, self._given.body)
+
     def reply_to(self, message: ServerMessage) -> bytes:
         """The answer to a message. The same message again gets the same bytes, and nothing is computed.
 
         If the sync ends meanwhile, `over` is set, and the returned bytes must not be sent.
         """
         given = self._given
-        if given is not None and given.is_to(message):  # the server has lost its answer
+        if given is not None and self.has_answered(message):  # the server has lost its answer
             self.under_way, self.purpose, self.last = given.answer != REFUSED, given.purpose, given.last
             return given.answer
         self._given, self._counted, self.purpose, self.needs = None, False, None, message.seconds
@@ -117,7 +118,7 @@ class OwnHost(Closing):
             answer = self.join(plan, request)
         else:
             answer = self.go_on(request)
-        self._given = _Given(message, answer, self.purpose, self.last)
+        self._given = _Given(message.kind, message.body, answer, self.purpose, self.last)
         return answer
 
     def answer(self, plan: bytes) -> bytes:

@@ -154,7 +154,6 @@ class Https(Closing):
         address: the server.
         until: when everything must be over, on the monotonic clock; or a function that returns it.
         stop: whether the app asked to stop.
-        request_seconds: time limit of one request.
 
     Attributes:
         sent: bytes of bodies and paths that were sent.
@@ -171,11 +170,10 @@ class Https(Closing):
         *,
         until: float | Callable[[], float],
         stop: Stop = lambda: False,
-        request_seconds: float = 30.0,
     ) -> None:
         self.sent = self.received = self.requests = 0
         self._until = until if callable(until) else lambda: until
-        self._stop, self._request_seconds = stop, request_seconds
+        self._stop = stop
         self._limit = self._until()
         self._over: Stop | None = None
         self._asked = 0.0
@@ -207,7 +205,7 @@ class Https(Closing):
         headers: Callable[[], Mapping[str, str]] = dict,
         *,
         most: int,
-        seconds: float | None = None,
+        seconds: float = 30.0,
         over: Stop | None = None,
     ) -> HttpResponse:
         """Send one request and read its reply. If a kept-alive connection was closed, a new one is used.
@@ -218,7 +216,7 @@ class Https(Closing):
             body: the body of a POST.
             headers: returns further headers, for each time that the request is sent.
             most: the most bytes of the reply's body.
-            seconds: time limit; None: `request_seconds`.
+            seconds: time limit.
             over: returns whether to wait no longer; asked once a second while the server doesn't answer.
 
         Raises:
@@ -226,7 +224,7 @@ class Https(Closing):
             StoppedError: the app asked to stop, or `over`.
         """
         self._over, self._asked = over, time.monotonic()
-        self._limit = min(self._until(), time.monotonic() + (self._request_seconds if seconds is None else seconds))
+        self._limit = min(self._until(), time.monotonic() + seconds)
         kept = self._connection.sock is not None
         try:
             try:

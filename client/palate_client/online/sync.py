@@ -21,7 +21,7 @@ from functools import partial
 from palate_client.models import Models
 from palate_client.online import downloads
 from palate_client.online.enrolment import Enrolment, enrolment_of
-from palate_client.online.exchange import LEAVE_SECONDS, Answer, Exchanges, Reply
+from palate_client.online.exchange import LEAVE_SECONDS, AnswerBack, Exchanges, Reply
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import Address, Https, RejectedError, StoppedError
 from palate_client.online.policy import Policy
@@ -40,8 +40,6 @@ logger = logging.getLogger("palate")
 
 turns: AbstractContextManager[object] = nullcontext()
 """Entered while an answer is computed: a process of many devices, for load tests, lets few compute at a time."""
-HOLD_SECONDS = 20.0
-"""For how long a server may wait for the next message before it replies that there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +186,7 @@ class Session:
                 return self._round_model(https, service.most_bytes, name, host)
 
             with OwnHost(self.store, self.rounds, enrolment.device, directory_of, model_of) as host:
-                over = _run_to_end(lambda: self._answer_rounds(https, exchanges, host, service))
+                over = _run_to_end(lambda: self._answer(https, exchanges, host, service))
             if not over.quiet:
                 https.say_farewell(seconds=LEAVE_SECONDS)
                 exchanges.leave()
@@ -209,24 +207,20 @@ class Session:
         agreed = self.rounds.consent.get
         return Availability(self.deadline.stays(), TRAINING * agreed("train") + SURVEYS * agreed("analytics"))
 
-    def _answer_rounds(self, https: Https, exchanges: Exchanges, host: OwnHost, service: Service) -> SyncEnd:
-        """Update the model, go online, answer messages; why it ended."""
-        without = self._update_model(https, service)
-        if isinstance(without, SyncEnd):
-            return without
-        if self.rounds.at_limit():
-            return SyncEnd("spent", "the user's limits are reached")
-        return self._answer(exchanges, host)
-
-    def _answer(self, exchanges: Exchanges, host: OwnHost) -> SyncEnd:
-        """Answer messages until there is a reason to end.
+    def _answer(self, https: Https, exchanges: Exchanges, host: OwnHost, service: Service) -> SyncEnd:
+        """Update the model, go online, and answer messages until there is a reason to end.
 
         An answer and the next message are one request, which waits at the server; it is sent again until the server
         replies. A plan is taken only with time left for it. An attempt that has begun is finished, at most
         `GRACE_SECONDS` after the sync's time, unless the app, the user or the policy end it.
         """
+        without = self._update_model(https, service)
+        if isinstance(without, SyncEnd):
+            return without
+        if self.rounds.at_limit():
+            return SyncEnd("spent", "the user's limits are reached")
         host.left = self.deadline.stays
-        deadline, answer = self.deadline, Answer()
+        deadline, answer = self.deadline, AnswerBack()
         while True:
             began = time.monotonic()
             found = deadline.retry(partial(self._ask, exchanges, answer, host))
@@ -235,38 +229,31 @@ class Session:
             if found.taken:
                 host.note_delivery(found.taken)
             deadline.grace = GRACE_SECONDS if host.under_way else 0.0
-            answer, message = Answer(), found.message
-            if message is None:
-                held = time.monotonic() - began >= self.poll_seconds
-                if not held and (over := deadline.pause(self.poll_seconds)):
-                    return over
-            elif message.kind is MessageKind.COME_BACK:
+            answer, message = AnswerBack(), found.message
+            if message is not None and message.kind is MessageKind.COME_BACK:
                 return SyncEnd("come back", next=message.seconds)
-            else:
+            news = message is not None and not host.has_answered(message)
+            quick = time.monotonic() - began < self.poll_seconds
+            if not news and quick and (over := deadline.pause(self.poll_seconds)):
+                return over
+            if message is not None:
                 with turns:
-                    answer = Answer(message.exchange, host.reply_to(message))
+                    answer = AnswerBack(message.exchange, host.reply_to(message))
                 if host.over:
                     return host.over
                 deadline.grace = GRACE_SECONDS if host.under_way else 0.0
 
-    def _ask(self, exchanges: Exchanges, answer: Answer, host: OwnHost) -> Reply | SyncEnd:
+    def _ask(self, exchanges: Exchanges, answer: AnswerBack, host: OwnHost) -> Reply | SyncEnd:
         """Send an answer, while the user agrees to what it is for, and wait for the next message."""
         answers = host if answer.exchange else None
-        wait = self._last_hold_seconds() if answers and host.last else self._hold_seconds()
+        # After the last answer of an attempt nothing is left to finish.
+        left = self.deadline.stays() if answers and host.last else self.deadline.end - time.monotonic()
         try:
-            return exchanges.ask(answer, wait=wait, over=partial(self._is_over, answers))
+            return exchanges.ask(answer, wait=left - self.poll_seconds, over=partial(self._is_over, answers))
         except StoppedError:
             if answers and not host.is_agreed():
                 return _REVOKED
             raise
-
-    def _hold_seconds(self) -> float:
-        """For how long the server may wait for a message now."""
-        return max(0.0, min(HOLD_SECONDS, self.deadline.end - time.monotonic() - self.poll_seconds))
-
-    def _last_hold_seconds(self) -> float:
-        """The same with the last answer of an attempt, after which nothing is left to finish."""
-        return max(0.0, min(HOLD_SECONDS, self.deadline.stays() - self.poll_seconds))
 
     def _is_over(self, host: OwnHost | None = None) -> bool:
         """Whether to wait no longer; with `host`, also whether the user no longer agrees to what it answers."""

@@ -1,7 +1,7 @@
 """Batches: what a server's coordinator and an edge say to each other, in bytes.
 
     coordinator                                     edge
-    look     (wait)                             ->
+    look     (wait, enough)                     ->
                                                 <-  who is online, each with what it declares
     exchange (id, kind, have, wait, requests)   ->
                                                 <-  turn, and the answers since then

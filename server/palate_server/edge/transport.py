@@ -69,13 +69,14 @@ class Edges:
         """
         there = set(self.link.edges())
         if look and (new := there - self._name_of.keys()):
-            self._look(new, wait=0.0)
+            self._look(new, wait=0.0, enough=0)
         latest = {name: edge for edge, name in self._name_of.items() if edge in there}
         return {edge for edge in there if latest.get(self._name_of.get(edge, ""), edge) == edge}
 
-    def online(self, *, wait: float) -> dict[int, Availability]:
+    def online(self, *, wait: float, enough: int) -> dict[int, Availability]:
         """The devices that are online, each with what it declares."""
-        found = self._look(self.live(), wait=wait)
+        live = self.live()
+        found = self._look(live, wait=wait, enough=-(-enough // max(1, len(live))))
         self._edge_of = {device: edge for device, (edge, _) in found.items()}
         return {device: available for device, (_, available) in found.items()}
 
@@ -84,10 +85,10 @@ class Edges:
         edge = self._edge_of.get(device)
         return {edge} if edge in live else live
 
-    def _look(self, edges: Iterable[str], *, wait: float) -> dict[int, tuple[str, Availability]]:
+    def _look(self, edges: Iterable[str], *, wait: float, enough: int) -> dict[int, tuple[str, Availability]]:
         """Ask edges who they are, and who is online there."""
         found = dict[int, tuple[str, Availability]]()
-        asked = dict.fromkeys(edges, pack({"ask": LOOK, "wait": wait}))
+        asked = dict.fromkeys(edges, pack({"ask": LOOK, "wait": wait, "enough": enough}))
         for edge, reply in self.link.ask(asked, seconds=wait + COLLECT_SECONDS):
             head, _ = unpack(reply)
             self._name_of.pop(edge, None)  # the latest to be named is the one that lives
@@ -109,13 +110,14 @@ class EdgeMessenger:
         self.heard: set[int] = set()
         """The devices that have answered anything in the latest attempt."""
 
-    def online(self, *, wait: float = 0.0) -> Mapping[int, Availability]:
+    def online(self, *, wait: float = 0.0, enough: int = 1) -> Mapping[int, Availability]:
         """The devices that are online, each with what it has declared.
 
         Args:
-            wait: seconds for which it may take until others are online than the last time.
+            wait: seconds for which it may take until enough are.
+            enough: how many that are.
         """
-        return self._edges.online(wait=wait)
+        return self._edges.online(wait=wait, enough=enough)
 
     def transport(self, cohort: Collection[int], *, timeout: float) -> EdgeTransport:
         """The transport for an attempt's messages to a cohort."""

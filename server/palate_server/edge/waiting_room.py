@@ -121,7 +121,6 @@ class WaitingRoom:
         self._visitors: dict[int, _Visitor] = {}
         self._home: dict[int, tuple[float, float]] = {}
         self._open: OpenExchange | None = None
-        self._told = set[int]()
 
     # What devices do
 
@@ -214,7 +213,7 @@ class WaitingRoom:
         try:
             asked = head["ask"]
             if asked == LOOK:
-                return await self._look(float(head["wait"]))
+                return await self._look(float(head["wait"]), int(head["enough"]))
             if asked == EXCHANGE:
                 return await self._exchange(head, frames)
             if asked == HOME:
@@ -238,12 +237,11 @@ class WaitingRoom:
             found[device] = Availability(left, visitor.available.takes)
         return found
 
-    async def _look(self, wait: float) -> bytes:
-        """Who is online, once that is another than was said last, or the time is up."""
+    async def _look(self, wait: float, enough: int) -> bytes:
+        """Who is online, once that are enough, or the time is up."""
         until = self._clock() + wait
-        while (found := self.online()).keys() == self._told and (left := until - self._clock()) > 0:
+        while len(found := self.online()) < enough and (left := until - self._clock()) > 0:
             await asyncio.sleep(min(left, LOOK_EVERY))
-        self._told = set(found)
         online = [[device, round(each.stays, 3), each.takes] for device, each in found.items()]
         return pack({"boot": self.boot, "name": self._name, "online": online})
 

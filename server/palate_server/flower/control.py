@@ -16,6 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import cached_property
+from http.client import HTTPException, HTTPSConnection
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -89,14 +91,14 @@ class LinkControl:
         self._secret = site.superlink_secret
 
     def ready(self) -> bool:
-        """Whether the SuperLink answers."""
+        """Whether the SuperLink answers. It is asked again and again, so that this costs little."""
+        host, _, port = self.address.partition(":")
         try:
-            found = httpx.get(
-                f"https://{self.address}{HEALTH}", verify=self._context(), timeout=ANSWERS, trust_env=False
-            )
-        except (httpx.HTTPError, OSError):
+            with closing(HTTPSConnection(host, int(port), context=self._context, timeout=ANSWERS)) as connection:
+                connection.request("GET", HEALTH)
+                return connection.getresponse().status == httpx.codes.OK
+        except (OSError, HTTPException):
             return False
-        return found.is_success
 
     def register(self, public_key: bytes) -> None:
         """Register an edge's public key, P-384 in PEM, as a node's."""
@@ -124,6 +126,7 @@ class LinkControl:
         _keep(grid)
         return grid
 
+    @cached_property
     def _context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.authority))
 
@@ -131,7 +134,7 @@ class LinkControl:
     def _client(self) -> Iterator[ControlHttpClient]:
         shown = _Shown(bearer(token_of(self._secret)))
         url = f"https://{self.address}"
-        with _translated(), closing(ControlHttpClient(url, verify=self._context(), interceptors=[shown])) as client:
+        with _translated(), closing(ControlHttpClient(url, verify=self._context, interceptors=[shown])) as client:
             yield client
 
 

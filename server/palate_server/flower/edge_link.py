@@ -19,9 +19,10 @@ from palate_core.errors import PalateError
 
 RECORD_BYTES: Final = 2**22
 """Bytes of a record."""
-LOOK: Final = 0.25
-"""Seconds between two looks for replies. More often is slower: Flower waits a second for objects that it came upon."""
-NEWS: Final = 2.0
+FIRST_LOOK, LAST_LOOK, GROWTH = 0.25, 1.0, 1.3
+"""Seconds between two looks for replies, at first and at most, and the factor between: a look costs the SuperLink some
+milliseconds. More often is slower: Flower waits a second for objects that it came upon."""
+NEWS: Final = 3.0
 """Seconds between two looks for an edge that is new."""
 SPARE: Final = 60.0
 """Seconds that Flower keeps a message longer than its reply is waited for."""
@@ -36,13 +37,15 @@ class FlowerLink:
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
+        self._nodes = set[int]()
 
     def edges(self) -> Collection[str]:
         """The nodes that are online."""
         try:
-            return [str(node) for node in self._grid.get_node_ids()]
+            self._nodes = set(self._grid.get_node_ids())
         except httpx.HTTPError as error:
             raise _lost(error) from None
+        return [str(node) for node in self._nodes]
 
     def ask(self, batches: Mapping[str, bytes], *, seconds: float) -> Iterator[tuple[str, bytes]]:
         """Ask edges, and yield each one's reply as it comes."""
@@ -53,10 +56,10 @@ class FlowerLink:
                 for edge, batch in batches.items()
             ]
             waiting = set(self._grid.push_messages(messages)) if messages else set[str]()
-            nodes, look = set(self._grid.get_node_ids()), time.monotonic() + NEWS
+            pause, look = FIRST_LOOK, time.monotonic() + NEWS
             while waiting and time.monotonic() < until:
                 if time.monotonic() > look:  # an edge that was started again is another node
-                    if set(self._grid.get_node_ids()) - nodes:
+                    if set(self._grid.get_node_ids()) - self._nodes:
                         return
                     look = time.monotonic() + NEWS
                 found = list(self._grid.pull_messages(waiting))
@@ -65,7 +68,8 @@ class FlowerLink:
                     if not reply.has_error():
                         yield str(reply.metadata.src_node_id), batch_of(reply)
                 if not found:
-                    time.sleep(LOOK)
+                    time.sleep(pause)
+                    pause = min(GROWTH * pause, LAST_LOOK)
         except httpx.HTTPError as error:
             raise _lost(error) from None
 

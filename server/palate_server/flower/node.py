@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
@@ -32,8 +31,9 @@ from palate_server.folder.server_folder import Site
 
 logger = logging.getLogger("palate")
 
-SOON, LATER, BUSY = 0.25, 2.0, 30.0
-"""Seconds between two questions for messages: while there were any in the last so many seconds, and otherwise."""
+SOON, LATER, GROWTH = 0.25, 1.0, 1.1
+"""Seconds between two questions for messages, right after one and later, and the factor between: each costs the
+SuperLink some milliseconds."""
 PAUSE: Final = 1.0
 """Seconds before a SuperLink that isn't there, or knows this node no more, is asked again."""
 TRIES, SECONDS = 3, 10.0
@@ -80,14 +80,15 @@ class EdgeNode(AbstractContextManager["EdgeNode"]):
         key = ec.generate_private_key(ec.SECP384R1())
         public = key.public_key()
         self._control.register(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-        latest = time.monotonic()
+        pause = SOON
         with http_request_response(
             self._control.address, False, str(self._control.authority), (key, public), TRIES, SECONDS
         ) as (_, receive, send, _, _, pull, push, confirm):
             while not self._ending.is_set():
                 found = receive()
                 if found is None:
-                    self._ending.wait(SOON if time.monotonic() - latest < BUSY else LATER)
+                    self._ending.wait(pause)
+                    pause = min(GROWTH * pause, LATER)
                     continue
                 asked, tree = found
                 run, name = asked.metadata.run_id, asked.metadata.message_id
@@ -102,7 +103,7 @@ class EdgeNode(AbstractContextManager["EdgeNode"]):
                 wanted, session = send(reply, _tree_of(reply, type(tree), objects), 0.0)
                 for each in wanted:
                     push(run, session, each, objects[each].deflate())
-                latest = time.monotonic()
+                pause = SOON
 
     def _answer(self, batch: bytes) -> bytes:
         """What the edge's event loop answers."""

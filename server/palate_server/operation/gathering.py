@@ -54,6 +54,11 @@ class CohortGathering:
         """Whether any device has come."""
         return self._begun is not None
 
+    @property
+    def left(self) -> float:
+        """Seconds of its time that are left."""
+        return self._seconds if self._begun is None else max(0.0, self._begun + self._seconds - self._clock())
+
     def look(
         self, present: Set[int], *, enough: int | None = None, unfit: Mapping[str, int] | None = None
     ) -> Set[int] | None:

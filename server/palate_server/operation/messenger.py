@@ -16,11 +16,12 @@ class MessageTransport(Protocol):
     def heard(self) -> Set[int]:
         """The devices that have answered anything in the latest attempt."""
 
-    def online(self, *, wait: float = 0.0) -> Mapping[int, Availability]:
+    def online(self, *, wait: float = 0.0, enough: int = 1) -> Mapping[int, Availability]:
         """The devices that are online, each with what it has declared.
 
         Args:
-            wait: seconds for which it may take until others are online than the last time.
+            wait: seconds for which it may take until enough are.
+            enough: how many that are.
         """
 
     def transport(self, cohort: Collection[int], *, timeout: float) -> Transport:

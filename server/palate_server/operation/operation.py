@@ -61,8 +61,9 @@ from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.shelf import ModelShelf
 from palate_server.secagg.conduct import Conduct
 
-GATHERING, IDLE = 1.0, 5.0
-"""Seconds between two checks of who is online: while a cohort gathers, and while nothing is due."""
+GATHERING, TRICKLING, IDLE = 1.0, 4.0, 15.0
+"""Seconds between two checks of who is online, at least; while a cohort gathers that hasn't enough, at most; and while
+nothing is due and nobody comes, at most."""
 DRAWN = 10.0
 """Seconds from the draw of a cohort until its last device has the plan."""
 TRY_AGAIN = 60.0, 3600.0
@@ -126,8 +127,9 @@ class Operation:
                 due = self._due(ledger, now=now)
                 soon = self.config.release.automatic and just_closed(ledger, now=now, within=SOONEST)
             if now < due:
-                self._dismissals.send(self._online(), seconds=SOONEST if soon else due - now)
-                sleep(IDLE)
+                online = self._online(wait=min(IDLE, due - now))
+                self._dismissals.send(online, seconds=SOONEST if soon else due - now)
+                sleep(GATHERING)
 
     def _take_over(self, ledger: Ledger) -> None:
         """Log an attempt that a former process has lost, and close its run if it can't pay for another attempt."""
@@ -432,8 +434,9 @@ class Operation:
         seconds = self.config.cohort.wait_seconds
         appointment = CohortGathering(size=size, least=least, seconds=seconds)
         takes = SURVEYS if kind == "survey" else TRAINING
+        enough, wait = 1, IDLE
         while True:
-            some, online = self._some(within), self._online()
+            some, online = self._some(within), self._online(wait=wait, enough=enough)
             # If absent devices are missing for a full cohort, it doesn't wait for others in their place.
             enough = min(size, max(least, len(self._absences.present(some)))) if len(some) >= size else size
             present = self._absences.present(self._eligible(online, within))
@@ -450,8 +453,9 @@ class Operation:
                 self.events.tell("gathered", kind=kind, invited=len(cohort))
                 return cohort
             if not appointment.begun:
-                sleep(IDLE)
+                sleep(GATHERING)
                 return None
+            wait = min(TRICKLING, appointment.left)
             sleep(GATHERING)
 
     def _stays(self) -> float:
@@ -459,9 +463,9 @@ class Operation:
         witnesses = 2 * self.config.witnesses.seconds if self._cosigners is not None else 0.0
         return self.config.cohort.seconds_of_exchange(self.config.cohort.size) + witnesses + DRAWN
 
-    def _online(self) -> Mapping[int, Availability]:
+    def _online(self, *, wait: float = 0.0, enough: int = 1) -> Mapping[int, Availability]:
         """The devices that are online, and what they declare; the quarter of a year in which they are is noted."""
-        online = self._messenger.online()
+        online = self._messenger.online(wait=wait, enough=enough)
         self._presence.note(online)
         return online
 

@@ -50,10 +50,10 @@ def edge_command(site: Site, *, dev: bool) -> list[str]:
 def edge_answers(site: Site, *, dev: bool) -> bool:
     """Whether an edge answers: who asks for what isn't there is told so."""
     place = socket.socket(socket.AF_INET if dev else socket.AF_UNIX)
-    place.settimeout(ANSWERS)
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(place)
+    with ExitStack() as stack:
+        stack.enter_context(place)
+        place.settimeout(ANSWERS)
+        try:
             place.connect(("127.0.0.1", site.config.gateway.port) if dev else reachable(site.edge_socket))
             if dev:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -61,8 +61,8 @@ def edge_answers(site: Site, *, dev: bool) -> bool:
                 place = stack.enter_context(context.wrap_socket(place, server_hostname=site.config.name))
             place.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
             return place.recv(5) == b"HTTP/"
-    except OSError:
-        return False
+        except OSError:
+            return False
 
 
 class _Server(uvicorn.Server):

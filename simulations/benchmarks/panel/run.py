@@ -24,10 +24,11 @@ from benchmarks.measure import (
     quality,
     rehearsed,
 )
+from benchmarks.panel.ways import drawn
 from benchmarks.sheet import Part, Table, cell, main, mean_error
 from palate_sim.baselines.panel_only import PanelOnly
 from palate_sim.evaluation.model_evaluation import without_weight
-from palate_sim.panel.panel import choose, fit_panel
+from palate_sim.panel.panel import fit_panel
 from palate_sim.preparation.preparation import Prepared
 
 EPSILONS = (1.0, 5.0)
@@ -56,7 +57,7 @@ def figure(prepared: Prepared, seed: int, *, validation: bool = False) -> dict[s
     heldout = split.validation if validation and split.validation is not None else split.test
     opened = {}
     for way, share in PANELS:
-        rows = choose(split.train, share, way, seed=seed)
+        rows = drawn(split.train, share, way, seed=seed)
         opened[f"{way} {share:g}"] = fit_panel(split.train.users(rows), seed=seed)
     alone = {name: quality(PanelOnly.of(each), heldout, split, seed) for name, each in opened.items()}
     found: dict[str, Any] = {"seed": seed, "users": {n: int(each["panel_users"][0]) for n, each in opened.items()}}

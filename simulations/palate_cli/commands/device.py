@@ -18,9 +18,8 @@ from palate_client.online.enrolment import enrolment_of
 from palate_client.recommend.recommender import Recommendation
 from palate_client.service import Service
 from palate_client.store.vault import new_key
-from palate_common.records.files import create_durably, write_durably
-from palate_core.device.floors import Floors
-from palate_core.errors import InputError, RefusedError
+from palate_common.records.files import create_durably
+from palate_core.errors import InputError
 
 app = typer.Typer(help="A device's encrypted store: what the SDK does, from a shell.", no_args_is_help=True)
 
@@ -181,45 +180,6 @@ def feedback(
     with _device(store, key, app, preset=preset) as device:
         told = device.feedback(_shown(shown), did)
     typer.echo(f"stored {sum(map(bool, told))} of {len(told)} event(s)")
-
-
-@app.command()
-def contribute(
-    plan: Annotated[Path, typer.Argument(help="The signed plan, as the server sent it.")],
-    model: Annotated[Path, typer.Argument(help="The model file that the plan names.")],
-    answer: Annotated[Path, typer.Argument(help="Where the bytes for the server are written.")],
-    store: Store,
-    key: Key,
-    public_key: PublicKey,
-    population: Population,
-    app: App = "palate",
-    preset: Preset = "plain",
-    epsilon: Annotated[float, typer.Option(help="The most this installation ever spends; zero-out adjacency.")] = 8.0,
-    delta: Annotated[float, typer.Option(help="Delta of that epsilon.")] = 1e-6,
-    allow_central: Annotated[bool, typer.Option(help="Trust this server with the noise (dp central).")] = False,
-) -> None:
-    """Take part in a round: charge the device's ledger, then write the bytes for the server.
-
-    A refusal writes the constant refusal, says why, and ends with exit code 1.
-    """
-    service = Service(
-        public_key=public_key,
-        population=population,
-        epsilon=epsilon,
-        delta=delta,
-        floors=Floors(allow_central=allow_central),
-    )
-    asked = [_bytes(path, name) for path, name in ((plan, "plan"), (model, "model"))]
-    with _device(store, key, app, service, preset) as device:
-        made = device.contribute(*asked)
-        refusal = device.refusal
-    try:
-        write_durably(answer, made)
-    except OSError as error:
-        raise InputError(f"`answer` must be a file that can be written, got {answer}: {error.strerror}") from None
-    if refusal:
-        raise RefusedError(f"the round was refused, and the server learns no reason: {refusal}")
-    typer.echo(f"{len(made):,} bytes for the server: {answer}")
 
 
 @app.command("import")

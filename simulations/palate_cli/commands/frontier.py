@@ -12,7 +12,6 @@ from rich.table import Table
 
 from palate_cli.commands.simulate import sort_out
 from palate_common.records.files import write_durably
-from palate_core.accounting import ACCOUNTANT
 from palate_core.errors import InputError
 from palate_sim.config import load_config, parse_setting
 
@@ -101,9 +100,7 @@ def _write(out: Path, facts: Mapping[str, Any]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         write_durably(out / "frontier.json", json.dumps(facts, indent=1, allow_nan=False).encode())
         svg_frontier(facts, out / "frontier.svg")
-        shown = {"frontier": facts, "metrics": {facts["metric"]: None}, "dp": "central", "unit": "user"}
-        shown |= {"adjacency": "zero-out", "accountant": ACCOUNTANT, "delta": facts["delta"]}
-        page = figure({**shown, "name": facts["name"]}).to_html(include_plotlyjs=True, full_html=True)
+        page = figure(facts).to_html(include_plotlyjs=True, full_html=True)
         write_durably(out / "frontier.html", page.encode())
     except OSError as error:
         raise InputError(f"`--out` must be writable, got {out}: {error.strerror}") from None

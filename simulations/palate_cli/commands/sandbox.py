@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -38,9 +37,6 @@ def sandbox(
     seed: Annotated[
         int | None, typer.Option(metavar="S", help="Seed of people and of chance; noise is always fresh. Default 0.")
     ] = None,
-    masks: Annotated[
-        str | None, typer.Option(metavar="on|off", help="Mask contributions; 1000 people at most. Default off.")
-    ] = None,
     policy: Annotated[
         str | None,
         typer.Option(metavar="none|popularity|palate", help="What they are shown at first. Default palate."),
@@ -49,7 +45,9 @@ def sandbox(
         Path | None,
         typer.Option("--assumptions", metavar="FILE", help="TOML that changes what people are assumed to be like."),
     ] = None,
-    port: Annotated[int, typer.Option(metavar="P", help="Port of the page, on this machine alone.")] = 8765,
+    port: Annotated[
+        int, typer.Option(metavar="P", min=1, max=65535, help="Port of the page, on this machine alone.")
+    ] = 8765,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
     report: Annotated[
         Path | None,
@@ -60,8 +58,7 @@ def sandbox(
     from palate_sandbox.config import load
 
     given: dict[str, Any] = {
-        "scenario": scenario, "people": people, "crowd": crowd, "days": days, "seed": seed, "masks": masks,
-        "policy": policy,
+        "scenario": scenario, "people": people, "crowd": crowd, "days": days, "seed": seed, "policy": policy,
     }  # fmt: skip
     config = load(file, {name: value for name, value in given.items() if value is not None})
     if report is None:
@@ -152,14 +149,10 @@ def _check_port(port: int) -> None:
     Raises:
         InputError: it is.
     """
-    if not 1 <= port <= 65535:
-        raise InputError(f"`--port` must be 1 to 65535, got {port}")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise InputError(f"`--port` must be free on this machine, got {port}: {error.strerror}") from None
+    from palate_server.service.ports import taken
+
+    if reason := taken("127.0.0.1", port):
+        raise InputError(f"`--port` must be free on this machine, got {port}: {reason}")
 
 
 @contextmanager
@@ -205,8 +198,7 @@ def _tell(world: SandboxWorld, file: Path | None) -> None:
     )
     console.print(
         f"ε = {privacy['epsilon']:.2f} of {privacy['lifetime_epsilon']:g} spent (δ = {privacy['delta']:g}, unit: "
-        f"{privacy['unit']}, adjacency: {privacy['adjacency']}, accountant: {privacy['accountant']}); masks "
-        f"{privacy['masks']}",
+        f"{privacy['unit']}, adjacency: {privacy['adjacency']}, accountant: {privacy['accountant']}); masks off",
         soft_wrap=True,
     )
     console.print(SAID, style="dim", soft_wrap=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 
 from palate_core.errors import InputError
@@ -139,11 +140,12 @@ def simulate(
         "evaluation.save_recommendations": save_recommendations or None,
     }
     overrides = chosen(given, settings or ())
+    typed = click.get_current_context().find_object(str)
     if not resume:
         base, log = sort_out(what, data)
         with Progress() as progress:
             started = experiment.start(
-                load_config(base, overrides), source=log, out=out, ledger=ledger, notify=progress
+                load_config(base, overrides), source=log, out=out, ledger=ledger, command=typed, notify=progress
             )
         result = _finish(started)
     elif out is None or overrides or (what, data, ledger) != (None, None, None):

@@ -28,7 +28,7 @@ from palate_client.consent import PURPOSES
 from palate_common.records.closing import Closing
 from palate_common.system import is_anothers
 from palate_core.errors import PalateError
-from palate_sandbox.config import MOST_MASKED, POLICIES, assumptions
+from palate_sandbox.config import POLICIES, assumptions
 from palate_sandbox.page import bars
 from palate_sandbox.page.charts import DayCurve, ErrorPoint, curves
 from palate_sandbox.page.live import Live, Sections
@@ -146,7 +146,6 @@ class SandboxPage(Closing):
             now=self._runner.standing(),
             assumed=list(assumptions(self._world.config)),
             world=self._world,
-            most_masked=MOST_MASKED,
         )
 
     async def _stream(self, request: Request) -> Response:

@@ -39,12 +39,11 @@ NORMS = {
 
 _KINDS = ("open", "charge", "seal", "close", "audit")
 
-TUNING = "hyper-parameter choices made on these users"
 EXCLUSIONS = (
     ("participation, timing, dropout and enrolment", "zero-out adjacency: an installation always takes part"),
     ("other ledgers", "a person counted in another population has that cost too"),
-    (TUNING, "tuning runs are not charged; Palate's defaults were chosen on "
-     "validation users of public data sets"),
+    ("hyper-parameter choices made on these users", "runs to choose by are not charged; Palate's defaults were chosen "
+     "on validation users of public data sets"),
     ("the catalogue, the number of users, and who and what trains", "taken as public, and yet an experiment finds them "
      "in the raw log: an item that a single user met is in model/items, and delta's default follows the number"),
     ("what is held out for validation and test", "it is never trained on, and has no guarantee"),
@@ -194,9 +193,6 @@ def _claim(terms: RunTerms, charges: Sequence[Mapping[str, Any]], *, complete: b
 def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
     """What is excluded from the guarantee of every run, and of this one."""
     said = list(DEPLOYED if terms.about.get("deployed") else EXCLUSIONS)
-    tuning = terms.about.get("tuning")
-    if tuning is not None:
-        said = [_tuned(tuning) if what == TUNING else (what, reason) for what, reason in said]
     panel = terms.about.get("panel")
     if panel is not None:
         said.append((f"the log that the {panel['users']:,} people of the panel have opened", panel_words(terms)))
@@ -212,17 +208,6 @@ def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
             )
         )
     return [{"what": what, "reason": reason} for what, reason in said]
-
-
-def _tuned(tuning: Mapping[str, Any]) -> tuple[str, str]:
-    """How hyper-parameters were chosen, where a study of `palate tune` did it."""
-    return (
-        f"hyper-parameter choices: made in {tuning['trials']:,} trials on {tuning['users']:,} validation users",
-        "these have no guarantee and take no part in this run's training; nobody else was looked at, so that the "
-        f"choice costs its training users nothing. The trials are those of one study ({tuning['study'][:16]}): what "
-        "others asked of the same users comes on top, and isn't known here. In other runs of the population, with "
-        "another split, they may have trained: no epsilon of those covers this choice",
-    )
 
 
 def _budget(budgets: Sequence[Mapping[str, Any]], *, spent: float, delta: float) -> dict[str, float | None]:

@@ -11,7 +11,7 @@ from palate_sim.data.domains import domains_of, joined
 from palate_sim.data.log import InteractionLog, describe
 from palate_sim.data.positives import Pairs, positives
 from palate_sim.data.readers import Source, Workspace, read_log
-from palate_sim.data.registry import Dataset, files_of, get, is_local, is_place, list_datasets, load
+from palate_sim.data.registry import Dataset, get, is_local, is_place, list_datasets, load
 
 __all__ = [
     "ColumnMap",
@@ -22,7 +22,6 @@ __all__ = [
     "Workspace",
     "describe",
     "domains_of",
-    "files_of",
     "get",
     "is_local",
     "is_place",

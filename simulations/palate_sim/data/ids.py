@@ -13,7 +13,6 @@ from __future__ import annotations
 import numbers
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -212,7 +211,7 @@ class IdList(Sequence[str]):
     """Many ids in order, as a sequence of texts that need not be in memory.
 
     A small log's ids are a tuple. Ten million of them as Python texts would take a gigabyte; here they are one Arrow
-    array, mapped from a file where it lies in one.
+    array.
 
         >>> ids = IdList(pa.chunked_array([["ann", "bob", "cid"]], pa.large_string()))
         >>> len(ids), ids[1], list(ids[1:]), ids.take(np.array([2, 0]))[0]
@@ -252,23 +251,6 @@ class IdList(Sequence[str]):
     def take(self, rows: Ints) -> IdList:
         """The ids in these rows, in their order."""
         return IdList(self.array.take(pa.array(rows)))
-
-    def save(self, path: Path) -> None:
-        """Write them to a file that `load` maps."""
-        schema = pa.schema([("id", pa.large_string())])
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for chunk in self.array.chunks:
-                writer.write_batch(pa.record_batch([chunk], schema=schema))
-
-    @classmethod
-    def load(cls, path: Path) -> IdList:
-        """Map a file that `save` wrote.
-
-        Raises:
-            OSError: it is missing or cut short.
-        """
-        with pa.memory_map(str(path)) as source:
-            return cls(pa.ipc.open_file(source).read_all().column("id"))
 
 
 def in_order(ids: Sequence[str], rows: Ints) -> Sequence[str]:

@@ -26,7 +26,7 @@ from palate_sim.data.columns import ColumnMap, find_columns, show, unread
 from palate_sim.data.events import ROWS_IN_MEMORY, Place
 from palate_sim.data.log import InteractionLog, count_rows, distinct_pairs
 from palate_sim.data.repair import REPAIRS, Reading, repaired
-from palate_sim.data.sources import find_sources, is_address, is_pattern
+from palate_sim.data.sources import find_sources, is_pattern
 from palate_sim.data.tables import Advance, Batch, Repairs, Table, open_table
 from palate_sim.data.times import Notation
 from palate_sim.steps import Notify, silent, step
@@ -59,7 +59,7 @@ def read_log(
 
     Args:
         source: a data frame, or a file: CSV, TSV, text separated by "::", ";" or "|", RecBole `.inter`, each plain or
-            gzip, or parquet; a pattern of such files, a folder of parquet files, or an address that fsspec opens.
+            gzip, or parquet; a pattern of such files, or a folder of parquet files.
         columns: canonical field (user_id, item_id, kind, value, timestamp, domain) -> name of its column; its position,
             from 0, in a file without a header; None to leave the field out. What is not given is detected by common
             names, but for the domain.
@@ -109,8 +109,8 @@ def as_source(data: object) -> Any:
 
 
 def _name(source: str | PathLike[str]) -> str:
-    """What to call a log by its source: the file's name, or the folder's of a pattern or an address."""
-    path = Path(str(source).partition("://")[2] if is_address(source) else source)
+    """What to call a log by its source: the file's name, or the folder's of a pattern."""
+    path = Path(source)
     while is_pattern(path) or "*" in path.name:
         path = path.parent
     return path.name.partition(".")[0] or show(str(path))

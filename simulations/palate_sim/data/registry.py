@@ -18,11 +18,11 @@ import pandas as pd
 from palate_core.errors import InputError
 from palate_sim.data import shipped
 from palate_sim.data.columns import ColumnMap, show
-from palate_sim.data.download import Remote, Say, cache_dir, fetch, say_to_stderr
+from palate_sim.data.download import Remote, Say, fetch, say_to_stderr
 from palate_sim.data.layouts import read_folder
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.readers import IN_MEMORY, Source, Workspace, read_log
-from palate_sim.data.sources import find_sources, is_address, is_pattern
+from palate_sim.data.sources import is_pattern
 
 GROUPLENS = "GroupLens terms: research use, no redistribution, no commercial use without permission; cite the set"
 _MOVIELENS = "https://files.grouplens.org/datasets/movielens"
@@ -198,35 +198,9 @@ def get(name: str, *, say: Say = say_to_stderr) -> Path | None:
     return fetch(name, known.remotes, say, terms=known.terms)
 
 
-def files_of(source: Source) -> list[list[str | int]] | None:
-    """The files of a log as path, size and time of change: others mean another log.
-
-    Args:
-        source: as for `load`.
-
-    Returns:
-        One list a file, in order; None for a data frame, for a pipe, for a set that comes with a package, and for what
-        `load` refuses.
-    """
-    if not isinstance(source, (str, PathLike)):
-        return None
-    if is_address(source) or is_pattern(source):
-        return [list(each.facts) for each in find_sources(source)]
-    path = Path(source)
-    if not is_local(source):
-        known = _BY_NAME.get(str(source))
-        if known is None or known.shipped:
-            return None
-        path = cache_dir() / known.name
-    if not path.is_dir() and not path.is_file():  # a pipe, which is another log each time
-        return None
-    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
-    return [[str(each.resolve()), each.stat().st_size, each.stat().st_mtime_ns] for each in files]
-
-
 def is_place(source: object) -> bool:
-    """Whether a source is a path, a pattern or an address, rather than the name of a set."""
-    return is_address(source) or is_pattern(source) or (isinstance(source, (str, PathLike)) and is_local(source))
+    """Whether a source is a path or a pattern, rather than the name of a set."""
+    return is_pattern(source) or (isinstance(source, (str, PathLike)) and is_local(source))
 
 
 def is_local(source: str | PathLike[str]) -> bool:
@@ -261,7 +235,7 @@ def load(
         return read_log(source, columns=columns, workspace=workspace)
     if not isinstance(source, (str, PathLike)):
         raise InputError(f"`data` must be a name, a path or a data frame, got {type(source).__name__}")
-    if is_address(source) or is_pattern(source):
+    if is_pattern(source):
         return read_log(source, columns=columns, workspace=workspace)
     path, there = Path(source), is_local(source)
     if there and path.is_dir():

@@ -1,4 +1,4 @@
-r"""Sources: where the bytes of a log lie: a file, several by a pattern, a folder of parquet files, or an address.
+r"""Sources: where the bytes of a log lie: a file, several by a pattern, or a folder of parquet files.
 
 The very first step of reading. Nothing is read whole: a source opens streams, and says how large they are.
 
@@ -8,21 +8,18 @@ The very first step of reading. Nothing is read whole: a source opens streams, a
     ...     _ = (folder / f"part-{part}.csv").write_text("user,item\\n1,2\\n")
     >>> [source.name for source in find_sources(str(folder / "part-*.csv"))]
     ['part-a.csv', 'part-b.csv']
-
-Addresses such as `s3://bucket/log/*.parquet` are opened by fsspec, which the extra `remote` brings.
 """
 
 from __future__ import annotations
 
 import glob
-import importlib.util
 import io
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from palate_core.errors import InputError
 from palate_sim.data.columns import show
@@ -30,24 +27,17 @@ from palate_sim.data.columns import show
 
 @dataclass(frozen=True)
 class ByteSource:
-    """One file, here or elsewhere.
+    """One file.
 
     Attributes:
         name: its name without folders, for messages.
         open: opens it for reading; where it is a local file, the stream can be sought.
-        size: its bytes, None where that isn't known.
-        facts: where it lies, and what changes when it does: size and time, or its file system's mark.
+        size: its bytes.
     """
 
     name: str
     open: Callable[[], BinaryIO]
-    size: int | None
-    facts: tuple[str | int, ...] = ()
-
-
-def is_address(source: object) -> bool:
-    """Whether a source is an address such as `s3://...`."""
-    return isinstance(source, str) and "://" in source
+    size: int
 
 
 def is_pattern(source: object) -> bool:
@@ -64,13 +54,11 @@ def find_sources(source: str | PathLike[str]) -> list[ByteSource]:
     """The files of a source, in the order of their names.
 
     Args:
-        source: a file; a folder of parquet files; a pattern; or an address, which may hold a pattern.
+        source: a file, a folder of parquet files, or a pattern.
 
     Raises:
-        InputError: there is no such file, or it can't be reached.
+        InputError: there is no such file, or it can't be read.
     """
-    if is_address(source):
-        return _remote(str(source))
     path = Path(source)
     if is_pattern(source):
         found = [Path(name) for name in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207 - it may be absolute
@@ -107,54 +95,7 @@ def _local(path: Path, *, part: bool = False) -> ByteSource:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a file name"
         raise InputError(f"`data` must be a readable file, got {shown}: {reason}") from None
-    facts = (str(path.resolve()), about.st_size, about.st_mtime_ns)
-    return ByteSource(path.name, lambda: path.open("rb"), about.st_size, facts)
-
-
-def _remote(address: str) -> list[ByteSource]:
-    """The files of an address."""
-    if importlib.util.find_spec("fsspec") is None:
-        hint = "pip install 'palate[remote]'"
-        raise InputError(f"`data` must be a local path where fsspec is missing, got {show(address)}: {hint}")
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # it ships no types
-
-    try:
-        system, path = url_to_fs(address)
-        if glob.has_magic(path) and not system.exists(path):  # a web address may hold a question mark
-            paths = system.glob(path)
-        elif system.info(path)["type"] == "directory":
-            paths = [each for end in (".parquet", ".pq") for each in system.glob(f"{path.rstrip('/')}/*{end}")]
-        else:
-            paths = [path]
-        abouts = {each: system.info(each) for each in sorted(paths)}
-        sources = [_remote_file(system, each, about) for each, about in abouts.items() if about["type"] == "file"]
-    except FileNotFoundError:
-        sources = []
-    except Exception as error:
-        raise _unreachable(address, error) from None
-    if not sources:
-        raise InputError(f"`data` must be an address of existing files, got none for {show(address)}")
-    return sources
-
-
-def _remote_file(system: Any, path: str, about: dict[str, Any]) -> ByteSource:
-    """One file of a file system of fsspec."""
-
-    def open_file() -> BinaryIO:
-        try:
-            stream: BinaryIO = system.open(path, "rb")
-        except Exception as error:
-            raise _unreachable(path, error) from None
-        return stream
-
-    facts = (system.unstrip_protocol(path), str(system.ukey(path)))
-    return ByteSource(path.rpartition("/")[2], open_file, about.get("size"), facts)
-
-
-def _unreachable(address: str, error: Exception) -> InputError:
-    """The error for an address that can't be reached, whatever its file system raised."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"`data` must be an address that can be read, got {show(address)}: {reason[:120]}")
+    return ByteSource(path.name, lambda: path.open("rb"), about.st_size)
 
 
 def _shown(path: Path) -> str:

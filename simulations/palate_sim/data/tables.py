@@ -56,14 +56,14 @@ class Table:
         fields: the canonical fields that it has.
         batches: reads all rows: adds what reading repaired to the given counts, and calls the given function with the
             number of units read.
-        size: how many units there are, None where that isn't known.
+        size: how many units there are.
         unit: "rows" or "bytes".
         unread: names of the columns that are no field.
     """
 
     fields: tuple[str, ...]
     batches: Callable[[Repairs, Advance], Iterator[Batch]]
-    size: int | None
+    size: int
     unit: str
     unread: tuple[str, ...] = ()
 
@@ -86,9 +86,7 @@ def open_table(sources: Sequence[ByteSource], columns: ColumnMap | None = None) 
         for part in parts:
             yield from part.batches(repairs, advance)
 
-    sizes = [part.size for part in parts if part.size is not None]
-    size = sum(sizes) if len(sizes) == len(parts) else None
-    return Table(parts[0].fields, batches, size, parts[0].unit, parts[0].unread)
+    return Table(parts[0].fields, batches, sum(part.size for part in parts), parts[0].unit, parts[0].unread)
 
 
 def _open(source: ByteSource, columns: ColumnMap | None) -> Table:

@@ -17,38 +17,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse.linalg  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.links import MOST_LINKS, Links, panel_size
 from palate_common.algorithms.parts.panel import panel_inputs
-from palate_common.interactions import Interactions, row_squares
+from palate_common.interactions import Interactions
 from palate_core.errors import InputError
 from palate_core.log.canonical import digest
 from palate_server.rounds.registry import pack_inputs
 from palate_sim.baselines import ease
-from palate_sim.baselines.sparse import BLOCK_ENTRIES, matrix
+from palate_sim.baselines.sparse import BLOCK_ENTRIES
 from palate_sim.cores import one_blas_thread
 from palate_sim.data import Pairs, load, positives
 from palate_sim.data.columns import show
 
-Way = Literal["random", "activity", "taste"]
-"""How a panel is drawn from training users."""
-_WAYS: dict[Way, str] = {
-    "random": "drawn at random",
-    "activity": "the most active",
-    "taste": "of one taste: the nearest to one of them",
-}
 MOST_PEOPLE = 10_000
 """People whose Gramian is inverted, where there are more items than EASE inverts."""
 MOST_INTERACTIONS = 50_000_000
 """Interactions of a panel's log at most."""
-TASTES = 16
-"""Directions by which tastes are compared, beside popularity."""
 DRAW = 31
 """The draw's own stream of the seed."""
 
@@ -63,7 +53,6 @@ class Panel:
         origin: where it comes from, in words.
         apart: whether its people are left out of the rounds.
         held_out: people of its log who are held out for evaluation, and whose log was therefore not used.
-        way: how its people were drawn from the training users; None: it is a log of its own.
     """
 
     inputs: State
@@ -71,7 +60,6 @@ class Panel:
     origin: str
     apart: bool = False
     held_out: int = 0
-    way: Way | None = None
 
     @property
     def users(self) -> int:
@@ -83,27 +71,13 @@ class Panel:
         facts = {"users": self.users, "interactions": self.interactions, "origin": self.origin, "apart": self.apart}
         return facts | {"hash": digest(pack_inputs(self.inputs))}
 
-    def exclusions(self) -> list[dict[str, str]]:
-        """What the privacy card says of how its people were drawn, where that depends on what others did."""
-        if self.way in (None, "random"):
-            return []
-        what = f"who is in the panel: {way_of(self.way)}"
-        reason = "drawn by what all training users did, in the place of people who volunteer: not charged"
-        return [{"what": what, "reason": reason}]
 
-
-def way_of(way: Way) -> str:
-    """How a panel is drawn, in words."""
-    return _WAYS[way]
-
-
-def choose(train: Interactions, share: float, way: Way, *, seed: int) -> npt.NDArray[np.int64]:
-    """The rows of the training users who open their log, rising.
+def choose(train: Interactions, share: float, *, seed: int) -> npt.NDArray[np.int64]:
+    """The rows of the training users who open their log, drawn at random, rising.
 
     Args:
         train: the training users.
         share: of the users, between 0 and 1; at least one opens it.
-        way: how they are drawn.
         seed: of the draw.
 
     Raises:
@@ -115,32 +89,8 @@ def choose(train: Interactions, share: float, way: Way, *, seed: int) -> npt.NDA
             f"`data.panel` must leave a training user whose log isn't open, got {size} of {train.n_users}: take a "
             "smaller share"
         )
-    rng = np.random.default_rng([seed, DRAW])
-    if way == "random":
-        rows = rng.choice(train.n_users, size, replace=False)
-    elif way == "activity":
-        rows = np.lexsort((rng.random(train.n_users), -train.counts()))[:size]
-    else:
-        rows = _of_one_taste(train, size, rng)
+    rows = np.random.default_rng([seed, DRAW]).choice(train.n_users, size, replace=False)
     return np.sort(rows).astype(np.int64)
-
-
-def _of_one_taste(train: Interactions, size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Users whose histories are nearest to one user's: a cluster, found as k-means finds one of its own."""
-    wide = min(TASTES + 1, train.n_users - 1, train.n_items - 1)
-    tastes = rng.normal(size=(train.n_users, 1))
-    if wide > 1:
-        counts = np.maximum(train.item_counts, 1)
-        scaled = scipy.sparse.diags(1 / np.sqrt(np.maximum(train.counts(), 1))) @ matrix(train)
-        scaled = scaled @ scipy.sparse.diags(1 / np.sqrt(counts))
-        left, values, _ = scipy.sparse.linalg.svds(scaled, k=wide, v0=rng.random(min(train.n_users, train.n_items)))
-        tastes = (left * values)[:, np.argsort(-values)][:, 1:]  # the first is popularity
-    tastes = tastes / np.maximum(np.sqrt(row_squares(tastes)), 1e-12)[:, None]
-    centre = tastes[rng.integers(train.n_users)]
-    nearest = np.argsort(-(tastes @ centre), kind="stable")[:size]
-    for _ in range(5):
-        nearest = np.argsort(-(tastes @ tastes[nearest].mean(axis=0)), kind="stable")[:size]
-    return nearest
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from palate_sim.plots.frontier import frontier, frontier_of, projection, svg_frontier
+from palate_sim.plots.frontier import frontier, projection, svg_frontier
 from palate_sim.plots.quality import deciles, groups, quality
 from palate_sim.plots.rounds import costs, delta_curve, rounds, spending
 
@@ -22,7 +22,6 @@ __all__ = [
     "deciles",
     "delta_curve",
     "frontier",
-    "frontier_of",
     "groups",
     "projection",
     "quality",
@@ -42,10 +41,6 @@ class Plots:
     def quality(self, metric: str | None = None) -> go.Figure:
         """Quality on the test users beside the baselines, with intervals."""
         return quality(self.result, metric)
-
-    def frontier(self) -> go.Figure:
-        """Quality against eps; empty if the run measured one eps only."""
-        return frontier(self.result)
 
     def projection(self) -> go.Figure:
         """Quality at the same eps with more users."""

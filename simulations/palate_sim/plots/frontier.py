@@ -1,9 +1,10 @@
 """Quality against eps, and against a projected number of users.
 
-Drawn from `frontier` and `projection` of `result.json`, with the reference models on the same test users.
+Drawn from what `palate frontier` measures, and from `projection` of `result.json`, with the reference models on the
+same test users.
 
-    frontier(result).show()
-    svg_frontier(frontier_of(result), Path("frontier.svg"))
+    frontier(facts).show()
+    svg_frontier(facts, Path("frontier.svg"))
 """
 
 import math
@@ -16,33 +17,16 @@ from typing import Any
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
 from palate_common.records.files import write_durably
+from palate_core.accounting import ACCOUNTANT
 from palate_core.errors import InputError
 from palate_sim.plots.lines import Line, Words, bounds, svg_lines
 from palate_sim.plots.quality import ranking
 from palate_sim.plots.theme import ACCENT, COLOURS, epsilon_axis, finish, label_ends
-from palate_sim.progress.wording import display_name, epsilon_text, model_key, primary_metric, qualifiers, stamp
+from palate_sim.progress.wording import display_name, epsilon_text, model_key, primary_metric
 
 _REFERENCES = ("popularity", "noised_popularity", "ease", "off")
 _BESIDE = ("popularity", "ease", "off")
 _MARKED = ("palate", "projected")
-
-
-def frontier_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The run's quality-against-eps data with everything that its figure needs, or None if the run measured none."""
-    frontier = result.get("frontier")
-    if not frontier or not frontier.get("epsilons"):
-        return None
-    metric = primary_metric(result)
-    means = {model_key(name): mean for name, mean, _, _ in ranking(result, metric)}
-    known = {
-        "metric": metric,
-        "users": result.get("users"),
-        "name": result.get("name"),
-        "privacy": qualifiers(result),
-        "stamp": stamp(result),
-    }
-    references = {key: means[key] for key in _REFERENCES if key in means}
-    return {**known, **references, **{key: value for key, value in frontier.items() if value is not None}}
 
 
 @dataclass(frozen=True)
@@ -72,12 +56,9 @@ def curves_of(frontier: Mapping[str, Any]) -> list[Curve]:
     return curves
 
 
-def frontier(result: Mapping[str, Any]) -> go.Figure:
-    """Quality against eps, with references and the curve of a projected number of users; empty if none was measured."""
-    data, figure = frontier_of(result), go.Figure()
-    if data is None:
-        return finish(figure, result)
-    curves, eps = curves_of(data), data["epsilons"]
+def frontier(facts: Mapping[str, Any]) -> go.Figure:
+    """Quality against eps as a frontier measured it, with references and the curves of projected numbers of users."""
+    curves, eps, figure = curves_of(facts), facts["epsilons"], go.Figure()
     for curve in curves:
         dash = ",".join(f"{part}px" for part in curve.dash.split()) or "solid"
         figure.add_scatter(
@@ -86,12 +67,13 @@ def frontier(result: Mapping[str, Any]) -> go.Figure:
             hovertemplate="ε %{x}: %{y:.4f}",
         )  # fmt: skip
     low, high = bounds([value for curve in curves for value in curve.values])
+    beside = {"delta": facts["delta"], "accountant": ACCOUNTANT}
     figure.update_xaxes(
-        type="log", tickvals=eps, ticktext=[f"{e:g}" for e in eps], title_text=epsilon_axis("ε, log scale", result)
+        type="log", tickvals=eps, ticktext=[f"{e:g}" for e in eps], title_text=epsilon_axis("ε, log scale", beside)
     )
-    figure.update_yaxes(range=[low, high], title_text=escape(str(data["metric"])))
+    figure.update_yaxes(range=[low, high], title_text=escape(str(facts["metric"])))
     label_ends(figure, [(curve.label, curve.values[-1], curve.colour) for curve in curves], high - low, 380)
-    return finish(figure, result, 380)
+    return finish(figure, {}, 380)
 
 
 def projection(result: Mapping[str, Any]) -> go.Figure:
@@ -133,9 +115,8 @@ def svg_frontier(frontier: Mapping[str, Any], path: Path) -> Path:
     """Write the frontier as one small SVG for the README: same bytes for the same numbers, dark mode by CSS.
 
     Args:
-        frontier: `epsilons`, `quality`, optional `projected` {factor: values}; as `frontier_of(result)` gives it also
-            `users`, `name`, `metric`, `privacy` and the references `popularity`, `noised_popularity`, `ease`, `off`
-            (a number, or one for each eps).
+        frontier: `epsilons`, `quality`, optional `projected` {factor: values}, `users`, `name`, `metric`, `privacy`,
+            `stamp`, and the references `popularity`, `noised_popularity`, `ease`, `off`: a number, or one for each eps.
         path: the file to write, replaced in one step.
 
     Raises:

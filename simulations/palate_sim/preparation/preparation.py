@@ -21,36 +21,20 @@ from palate_common.interactions import Interactions
 from palate_core.errors import InputError
 from palate_core.log.canonical import canonical_json
 from palate_sim.config import SimulationConfig
-from palate_sim.data import Source, Workspace, domains_of, files_of, is_place, joined, load, positives
+from palate_sim.data import Source, Workspace, domains_of, joined, load, positives
 from palate_sim.data.events import Place
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import Pairs
 from palate_sim.data.readers import IN_MEMORY, no_room
-from palate_sim.data.sources import is_address
 from palate_sim.features.features import Matrix, item_features, joined_features
-from palate_sim.panel.panel import Panel, check_others, choose, fit_panel, people_of, reading, way_of
+from palate_sim.panel.panel import Panel, check_others, choose, fit_panel, people_of, reading
+from palate_sim.preparation.draft import Draft
 from palate_sim.preparation.filters import k_core
-from palate_sim.preparation.kept import Draft, Facts, ReadyError, kept_folder, key_of, moved, open_kept, write_kept
 from palate_sim.preparation.splits import NEEDS_TIMES, Split, split
 from palate_sim.steps import Notify, silent, step
 
 AT_ONCE = 1 << 20
 """Numbers or ids that are hashed at once."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Where the histories of a large log lie.
-
-    Attributes:
-        folder: the folder.
-        fingerprint: see `Prepared`.
-        draft: what removes the folder with its last reference, where it isn't kept for later runs.
-    """
-
-    folder: Path
-    fingerprint: str
-    draft: Draft | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +52,7 @@ class Prepared:
         filtered: which filter was used, even if it removed nothing; empty without one.
         domains: of each item of the split, such as "books"; None: there is only one.
         sources: name -> width of each source of features, in the order of their columns; {}: there is one, unnamed.
-        kept: the folder that a large log's histories are mapped from; None: they are in memory.
+        draft: the folder that a large log's histories are mapped from; None: they are in memory.
         panel: the people whose log is open; None: nobody's is.
         log: the filtered log, where its times are to be looked at too (`evaluation.recency`); None otherwise, and for a
             log on disk.
@@ -84,37 +68,36 @@ class Prepared:
     filtered: str = ""
     domains: tuple[str, ...] | None = None
     sources: dict[str, int] = field(default_factory=dict)
-    kept: Kept | None = None
+    draft: Draft | None = None
     panel: Panel | None = None
     log: InteractionLog | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the catalogue, and of who has what in every part of the split: equal for equal data."""
-        return fingerprint_of(self.split) if self.kept is None else self.kept.fingerprint
+        return fingerprint_of(self.split)
 
     @property
     def histories(self) -> Path | None:
         """The folder of the training histories, where they are prepared on disk and all of them train."""
         apart = self.panel is not None and self.panel.apart
-        return None if self.kept is None or apart else self.kept.folder / "train"
+        return None if self.draft is None or apart else self.draft.path() / "train"
 
     def exclusions(self) -> list[dict[str, str]]:
         """Exclusions of the preparation for the privacy card; without counts, which would be raw statistics."""
-        kept = [f"the {self.filtered}"] if self.filtered else []
-        kept += [self.split.excluded] if self.split.excluded else []
-        prepared = [
+        left = [f"the {self.filtered}"] if self.filtered else []
+        left += [self.split.excluded] if self.split.excluded else []
+        return [
             {
                 "what": f"data preparation: what lies outside {each} was left out",
                 "reason": "made on raw data before the experiment, not charged",
             }
-            for each in kept
+            for each in left
         ]
-        return prepared + ([] if self.panel is None else self.panel.exclusions())
 
 
 def prepare(config: SimulationConfig, source: Source | None = None, notify: Notify = silent) -> Prepared:
-    """Read, filter and split; a large log on disk, where a later run of the same log and settings finds it prepared.
+    """Read, filter and split; a large log on disk.
 
     Args:
         config: the run's configuration.
@@ -124,30 +107,19 @@ def prepare(config: SimulationConfig, source: Source | None = None, notify: Noti
     Raises:
         InputError: the log can't be read, nothing is left of it, or the disk is full.
     """
-    parent = kept_folder(config.data.cache)
-    key = _key(config, source)
+    draft = Draft(config.data.cache)
     try:
-        if key is not None and (parent / key).exists():
-            return _reopened(config, parent / key, notify)
-        draft = Draft(parent, key, notify)
-        try:
-            return _prepared(config, source, draft, notify)
-        except ReadyError:
-            return _reopened(config, parent / str(key), notify)
-        finally:
-            if key is not None:
-                draft.close()
-    except OSError as error:
-        raise no_room(error) from None
+        return _prepared(config, source, draft, notify)
+    except BaseException as error:
+        draft.discard()  # an exception refers to what was read
+        if isinstance(error, OSError):
+            raise no_room(error) from None
+        raise
 
 
 def _prepared(config: SimulationConfig, source: Source | None, draft: Draft, notify: Notify) -> Prepared:
     """Prepare a log, in memory or, where it is large, in the draft."""
     log = read(config, source, Workspace(notify, draft.path, config.data.rows_in_memory))
-    if log.rows.on_disk and _key(config, source) != draft.key:
-        raise InputError(
-            "`data` must stay as it is while it is read, got a file that was changed meanwhile: run it again"
-        )
     dropped: dict[str, int] = {}
     bounds = ""
     if config.filters.user_core > 1 or config.filters.item_core > 1:
@@ -159,31 +131,14 @@ def _prepared(config: SimulationConfig, source: Source | None, draft: Draft, not
     name, catalogue, repairs, terms, large = log.name, log.items, log.repairs, log.terms, log.rows.on_disk
     dated = log if config.evaluation.recency and "times" in log.rows.names and not large else None
     del log  # and with it what lies on disk of it
-    folder = draft.path() if large else None
-    chosen = config.split
+    chosen, folder = config.split, draft.path() if large else None
     cut = split(
         pairs, chosen.name, seed=config.seed, held_out_users=chosen.held_out_users, folder=folder, notify=notify
     )
     del pairs
     _check_negatives(cut)
-    kept = None
-    if folder is not None:
-        facts = Facts(name, repairs, dropped, terms, bounds, fingerprint_of(cut, notify))
-        write_kept(folder, cut, catalogue, facts, notify)
-        folder = draft.keep()
-        cut = moved(cut, folder)
-        kept = Kept(folder, facts.fingerprint, draft)
-    found = Prepared(name, cut, catalogue, {}, repairs, dropped, terms, bounds, kept=kept, log=dated)
-    return _with_inputs(config, found, notify)
-
-
-def _reopened(config: SimulationConfig, folder: Path, notify: Notify) -> Prepared:
-    """What an earlier run has prepared."""
-    cut, catalogue, facts = open_kept(folder, notify)
-    kept = Kept(folder, facts.fingerprint)
-    found = Prepared(
-        facts.name, cut, catalogue, {}, facts.repairs, facts.dropped, facts.terms, facts.filtered, kept=kept
-    )
+    kept = draft if large else None
+    found = Prepared(name, cut, catalogue, {}, repairs, dropped, terms, bounds, draft=kept, log=dated)
     return _with_inputs(config, found, notify)
 
 
@@ -198,26 +153,23 @@ def _with_inputs(config: SimulationConfig, prepared: Prepared, notify: Notify) -
 
 def _with_panel(config: SimulationConfig, prepared: Prepared, notify: Notify) -> Prepared:
     """The same with the model of the configured panel, and without its people if they stay apart."""
-    data, cut, held_out, way = config.data, prepared.split, 0, None
+    data, cut, held_out = config.data, prepared.split, 0
     if isinstance(data.panel, str):
         people, rows, held_out = _open_log(config, data.panel, cut, notify)
         origin = f"the log {Path(data.panel).name}"
     else:
-        way = data.panel_by
-        rows = choose(cut.train, float(data.panel or 0), way, seed=config.seed)
+        rows = choose(cut.train, float(data.panel or 0), seed=config.seed)
         people = cut.train.users(rows)
-        origin = f"{100 * float(data.panel or 0):g} % of the training users, {way_of(way)}"
+        origin = f"{100 * float(data.panel or 0):g} % of the training users, drawn at random"
     with step(notify, "fitting the panel"):
         inputs = fit_panel(people, seed=config.seed)
-    panel = Panel(inputs, people.nnz, origin, data.panel_apart, held_out, way)
+    panel = Panel(inputs, people.nnz, origin, data.panel_apart, held_out)
     prepared = replace(prepared, inputs=prepared.inputs | inputs, panel=panel)
     if not data.panel_apart:
         return prepared
     others = np.setdiff1d(np.arange(cut.train.n_users), rows)
     users = [cut.train_users[row] for row in others.tolist()]
-    cut = replace(cut, train=cut.train.users(others), train_users=users)
-    kept = None if prepared.kept is None else replace(prepared.kept, fingerprint=fingerprint_of(cut, notify))
-    return replace(prepared, split=cut, kept=kept)
+    return replace(prepared, split=replace(cut, train=cut.train.users(others), train_users=users))
 
 
 def _open_log(
@@ -235,32 +187,7 @@ def _open_log(
     return people, check_others(names, cut.train_users, setting=setting), out
 
 
-_NOT_OF_THE_LOG = {"name", "path", "cache", "rows_in_memory", "panel", "panel_by", "panel_apart"}
-"""Settings of the data that say nothing about what is prepared of a log."""
-
-
-def _key(config: SimulationConfig, source: Source | None) -> str | None:
-    """What the prepared log is kept under; None for one that can't be found again."""
-    data = config.data
-    if data.domains or isinstance(source, pd.DataFrame):
-        return None
-    chosen = (data.path or data.name) if source is None else source
-    files = files_of(chosen)
-    if files is None:
-        return None
-    here = is_place(chosen) and not is_address(chosen)
-    sections: dict[str, Any] = {
-        "name": str(Path(chosen).absolute()) if here else str(chosen),
-        "data": data.model_dump(mode="json", exclude=_NOT_OF_THE_LOG),
-        "positives": config.positives.model_dump(mode="json"),
-        "filters": config.filters.model_dump(mode="json"),
-        "split": config.split.model_dump(mode="json"),
-        "seed": config.seed,
-    }
-    return key_of(files, sections)
-
-
-def fingerprint_of(cut: Split, notify: Notify = silent) -> str:
+def fingerprint_of(cut: Split) -> str:
     """Hash of a split's catalogue, and of who has what in every part of it; nothing is copied whole.
 
     It is the hash of one JSON text and the arrays behind it: [name, items, [[users, indptr], ...]], indices, weights.
@@ -280,13 +207,10 @@ def fingerprint_of(cut: Split, notify: Notify = silent) -> str:
             hashed.update(b"]")
         hashed.update(b"]")
     hashed.update(b"]]")
-    with step(notify, "hashing histories", of=sum(2 * part.nnz for _, part in parts), unit="numbers") as advance:
-        for _, part in parts:
-            for array in (part.indices, part.weights):
-                for first in range(0, len(array), AT_ONCE):
-                    chunk = np.ascontiguousarray(array[first : first + AT_ONCE])
-                    hashed.update(chunk.data)
-                    advance(len(chunk))
+    for _, part in parts:
+        for array in (part.indices, part.weights):
+            for first in range(0, len(array), AT_ONCE):
+                hashed.update(np.ascontiguousarray(array[first : first + AT_ONCE]).data)
     return hashed.hexdigest()
 
 

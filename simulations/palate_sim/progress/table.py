@@ -21,7 +21,6 @@ from palate_sim.progress.wording import (
     point,
     primary_metric,
     stamp,
-    verdict_text,
 )
 
 _BESIDE = ("rmse", "mae", "ndcg@10", "ndcg@20", "hr@10", "coverage@20")
@@ -35,10 +34,7 @@ def print_result(console: Console, result: Mapping[str, Any], report: Path | Non
 
 
 def result_table(result: Mapping[str, Any]) -> Group:
-    """Quality against the baselines with intervals, in 80 columns; below it eps as it must be stated, and warnings.
-
-    Where devices judged the model, what they say stands between the two.
-    """
+    """Quality against the baselines with intervals, in 80 columns; below it eps as it must be stated, and warnings."""
     parts: list[RenderableType] = []
     if (words := stamp(result)) is not None:
         parts.append(Text(f" {words} ", style="bold white on red"))
@@ -49,8 +45,6 @@ def result_table(result: Mapping[str, Any]) -> Group:
     if told := _in_time(result):
         parts.append(Text(f"\n{told}"))
     parts.append(Text(f"\n{privacy}"))
-    if told := verdict_text(result):
-        parts.append(Text(f"\n{told}"))
     parts += [Text(f"warning: {clean(warning)}", style="yellow") for warning in result.get("warnings") or []]
     return Group(*parts)
 

@@ -161,33 +161,6 @@ def mode_text(result: Mapping[str, Any]) -> str:
     return f"dp {result.get('dp', 'central')}{masks}"
 
 
-def verdict_text(result: Mapping[str, Any]) -> str:
-    """What devices say of the model, at which cost, and what a server would do; empty where nobody was asked."""
-    said = result.get("verdict")
-    if not said:
-        return ""
-    beside = "the model that the run started from" if said["releases_in_use"] else "a model that has learned nothing"
-    cost = f"ε = {epsilon_text(said['epsilon'])}, {qualifiers(result)}, charged beside the run"
-    if "devices" not in said:
-        told = f"Devices were to judge the model beside {beside} ({cost}), and {said['reason']}"
-        return f"{told}: it wouldn't be published."
-    one, other, more = ("lose", "win", said["lost"]) if said["lost"] > 0 else ("win", "lose", -said["lost"])
-    found = [
-        f"{said['devices']:,} devices judged the model beside {beside} ({cost}): {more:.1%} more of them {one} by it "
-        f"than {other}, with an error of {said['error']:.1%}."
-    ]
-    if said["barren"]:
-        found.append("They find hardly anything of what they hid in their lists, so that nothing bears these out.")
-    for each in said["pushed"]:
-        kept = ", and would be left out of the next runs" if each["quarantine"] else ""
-        found.append(
-            f"{clean(each['item']):.80} is in {each['exposure']:.0%} of the lists and hardly found there: it counts as "
-            f"pushed{kept}."
-        )
-    found.append("A server would publish it." if said["published"] else "A server would hold it.")
-    return " ".join(found)
-
-
 def rounds_line(terms: Mapping[str, Any]) -> str:
     """The qualifiers of every ε in the lines of the rounds."""
     return "no privacy: nothing is noised" if terms.get("dp") == "off" else f"ε with {qualifiers(terms)}"

@@ -14,7 +14,6 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 from markupsafe import Markup
 
 from palate_sim import plots
-from palate_sim.plots.frontier import curves_of
 from palate_sim.plots.quality import RAW, activity, decile_metric, group_points, ranking, shown_groups
 from palate_sim.plots.rounds import RANK
 from palate_sim.progress.wording import (
@@ -75,7 +74,6 @@ def build(result: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Chart
     """Every chart that the run has numbers for, by its place on the page."""
     found = {
         "quality": _quality(result),
-        "frontier": _frontier(result),
         "projection": _projection(result),
         "rounds": _rounds(result),
         "spending": _spending(result),
@@ -107,22 +105,6 @@ def _quality(result: Mapping[str, Any]) -> Chart | None:
         ("model", primary_metric(result), "low", "high"),
         rows,
     )
-
-
-def _frontier(result: Mapping[str, Any]) -> Chart | None:
-    data = plots.frontier_of(result)
-    if data is None:
-        return None
-    curves = curves_of(data)
-    rows: Rows = [
-        (f"{eps:g}", *(f"{curve.values[i]:.4f}" for curve in curves)) for i, eps in enumerate(data["epsilons"])
-    ]
-    caption = (
-        "Each point is a training of its own. Projected: the same histories under the noise that a larger population "
-        "would have to share."
-    )
-    header = ("ε", *(curve.label for curve in curves))
-    return _lines(plots.frontier(result), "Quality against ε", caption, header, rows)
 
 
 def _projection(result: Mapping[str, Any]) -> Chart | None:

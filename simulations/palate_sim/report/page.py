@@ -25,7 +25,6 @@ from palate_sim.plots.theme import INK
 from palate_sim.progress.wording import is_private, stamp
 from palate_sim.report import card as cards
 from palate_sim.report import charts, sentences, tables
-from palate_sim.report.command import command
 from palate_sim.templates import environment
 
 
@@ -82,7 +81,7 @@ def render(result: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         releases=cards.releases(card),
         exclusions=cards.exclusions(card),
         limits=sentences.limits(result),
-        command=command(result),
+        command=result.get("command"),
         repeatable=sentences.repeatable(result),
         definitions=sentences.definitions(result),
         style=Markup(pages.get_template("report.css.j2").render()),  # noqa: S704  # our own file, without data

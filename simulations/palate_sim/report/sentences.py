@@ -21,7 +21,6 @@ from palate_sim.progress.wording import (
     point,
     primary_metric,
     short,
-    verdict_text,
 )
 
 SAME_USERS = frozenset({"leave-last-out", "loo-heldout-excluded", "temporal", "random"})
@@ -112,7 +111,6 @@ def lead(result: Mapping[str, Any]) -> list[str]:
         f"{subject} was trained{whom}{often}. {_judges(result)}",
         *_quality(result),
         *_panel(result),
-        *filter(None, [verdict_text(result)]),
     ]
 
 

@@ -17,7 +17,6 @@ from palate_server.ledger.history import BudgetEntry, reserves
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.terms import RunTerms
 from palate_sim.config import SimulationConfig
-from palate_sim.run.judging import cost_of_verdict
 
 
 def check_ledger(path: Path, out: Path, *, given: bool) -> None:
@@ -50,7 +49,7 @@ def check_budget(path: Path, config: SimulationConfig, terms: RunTerms) -> None:
         with Ledger(path, population=terms.population, unit=terms.unit) as ledger:
             budget, spent = _budget(ledger), ledger.spent()
             attempts = sum(map(reserves, ledger.entries()))
-    rounds = len(make_algorithm(terms.algorithm, terms.settings, terms.facts).shares) + bool(config.judging.epsilon)
+    rounds = len(make_algorithm(terms.algorithm, terms.settings, terms.facts).shares)
     if terms.mode.reserved_delta(terms.events) > 0 and attempts and attempts + rounds > MAX_ATTEMPTS:
         raise BudgetError(
             f"the population {terms.population!r} has had {attempts} of the {MAX_ATTEMPTS} attempts that a part of "
@@ -62,7 +61,7 @@ def check_budget(path: Path, config: SimulationConfig, terms: RunTerms) -> None:
             f"`privacy.lifetime_epsilon` must be at most {budget.epsilon:g} at delta {budget.delta:g}, the budget of "
             f"{terms.population!r}, got {config.privacy.lifetime_epsilon:g}: a budget only goes down"
         )
-    needed = float(terms.facts.mu or 0.0) ** 2 + cost_of_verdict(config, delta=terms.delta)
+    needed = float(terms.facts.mu or 0.0) ** 2
     if not limits or spent + needed * (1 - 1e-9) <= min(limits):
         return
     whole, gone, after = (

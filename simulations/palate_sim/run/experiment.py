@@ -27,7 +27,6 @@ from palate_server.rounds.terms import RunTerms
 from palate_sim.config import SimulationConfig, admit_own, build_config
 from palate_sim.data import Source, is_local, is_place
 from palate_sim.data.ids import is_text
-from palate_sim.data.sources import is_address
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import node_size
@@ -35,7 +34,6 @@ from palate_sim.evaluation.curve import LearningCurve
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.run.budget import check_budget, check_ledger, set_budget
 from palate_sim.run.clock import Clock
-from palate_sim.run.judging import check_verdict, judge_model
 from palate_sim.run.outcome import Trained, write_outcome
 from palate_sim.run.result import Result
 from palate_sim.run.run_folder import RunFolder, check_new, create, default_folder
@@ -89,6 +87,7 @@ def start(
     source: Source | None = None,
     out: Path | None = None,
     ledger: Path | None = None,
+    command: str | None = None,
     notify: Notify = silent,
 ) -> Started:
     """Read the data and make the run folder.
@@ -98,6 +97,7 @@ def start(
         source: a log in the place of the configured one: a path, a registered name or a data frame.
         out: the run folder, new or empty; default runs/<name>-<time>.
         ledger: the population's ledger; default beside the run folder.
+        command: the command line that asks for it, for the report; None: there is none.
         notify: called with progress events while the data is read.
 
     Raises:
@@ -125,7 +125,6 @@ def start(
     former = former_release(config, population=population, items=prepared.split.items, ledger=ledger_path)
     run = path.resolve().name
     terms = simulated_terms(config, prepared, population=population, run=run, former=former, directory=directory)
-    check_verdict(config, users=terms.facts.n_users, items=terms.facts.n_items, delta=terms.delta)
     check_budget(ledger_path, config, terms)
     facts = {
         "config": config.model_dump(mode="json"),
@@ -133,6 +132,7 @@ def start(
         "terms": terms.model_dump(mode="json"),
         "fingerprint": prepared.fingerprint,
         "ledger": str(ledger_path),
+        "command": command,
     }
     return Started(create(path, facts, identities), config, terms, prepared, ledger_path, all_inputs(prepared, former))
 
@@ -141,9 +141,7 @@ def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig
     """The configuration with the given log in the place of its own, and with absolute paths."""
     if config.warm_start is not None:
         config = config.model_copy(update={"warm_start": str(Path(config.warm_start).resolve())})
-    if config.tuned_on is not None:
-        config = config.model_copy(update={"tuned_on": str(Path(config.tuned_on).resolve())})
-    if isinstance(config.data.panel, str) and is_place(config.data.panel) and not is_address(config.data.panel):
+    if isinstance(config.data.panel, str) and is_place(config.data.panel):
         panel = str(Path(config.data.panel).resolve())
         config = config.model_copy(update={"data": config.data.model_copy(update={"panel": panel})})
     if config.data.domains:
@@ -162,7 +160,7 @@ def _place(config: SimulationConfig) -> str:
     if config.data.domains:
         return " + ".join(config.data.domains)
     chosen = config.data.path or config.data.name
-    return chosen if is_address(chosen) or not is_place(chosen) else str(Path(chosen).resolve())
+    return str(Path(chosen).resolve()) if is_place(chosen) else chosen
 
 
 def reopen(out: Path, *, source: Source | None = None, notify: Notify = silent) -> Started:
@@ -278,8 +276,7 @@ def _run(started: Started, notify: Notify) -> Result:
             curve.catch_up(terms, Registry(folder.path))
         there = present(train, config)
         outcome = _engine(config)(job, there, curve, notify)
-        said = judge_model(config, job, prepared.split.items, outcome.model, there, ledger, notify)
-        trained = Trained(terms, outcome, curve.points, rounds, there.n_users, said)
+        trained = Trained(terms, outcome, curve.points, rounds, there.n_users)
         return write_outcome(folder, config, prepared, trained, ledger, notify, clock)
 
 

@@ -1,18 +1,16 @@
 """Item table: what a model knows of items as plain columns, for tools that know nothing of Palate.
 
     result.item_table().to_pandas()
-    palate export items runs/demo --out items.parquet
 
 | column | type | |
 |---|---|---|
 | `item_id` | text | in the model's row order |
 | `popularity` | float32 | the released count of users, with its noise; left out where the algorithm counts none |
-| `vector` | list of k float32, or int8 | left out where scores are no products of vectors |
+| `vector` | list of k float32 | left out where scores are no products of vectors |
 
-A score is the product of a user's vector and an item's; links, where a model has them, add to a few scores. With int8 a
-number is a whole one from -127 to 127, and column i is to be multiplied by entry i of `scale`. The file's metadata has,
-under the key `palate`, a JSON object: `format`, `run`, `model_hash`, `privacy`, `precision`, `parts` (source of the
-score -> its columns, first and past the last) and `scale`.
+A score is the product of a user's vector and an item's; links, where a model has them, add to a few scores. The table's
+metadata has, under the key `palate`, a JSON object: `format`, `run`, `model_hash`, `privacy` and `parts` (source of the
+score -> its columns, first and past the last).
 """
 
 from __future__ import annotations
@@ -23,29 +21,20 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.models.compact import round_table
 from palate_common.models.published import Published
-from palate_core.errors import InputError
 
-PRECISIONS = ("float32", "int8")
 KEY = b"palate"
 """Of the table's metadata."""
 
 
-def item_table(published: Published, *, run: str, privacy: str, precision: str = "float32") -> pa.Table:
+def item_table(published: Published, *, run: str, privacy: str) -> pa.Table:
     """The items of a published model as a table.
 
     Args:
         published: the model with its catalogue.
         run: the run's id.
         privacy: the words that stand beside the epsilon of the model.
-        precision: float32, or int8 for a quarter of the size.
-
-    Raises:
-        InputError: another precision.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"`precision` must be {' or '.join(PRECISIONS)}, got {precision!r}")
     model, facts = published.model, {"format": 1, "run": run, "model_hash": published.model.hash, "privacy": privacy}
     columns: dict[str, pa.Array] = {"item_id": pa.array(published.items, pa.string())}
     counts = model.state.get(COUNTS)
@@ -54,10 +43,6 @@ def item_table(published: Published, *, run: str, privacy: str, precision: str =
     factors = model.algorithm.factors(model.state)
     if factors is not None:
         vectors = factors.items()
-        if precision == "int8":
-            vectors, scale = round_table(vectors)
-            facts["scale"] = scale[0].tolist()
-        facts |= {"precision": precision}
         facts |= {"parts": {name: [part.start, part.stop] for name, part in factors.parts.items()}}
         flat = pa.array(np.ascontiguousarray(vectors).ravel())
         columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])

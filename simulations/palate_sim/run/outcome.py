@@ -53,7 +53,6 @@ from palate_sim.metrics import RATING_METRICS
 from palate_sim.preparation.preparation import Prepared, describe_split
 from palate_sim.run.clock import Clock
 from palate_sim.run.inventory import FILES, MARK, write_inventory
-from palate_sim.run.judging import JudgedRun
 from palate_sim.run.result import PrivacyCard, Result
 from palate_sim.run.run_folder import RunFolder
 from palate_sim.run.warm_start import model_folder
@@ -73,7 +72,6 @@ class Trained:
         curve: one point a release.
         rounds: rounds planned.
         present: users whose devices were there in each round.
-        verdict: what they say of the model; None: nobody was asked.
     """
 
     terms: RunTerms
@@ -81,7 +79,6 @@ class Trained:
     curve: list[dict[str, Any]]
     rounds: int
     present: int
-    verdict: JudgedRun | None = None
 
     @property
     def private(self) -> bool:
@@ -224,6 +221,7 @@ def _judged(
         "terms_of_use": prepared.terms,
         "created": card["created"],
         "config": config.model_dump(mode="json"),
+        "command": folder.read().get("command"),
         "metric": metric,
         "users": split.train.n_users,
         "items": split.train.n_items,
@@ -231,7 +229,6 @@ def _judged(
         "rounds": trained.outcome.model.header.releases,
         "builds_on": card["builds_on"],
         "panel": card["panel"],
-        "verdict": None if trained.verdict is None else trained.verdict.facts,
         "population_epsilon": card["population"]["spent_epsilon"],
         "epsilon": card["epsilon"],
         "epsilon_requested": terms.epsilon,

@@ -89,17 +89,13 @@ class Result:
 
         return Plots(self.summary, self.card)
 
-    def item_table(self, *, precision: str = "float32") -> pa.Table:
-        """What the model knows of items, as a pyarrow table: ids, noised popularity, vectors; see `run.item_table`.
-
-        Args:
-            precision: of the vectors: "float32", or "int8" with a scale for each column.
-        """
+    def item_table(self) -> pa.Table:
+        """What the model knows of items, as a pyarrow table: ids, noised popularity, vectors; see `run.item_table`."""
         from palate_sim.progress.wording import epsilon_line, stamp
         from palate_sim.run.item_table import item_table
 
         privacy = " · ".join(part for part in (stamp(self.summary), epsilon_line(self.summary)) if part)
-        return item_table(self._published, run=self.summary["run"], privacy=privacy, precision=precision)
+        return item_table(self._published, run=self.summary["run"], privacy=privacy)
 
     @property
     def report(self) -> Path:

@@ -16,7 +16,6 @@ from palate_server.rounds.terms import RunTerms, make_terms
 from palate_sim.config import SimulationConfig
 from palate_sim.preparation.preparation import Prepared
 from palate_sim.provenance import run_sources
-from palate_sim.run.tuned import tuning_of
 from palate_sim.run.versions import versions
 from palate_sim.run.warm_start import FormerRelease
 
@@ -48,7 +47,6 @@ def simulated_terms(
 ) -> RunTerms:
     """The terms of a run, from its configuration, its data and `former`; `directory` is the devices', for masks."""
     privacy, split = config.privacy, prepared.split
-    tuning = tuning_of(config, fingerprint=prepared.fingerprint)
     n_users, cohort = split.train.n_users, None
     if privacy.mode.cohort:
         bounds = {"corrupt": privacy.corrupt, "dropout": privacy.dropout}
@@ -81,7 +79,6 @@ def simulated_terms(
             "mechanism": run_sources(),
             "data": prepared.name,
             "exclusions": prepared.exclusions(),
-            **({} if tuning is None else {"tuning": tuning}),
             **({} if former is None else {"builds_on": former.about}),
             **({} if prepared.panel is None else {"panel": prepared.panel.about()}),
         },

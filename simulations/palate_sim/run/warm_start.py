@@ -72,15 +72,6 @@ def former_release(
     return FormerRelease(about, inputs)
 
 
-def former_model(config: SimulationConfig) -> GlobalModel | None:
-    """The model of the release that the configuration names; None if it names none.
-
-    Raises:
-        InputError: no release there, or not as it was signed.
-    """
-    return None if config.warm_start is None else _read(Path(config.warm_start))[1]
-
-
 def handed_over(model: GlobalModel, former_items: Sequence[str], items: Sequence[str]) -> State:
     """The public arrays that a release over `items` can start from.
 

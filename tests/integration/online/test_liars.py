@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from palate_client.online.exchange import Answer, Exchanges
+from palate_client.online.exchange import AnswerBack, Exchanges
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import Https, RejectedError
 from palate_common.rounds.exchange import PATH, Availability, ExchangeRequest, ServerMessage
@@ -98,7 +98,7 @@ def test_stale_unregistered_repeated_and_foreign_requests_get_nothing(fleet: Any
         victim, other = asks(0, keys[0]), asks(1, keys[1])
         assert victim.ask().message is None
         assert mine.deployment.online() == [0]
-        assert other.ask(Answer("a" * 32, b"nobody asked")).taken == "late"
+        assert other.ask(AnswerBack("a" * 32, b"nobody asked")).taken == "late"
         recorded = ExchangeRequest(0, "", 0.0, Availability(), time.time_ns() // 10**6).signed("readers", PATH, keys[0])
         for status in (204, 401):
             assert https.request("POST", PATH, b"", lambda: recorded, most=100).status == status

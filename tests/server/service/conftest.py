@@ -97,7 +97,7 @@ class Devices:
         self.histories = Interactions.from_pairs(users, items, n_users=self.count, n_items=len(ITEMS))
         self.ledger = SimulatedLedger(self.folder / "devices.db", durable=False)
 
-    def online(self, *, wait: float = 0.0) -> dict[int, Availability]:
+    def online(self, *, wait: float = 0.0, enough: int = 1) -> dict[int, Availability]:
         there = [device for device in range(self.count) if device not in self.away]
         return {device: self.declared.get(device, Availability(600.0, TRAINING | SURVEYS)) for device in there}
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from palate_sandbox.folder import LOCK, PREFIX, sandbox_folder
+from palate_sandbox.folder import PREFIX, sandbox_folder
+from palate_sim.scratch import LOCK
 
 LIVES = """
 from palate_sandbox.folder import sandbox_folder

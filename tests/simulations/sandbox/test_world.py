@@ -147,27 +147,6 @@ def test_where_nobody_agrees_they_live_without_rounds_and_surveys(tmp_path: Path
     assert found["refused"] == [(2, "training", "too few agree to it"), (7, "survey", "too few agree to it")]
 
 
-def test_with_masks_the_server_sees_sums_alone_and_devices_insist_on_it(tmp_path: Path) -> None:
-    habits = SMALL["habits"] | {"arrival_days": 0.1}
-    given = {**SMALL, "people": 2, "crowd": 38, "days": 8, "masks": "on", "habits": habits}
-    with SandboxWorld(load(None, given), tmp_path, today=TODAY, shadows=False) as made:
-        for _ in made.live():
-            pass
-        assert made.chronicle.trained == {2: 1}
-        assert {each.name for each in made.chronicle.told} >= {"dau", "mau"}
-        with made.operator.site.ledger(read_only=True) as ledger:
-            cohorts = [entry.facts["cohort"] for entry in ledger.entries() if entry.kind == "open"]
-        assert len(cohorts) == 2
-        assert all(each["masks"] and each["c_max"] == 4 for each in cohorts)
-        assert all((made.operator.site.directories / each["directory"]).exists() for each in cohorts)
-        for person in made.persons.values():
-            report = person.device.privacy_report()
-            assert report.simulated == (), "their floors are those of an app"
-            assert report.spending is not None
-            assert report.spending.participations == len(cohorts)
-        assert facts(made)["privacy"]["masks"] == "on"
-
-
 def test_nobody_lives_in_the_future() -> None:
     begun = monday_before(TODAY, 60)
     assert begun.weekday() == 0
@@ -181,7 +160,6 @@ def test_nobody_lives_in_the_future() -> None:
         ({"days": 0}, "`days`"),
         ({"habits": {"taste": -1}}, "`habits.taste`"),
         ({"people": 1, "crowd": 1}, "40 together"),
-        ({"masks": "on"}, "1,000 together with masks"),
         ({"habits": {"arrival_days": 1e308}}, "`habits.arrival_days`"),
         ({"operation": {"test_week": 10**9}}, "`operation.test_week`"),
     ],

@@ -12,7 +12,7 @@ import { hex } from "../records/bytes.js";
 import { canonicalJson } from "../records/canonical.js";
 import { sha256Async } from "../records/crypto.js";
 import type { SigningKey } from "../records/signing.js";
-import { RejectedError, type HttpResponse, type Https } from "./https.js";
+import { RejectedError, StoppedError, type HttpResponse, type Https } from "./https.js";
 
 export const PATH = "/v1/device/exchange";
 export const TAG = "palate/exchange/1";
@@ -123,7 +123,7 @@ export interface Reply {
   readonly message: ServerMessage | null;
 }
 
-/** Whether to wait no longer. */
+/** Whether to wait no longer, and to send nothing any more. */
 type Over = () => Promise<boolean>;
 type Said = Omit<ExchangeRequest, "device" | "time">;
 
@@ -181,6 +181,7 @@ export class Exchanges {
     this.time = Math.max(Math.trunc(this.clock()), this.time + 1);
     const asked = { ...said, device: this.device, time: this.time };
     const { "content-length": _, ...headers } = await signedHeaders(asked, this.population, this.path, this.identity, this.version);
+    if (await over?.()) throw new StoppedError("an answer must be wanted still, and is not");
     return this.https.request("POST", PATH, { body: said.body, headers, most: this.most, seconds, over });
   }
 }

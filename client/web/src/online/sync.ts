@@ -243,10 +243,9 @@ class Session {
     }
   }
 
-  /** One request, with the answer to an exchange if there is one: while the user agrees to what it is for. Each try may be minutes later. */
+  /** One request, with the answer to an exchange if there is one: while the user agrees to what it is for, as each try may be minutes later. */
   private async send(exchanges: Exchanges, answers: string, made: Made | null): Promise<Reply | SyncEnd> {
     if (!answers || !made) return exchanges.ask("", new Uint8Array(), this.holdSeconds(this.end), () => this.isOver());
-    if (await this.revoked()) return WITHDRAWN;
     try {
       // After the last answer of an attempt nothing is left to finish.
       return await exchanges.ask(answers, made.bytes, this.holdSeconds(made.last ? this.last : this.end), () => this.halted());

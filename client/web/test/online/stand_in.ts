@@ -1,22 +1,19 @@
 /** A stand-in for a device's server: it speaks `palate/device/1`, and checks each request as a server must. */
 
 import { PATH, TAG } from "../../src/online/exchange.js";
-import { concat } from "../../src/records/bytes.js";
 import { canonicalJson, digest } from "../../src/records/canonical.js";
 import { verify } from "../../src/records/signing.js";
 
-export type Headers_ = Readonly<Record<string, string>>;
+export type Named = Readonly<Record<string, string>>;
 /** Kind, seconds and body of a message. */
 export type Message = readonly [kind: string, seconds: number, body: Uint8Array];
 /** How a request fails: its reply is lost; it isn't heard; the answer is forgotten, and asked for again; it comes too late; a status. */
 export type Trouble = "lost" | "unheard" | "forgotten" | "late" | number | undefined;
 
 const SPELLINGS: Readonly<Record<string, RegExp>> = {
+  ...Object.fromEntries(["device", "wait", "stays"].map((name) => [`palate-${name}`, /^(0|[1-9][0-9]{0,9})$/])),
   "palate-version": /^1$/,
-  "palate-device": /^(0|[1-9][0-9]{0,9})$/,
   "palate-answers": /^(-|[0-9a-f]{32})$/,
-  "palate-wait": /^(0|[1-9][0-9]{0,9})$/,
-  "palate-stays": /^(0|[1-9][0-9]{0,9})$/,
   "palate-takes": /^[0-3]$/,
   "palate-time": /^[1-9][0-9]{0,15}$/,
   "palate-body": /^[0-9a-f]{64}$/,
@@ -25,7 +22,7 @@ const SPELLINGS: Readonly<Record<string, RegExp>> = {
 };
 
 /** What is wrong with a request's headers; empty: nothing. */
-export async function wrong(headers: Headers_, identity: string, population = "readers", path = PATH): Promise<string> {
+export async function wrong(headers: Named, identity: string, population = "readers", path = PATH): Promise<string> {
   if (Object.entries(SPELLINGS).some(([name, spelling]) => !spelling.test(headers[name] ?? ""))) return "spelling";
   if (headers["palate-answers"] === "-" && headers["content-length"] !== "0") return "spelling";
   const said = Object.fromEntries(Object.keys(SPELLINGS).filter((name) => name !== "palate-signature").map((name) => [name, headers[name]]));
@@ -33,15 +30,9 @@ export async function wrong(headers: Headers_, identity: string, population = "r
   return signed.then(() => "", () => "signature");
 }
 
-/** The reply's headers that say a message. */
-export const said = ([kind, seconds]: Message, exchange: string): Headers_ => ({ "palate-kind": kind, "palate-exchange": exchange, "palate-seconds": seconds.toFixed(3) });
-
-/** The body of the first message of a masked attempt. */
-export const first = (plan: Uint8Array, request: Uint8Array): Uint8Array => concat(Uint8Array.of(0, 0, plan.length >> 8, plan.length & 255), plan, request);
-
 export class StandIn {
   /** Each request, and the body of each answer that was taken. */
-  readonly heard: Headers_[] = [];
+  readonly heard: Named[] = [];
   readonly taken: Uint8Array[] = [];
   private next = 0;
   private latest = 0;
@@ -50,12 +41,12 @@ export class StandIn {
     private readonly identity: string,
     /** What it asks for, each until it has the answer; after them it sends the device home. */
     private readonly messages: readonly Message[],
-    private readonly trouble: (headers: Headers_) => Trouble,
+    private readonly trouble: (headers: Named) => Trouble,
     private readonly path = PATH,
   ) {}
 
   /** The reply to a request; null: there is none. */
-  async reply(path: string, headers: Headers_, body: Uint8Array): Promise<{ readonly status: number; readonly headers?: Headers_; readonly body?: Uint8Array } | null> {
+  async reply(path: string, headers: Named, body: Uint8Array): Promise<{ readonly status: number; readonly headers?: Named; readonly body?: Uint8Array } | null> {
     if (path !== this.path) return { status: 404 };
     this.heard.push(headers);
     const fails = this.trouble(headers);
@@ -66,8 +57,9 @@ export class StandIn {
     this.latest = Number(headers["palate-time"]);
     const became: Record<string, string> = headers["palate-answers"] === "-" ? {} : { "palate-taken": this.became(headers["palate-answers"], body, fails) };
     if (headers["palate-wait"] === "0" && headers["palate-stays"] === "0") return { status: 204, headers: became };
-    const message = this.messages[this.next] ?? (["come-back", 60, new Uint8Array()] as const);
-    return fails === "lost" ? null : { status: 200, headers: { ...became, ...said(message, exchange(this.next)) }, body: message[2] };
+    const [kind, seconds, asks] = this.messages[this.next] ?? ["come-back", 60, new Uint8Array()];
+    const message = { "palate-kind": kind, "palate-exchange": exchange(this.next), "palate-seconds": seconds.toFixed(3) };
+    return fails === "lost" ? null : { status: 200, headers: { ...became, ...message }, body: asks };
   }
 
   private became(answers: string, body: Uint8Array, fails: Trouble): string {

@@ -8,37 +8,30 @@ import { SigningKey } from "../../src/records/signing.js";
 import type { Purpose, Rounds } from "../../src/rounds/participation.js";
 import { Service } from "../../src/service.js";
 import { equal, ok, test, vectors } from "../harness.js";
-import { StandIn, type Headers_, type Message, type Trouble } from "./stand_in.js";
+import { StandIn, type Named, type Message, type Trouble } from "./stand_in.js";
 
 const identity = SigningKey.fromSecret(new Uint8Array(32).fill(1));
 const MODEL = utf8("a model");
 const nothing = (): Trouble => undefined;
-const answers = (headers: Headers_): boolean => headers["palate-answers"] !== "-";
+const answers = (headers: Named): boolean => headers["palate-answers"] !== "-";
 
-interface Played {
-  readonly result: SyncResult;
-  readonly server: StandIn;
-  readonly contributed: number;
-  readonly refusals: readonly string[];
-}
+/** What may happen with a request: the clock is set ahead by seconds, the app stops, and what the user agrees to changes. */
 interface Moment {
-  /** Sets the clock ahead by seconds. */
   readonly ahead: (by: number) => void;
   readonly stop: AbortController;
-  /** What the user agrees to. */
   readonly agreed: Set<Purpose>;
 }
 
 /** One sync of 100 seconds, at a server that asks for these; `trouble` is called with each request. */
-async function play(messages: (plan: Uint8Array) => readonly Message[], trouble: (headers: Headers_, moment: Moment) => Trouble = nothing, purposes: readonly Purpose[] = ["train"], path = ""): Promise<Played> {
+async function play(messages: (plan: Uint8Array) => readonly Message[], trouble: (headers: Named, moment: Moment) => Trouble = nothing, purposes: readonly Purpose[] = ["train"], path = "") {
   const [plan, storage, stop, key] = [utf8((await vectors("plan.json")).signed_plan), new MemoryStorage(), new AbortController(), "ab".repeat(32)];
   const [service, agreed] = [new Service({ publicKey: key, population: "readers" }), new Set(purposes)];
   await keepEnrolment(storage, { origin: `https://readers.example${path}`, device: 0, population: "readers", publicKey: key });
   const refusals: string[] = [];
   let [contributed, ahead] = [0, 0];
   const rounds = {
-    ledger: { atLimit: async () => false },
     identity: () => identity,
+    ledger: { atLimit: async () => false },
     agreed: async (purpose: Purpose) => agreed.has(purpose),
     wanted: async () => digest(MODEL),
     contribute: async () => Uint8Array.of((contributed += 1)),
@@ -52,15 +45,12 @@ async function play(messages: (plan: Uint8Array) => readonly Message[], trouble:
     globalThis.fetch = async (address, options) => {
       const [at, body] = [new URL(String(address)).pathname, (options?.body as Uint8Array | undefined) ?? new Uint8Array()];
       if (at.startsWith(`${path}/round/`)) return new Response(MODEL as BodyInit);
-      const reply = await server.reply(at, { ...(options?.headers as Headers_), "content-length": String(body.length) }, body);
+      const reply = await server.reply(at, { ...(options?.headers as Named), "content-length": String(body.length) }, body);
       if (!reply) throw new TypeError("the connection was lost");
       return new Response(reply.body?.length ? (reply.body as BodyInit) : null, { status: reply.status, headers: reply.headers });
     };
-    const result = await sync({
-      storage, service, rounds: rounds as unknown as Rounds, seconds: 100, pollSeconds: 0.01, signal: stop.signal,
-      modelInUse: async () => null,
-      takeModel: async () => false,
-    });
+    const own = { storage, service, rounds: rounds as unknown as Rounds, modelInUse: async () => null, takeModel: async () => false };
+    const result = await sync({ ...own, seconds: 100, pollSeconds: 0.01, signal: stop.signal });
     return { result, server, contributed, refusals };
   } finally {
     [performance.now, globalThis.fetch] = [now, fetched];
@@ -99,7 +89,7 @@ test("a plan for which a sync has no time is declined before it is charged", asy
 });
 
 /** Fails the first answers so, one after the other. */
-const first = (...troubles: Trouble[]) => (asked: Headers_): Trouble => (answers(asked) ? troubles.shift() : undefined);
+const first = (...troubles: Trouble[]) => (asked: Named): Trouble => (answers(asked) ? troubles.shift() : undefined);
 
 for (const [what, troubles, exchanges] of [
   ["whose reply was lost is sent again, signed anew", ["lost"], 1],
@@ -124,9 +114,11 @@ test("an answer that comes too late ends its attempt, and is no error", async ()
 });
 
 test("an answer whose user has revoked meanwhile isn't sent again", async () => {
-  const { result, server } = await play(one(60), (asked, { agreed }) => (answers(asked) ? (agreed.delete("train"), "unheard") : undefined), ["train", "analytics"]);
-  equal(brief(result), { ended: "no consent", rounds: 0, dropped: 1, refused: 0 });
-  equal(server.heard.filter(answers).length, 1);
+  for (const trouble of ["unheard", 401] as const) {
+    const { result, server } = await play(one(60), (asked, { agreed }) => (answers(asked) ? (agreed.delete("train"), trouble) : undefined), ["train", "analytics"]);
+    equal(brief(result), { ended: "no consent", rounds: 0, dropped: 1, refused: 0 });
+    equal(server.heard.filter(answers).length, 1);
+  }
 });
 
 for (const [status, requests, means] of [[400, 1, "$"], [401, 2, ": it doesn't know this device's key"], [403, 1, ": it has excluded"], [409, 1, ": another copy"], [413, 1, "$"], [426, 1, ": it speaks another version"]] as const) {

@@ -34,7 +34,7 @@ from palate_client.consent import PURPOSES, Purpose
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.ledger.own_ledger import OwnLedger
-from palate_client.online.exchange import Answer, Exchanges
+from palate_client.online.exchange import AnswerBack, Exchanges
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import HttpResponse
 from palate_client.online.policy import Policy
@@ -153,7 +153,7 @@ class RevokingHost(AppHost):
         if ask is None:  # an error here would be taken for a device that is lost
             self.wrong.append(f"{what} is sent by another function than the audit knows")
             return
-        answer, consent = Answer("a" * 32, b"answer"), app.consent
+        answer, consent = AnswerBack("a" * 32, b"answer"), app.consent
         ask(session, exchanges, answer, self.own)
         if wire.sent != 1:
             self.wrong.append(f"{what} must be sent with consent, and is not")
