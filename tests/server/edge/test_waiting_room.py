@@ -182,25 +182,35 @@ def test_how_long_a_device_stays_runs_down_and_who_asks_no_more_is_gone() -> Non
         at.room.arrive(1, Availability(5.0, 2))
         at.clock.now += 6.0
         assert at.room.online() == {1: Availability(0.0, 2)}
-        assert (await at.ask({"ask": "look", "wait": 0.0}))[0]["online"] == [[1, 0.0, 2]]
+        assert (await at.ask({"ask": "look", "wait": 0.0, "enough": 0}))[0]["online"] == [[1, 0.0, 2]]
 
     played(scene)
 
 
-def test_a_look_waits_for_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_waits_until_enough_are_there_or_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting_room, "LOOK_EVERY", 0.001)
 
     async def scene(at: Played) -> None:
-        looking = asyncio.ensure_future(at.ask({"ask": "look", "wait": 9.0}))
+        for number in (1, 2):
+            looking = asyncio.ensure_future(at.ask({"ask": "look", "wait": 9.0, "enough": number}))
+            await asyncio.sleep(0.01)
+            assert not looking.done()
+            at.room.arrive(number, Availability(9.0, 3))
+            assert len((await looking)[0]["online"]) == number
+        looking = asyncio.ensure_future(at.ask({"ask": "look", "wait": 9.0, "enough": 3}))
         await asyncio.sleep(0.01)
-        assert not looking.done()
-        at.room.arrive(1, Availability(9.0, 3))
-        assert (await looking)[0]["online"] == [[1, 9.0, 3]]
-        looking = asyncio.ensure_future(at.ask({"ask": "look", "wait": 9.0}))
-        await asyncio.sleep(0.01)
-        assert not looking.done(), "it was told of that device"
         at.clock.now += 10.0
-        assert (await looking)[0]["online"] == [[1, 0.0, 3]]
+        assert (await looking)[0]["online"] == [[1, 0.0, 3], [2, 0.0, 3]]
+
+    played(scene)
+
+
+def test_after_the_time_of_an_exchange_nobody_is_asked_any_more_and_no_answer_is_taken() -> None:
+    async def scene(at: Played) -> None:
+        await at.begin(7)
+        at.clock.now += 70.0
+        assert await at.poll(7) is None
+        assert (at.room.most_of(7, FIRST), at.room.take(7, FIRST, b"7")) == (None, "late")
 
     played(scene)
 
@@ -272,7 +282,7 @@ def test_who_is_needed_after_all_is_not_sent_home_in_the_middle_of_it() -> None:
         {},
         {"ask": "run"},
         {"ask": "look"},
-        {"ask": "look", "wait": "long"},
+        {"ask": "look", "wait": "long", "enough": 0},
         {"ask": "home"},
         {"ask": "home", "devices": [7]},
         {"ask": "exchange", "exchange": FIRST},
