@@ -123,6 +123,7 @@ def test_what_an_operator_is_told_while_things_break(made: Any, capsys: pytest.C
     # A part that is killed, and one that can't come back.
     (pid,) = server.pid_of("edge")
     os.kill(pid, signal.SIGKILL)
+    server.wait(lambda: pid not in server.pid_of("edge") and server.get("ready").status_code == 200, seconds=60.0)
     found = told(server, "part_restarted")
     assert found["said"] == "edge ended by SIGKILL, and was started again"
     assert "logs/edge.log" in found["act"]
