@@ -16,7 +16,8 @@ from typing import Any
 from benchmarks.measure import DELTA, ML_1M, ML_SMALL, DataSet, epsilon_label, privacy
 from benchmarks.sheet import Part, Table, main
 from palate_audit.attacks import audit_attacks
-from palate_audit.attacks.measured import HEADER, Estimate
+from palate_audit.attacks.measured import HEADER
+from palate_audit.attacks.rates import Estimate
 from palate_audit.evidence.evidence import Section
 from palate_sim.config import load_config
 from palate_sim.run.experiment import start

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds, most_auc, smallest
-from palate_audit.attacks.contributions import Spread
+from palate_audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds
+from palate_audit.attacks.contributions import Spread, norms2
 from palate_audit.attacks.likelihood import LikelihoodTrials, counted, play, presence
 from palate_audit.attacks.measured import HEADER, Found, Measured, measured, near
 from palate_audit.attacks.noise import TOLD, View, claimed, views_of
-from palate_audit.attacks.rates import Area
+from palate_audit.attacks.rates import area
 from palate_audit.attacks.subject import Subject
 from palate_audit.evidence.evidence import Bound, Finding, Rung
 from palate_common.interactions import Interactions
@@ -70,7 +70,7 @@ def attack(subject: Subject, targets: Interactions, segments: Segments, *, repea
         if view is View.CLEAR:
             found.findings.append(control(found.rows[-1]))
         if view is View.SHARE and most is not None:
-            p_value = smallest([excess_p_value(counts, mu=most) for counts in counted(trials, trials)])
+            p_value = excess_p_value(counted(trials), mu=most)
             row = found.rows[-1]
             found.findings.append(Finding.counted(f"{row.attack}, {TOLD[view]}", p_value, said(row), **row.facts()))
         if view is View.RELEASE:
@@ -97,8 +97,8 @@ def _row(view: View, trials: LikelihoodTrials, mu: float | None) -> Measured:
 
 def _judge(found: Found, subject: Subject, trials: LikelihoodTrials, mu: float) -> None:
     """Add whether the last row exceeds the ceiling, and the bounds on epsilon from its counts."""
-    decisions, delta = counted(trials, trials), subject.terms.noise_delta
-    p_value = smallest([excess_p_value(counts, mu=mu) for counts in decisions])
+    decisions, delta = counted(trials), subject.terms.noise_delta
+    p_value = excess_p_value(decisions, mu=mu)
     row = found.rows[-1]
     found.findings.append(Finding.counted(f"{ATTACK}, releases", p_value, said(row), **row.facts()))
     claimed = epsilon_of(mu=mu, delta=delta)
@@ -106,7 +106,7 @@ def _judge(found: Found, subject: Subject, trials: LikelihoodTrials, mu: float) 
 
 
 def _by_segment(found: Found, trials: LikelihoodTrials, segments: Segments, mu: float | None) -> None:
-    """Add a table and a chart for each segmentation."""
+    """Add a table for each segmentation."""
     for name, labelled in segments.parts.items():
         rows = {label: _row(View.RELEASE, trials.of(part), mu) for label, part in labelled.items() if part.any()}
         title = f"{ATTACK}, by {name}"
@@ -115,17 +115,6 @@ def _by_segment(found: Found, trials: LikelihoodTrials, segments: Segments, mu: 
                 "title": f"{title}; releases, fresh noise",
                 "header": [name, *HEADER[2:]],
                 "rows": [[label, *row.cells()[2:]] for label, row in rows.items()],
-            }
-        )
-        found.intervals.append(
-            {
-                "title": title,
-                "axis": "AUC",
-                "ceiling": None if mu is None else most_auc(mu=mu),
-                "rows": [
-                    {"name": label, "value": row.auc.value, "low": row.auc.low, "high": row.auc.high}
-                    for label, row in rows.items()
-                ],
             }
         )
 
@@ -138,13 +127,11 @@ def _worst_segment(trials: LikelihoodTrials, segments: Segments, mu: float) -> F
         for label, part in labelled.items()
         if part.any()
     }
-    p_values = [excess_p_value(at, mu=mu) for part in parts.values() for at in counted(part, part)]
-    areas = {
-        name: Area.of(part.inside.ravel(), part.outside.ravel(), paired=True).value for name, part in parts.items()
-    }
+    counts = [each for part in parts.values() for each in counted(part)]
+    areas = {name: area(part.inside.ravel(), part.outside.ravel()).value for name, part in parts.items()}
     worst = max(areas, key=lambda name: areas[name])
     line = f"{len(parts)} deciles of activity and groups; the largest AUC, {areas[worst]:.3f}, is that of {worst}"
-    return Finding.counted(f"{ATTACK}, segments", smallest(p_values), line, worst=worst)
+    return Finding.counted(f"{ATTACK}, segments", excess_p_value(counts, mu=mu), line, worst=worst)
 
 
 def control(found: Measured) -> Finding:
@@ -190,7 +177,7 @@ def own_releases(subject: Subject, targets: Interactions) -> Found:
         total, sigma = subject.total(sealed), sealed.plan.sigma
         sent = subject.sent(sealed, targets.users(slice(0, DIRECTIONS)))
         part, rank = energy_in_span(sent, (sealed.noisy.steps[: len(total)] - total) / sigma)
-        energy, directions, apart = energy + part, directions + rank, apart + sent.norms2() / sigma**2
+        energy, directions, apart = energy + part, directions + rank, apart + norms2(sent) / sigma**2
     if not directions:
         found.findings.append(Finding.missing(test, "no target sends anything"))
         return found
@@ -210,9 +197,8 @@ def energy_in_span(sent: Spread, noise: npt.NDArray[np.float64]) -> tuple[float,
     For noise of unit variance it is chi-square distributed with that many degrees of freedom, for any vectors that were
     fixed before the noise.
     """
-    used, place = np.unique(sent.coords, return_inverse=True)
-    vectors = np.zeros((sent.users, len(used)))
-    vectors[sent.owners(), place] = sent.values
+    used = np.unique(sent.indices)
+    vectors = sent[:, used].toarray()
     lengths = np.linalg.norm(vectors, axis=1)
     vectors = vectors[lengths > 0] / lengths[lengths > 0, None]
     if not len(vectors):

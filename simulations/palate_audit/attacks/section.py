@@ -107,7 +107,6 @@ def _section(subject: Subject, found: Found, *, users: int, repeats: int) -> Sec
             "facts": {"target users": users, "repeats": repeats},
             "claim": stated(terms, subject.epsilon),
             "tables": [*_by_attack(found.rows), *found.tables],
-            "intervals": found.intervals,
             "roc": [roc(f"{row.attack}: {row.sees}", *row.curve, mu=row.mu) for row in found.rows if row.drawn],
             "measured": [row.facts() for row in found.rows],
         },

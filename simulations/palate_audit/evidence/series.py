@@ -4,9 +4,7 @@
 |---|---|---|
 | `facts` | `{name: number or text}`: `canaries`, `rounds`, `alpha`, `thresholds`, `worst_group`, ... | tiles; what `--record` puts on the privacy card |
 | `scores` | list of `histogram(...)` | one histogram each, canaries in and out |
-| `delta_curve` | `{"claimed": [[eps, delta], ...], "measured": {name: [[eps, delta], ...]}}`, measured ones are lower bounds, one a rung | delta(eps), log axis |
 | `roc` | list of `roc(...)` | log-log, with the ceiling that the claim implies |
-| `intervals` | list of `{"title": text, "axis": text, "ceiling": number or None, "rows": [{"name", "value", "low", "high"}, ...]}` | dots with whiskers |
 | `tables` | list of `{"title": text, "header": [text, ...], "rows": [[cell, ...], ...]}` | tables |
 | `card` | a privacy card | as in the report of a run |
 | `claim` | `palate_audit.evidence.claim` | the first lines of the page |
@@ -27,7 +25,7 @@ import numpy.typing as npt
 
 from palate_core.errors import InputError
 
-NAMES = ("facts", "scores", "delta_curve", "roc", "intervals", "tables", "card", "claim", "made")
+NAMES = ("facts", "scores", "roc", "tables", "card", "claim", "made")
 """The names that the report can draw."""
 POINTS = 300
 """Points of a curve that are kept, to limit the size of the page."""

@@ -273,16 +273,6 @@ def _charts(series: Mapping[str, Any]) -> dict[str, Chart]:
         alt = f"{title}: {sum(bins['in'])} in it, {sum(bins['out'] or [0])} not in it, as histograms."
         caption = "The further apart the two lie, the more the releases say of one contribution."
         found[f"scores-{index}"] = freeze(plots.scores(bins), title, caption, ("score", "in it", "not"), rows, alt)
-    if curves := series.get("delta_curve"):
-        lines = {"claimed, at most": curves.get("claimed") or [], **(curves.get("measured") or {})}
-        rows = [(name, f"{eps:.4g}", f"{delta:.3g}") for name, points in lines.items() for eps, delta in points]
-        caption = (
-            "Measured curves are lower bounds, one a rung: one above the claimed curve contradicts it. ε is for one "
-        )
-        caption += "user (one installation), zero-out adjacency."
-        alt = f"delta of epsilon, {len(lines)} curves: {', '.join(lines)}."
-        title = "δ(ε), claimed and measured"
-        found["delta"] = freeze(plots.delta_curves(curves), title, caption, ("curve", "ε", "δ"), rows, alt)
     if curves := series.get("roc"):
         rows = [
             (curve["name"], f"{x:.3g}", f"{y:.3g}") for curve in curves for x, y in _few(curve["fpr"], curve["tpr"])
@@ -295,17 +285,6 @@ def _charts(series: Mapping[str, Any]) -> dict[str, Chart]:
         title, header = "Attacks, true against false positives", ("attack", "false positives", "true positives")
         alt = f"{title}: {', '.join(curve['name'] for curve in curves)}."
         found["roc"] = freeze(plots.rocs(curves), title, caption, header, rows, alt)
-    for index, panel in enumerate(series.get("intervals") or []):
-        rows = [(r["name"], *(f"{r[key]:.4g}" for key in ("value", "low", "high"))) for r in panel["rows"]]
-        top = panel.get("ceiling")
-        caption = "Whiskers are intervals." + ("" if top is None else f" The claim implies a ceiling of {top:.4g}.")
-        if top is not None and any(row["low"] > top for row in panel["rows"]):
-            caption += (
-                " An interval above it is no alarm by itself: one of many is by chance, and the finding's p-value,"
-            )
-            caption += " which counts them all, decides."
-        columns = ("", str(panel["axis"]), "low", "high")
-        found[f"intervals-{index}"] = freeze(plots.intervals(panel), panel["title"], caption, columns, rows)
     return found
 
 
