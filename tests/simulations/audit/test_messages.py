@@ -48,9 +48,8 @@ def test_every_canary_is_in_its_own_devices_message_and_nobody_elses() -> None:
 
 def test_the_claim_is_one_devices() -> None:
     found = FEW.production.evidence(Contributions.empty(40, 16), keep_answers=True)
-    charges = [entry for entry in found.entries if entry["kind"] == "charge"]
-    assert [entry["facts"]["sigma"] for entry in charges] == [each.sigma for each in FEW.claim.releases]
-    assert FEW.claim.mu == pytest.approx(np.sqrt(sum(entry["mu2"] for entry in charges)))
+    assert [plan.sigma for plan in found.plans] == [each.sigma for each in FEW.claim.releases]
+    assert FEW.claim.mu == pytest.approx(np.sqrt(sum(plan.mu2 for plan in found.plans)))
     assert 0.999 < FEW.claim.epsilon / 8.0 <= 1.0
     assert FEW.production.claim.epsilon < FEW.claim.epsilon  # the sum tells less of one device
     assert len(found.answers[0]) == 40

@@ -28,7 +28,7 @@ from pathlib import Path
 from mechanism.checks.consent.wire_server import FAILURES, KilledError, WireServer, certificate, online
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting
-from palate_audit.harness.watched_run import memory
+from mechanism.harness.watched_run import memory
 from palate_client.consent import PURPOSES
 from palate_client.device import Device, open_device
 from palate_client.events import Event

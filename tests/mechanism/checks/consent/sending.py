@@ -24,7 +24,7 @@ from unittest import mock
 
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
-from palate_audit.harness.watched_run import WatchedRun, memory
+from mechanism.harness.watched_run import WatchedRun, memory
 from palate_client.consent import PURPOSES, Purpose, agrees_to_online
 from palate_client.online import retry
 from palate_client.online.flower_messages import Reply, ReplyUpload, ServerMessage
