@@ -161,12 +161,11 @@ class AuditResult:
         return f"<b>{escape(self._headline())}</b><p>{subjects}</p>{bound}<table>{rows}</table>"
 
     def _headline(self) -> str:
-        """The verdict, how many findings have it, and what is odd though nothing is claimed of it."""
+        """The verdict, and how many findings have it."""
         alarms, unchecked = len(self.alarms), len(self.unchecked)
         passed = sum(section.counts[Verdict.PASS] for section in self.sections)
         first = "" if self.unclaimed is None else f"{self.unclaimed}, nothing is claimed: "
-        last = next((f"; {each.figures['warning']}" for each in self.unchecked if "warning" in each.figures), "")
-        return f"{first}{self.verdict.value} ({passed} passed, {alarms} alarms, {unchecked} not checkable){last}"
+        return f"{first}{self.verdict.value} ({passed} passed, {alarms} alarms, {unchecked} not checkable)"
 
     @staticmethod
     def _said_of(bound: Bound) -> str:
