@@ -34,7 +34,7 @@ from palate_client.flower import Host, Shards, node_app
 from palate_common.accounting.releases import GaussianEvent, account
 from palate_common.algorithms import PublicFacts
 from palate_common.rounds.shares import NoisyShare
-from palate_common.rounds.wire import REFUSED, ContributionHeader, decode_share, encode_share
+from palate_common.rounds.wire import REFUSED, ContributionHeader, decode_local, decode_share, encode_share
 from palate_core.accounting import charged_mu2, epsilon_of, mu_of, sigma_for
 from palate_core.cohort_terms import CohortTerms
 from palate_core.device.floors import Floors
@@ -140,8 +140,8 @@ class Production:
     """Palate's round as a target.
 
     Attributes:
-        dp: `central`, `distributed` or `local`; with `local` a release has the noise of every device, and one device's
-            messages are a target of their own: `palate_audit.harness.messages`.
+        dp: `central`, `distributed` or `local`; with `local` a release has the noise of every device, and its claim is
+            about the sum, which tells less of one than that device's own message.
         epsilon: of all releases together, at `delta`.
         delta: of the pair; with `distributed` a part of it is reserved for the graphs.
         users: canaries, each a device.
@@ -249,7 +249,7 @@ class Production:
                 Contributions.empty(users, 16), keep_answers=several
             )
             sent = [
-                decode_share(answer, bits=plan.bits(1)).total
+                (decode_local(answer, plan) if self.mode.alone else decode_share(answer, bits=plan.bits(1))).total
                 for plan, answers in zip(run.plans, run.answers, strict=True)
                 for answer in answers.values()
                 if several

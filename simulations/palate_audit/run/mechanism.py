@@ -31,7 +31,6 @@ from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import Bound, Finding, Section, judge
 from palate_audit.evidence.guard import survived
 from palate_audit.evidence.series import histogram
-from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Target
 from palate_audit.harness.trials import Presence, Trials, conduct
@@ -126,7 +125,7 @@ def audit_mechanism(
         InputError: a foreign target's first run fails. Whatever fails later is a finding.
     """
     # First, so that an unreadable folder fails before the long part.
-    own = any(isinstance(target, (Production, DeviceMessages)) for target in targets)
+    own = any(isinstance(target, Production) for target in targets)
     path = [same_sources(run)] if own else []
     findings: list[Finding] = []
     bounds: list[Bound] = []
@@ -134,7 +133,7 @@ def audit_mechanism(
     for target in targets:
         gaussian = bool(target.claim.releases)
         presences = (DEEP if deep else QUICK) if gaussian else (Presence.HALF,) * pairs
-        if isinstance(target, (Production, DeviceMessages)):
+        if isinstance(target, Production):
             kept: list[Trials] = []
             made = survived("the round itself", partial(_own_runs, target, presences, seed, thorough, quick, kept))
             if not kept:
