@@ -28,7 +28,6 @@ from palate_audit.statistics.counting import (
     epsilon_trade_off,
     gaussian_trade_off,
     mu_counted,
-    mu_one_run,
     one_run_p,
     refuted,
 )
@@ -99,7 +98,7 @@ def lower_bounds(trials: Trials) -> list[Bound]:
     middle = errors(inside[:n], outside[:n], thresholds(claim)[0])
     found.append(_of_mu(Rung.L1, f"counts, {runs}", mu_counted(middle, alpha=ALPHA), claim))
     if halves := trials.of(Presence.HALF):
-        found += _one_run_bounds(halves[0], claim)
+        found.append(_one_run_bound(halves[0], claim))
     return found + [_of_mu(Rung.L2, name, shift.lower(ALPHA), claim) for name, shift in _shifts(trials)]
 
 
@@ -193,19 +192,15 @@ def _one_run_test(run: Trial, claim: Claim) -> Finding:
     return Finding.counted("L0 guesses in one run", min(1.0, p_value * len(looks)), said)
 
 
-def _one_run_bounds(run: Trial, claim: Claim) -> list[Bound]:
-    """L0 and L1 from one run's guesses."""
+def _one_run_bound(run: Trial, claim: Claim) -> Bound:
+    """L0 from one run's guesses."""
     alpha = ALPHA / len(GUESSED)
     picks = [surest(run.scores, run.inside, part) for part in GUESSED]
     raw = max(
         epsilon_one_run(canaries=p.canaries, guesses=p.guesses, correct=p.correct, delta=claim.delta, alpha=alpha)
         for p in picks
     )
-    mu = max(mu_one_run(canaries=p.canaries, guesses=p.guesses, correct=p.correct, alpha=alpha) for p in picks)
-    return [
-        Bound(Rung.L0, "guesses, one run", None, raw, claim.epsilon),
-        _of_mu(Rung.L1, "guesses, one run", mu, claim),
-    ]
+    return Bound(Rung.L0, "guesses, one run", None, raw, claim.epsilon)
 
 
 def _least(test: str, counts: list[ErrorCounts], curve: Callable[[float], float]) -> Finding:
