@@ -22,7 +22,6 @@ from palate_audit.attacks.contributions import Floats, Spread, norms2, sums
 from palate_audit.attacks.noise import View, fresh_noise, sigma_of
 from palate_audit.attacks.subject import Subject
 from palate_audit.statistics.counting import ErrorCounts
-from palate_common.interactions import Interactions
 
 LEVELS = (*SHOWN, 0.1)
 """Nominal false-positive rates of the thresholds, fixed in advance; one more threshold is 0."""
@@ -78,11 +77,6 @@ def play(subject: Subject, view: View, differences: Sequence[Spread], *, repeats
             drawn = fresh_noise(view, sealed.plan, sealed.noisy.users, len(apart_by.data))
             noise[repeat] += sums(apart_by, drawn) / sigma2
     return LikelihoodTrials(noise, apart)
-
-
-def presence(subject: Subject, targets: Interactions) -> list[Spread]:
-    """The differences between these histories and empty ones: the targets' contributions."""
-    return [subject.sent(sealed, targets) for sealed in subject.releases]
 
 
 def counted(trials: LikelihoodTrials) -> list[ErrorCounts]:

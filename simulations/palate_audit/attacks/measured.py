@@ -84,20 +84,17 @@ class Found:
         rows: of its table.
         findings: without verdicts yet.
         bounds: on epsilon.
-        tables: additional tables, as the report draws them.
     """
 
     rows: list[Measured] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     bounds: list[Bound] = field(default_factory=list)
-    tables: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, other: Found) -> None:
         """Append the results of another attack."""
         self.rows += other.rows
         self.findings += other.findings
         self.bounds += other.bounds
-        self.tables += other.tables
 
 
 def measured(

@@ -13,7 +13,6 @@ contributes row u of the table, and a user without events contributes zero, whic
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -179,9 +178,3 @@ def _block(rows: Contributions, part: Part, start: int) -> OuterBlock:
 def _ends(owners: npt.NDArray[np.int64], n_users: int) -> npt.NDArray[np.int64]:
     """CSR index pointers of sorted owners."""
     return np.concatenate(([0], np.cumsum(np.bincount(owners, minlength=n_users)))).astype(np.int64)
-
-
-def weights_for(sizes: tuple[int, ...]) -> tuple[float, ...]:
-    """Block weights whose squares have the ratios 1 : 2 : 3 ... and sum to 1: unequal, so that a mix-up is noticed."""
-    whole = sum(range(1, len(sizes) + 1))
-    return tuple(math.sqrt((place + 1) / whole) for place in range(len(sizes)))

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.harness.canary_algorithm import CanaryAlgorithm, CanaryTable, Part, carried, members, weights_for
+from palate_audit.harness.canary_algorithm import CanaryAlgorithm, CanaryTable, Part, carried, members
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released, Vector
 from palate_client import flower
@@ -194,11 +194,10 @@ class Production:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The blocks of the layout."""
-        light, heavy = weights_for(self.blocks)
+        """The blocks of the layout; their weights are unequal, so that a mix-up is noticed."""
         return (
-            Part(name="counts", size=self.counts, weight=light),
-            Part(name="products", size=self.products, width=WIDTH, weight=heavy),
+            Part(name="counts", size=self.counts, weight=math.sqrt(1 / 3)),
+            Part(name="products", size=self.products, width=WIDTH, weight=math.sqrt(2 / 3)),
         )
 
     @property

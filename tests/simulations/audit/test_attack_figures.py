@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.stats import binomtest
 
 from palate_audit.attacks.ceiling import excess_p_value, lower_bounds, most_auc, most_tpr
-from palate_audit.attacks.membership import Segments, energy_in_span
+from palate_audit.attacks.membership import energy_in_span, segments_of
 from palate_audit.attacks.rates import area, curve
 from palate_audit.evidence.evidence import Rung
 from palate_audit.statistics.counting import ErrorCounts
@@ -123,8 +123,9 @@ def test_every_target_is_in_one_decile_and_one_group() -> None:
     sizes = np.arange(1, 31)
     items = np.concatenate([np.arange(size) for size in sizes])
     targets = Interactions.from_pairs(np.repeat(np.arange(30), sizes), items, n_users=30, n_items=40)
-    parts = Segments.of(targets, {"sex": ("f", "m") * 15}).parts
-    assert len(parts["activity"]) == 10
-    for segmentation in parts.values():
-        assert np.sum(list(segmentation.values()), axis=0).tolist() == [1] * 30
-    assert next(iter(parts["activity"])) == "1-3 items"
+    parts = segments_of(targets, {"sex": ("f", "m") * 15})
+    deciles, groups = ([part for name, part in parts.items() if name.startswith(what)] for what in ("activity", "sex"))
+    assert (len(deciles), len(groups)) == (10, 2)
+    for segmentation in (deciles, groups):
+        assert np.sum(segmentation, axis=0).tolist() == [1] * 30
+    assert next(iter(parts)) == "activity 1-3 items"

@@ -106,7 +106,7 @@ def test_an_epsilon_below_what_the_noise_costs_is_an_alarm() -> None:
     said = {"delta": DELTA, "noise_multiplier": NOISE, "seed": 1, "dimension": 256}
     assert palate.audit(summed(gaussian(NOISE)), epsilon=round(EPSILON, 3), **said).verdict is Verdict.PASS
     wrong = palate.audit(summed(gaussian(NOISE)), epsilon=EPSILON / 2, **said)
-    assert [found.test for found in wrong.alarms] == ["epsilon of the noise"]
+    assert "cost of the claim" in [found.test for found in wrong.alarms]
 
 
 def test_clip_norms_and_sizes_are_the_mechanisms_own() -> None:
