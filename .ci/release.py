@@ -472,7 +472,7 @@ TRIES = (
     Try("torch", "torch, opacus, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
     Try("minilm", "sentence_transformers", lines(f"palate simulate titled --set features.source=minilm {SHORT}")),
     Try("tune", "optuna", lines("palate tune my.csv --trials 2 --out tuned")),
-    Try("audit", "prv_accountant, torch, palate_audit", blocks("audit.md")),
+    Try("audit", "prv_accountant, palate_audit", blocks("audit.md")),
 )
 """Every extra but `dev`, which `make test` installs and runs."""
 
