@@ -174,6 +174,14 @@ def test_a_vector_that_fails_ends_the_attempt(bad: np.ndarray) -> None:
         world.devices[0].answer(Step.INPUT, server.request(0))
 
 
+def test_a_restored_device_signs_no_second_list() -> None:
+    world = MaskedCohort(5, n_min=4)
+    server = at_input(world)
+    world.latches[0].held["input"] = "another"
+    with pytest.raises(RefusedError, match="another input latched"):
+        world.devices[0].answer(Step.INPUT, server.request(0))
+
+
 def at_unmask(monkeypatch: pytest.MonkeyPatch) -> tuple[MaskedCohort, bytes, bytes]:
     """A ring of 24 that draws 20 of whom 15 must agree; what device 0 is asked, and that with t neighbours only."""
     ring = {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False, "sample": 20, "quorum": 15}

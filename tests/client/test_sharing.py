@@ -309,6 +309,19 @@ def test_the_charge_is_on_the_disk_before_anything_is_computed(pair: Pair, monke
     assert order == ["open_plan", "check_floors", "charge", "users", "contribute", "clip", "record"]
 
 
+def test_what_cannot_be_noted_does_not_leave(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = pair.ready()
+
+    def fails(*_: Any) -> None:
+        raise PalateError("the disk is full")
+
+    monkeypatch.setattr(Journal, "record", fails)
+    assert device.contribute(*pair.run.first()) == REFUSED
+    monkeypatch.undo()
+    report = device.privacy_report()
+    assert (len(report.sent), report.spending.participations) == (0, 1)  # type: ignore[union-attr]
+
+
 def test_an_attempt_is_answered_once_also_after_a_restart(pair: Pair) -> None:
     device = pair.ready()
     plan, model = pair.run.first()

@@ -85,6 +85,18 @@ def test_a_rollback_is_refused_by_who_saw_more_and_can_not_be_gone_on_from(world
     assert world.audited(back) == {"witnesses"}
 
 
+def test_two_ledgers_for_plans_and_models_can_not_both_have_a_quorum(world: World) -> None:
+    """The one whose models are shown can be clean; what is charged in the other, no quorum has cosigned."""
+    device, charged = world.device("one"), world.run.ledger
+    clean = world.fork("clean")
+    clean.set_budget(mu2=50.0, epsilon=80.0, delta=1e-5)
+    assert device.update_model(world.model(clean))
+    world.refuses(device, world.plan(charged), "must be cosigned by 2 of 3 witnesses, got 0")
+    assert [world.audited(ledger) for ledger in (clean, charged)] == [set(), {"witnesses"}]
+    fresh = world.open_device(path=world.folder / "fresh", service=world.service())
+    assert fresh.update_model(world.model(clean))
+
+
 def test_while_a_witness_changes_its_key_the_old_quorum_and_the_new_one_count(world: World) -> None:
     """Its new key is another witness's to the log; two pins for a while, and then one."""
     ledger, committee = world.run.ledger, world.committee
