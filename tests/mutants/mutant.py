@@ -177,11 +177,15 @@ def replaced(source: str, old: list[str], new: list[str]) -> str:
 
 
 def _compiled(function: FunctionType, source: str) -> CodeType:
-    """The code of a function from another source of it; a method's in a class of its name, so that `super()` works."""
+    """The code of a function from another source of it, in its place of its file: who watches calls sees no other one.
+
+    A method's is compiled in a class of its name, so that `super()` works.
+    """
     *_, owner, _ = ["", *function.__qualname__.split(".")]
-    text = f"class {owner}:\n{source}" if owner else source
+    head = f"class {owner}:\n" if owner else ""
+    text = "\n" * (function.__code__.co_firstlineno - 1 - bool(owner)) + head + source
     flags = __future__.annotations.compiler_flag
-    inner = [compile(text, f"<mutant of {function.__qualname__}>", "exec", flags, dont_inherit=True)]
+    inner = [compile(text, function.__code__.co_filename, "exec", flags, dont_inherit=True)]
     for each in inner:
         inner += [const for const in each.co_consts if isinstance(const, CodeType)]
     (found,) = [each for each in inner if each.co_qualname == f"{owner}.{function.__name__}".lstrip(".")]
