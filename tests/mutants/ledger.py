@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from mutants.mutant import mutant, rows
 from palate_core import plan as plans
-from palate_core.device.ledger import DeviceLedger, SeenStates
-from palate_core.errors import BudgetError, RefusedError
-from palate_core.log.merkle import Checkpoint
-from palate_core.plan import ChargeProof, RoundPlan, SignedPlan
+from palate_core.errors import BudgetError
+from palate_core.plan import ChargeProof, RoundPlan
 from palate_server.ledger.history import ChargeEntry, Entry, History, entry_from
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Coordinator
-from palate_server.rounds.registry import Registry
-from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 
 @contextmanager
@@ -71,41 +66,6 @@ def uncharged_round() -> Iterator[None]:
 )
 def first_round_free() -> Iterator[None]:
     with _uncharged(lambda plan: plan.round == 0):
-        yield
-
-
-@mutant(
-    "retry released twice, charged once",
-    bug="an attempt stays open after its release, and is summed and noised again when answers come again",
-    seen="at-least-once delivery in front of a mechanism that is not idempotent",
-    test="ledgers",
-)
-def released_twice() -> Iterator[None]:
-
-    def take(self: Coordinator) -> RoundPlan:
-        signed: SignedPlan | None = self._signed
-        if signed is None:
-            raise BudgetError("no attempt is open")
-        return signed.plan
-
-    def persist(self: Registry, noisy: Any) -> str:
-        path = self._release(noisy.plan.round, noisy.plan.attempt)
-        if path.exists():
-            path.rename(path.with_name(f"{path.stem}-first.safetensors"))
-        return real(self, noisy)
-
-    def seal(self: Ledger, **place: Any) -> int:
-        try:
-            return sealed(self, **place)
-        except BudgetError:
-            return 0
-
-    real, sealed = Registry.persist, Ledger.seal
-    with (
-        mock.patch.object(Coordinator, "_take_plan", take),
-        mock.patch.object(Registry, "persist", persist),
-        mock.patch.object(Ledger, "seal", seal),
-    ):
         yield
 
 
@@ -167,40 +127,6 @@ def own_charges_only() -> Iterator[None]:
 
 
 @mutant(
-    "old charges forgotten",
-    bug="a device that opens its ledger reads its latest charges only, so that a limit for ever is a window",
-    seen="an old file that is opened fast; sums that no longer read what was moved to an archive",
-    test="ledgers",
-)
-def recent_only() -> Iterator[None]:
-    view = SimulatedLedger._view
-
-    @contextmanager
-    def instead(self: SimulatedLedger, *, write: bool = False) -> Iterator[Any]:
-        if not self._seq:
-            with self._database.transaction(write=write) as connection:
-                (newest,) = connection.execute("SELECT coalesce(max(seq), 0) FROM charges").fetchone()
-            self._seq = max(newest - 64, 0)
-        with view(self, write=write) as connection:
-            yield connection
-
-    real = DeviceLedger._is_within_limits
-
-    def recent(self: DeviceLedger, connection: Any, *asked: Any) -> bool:
-        def execute(query: str, *given: Any) -> Any:
-            return connection.execute(query + " ORDER BY seq DESC LIMIT 64" * query.endswith("FROM charges"), *given)
-
-        window: Any = SimpleNamespace(execute=execute)
-        return real(self, window, *asked)
-
-    with (
-        mock.patch.object(SimulatedLedger, "_view", instead),
-        mock.patch.object(DeviceLedger, "_is_within_limits", recent),
-    ):
-        yield
-
-
-@mutant(
     "a budget shared by two populations",
     bug="an attempt that one population of a server has charged isn't charged to another whose run has the same name",
     seen="a cache of charges by run and round, in a process or a database that serves several tenants",
@@ -221,26 +147,6 @@ def shared_charges() -> Iterator[None]:
 
     with mock.patch.object(Ledger, "charge", instead):
         yield
-
-
-@mutant(
-    "a state compared before it is locked",
-    bug="a device compares a state of the population's ledger in one transaction, and keeps it in the next",
-    seen="a look first, so that others wait only where something is written",
-    test="ledgers",
-    at=(SeenStates, "see"),
-)
-def compared_first(
-    self: SeenStates, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
-) -> None:
-    seen = self.seen_checkpoint(population)
-    if seen == checkpoint:
-        return
-    if seen != after or (seen is not None and checkpoint.size <= seen.size):
-        raise RefusedError("the ledger must extend the last state, got another: rolled back or forked")
-    with self._database.transaction(write=True) as connection:
-        values = (population, checkpoint.size, checkpoint.root, signed)
-        connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
 
 
 rows(
@@ -315,5 +221,49 @@ seen: an accountant that lives in the trainer's memory and is not in its checkpo
 @ palate_server.rounds.registry:Registry.is_empty
 - return not folder.exists() or
 + return True or
+
+retry released twice, charged once | ledgers
+bug: an attempt stays open after its release, and is summed and noised again when answers come again
+seen: at-least-once delivery in front of a mechanism that is not idempotent
+@ palate_server.rounds.coordinator:Coordinator._take_plan
+- signed, self._signed = self._signed, None
++ signed = self._signed
+@ palate_server.rounds.registry:Registry.persist
+- if path.exists():
+-     raise IntegrityError(f"an attempt must be released once, got {path.stem} again")
++ if path.exists():
++     path.rename(path.with_name(f"{path.stem}-first.safetensors"))
+@ palate_server.ledger.ledger:Ledger.seal
+- with self._view(write=True) as connection:
+-     return self._append(connection, kind="seal", run=run, **place, release_hash=release_hash).seq
++ from palate_core.errors import BudgetError
++ try:
++     with self._view(write=True) as connection:
++         return self._append(connection, kind="seal", run=run, **place, release_hash=release_hash).seq
++ except BudgetError:
++     return 0
+
+old charges forgotten | ledgers
+bug: a device that opens its ledger reads its latest charges only, so that a limit for ever is a window
+seen: an old file that is opened fast; sums that no longer read what was moved to an archive
+@ palate_sim.engines.ledger.simulated_ledger:SimulatedLedger._view
+- query = "SELECT seq, run, round, attempt, mu2, devices FROM charges WHERE seq > ? ORDER BY seq"
++ if not self._seq:
++     (newest,) = connection.execute("SELECT coalesce(max(seq), 0) FROM charges").fetchone()
++     self._seq = max(newest - 64, 0)
++ query = "SELECT seq, run, round, attempt, mu2, devices FROM charges WHERE seq > ? ORDER BY seq"
+@ palate_core.device.ledger:DeviceLedger._is_within_limits
+- "SELECT mu2 FROM charges")
++ "SELECT mu2 FROM charges ORDER BY seq DESC LIMIT 64")
+
+a state compared before it is locked | ledgers
+bug: a device compares a state of the population's ledger in one transaction, and keeps it in the next
+seen: a look first, so that others wait only where something is written
+@ palate_core.device.ledger:SeenStates.see
+- with self._database.transaction(write=True) as connection:
+-     row = connection.execute("SELECT size, root FROM seen WHERE population = ?", (population,)).fetchone()
+-     seen = None if row is None else Checkpoint(*row)
++ seen = self.seen_checkpoint(population)
++ with self._database.transaction(write=True) as connection:
 """,
 )

@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-from unittest import mock
-
-import numpy as np
-import numpy.typing as npt
 
 from mutants.mutant import mutant, rows
 from palate_client.rounds import contribution
-from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import State
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.clipping import clip
 from palate_common.rounds import event_steps, shares
 from palate_common.rounds.shares import NoisyShare
-from palate_core.device.participation import VerifiedPlan
 from palate_core.noise.randomness import Source
-from palate_core.plan import RoundPlan, SignedPlan
-
-
-@mutant(
-    "device charged after its answer",
-    bug="a device writes to its own ledger when the answer is made, and sends it whatever the ledger says",
-    seen="a receipt that is written in a callback of the upload",
-    test="ledgers",
-)
-def charged_late() -> Iterator[None]:
-    charged, contribute = Contributor._charge_once, Contributor.contribute
-
-    def free(self: Contributor, verified: VerifiedPlan) -> npt.NDArray[np.bool_]:
-        return np.ones(len(self.devices), np.bool_)
-
-    def late(self: Contributor, signed_plan: bytes, model_bytes: bytes) -> bytes:
-        answer = contribute(self, signed_plan, model_bytes)
-        try:
-            signed = SignedPlan.model_validate_json(signed_plan)
-            charged(self, VerifiedPlan(signed, signed_plan, self.ledger.seen(signed.plan.population)))
-        except Exception as error:
-            self.refusal = str(error)  # recorded, and the answer is sent anyway
-        return answer
-
-    with mock.patch.object(Contributor, "_charge_once", free), mock.patch.object(Contributor, "contribute", late):
-        yield
+from palate_core.plan import RoundPlan
 
 
 @mutant(
@@ -123,5 +91,19 @@ seen: the same released law, and a server that sees everything
 + if plan.mode.alone:
 +     late = sample_discrete_gaussian(len(late), sigma=int((users * plan.sigma**2) ** 0.5), source=source)
 + return NoisyAggregate(aggregate.total + late, users, plan)
+
+device charged after its answer | ledgers
+bug: a device writes to its own ledger when the answer is made, and sends it whatever the ledger says
+seen: a receipt that is written in a callback of the upload
+@ palate_client.rounds.contribution:Contributor.contribute
+- joined = self._charge_once(verified)
++ joined = np.ones(len(self.devices), np.bool_)
+- return encode_share(answer, share, bits=plan.bits(histories.n_users))
++ data = encode_share(answer, share, bits=plan.bits(histories.n_users))
++ try:
++     self._charge_once(verified)
++ except Exception as error:
++     self.refusal = str(error)
++ return data
 """,
 )

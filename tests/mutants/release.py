@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -18,12 +17,11 @@ from palate_common.mechanism.update import ClippedUpdate, Update
 from palate_common.rounds import wire
 from palate_common.rounds.wire import ContributionHeader
 from palate_core.errors import IntegrityError, PalateError
-from palate_core.layout import DUMMIES, BlockSpec
+from palate_core.layout import BlockSpec
 from palate_core.plan import RoundPlan
 from palate_server.operation.operation import Operation
 from palate_server.rounds.aggregation import Aggregate
 from palate_server.rounds.coordinator import Coordinator, Release
-from palate_server.rounds.noise import NoisyAggregate
 
 logger = logging.getLogger("palate_client.rounds.contribution")
 
@@ -45,31 +43,6 @@ def clip_fraction() -> Iterator[None]:
         return ContributionHeader(**{**fields, "rejected": fields["rejected"] + counted[-1]})
 
     with mock.patch.object(contribution, "clip", clip), mock.patch.object(contribution, "ContributionHeader", header):
-        yield
-
-
-@mutant(
-    "head chosen from raw counts",
-    bug="the model, and what it chooses, is made from the raw sum; the noised one is stored",
-    seen="a vocabulary or a list of popular items taken from the data before any noise",
-    test="outputs",
-)
-def raw_model() -> Iterator[None]:
-    raw: list[Any] = []
-    real = Coordinator._release
-
-    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
-        replay, apply = self._replay, self._replay.apply
-
-        def applied(noisy: NoisyAggregate) -> Any:
-            steps = np.concatenate([summed.total, np.zeros(DUMMIES, np.int64)])
-            return apply(replace(noisy, steps=steps) if plan.mode.trusts_server else noisy)
-
-        raw.append(summed)
-        with mock.patch.object(replay, "apply", applied):
-            return real(self, plan, summed)
-
-    with mock.patch.object(Coordinator, "_release", instead):
         yield
 
 
@@ -188,5 +161,15 @@ seen: a temporary file that other processes are to open by its name
 @ palate_sim.engines.shared_histories:SharedHistories.__init__
 - self._file = tempfile.TemporaryFile(dir=scratch)
 + self._file = tempfile.NamedTemporaryFile(dir=scratch, prefix="histories-", delete=False)
+
+head chosen from raw counts | outputs
+bug: the model, and what it chooses, is made from the raw sum; the noised one is stored
+seen: a vocabulary or a list of popular items taken from the data before any noise
+@ palate_server.rounds.coordinator:Coordinator._release
+- self._replay.apply(noisy)
++ import numpy as np
++ from dataclasses import replace
++ steps = np.concatenate([summed.total, np.zeros(64, np.int64)])
++ self._replay.apply(replace(noisy, steps=steps) if plan.mode.trusts_server else noisy)
 """,
 )

@@ -7,10 +7,8 @@ from typing import Any
 from unittest import mock
 
 from mutants.mutant import mutant, rows
-from palate_core.device.ledger import DeviceLedger
 from palate_core.log import consistency
 from palate_server.witness.folder import State, WitnessFolder
-from palate_sim.engines.ledger.device_totals import DeviceTotals
 
 
 @mutant(
@@ -33,32 +31,6 @@ def unwritten() -> Iterator[None]:
         return max(real_state(self, log), kept.get((id(self), log), State(origin="")), key=lambda each: each.number)
 
     with mock.patch.object(WitnessFolder, "keep", keep), mock.patch.object(WitnessFolder, "state", state):
-        yield
-
-
-@mutant(
-    "runs that are over forgotten",
-    bug="a device knows which attempts it was in of the sixteen newest runs alone",
-    seen="a table that is kept small, as nobody asks for what was long ago",
-    test="ledgers",
-)
-def of_newest_runs() -> Iterator[None]:
-    real = DeviceTotals.reached
-
-    def reached(self: DeviceTotals, rows: Any, run: str, round_: int, attempt: int) -> bool:
-        return run in list(self._last)[-16:] and real(self, rows, run, round_, attempt)
-
-    own = DeviceLedger._is_within_limits
-
-    def newest(self: DeviceLedger, connection: Any, run: str, *asked: Any) -> bool:
-        runs = "SELECT run FROM charges GROUP BY run ORDER BY max(seq) DESC LIMIT 16"
-        known = {each for (each,) in connection.execute(runs)}
-        return own(self, connection, run if run in known else f"{run} again", *asked)
-
-    with (
-        mock.patch.object(DeviceTotals, "reached", reached),
-        mock.patch.object(DeviceLedger, "_is_within_limits", newest),
-    ):
         yield
 
 
@@ -195,5 +167,17 @@ seen: a key without the attempt
 + receipts = () if report.spending is None else report.spending.receipts
 + first = [one.attempt for one in receipts if (one.run, one.round) == (each.run, each.round)] or [each.attempt]
 + sent.setdefault((each.run, each.round, first[0]), []).append(each)
+
+runs that are over forgotten | ledgers
+bug: a device knows which attempts it was in of the sixteen newest runs alone
+seen: a table that is kept small, as nobody asks for what was long ago
+@ palate_sim.engines.ledger.device_totals:DeviceTotals.reached
+- last = self._last.get(run)
++ last = self._last.get(run) if run in list(self._last)[-16:] else None
+@ palate_core.device.ledger:DeviceLedger._is_within_limits
+- last = connection.execute(query, (run,)).fetchone()
++ runs = "SELECT run FROM charges GROUP BY run ORDER BY max(seq) DESC LIMIT 16"
++ known = run in {each for (each,) in connection.execute(runs)}
++ last = connection.execute(query, (run,)).fetchone() if known else None
 """,
 )

@@ -38,35 +38,6 @@ def one_key() -> Iterator[None]:
 
 
 @mutant(
-    "a share less opens a secret",
-    bug="devices deal their secrets with a threshold that is lower by one than the graph's",
-    seen="a degree that is taken for a number of shares",
-    test="masks",
-)
-def lower_threshold() -> Iterator[None]:
-    graph, label = masked.MaskedDevice._cohort, boxes.Label.of
-    low: set[int] = set()
-
-    def lowered(self: masked.MaskedDevice, *given: Any) -> Any:
-        found, adverts = graph(self, *given)
-        found.threshold -= 1
-        low.add(id(found))
-        return found, adverts
-
-    def labelled(graph: Any, **named: Any) -> Any:
-        if id(graph) in low:
-            low.remove(id(graph))
-            graph.threshold += 1
-        return label(graph, **named)
-
-    with (
-        mock.patch.object(masked.MaskedDevice, "_cohort", lowered),
-        mock.patch.object(boxes.Label, "of", labelled),
-    ):
-        yield
-
-
-@mutant(
     "losses before and after masking counted apart",
     bug="a stretch of the ring is missing as a whole, a part of it before a device masks, and the device signs",
     seen="who is missing looked at once for each list, as each list is new",
@@ -247,5 +218,12 @@ seen: a way through the code that is taken by what the server sends, and not by 
 @ palate_client.rounds.contribution:Contributor.contribute
 - if plan.cohort is not None and plan.cohort.masks:
 + if False:
+
+a share less opens a secret | masks
+bug: devices deal their secrets with a threshold that is lower by one than the graph's
+seen: a degree that is taken for a number of shares
+@ palate_core.device.attempt:MaskedDevice._share
+- threshold=cohort.threshold)
++ threshold=cohort.threshold - 1)
 """,
 )
