@@ -117,19 +117,13 @@ class {title}(Algorithm):
 '''
 
 MUTANT = """
-
-@mutant(
-    "{words}",
-    bug="TODO what is wrong, in a line; so far nothing is",
-    seen="TODO where it was seen, or how it comes about",
-    test="releases",
-    at=(noise, "noised"),
-)
-def {name}(real: Any, *given: Any, **named: Any) -> Any:
-    return real(*given, **named)
+{words} | releases
+bug: TODO what is wrong, in a line; so far nothing is
+seen: TODO where it was seen, or how it comes about
+@ palate_server.rounds.noise:noised
+- users = aggregate.participation.users
++ users = aggregate.participation.users
 """
-BROKEN = "\nfrom typing import Any\n\nfrom palate_server.rounds import noise"
-"""What a mutant of the template needs; lint puts it where it belongs."""
 
 
 class RefusedError(Exception):
@@ -144,7 +138,7 @@ def put(place: Path, text: str, *texts: tuple[str, str]) -> dict[Path, str]:
         return {place: text}
     found = place.read_text(encoding="utf-8")
     for mark, new in texts:
-        if (new.strip() in found and new is not BROKEN) or found.count(mark) != 1:
+        if new.strip() in found or found.count(mark) != 1:
             raise RefusedError(
                 f"{place.relative_to(ROOT)} must have one {mark.strip()!r}, and not yet what comes before it"
             )
@@ -196,10 +190,7 @@ def mutant(name: str) -> dict[Path, str]:
         raise RefusedError(
             f"`mutant` must be GROUP/NAME with a group of {place.parent.relative_to(ROOT)}, got {group!r}"
         )
-    (text,) = put(place, "", ("\nfrom mutants.mutant import", BROKEN)).values()
-    if f"def {name}(" in text:
-        raise RefusedError(f"{place.relative_to(ROOT)} has {name} already")
-    return {place: text + MUTANT.format(name=name, words=name.replace("_", " "))}
+    return put(place, "", ('""",\n)\n', MUTANT.format(words=name.replace("_", " "))))
 
 
 KINDS = {"metric": metric, "algorithm": algorithm, "mutant": mutant}

@@ -470,7 +470,7 @@ TRIES = (
     Try("ray", "flwr, ray", lines(f"palate simulate my.csv --engine flower {SHORT}"), ("simulations",)),
     Try("torch", "torch, opacus, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
     Try("minilm", "sentence_transformers", lines(f"palate simulate titled --set features.source=minilm {SHORT}")),
-    Try("audit", "prv_accountant, torch, palate_audit", blocks("audit.md")),
+    Try("audit", "prv_accountant, palate_audit", blocks("audit.md")),
 )
 """Every extra but `dev`, which `make test` installs and runs."""
 

@@ -45,7 +45,6 @@ SUMMARY = {
 TOPICS = {
     "Quality": (
         "quality",
-        "frontier",
         "population",
         "feasibility",
         "published",
@@ -54,12 +53,8 @@ TOPICS = {
         "protocols",
     ),
     "New items, new users, time": (
-        "coldstart",
         "questions",
-        "recency",
-        "panel",
         "domains",
-        "fusion",
         "ranking",
         "download",
         "compression",

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from unittest import mock
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -167,20 +166,6 @@ def test_no_answer_is_above_its_blocks_norm() -> None:
         assert np.linalg.norm(part, axis=1).max() <= block.norm + 1e-6
         first += len(block.questions)
     assert as_interactions([{}], survey).nnz == 0
-
-
-def test_whether_there_are_answers_does_not_depend_on_what_the_user_did(
-    open_device: Callable[..., palate.Device],
-) -> None:
-    def lost() -> ZoneInfo:
-        raise OSError("no such place")
-
-    device = open_device()
-    device.consent.grant("store")
-    for _ in range(2):
-        found = OwnAnswers(device.store, SURVEY, Calendar(lost)).users(slice(None))
-        assert (found.n_users, found.nnz) == (1, 0)
-        device.track("view", "z")
 
 
 @pytest.mark.parametrize(

@@ -65,14 +65,6 @@ def test_floors_come_before_sampled_steps_are_counted(run: Any, monkeypatch: pyt
         run.nodes()[0].contribute(plan, model)
 
 
-def test_the_floors_of_an_app_are_strict() -> None:
-    assert not Floors().allow_seeded
-    assert not Floors().allow_off
-    assert not Floors().allow_central
-    assert not Floors().allow_unmasked
-    assert Floors().min_sigma >= 64
-
-
 @pytest.mark.parametrize(
     ("n_max", "n_min", "c_max", "refused"),
     [

@@ -72,45 +72,9 @@ def test_what_goes_on_in_the_log_of_before_is_refused_after_that(world: World) -
         device.update_model(model)
 
 
-def test_a_device_that_saw_a_later_cosigned_state_refuses(world: World) -> None:
-    """Whatever the operator says was lost: a quorum has cosigned what this device saw."""
-    device, ledger = world.device("one"), world.run.ledger
-    backup = world.fork("backup")
-    world.plan(ledger)
-    early = world.cosigned(ledger)
-    world.accepts(device, world.plan(ledger))
-    # as many lost entries as hide the later state
-    end = ledger.checkpoint()
-    claimed = early.model_copy(update={"checkpoint": Checkpoint(end.size, early.checkpoint.root)})
-    for shown, why in ((claimed, "the cosigned checkpoint must be of size"), (early, "must")):
-        fork = world.stack.enter_context(_copy(world, backup, f"liar-{why[-4:]}"))
-        asked = restored(world, fork, shown, spent=ledger.spent())
-        world.refuses(device, charged(world, asked, fork), why)
-
-
 def _copy(world: World, ledger: Ledger, name: str) -> Ledger:
     ledger.copy(world.folder / f"{name}.db")
     return Ledger(world.folder / f"{name}.db", population="readers")
-
-
-def test_an_epoch_without_the_cosignatures_of_the_one_before_is_refused(world: World) -> None:
-    device, ledger, backup = world.device("one"), world.run.ledger, world.fork("backup")
-    world.accepts(device, world.plan(ledger))
-    alone = world.cosigned(ledger, (1,))
-    bare = _copy(world, backup, "bare")
-    with bare:
-        asked = restored(world, bare, None, spent=ledger.spent())
-        assert asked.log.name == world.honest.log.name
-        world.refuses(device, charged(world, asked, bare), "must be cosigned by 2 of 3 witnesses, got 0")
-    asked = restored(world, backup, alone, spent=ledger.spent())
-    world.refuses(device, charged(world, asked, backup), "must be cosigned by 2 of 3 witnesses, got 1")
-
-
-def test_an_epoch_that_forgets_some_of_the_spend_is_refused(world: World) -> None:
-    device, ledger, backup = world.device("one"), world.run.ledger, world.fork("backup")
-    world.accepts(device, world.plan(ledger))
-    asked = restored(world, backup, world.cosigned(ledger), spent=0.0)
-    world.refuses(device, charged(world, asked, backup), "must")
 
 
 def test_two_restorations_of_one_backup_can_not_both_have_a_quorum(world: World) -> None:
@@ -124,18 +88,6 @@ def test_two_restorations_of_one_backup_can_not_both_have_a_quorum(world: World)
     assert one.log.name == two.log.name
     world.refuses(device, charged(world, two, other), "must be cosigned by 2 of 3 witnesses, got 0")
     world.accepts(device, charged(world, one, backup))
-
-
-def test_an_epoch_that_witnesses_do_not_know_has_no_quorum(world: World) -> None:
-    device, ledger, backup = world.device("one"), world.run.ledger, world.fork("backup")
-    world.accepts(device, world.plan(ledger))
-    asked = restored(world, backup, world.cosigned(ledger), spent=ledger.spent(), watched=False)
-    world.refuses(device, charged(world, asked, backup), "must be cosigned by 2 of 3 witnesses, got 0")
-
-    def hidden(ledger: Ledger) -> Shown:
-        return asked.shown(ledger).model_copy(update={"epochs": ()})
-
-    world.refuses(device, world.plan(backup, hidden), "the note must be signed by palate/ledger/1/")
 
 
 def test_what_a_mirror_has_is_not_lost_and_goes_on_for_witnesses_and_devices(world: World) -> None:

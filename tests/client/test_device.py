@@ -8,9 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from typing import Any
 import pytest
 
 import palate
-from palate import Device, Event, Limits, Tracked
+from palate import Device
 
 KEY = bytes(range(32))
 HEAVY = ("flwr", "torch", "scipy", "pandas", "pydantic", "keyring", "httpx", "socket", "ssl", "asyncio")
@@ -112,100 +110,6 @@ def test_the_hosts_exit_is_never_held_up_and_loses_nothing(tmp_path: Path, way: 
     assert done.returncode == (way == "error")
     assert (done.stderr == "") == (way == "end")
     assert {f"i{n}" for n in range(50)} <= set(stored(tmp_path))
-
-
-def test_eight_threads_share_a_device(open_device: Open) -> None:
-    device = open_device(limits=Limits(max_per_day=10**6))
-    outcomes: list[Tracked] = []
-
-    def work(thread: int) -> None:
-        mine = [device.track("view", f"i{n}", id=f"{thread}-{n}") for n in range(100)]
-        mine += device.track_many([Event("like", f"i{n}", id=f"both-{n}") for n in range(100)])
-        outcomes.extend(mine)
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
-    assert Counter(outcomes) == {Tracked.STORED: 900, Tracked.DUPLICATE: 700}
-    ids = [event.id for event in device.store.events()]
-    assert len(ids) == len(set(ids)) == 900
-
-
-WORKER = """
-import sys, palate
-with palate.open(sys.argv[1], app="shelf", key=bytes(range(32))) as device:
-    device.consent.grant("store")
-    for n in range(150):
-        print(device.track("view", f"i{n}", id=f"{sys.argv[2]}-{n}").name)
-        print(device.track("like", f"i{n}", id=f"both-{n}").name)
-"""
-
-
-def test_two_processes_share_a_store(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "error", "-c", WORKER, str(tmp_path)]
-    workers = [
-        subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for name in "ab"
-    ]
-    outcomes: Counter[str] = Counter()
-    for worker in workers:
-        output, errors = worker.communicate(timeout=120)
-        assert (worker.returncode, errors) == (0, "")
-        outcomes.update(output.split())
-    assert outcomes == {"STORED": 450, "DUPLICATE": 150}
-    assert len(stored(tmp_path)) == len(set(stored(tmp_path))) == 450
-
-
-FORKS = """
-import os, sys, threading, palate
-device = palate.open(sys.argv[1], app="shelf", key=bytes(range(32)))
-device.consent.grant("store")
-interests = device.interests(["a"])
-stop = threading.Event()
-def busy():
-    n = 0
-    while not stop.is_set():
-        assert device.track("view", "a", id=f"thread-{n}")
-        interests.interactions()
-        n += 1
-    total.append(n)
-total = []
-threads = [threading.Thread(target=busy) for _ in range(1)]
-for thread in threads:
-    thread.start()
-children = []
-for child in range(6):
-    assert device.track("view", "a", id=f"parent-{child}")
-    pid = os.fork()
-    if not pid:
-        good = all([device.track("view", "a", id=f"child-{child}-{n}") for n in range(20)])
-        interests.interactions()
-        if child % 2:
-            device.close()
-        os._exit(0 if good else 1)
-    children.append(pid)
-codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
-stop.set()
-for thread in threads:
-    thread.join()
-print(total[0], *codes)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_forked_children_go_on_and_lose_nothing(tmp_path: Path) -> None:
-    # Python 3.12 warns of a fork beside threads; that is what is tried here.
-    done = run(f"import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n{FORKS}", tmp_path, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    by_thread, *codes = map(int, done.stdout.split())
-    assert codes == [0] * 6
-    ids = stored(tmp_path)
-    expected = {f"thread-{n}" for n in range(by_thread)} | {f"parent-{n}" for n in range(6)}
-    expected |= {f"child-{child}-{n}" for child in range(6) for n in range(20)}
-    assert set(ids) == expected
-    assert len(ids) == len(expected)
 
 
 def test_a_forked_child_of_a_store_nobody_uses_leaves_the_parent_alone(device: Device) -> None:

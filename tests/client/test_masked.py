@@ -317,16 +317,6 @@ def test_opens_a_box_only_after_a_complaint_signed_of_this_very_box_and_once(
     assert "latched" in evil.refusals[-1]
 
 
-def test_opens_a_box_never_once_it_has_masked(asked: tuple[Adversary, list[Complaint]]) -> None:
-    evil, complaints = asked
-    before = copy.copy(evil.world.devices[0])
-    evil.mask(0, evil.all_but())
-    assert evil.open_boxes(0, complaints) == []
-    assert "not due" in evil.refusals[-1]
-    assert evil.open_boxes(0, complaints, machine=before) == []
-    assert "latched" in evil.refusals[-1]
-
-
 def test_a_broken_open_request_is_refused_and_changes_nothing(asked: tuple[Adversary, list[Complaint]]) -> None:
     evil, (complaint,) = asked
     device, body = evil.world.devices[0], complaint.encode()

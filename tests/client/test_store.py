@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +35,6 @@ def test_what_was_tracked_is_there_after_reopening(open_device: Open, clock: Any
     first, second = open_device().store.events()
     assert first == Event("rate", "book-7", clock.now, 4.0, "offline", "till-1", {"till": 3})
     assert (second.kind, second.item, second.time, len(second.id)) == ("view", "book-8", clock.now - 60, 32)
-
-
-def test_no_item_kind_or_text_is_in_any_file(open_device: Open, folder: Path) -> None:
-    device = open_device()
-    words = [b"unmistakable-item", b"purchase", b"unmistakable text", b"till-unmistakable", b"SQLite format", b"events"]
-    for n in range(200):
-        device.track(
-            "purchase", f"unmistakable-item-{n}", id=f"till-unmistakable-{n}", props={"note": "unmistakable text"}
-        )
-    for flushed in (False, True):
-        if flushed:
-            device.flush()
-        files = {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
-        assert max(map(len, files.values())) > 20_000
-        assert not [(name, word) for name, data in files.items() for word in words if word in data]
-    (file,) = folder.glob("*.db")
-    with closing(sqlite3.connect(file)) as plain, pytest.raises(sqlite3.DatabaseError):
-        plain.execute("SELECT * FROM sqlite_master")
 
 
 def test_what_sqlite_sorts_stays_in_memory(device: Device) -> None:
@@ -130,14 +110,6 @@ def test_a_changed_mind_is_no_repeat_and_the_same_verdict_is(open_device: Open) 
     assert device.track("rate", "a", value=5) is Tracked.DUPLICATE  # also after a restart
     assert device.track("rate", "a", value=3) is Tracked.STORED
     assert [event.value for event in device.store.events()] == [3, 5, 3]
-
-
-def test_a_verdict_that_an_older_version_let_in_is_read_and_exported(device: Device, tmp_path: Path) -> None:
-    device.track("rate", "a", value=5)
-    with device.store.transaction(write=True) as connection:
-        connection.execute("UPDATE events SET value = 100")
-    assert [event.value for event in device.store.events()] == [100]
-    assert device.export(tmp_path / "all.jsonl") == 3
 
 
 def test_two_handles_see_each_other(open_device: Open) -> None:

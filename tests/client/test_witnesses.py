@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from certificates import certificate
 from plans import open_as_device
-from watched_world import WITNESSES, World, make_world
+from watched_world import World, make_world
 from witnessed import NOTHING_SEEN, Committee
 
 import palate
@@ -21,9 +19,7 @@ from palate_common.models import published
 from palate_common.rounds.wire import REFUSED
 from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.log.canonical import canonical_json
-from palate_core.log.checkpoints import log_key, sign_checkpoint
 from palate_core.log.consistency import Shown
-from palate_core.log.cosignatures import cosign
 from palate_core.log.notes import COSIGNATURE, VerifierKey, read_note
 from palate_core.log.signing import SigningKey
 from palate_core.plan import PLAN_TAG
@@ -63,18 +59,6 @@ def test_a_device_refuses_what_too_few_have_cosigned_and_takes_it_where_its_app_
     assert unpinned.update_model(world.model(ledger, Ledger.shown))
 
 
-def test_a_fork_for_one_device_has_no_quorum(world: World) -> None:
-    one, ledger = world.device("one"), world.run.ledger
-    fork = world.fork("fork")
-    fork.set_budget(mu2=50.0, epsilon=80.0, delta=1e-5)
-    world.accepts(world.device("two"), world.plan(ledger))
-    world.refuses(one, world.plan(fork), "must be cosigned by 2 of 3 witnesses, got 0")
-    assert world.audited(fork) == {"witnesses"}
-    assert world.audited(ledger) == set()
-    with pytest.raises(IntegrityError, match="must be cosigned by 2 of 3 witnesses, got 0"):
-        one.update_model(world.model(fork))
-
-
 def test_a_fork_for_half_of_the_devices_has_a_quorum_in_one_half(world: World) -> None:
     halves = [world.device("one"), world.device("two")]
     ledgers = [world.run.ledger, world.fork("fork")]
@@ -101,31 +85,6 @@ def test_a_rollback_is_refused_by_who_saw_more_and_can_not_be_gone_on_from(world
     assert world.audited(back) == {"witnesses"}
 
 
-def test_a_ledger_that_is_restored_without_an_epoch_has_no_quorum(world: World) -> None:
-    """Its lost entries are made anew, until it is as large: whatever it says, the witnesses have seen others."""
-    device, ledger = world.device("one"), world.run.ledger
-    backup = world.fork("backup")
-    world.accepts(device, world.plan(ledger))
-    budgets = iter(range(50, 0, -1))
-    while backup.checkpoint().size < ledger.checkpoint().size:
-        backup.set_budget(mu2=float(next(budgets)), epsilon=80.0, delta=1e-5)
-    fresh = world.device("two")
-    for each in (device, fresh):
-        world.refuses(each, world.plan(backup), "must be cosigned by 2 of 3 witnesses, got 0")
-    assert world.audited(backup) == {"witnesses"}
-
-
-def test_a_ledger_without_one_of_its_entries_has_no_quorum(world: World) -> None:
-    device, ledger = world.device("one"), world.run.ledger
-    without = world.fork("without")
-    world.plan(ledger)
-    later = world.plan(ledger)
-    hidden = world.plan(without)  # the same place, and no entry of the attempt before it
-    world.refuses(device, hidden, "must be cosigned by 2 of 3 witnesses, got 0")
-    assert world.audited(without) == {"witnesses"}
-    world.accepts(device, later)
-
-
 def test_two_ledgers_for_plans_and_models_can_not_both_have_a_quorum(world: World) -> None:
     """The one whose models are shown can be clean; what is charged in the other, no quorum has cosigned."""
     device, charged = world.device("one"), world.run.ledger
@@ -136,53 +95,6 @@ def test_two_ledgers_for_plans_and_models_can_not_both_have_a_quorum(world: Worl
     assert [world.audited(ledger) for ledger in (clean, charged)] == [set(), {"witnesses"}]
     fresh = world.open_device(path=world.folder / "fresh", service=world.service())
     assert fresh.update_model(world.model(clean))
-
-
-def test_cosignatures_of_another_state_or_ledger_do_not_count(world: World) -> None:
-    device, ledger = world.device("one"), world.run.ledger
-    before = world.cosigned(ledger).cosigned
-
-    def old(ledger: Ledger) -> Shown:
-        return ledger.shown().model_copy(update={"cosigned": before})
-
-    world.refuses(device, world.plan(ledger, old), "the cosigned checkpoint must be of size")
-
-    def of_another_log(ledger: Ledger) -> Shown:
-        shown, key = ledger.shown(), world.run.key
-        log = log_key("strangers", key.public)
-        world.committee.watch(log)
-        note = sign_checkpoint(shown.checkpoint, log.name, key)
-        note = world.committee.cosigned(note, ledger)
-        assert len(note.signatures) == 1 + WITNESSES
-        return shown.model_copy(update={"cosigned": note.to_bytes().decode()})
-
-    world.refuses(device, world.plan(ledger, of_another_log), "the note must be signed by palate/ledger/1/")
-
-    def moved(ledger: Ledger) -> Shown:
-        """The witnesses' signatures of the old state, under this one."""
-        shown, key = ledger.shown(), world.run.key
-        note = sign_checkpoint(shown.checkpoint, world.honest.log.name, key)
-        signatures = read_note((before or "").encode()).signatures[1:]
-        return shown.model_copy(update={"cosigned": note.with_signatures(*signatures).to_bytes().decode()})
-
-    world.refuses(device, world.plan(ledger, moved), "the cosignature must be by")
-    for show in (of_another_log, moved):
-        note = read_note((show(ledger).cosigned or "").encode())
-        assert world.audited(ledger, note=note) >= {"witnesses"}
-
-
-def test_equal_sizes_with_other_roots_are_refused(world: World) -> None:
-    device, ledger = world.device("one"), world.run.ledger
-    fork = world.fork("fork")
-    world.accepts(device, world.plan(ledger))
-    honest = world.cosigned(ledger).cosigned
-
-    def borrowed(fork: Ledger) -> Shown:
-        assert fork.checkpoint().size == ledger.checkpoint().size
-        return fork.shown().model_copy(update={"cosigned": honest})
-
-    world.refuses(device, world.plan(fork, borrowed), "the cosigned checkpoint must be of size")
-    assert world.audited(fork) == {"witnesses"}
 
 
 def test_while_a_witness_changes_its_key_the_old_quorum_and_the_new_one_count(world: World) -> None:
@@ -271,31 +183,6 @@ def test_a_service_without_a_quorum_for_its_witnesses_is_refused(world: World) -
         world.service(witnesses=(str(theirs),), quorum=1)
 
 
-def forged(world: World, ledger: Ledger, *, under: str | None) -> Shown:
-    """The operator cosigns by keys of its own: under the witnesses' names, or under one of its own for all of them."""
-    shown, key = ledger.shown(), world.run.key
-    note = sign_checkpoint(shown.checkpoint, world.honest.log.name, key)
-    made: list[Any] = []
-    for text in world.committee.keys:
-        name = VerifierKey.read(text).name
-        mine = cosign(note.text, under or name, SigningKey.generate(), time=int(time.time()))
-        made.append(mine if under else replace(mine, key_id=VerifierKey.read(text).key_id))
-    return shown.model_copy(update={"cosigned": note.with_signatures(*made).to_bytes().decode()})
-
-
-def test_a_swapped_witness_key_does_not_count(world: World) -> None:
-    device, ledger = world.device("one"), world.run.ledger
-    world.refuses(device, world.plan(ledger, lambda ledger: forged(world, ledger, under="mine.example")), "got 0")
-    world.refuses(
-        device, world.plan(ledger, lambda ledger: forged(world, ledger, under=None)), "the cosignature must be by"
-    )
-    note = read_note((forged(world, ledger, under=None).cosigned or "").encode())
-    assert world.audited(ledger, note=note) == {"witnesses"}
-    mine = VerifierKey.of("w0.example/palate", SigningKey.generate(), COSIGNATURE)
-    ledger.set_witnesses([str(mine), *world.committee.keys[1:]], 2)
-    assert world.audited(ledger) == {"witnesses on record"}, "its own witnesses are others than apps pin"
-
-
 def test_a_shrunk_quorum_does_not_count(world: World) -> None:
     device, ledger = world.device("one"), world.run.ledger
     ledger.set_witnesses(world.committee.keys, 1)
@@ -305,16 +192,3 @@ def test_a_shrunk_quorum_does_not_count(world: World) -> None:
     assert world.audited(ledger, quorum=1) == set()
     alone = read_note((world.cosigned(ledger, (0,)).cosigned or "").encode())
     assert world.audited(ledger, note=alone) == {"witnesses", "witnesses on record"}
-
-
-def test_one_witness_counts_once(world: World) -> None:
-    device, ledger = world.device("one"), world.run.ledger
-
-    def twice(ledger: Ledger) -> Shown:
-        note = read_note((world.cosigned(ledger, (1,)).cosigned or "").encode())
-        theirs = world.committee.folders[1]
-        name = theirs.verifier_key.name
-        more = cosign(note.text, name, theirs.key, time=1_700_000_000)
-        return ledger.shown().model_copy(update={"cosigned": note.with_signatures(more).to_bytes().decode()})
-
-    world.refuses(device, world.plan(ledger, twice), "must have one cosignature by w1.example/palate, got 2")

@@ -80,7 +80,7 @@ LINUX = {
     *(f"simulations/palate_sim/engines/{name}.py" for name in ("guard", "launch", "processes", "workers")),
     "simulations/palate_cli/cli.py",
     "simulations/palate_sim/cores.py",
-    "simulations/palate_audit/harness/watched_run.py",
+    "simulations/palate_audit/harness/production.py",
 }
 """What runs where there are forks or /proc, or says that it doesn't; the last looks for a folder in memory."""
 MODULES = {"fcntl", "grp", "msvcrt", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty", "winreg"}

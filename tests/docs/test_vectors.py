@@ -39,6 +39,7 @@ from palate_core.log.pinned import Pinned
 from palate_core.masks.agreement import KeyPair, agree
 from palate_core.masks.directory import Directory
 from palate_core.masks.graph_terms import graph_terms
+from reference.shamir import polynomial
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (
@@ -343,41 +344,10 @@ def test_contributions_by_hand() -> None:
         assert decode(data, grid=case["grid"]).total.tolist() == steps
 
 
-def times(a: int, b: int, polynomial: int) -> int:
-    """The product in GF(2^8) or GF(2^16), by the book."""
-    product = 0
-    while b:
-        product ^= a if b & 1 else 0
-        a, b = a << 1, b >> 1
-        if a.bit_length() == polynomial.bit_length():
-            a ^= polynomial
-    return product
-
-
-def over(a: int, b: int, polynomial: int) -> int:
-    """a / b: b to the power of the field's order less two is its inverse."""
-    power = 1
-    for bit in f"{2 ** (polynomial.bit_length() - 1) - 2:b}":
-        power = times(power, power, polynomial)
-        if bit == "1":
-            power = times(power, b, polynomial)
-    return times(a, power, polynomial)
-
-
 @pytest.mark.parametrize("case", vectors("secagg.json")["shamir"], ids=lambda case: str(case["total"]))
-def test_shamir_by_hand(case: Any) -> None:
-    width, polynomial = (1, 0x11D) if case["total"] <= 255 else (2, 0x1100B)
-    secret = b""
-    for start in range(0, 4, width):
-        value = 0
-        for index, share in zip(case["indices"], case["shares"], strict=True):
-            term = int.from_bytes(bytes.fromhex(share)[start : start + width], "little")
-            for other in case["indices"]:
-                if other != index:
-                    term = times(term, over(other, other ^ index, polynomial), polynomial)
-            value ^= term
-        secret += value.to_bytes(width, "little")
-    assert secret.hex() == case["secret"]
+def test_shamir_over_polynomials(case: Any) -> None:
+    rows = dict(zip(case["indices"], map(bytes.fromhex, case["shares"]), strict=True))
+    assert polynomial(rows, bits=8 if case["total"] <= 255 else 16)[0].hex() == case["secret"]
 
 
 def keystream(key: str, size: int) -> bytes:

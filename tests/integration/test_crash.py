@@ -113,11 +113,8 @@ def test_a_run_killed_again_and_again_never_overspends(als: Any, seed: int) -> N
 @pytest.mark.parametrize(
     ("point", "nth"),
     [
-        ("after the plan is signed", 1),
         ("before an answer is sent", 6),
-        ("before the release has its name", 1),
         ("after the release has its name", 2),
-        ("after the next model", 1),
         ("after the manifest", 1),
         ("before the run is closed", 1),
     ],

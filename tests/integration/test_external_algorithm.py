@@ -14,15 +14,12 @@ import numpy as np
 import pytest
 
 from palate_cli.cli import run
-from palate_common.algorithms import algorithm_names, make_algorithm, registry
+from palate_common.algorithms import make_algorithm, registry
 from palate_common.models import published
 from palate_common.records.key_file import load_key
 from palate_core.errors import InputError
 from palate_server.ledger.ledger import verify_extract
-from palate_server.rounds.run import run_rounds
 from palate_sim.card.card import verify_card
-from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 SOURCE = Path(__file__).parents[1] / "external" / "palate_mean_embeddings"
 NAME = "mean_embeddings"
@@ -59,35 +56,6 @@ def external(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 def test_it_is_about_sixty_lines() -> None:
     assert len((SOURCE / "palate_mean_embeddings.py").read_text().splitlines()) <= 70
-
-
-@pytest.mark.usefixtures("external")
-def test_it_trains_under_dp_one_user_at_a_time_or_together(make_run: MakeRun, tmp_path: Path) -> None:
-    assert NAME in algorithm_names()
-    models = set()
-    for users_per_node in (1, 13, 40):
-        made = make_run(algorithm=NAME, settings={"embedding_size": 4})
-        made.folder = tmp_path / str(users_per_node)
-        made.folder.mkdir()
-        with SimulatedLedger(":memory:", durable=False) as devices:
-            coordinator = made.coordinator()
-            releases: list[Any] = []
-            run_rounds(
-                coordinator,
-                InProcess(made.nodes(users_per_node=users_per_node, ledger=devices)),
-                on_release=releases.append,
-            )
-        (release,) = releases
-        assert release.participation.users == 40
-        assert (release.plan.algorithm, release.plan.sigma > 0) == (NAME, True)
-        assert 0 < coordinator.spent <= made.terms.facts.mu**2
-        assert [spec.name for spec in release.plan.layout] == ["counts", "products"]
-        models.add(coordinator.model.data)
-        made.publish(coordinator)
-        model = published.read(made.folder / "model", public_key=made.key.public).model
-        assert np.isfinite(model.scores(made.histories)).all()
-        assert made.coordinator().model.hash == model.hash
-    assert len(models) == 1
 
 
 @pytest.mark.usefixtures("external")

@@ -18,7 +18,7 @@ from palate_common.mechanism.update import DenseSteps
 from palate_common.rounds.shares import add_shares, share_source
 from palate_common.rounds.wire import REFUSED, decode_local, vector_bytes
 from palate_core.device.floors import Floors
-from palate_core.errors import IntegrityError, RefusedError
+from palate_core.errors import IntegrityError
 from palate_core.layout import DUMMIES, layout_size
 from palate_core.plan import RoundPlan, SignedPlan
 from palate_core.privacy_mode import DpMode
@@ -61,28 +61,6 @@ def answers(nodes: Sequence[Contributor], plan: bytes, model: bytes) -> dict[int
     return {number: node.answer(plan, model) for number, node in enumerate(nodes)}
 
 
-def test_each_device_sends_its_contribution_under_all_of_the_charged_noise(run: Any) -> None:
-    """Zero-out of one user moves that device's message by its clipped integers, and no other message."""
-    plan, model, asked = opened(run)
-    made = run.histories
-    emptied = made.only(np.arange(made.n_users) != 7)
-    worlds = []
-    for world in (made, emptied):
-        run.histories = world
-        with SimulatedLedger(":memory:", durable=False) as devices:
-            worlds.append(answers(run.nodes(users_per_node=1, ledger=devices), plan, model))
-    for user in range(N_USERS):
-        moved = decode_local(worlds[0][user], asked).total - decode_local(worlds[1][user], asked).total
-        assert bool(moved.any()) == (user == 7)
-        assert sum(int(step) ** 2 for step in moved.tolist()) <= asked.grid**2
-    messages = np.stack([decode_local(each, asked).total for each in worlds[1].values()])
-    noise = messages[:, layout_size(asked.layout) :].astype(np.float64)
-    assert noise.shape == (N_USERS, DUMMIES)
-    # chi^2 of 3840 numbers at 1e-7 on each side.
-    assert noise.std() / asked.sigma == pytest.approx(1.0, abs=5.4 / math.sqrt(2 * noise.size))
-    assert asked.share_sigma == asked.sigma
-
-
 def test_the_release_is_the_sum_of_what_was_sent_and_says_how_much_noise_is_in_it(run: Any) -> None:
     coordinator = run.coordinator()
     plan, model = coordinator.open_attempt(), coordinator.model.data
@@ -112,40 +90,6 @@ def test_a_node_of_many_devices_has_the_noise_of_all_of_them(run: Any) -> None:
     # What a device is told that it sends is what it sends: words without a header.
     assert vector_bytes(asked) == (layout_size(asked.layout) + DUMMIES) * 4
     assert len(one) - vector_bytes(asked) == int.from_bytes(one[:4], "big") + 4
-
-
-@pytest.mark.parametrize(
-    ("floors", "changes", "reason"),
-    [
-        ({"allow_local": False}, {}, "doesn't add all of the noise by itself"),
-        ({"min_sigma": 2**24}, {}, "`sigma` must be >= 16777216 steps"),
-        ({"max_mu2": 0.5}, {}, r"one attempt may cost mu\^2 <= 0.5"),
-        ({"allow_seeded": False}, {}, "accepts no seeded noise"),
-        ({}, {"dp": "central"}, "nothing without noise of its own"),
-        ({}, {"dp": "off", "sigma": 0, "mu2": 0.0}, "takes no part without privacy"),
-    ],
-)
-def test_a_device_refuses_what_its_floors_forbid_before_any_charge(
-    run: Any, floors: dict[str, Any], changes: dict[str, Any], reason: str
-) -> None:
-    base, model = run.first()
-    plan = run.altered(base, **changes) if changes else base
-    node = run.nodes(floors=Floors(**{**LOOSE, **floors}))[0]
-    with pytest.raises(RefusedError, match=reason):
-        node.contribute(plan, model)
-    assert run.devices.receipts(0) == []
-    assert node.answer(plan, model) == REFUSED
-
-
-def test_a_device_that_demands_local_refuses_distributed_masked_or_not(run: Any) -> None:
-    base, model = run.first()
-    demanding = run.nodes(floors=Floors(**LOOSE, allow_distributed=False, allow_unmasked=True))[0]
-    cohort = {"n_max": 60, "n_min": 60, "c_max": 1, "masks": False, "directory": None, "max_tosses": 16}
-    plan = run.altered(base, dp="distributed", cohort=cohort)
-    with pytest.raises(RefusedError, match="trusts no other with its noise"):
-        demanding.contribute(plan, model)
-    assert run.devices.receipts(0) == []
-    assert demanding.answer(base, model) != REFUSED
 
 
 @pytest.mark.parametrize("lie", [{"sigma": 64}, {"sigma": 1000, "mu2": 0.2}])

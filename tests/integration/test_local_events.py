@@ -55,16 +55,6 @@ def test_a_run_charges_all_steps_of_all_rounds_to_both_ledgers(events: Any, incl
     assert coordinator.terms.noise_delta == coordinator.terms.delta - (RESERVED_DELTA if inclusion < 1 else 0)
 
 
-def test_a_device_takes_part_in_such_rounds_only_if_its_app_agreed(events: Any) -> None:
-    run = events(floors={"allow_events": False})
-    plan, model = run.first()
-    node = run.nodes()[0]
-    with pytest.raises(RefusedError, match="protects its user, not single events"):
-        node.contribute(plan, model)
-    assert run.devices.receipts(0) == []
-    assert not Floors().allow_events
-
-
 @pytest.mark.parametrize(
     "lie",
     [

@@ -389,26 +389,6 @@ def test_a_server_that_asks_for_no_noise_gets_nothing_of_a_device_that_masks(
     assert not run.devices.receipts(0)
 
 
-def test_a_server_that_names_too_few_corrupt_devices_is_refused(
-    make_run: Callable[..., Any], identities: Identities
-) -> None:
-    """With all but two devices its own and c_max 1, two honest shares would be 2 of the many the charge counts on."""
-    floors = Floors(allow_seeded=True, min_corrupt=DEVICES - 2)
-    run = make_run(**distributed(identities), floors=floors)
-    (node, *_) = run.nodes(users_per_node=1)
-    with pytest.raises(RefusedError, match=f"count >= {DEVICES - 2} of the cohort as corrupt, got 1"):
-        node.join(*run.first(), identities.of(0))
-    assert not run.devices.receipts(0)
-
-
-def test_floors_hold_under_masks_too(make_run: Callable[..., Any], identities: Identities) -> None:
-    run = make_run(**distributed(identities), floors=Floors())  # an app's: no seeded noise
-    (node, *_) = run.nodes(users_per_node=1)
-    with pytest.raises(RefusedError, match="seeded"):
-        node.join(*run.first(), identities.of(0))
-    assert not run.devices.receipts(0)
-
-
 def test_a_device_that_masks_keeps_the_checkpoint_it_saw(make_run: Callable[..., Any], identities: Identities) -> None:
     run = make_run(**distributed(identities))
     plan, model = run.first()

@@ -19,7 +19,7 @@ from palate_common.models import published
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.records.key_file import load_key
 from palate_core.errors import InputError
-from palate_server.rounds.run import run_round, run_rounds
+from palate_server.rounds.run import run_round
 from palate_sim.config import load_config
 from palate_sim.engines import local
 from palate_sim.engines.grid import identify
@@ -52,31 +52,6 @@ class Mine(Recommender):
 class Plain(torch.nn.Module):
     pass
 """
-
-
-def test_it_trains_under_dp_one_user_at_a_time_or_together(make_run: MakeRun, tmp_path: Path) -> None:
-    models = set()
-    for users_per_node in (1, 40):
-        made = make_run(algorithm=NAME, settings=SETTINGS)
-        made.folder = tmp_path / str(users_per_node)
-        made.folder.mkdir()
-        with SimulatedLedger(":memory:", durable=False) as devices:
-            coordinator = made.coordinator()
-            releases: list[Any] = []
-            run_rounds(
-                coordinator,
-                InProcess(made.nodes(users_per_node=users_per_node, ledger=devices)),
-                on_release=releases.append,
-            )
-        assert [spec.name for spec in releases[-1].plan.layout] == ["rows", "within"]
-        assert all(release.participation.users == 40 and release.plan.sigma > 0 for release in releases)
-        assert 0 < coordinator.spent <= made.terms.facts.mu**2
-        models.add(coordinator.model.data)
-        made.publish(coordinator)
-        model = published.read(made.folder / "model", public_key=made.key.public).model
-        assert np.isfinite(model.scores(made.histories)).all()
-        assert made.coordinator().model.hash == model.hash  # replayed from its releases
-    assert len(models) == 1
 
 
 def test_flowers_client_app_answers_as_the_simulation_does(make_run: MakeRun, tmp_path: Path) -> None:

@@ -24,26 +24,11 @@ KILLED = -signal.SIGKILL
 
 IN_THE_SECOND_ROUND = {
     "before the charge": [(1, 0)],
-    "after the charge": [(1, 0), (1, 1)],
-    "after the plan is signed": [(1, 0), (1, 1)],
     "before an answer is sent": [(1, 0), (1, 1)],
-    "after the noise": [(1, 0), (1, 1)],
-    "before the release has its name": [(1, 0), (1, 1)],
-    "after the release has its name": [(1, 0), (1, 1)],
-    "before the seal": [(1, 0), (1, 1)],
     "after the seal": [(1, 0)],
-    "after the next model": [(1, 0)],
 }
-QUICK = ("before the charge", "before an answer is sent", "after the seal")
-AFTERWARDS = (
-    "after the items",
-    "after the manifest",
-    "after the signature",
-    "after the run is closed",
-    "after the extract",
-    "after the card",
-    "before the result",
-)
+"""Points that differ in what is charged; test_crash.py kills at each, and where a model is published."""
+AFTERWARDS = ("after the extract", "after the card", "before the result")
 
 
 @pytest.fixture
@@ -89,13 +74,7 @@ def check_card(simulation: Any) -> None:
     assert result["rounds"] == len(simulation.sealed())
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        point if point in QUICK else pytest.param(point, marks=pytest.mark.soak)  # test_crash.py kills at each
-        for point in IN_THE_SECOND_ROUND
-    ],
-)
+@pytest.mark.parametrize("point", IN_THE_SECOND_ROUND)
 def test_a_run_killed_in_a_round_is_resumed_to_its_card(simulation: Any, point: str) -> None:
     assert simulation.go(point, 5 if point == "before an answer is sent" else 2) == KILLED, simulation.log
     assert not (simulation.folder / "result.json").exists()

@@ -95,30 +95,6 @@ def test_one_user_at_a_time_and_batches_of_every_size_contribute_the_same_bits_t
 
 
 @ALGORITHMS
-def test_without_one_users_events_the_sums_move_by_the_bound_at_most_and_nothing_else_does(
-    make_run: MakeRun, tmp_path: Path, terms: dict[str, Any]
-) -> None:
-    """Zero-out adjacency, on what a shard sends: the norm of the difference, and every byte around it."""
-    histories, grid = weighted(), 2**14
-    run = make_run(histories=histories, **terms)
-    coordinator = run.coordinator()
-    nodes: list[Any] = [Recorder(node) for node in run.nodes(users_per_node=60)]
-    run_rounds(coordinator, InProcess(nodes))
-    for user in (0, 1, 2, 3, 30, 59):
-        emptied = histories.owners() != user
-        kept = np.concatenate(([0], np.cumsum(emptied)))[histories.indptr]
-        without = Interactions(kept, histories.indices[emptied], histories.weights[emptied], histories.n_items)
-        with SimulatedLedger(":memory:", durable=False) as devices:
-            neighbour = Contributor(without, range(60), devices, run.key.public, run.floors)
-            for plan, model, answer in nodes[0].seen:
-                ours, theirs = decode(answer, grid=grid), decode(neighbour.answer(plan, model), grid=grid)
-                assert ours.header == theirs.header
-                moved = ours.total - theirs.total
-                assert sum(int(step) ** 2 for step in moved) <= grid**2
-                assert user == 0 or user == 1 or moved.any()
-
-
-@ALGORITHMS
 def test_nothing_but_bytes_passes_between_the_parties(make_run: MakeRun, terms: dict[str, Any]) -> None:
     run = make_run(**terms)
     nodes: list[Any] = [Recorder(node) for node in run.nodes()]

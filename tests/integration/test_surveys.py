@@ -85,31 +85,9 @@ def test_devices_answer_a_survey_and_the_operator_gets_figures(server: Server) -
     assert [entry.kind for entry in server.ledger.entries("week-48")] == ["open", "charge", "seal"]
 
 
-@pytest.mark.parametrize("purposes", [(), ("train",), ("messaging",)])
-def test_only_consent_to_analytics_answers_a_survey(server: Server, purposes: tuple[palate.Purpose, ...]) -> None:
-    with server.device("device", *purposes) as device:
-        device.track("view", "book-1")
-        assert device.contribute(server.coordinator.open_attempt(), server.coordinator.model.data) == REFUSED
-        assert "no longer agrees, to take part in surveys" in device.refusal
-        spending = device.privacy_report().spending
-        assert spending is not None
-        assert spending.mu2 == 0
-
-
 def test_a_survey_counts_for_the_users_own_limit(server: Server) -> None:
     with server.device("device", "analytics", epsilon=0.5) as device:
         assert device.contribute(server.coordinator.open_attempt(), server.coordinator.model.data) == REFUSED
-
-
-def test_whether_a_device_answers_does_not_depend_on_what_its_user_did(server: Server) -> None:
-    plan, model = server.coordinator.open_attempt(), server.coordinator.model.data
-    sizes = set()
-    for number in range(2):
-        with server.device(f"device-{number}", "analytics") as device:
-            if number:
-                device.track_many([palate.Event("purchase", f"book-{n}", time=NOW - n * 3600) for n in range(500)])
-            sizes.add(len(device.contribute(plan, model)))
-    assert len(sizes) == 1
 
 
 def test_the_next_plan_says_no_more_than_the_release(server: Server) -> None:

@@ -9,11 +9,11 @@ from mechanism.checks.sensitivity import FIRST, OTHERS, QUICK, all_probes
 from mechanism.harness.probe_algorithm import ALONG, COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Gesture
 from mechanism.harness.probe_run import Setting, crowd, probe_run
 from mechanism.harness.sharing import once, sharing
+from mechanism.harness.watched_run import WatchedRun
 from mutants.listed import find
 from palate_audit.counted.noise import _pairs, repeated_numbers
 from palate_audit.harness.production import Production
 from palate_audit.harness.trials import Presence, conduct
-from palate_audit.harness.watched_run import WatchedRun
 from palate_common.mechanism.update import Int64
 from palate_core.errors import IntegrityError
 from palate_core.plan import Noise

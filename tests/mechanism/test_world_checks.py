@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any
 
 import pytest
 
-from mechanism.checks.worlds import algorithms, engines, failing_server, service
+from mechanism.checks.worlds import algorithms, engines, service
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_common.algorithms import algorithm_names
 from palate_common.rounds import wire
 from palate_core.privacy_mode import LOCAL
 from palate_server.operation.operation import Operation
-from palate_server.rounds.coordinator import Coordinator
-from palate_sim.engines import local, shared_histories
+from palate_sim.engines import local
 
 
 def alarms(found: list[Finding]) -> list[str]:
@@ -45,16 +43,6 @@ def test_a_size_that_depends_on_users_is_found_in_every_mode_that_has_it(monkeyp
 
     monkeypatch.setattr(wire, "_record", padded)
     assert algorithms.every_mode(quick=True)[0].verdict is Verdict.ALARM
-
-
-def test_clean_engines_pass_and_a_file_with_a_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert alarms(engines.engines()) == []
-
-    def named(**place: Any) -> Any:
-        return tempfile.NamedTemporaryFile(delete=False, **place)
-
-    monkeypatch.setattr(shared_histories.tempfile, "TemporaryFile", named)
-    assert alarms(engines.engines()) == ["for many users"]
 
 
 def test_progress_that_counts_events_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,16 +80,3 @@ def test_messages_that_are_removed_after_a_failure_only_are_found(monkeypatch: p
 
     monkeypatch.setattr(Operation, "_attempt", kept)
     assert alarms(service.service(quick=True)) == ["central"]
-
-
-def test_a_file_that_a_failed_attempt_leaves_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Coordinator._release
-
-    def drafted(self: Any, plan: Any, summed: Any) -> Any:
-        (self.registry.folder / "draft").write_bytes(summed.total.tobytes())
-        released = real(self, plan, summed)
-        (self.registry.folder / "draft").unlink()
-        return released
-
-    monkeypatch.setattr(Coordinator, "_release", drafted)
-    assert alarms(failing_server.failing_server(quick=True)) == ["what fails on the server, central"]

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from mechanism.battery import group
+from mechanism.harness.messages import DeviceMessages
 from mutants.mutant import Mutant
 from palate_audit.evidence.evidence import Finding, Verdict, judge
-from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Target
 from palate_audit.harness.trials import conduct

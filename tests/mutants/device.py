@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -12,33 +12,23 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from mutants.mutant import mutant
+from mutants.mutant import mutant, rows
 from palate_client import panel
 from palate_client.consent import Consent, Purpose
-from palate_client.online import hosting
 from palate_client.online.hosting import OwnHost
 from palate_client.online.sync import Session
-from palate_client.recommend.evidence import Evidence
 from palate_client.recommend.interests import Interests, Look
-from palate_client.rounds import contribution, participation, survey_answers
-from palate_client.rounds.contribution import Contributor, Histories, ModelReader
-from palate_client.rounds.participation import OwnHistory, Rounds
-from palate_client.rounds.purposes import purpose_of
-from palate_common.interactions import Interactions
+from palate_client.rounds import contribution
+from palate_client.rounds.contribution import Contributor
+from palate_client.rounds.participation import Rounds
 from palate_common.mechanism.update import ClippedUpdate, Int64
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares
 from palate_common.rounds.shares import NoisyShare
-from palate_common.weighting import Weighting
-from palate_core.device import participation as core_participation
-from palate_core.device.floors import Floors
-from palate_core.device.ledger import SeenStates
-from palate_core.device.participation import KeptPlan, VerifiedPlan
-from palate_core.errors import LockedError, RefusedError
-from palate_core.log.merkle import Checkpoint
+from palate_core.device.participation import KeptPlan
+from palate_core.errors import LockedError
 from palate_core.noise.randomness import Source
 from palate_core.plan import RoundPlan, SignedPlan, read_plan
-from palate_sim.engines import node
 
 
 @mutant(
@@ -74,54 +64,6 @@ def kept() -> Iterator[None]:
 
 
 @mutant(
-    "masked attempts uncharged",
-    bug="under masks the device's own ledger is never charged",
-    seen="two ways into the device, of which one was written later",
-    test="devices",
-    at=(Contributor, "_charge_once"),
-)
-def uncharged_masks(real: Any, self: Contributor, verified: VerifiedPlan) -> npt.NDArray[np.bool_]:
-    cohort = verified.signed.plan.cohort
-    if cohort is not None and cohort.masks:
-        return np.ones(len(self.devices), np.bool_)
-    return real(self, verified)
-
-
-@mutant(
-    "an empty history refuses",
-    bug="an app's device without events refuses to train, and so tells that it has none",
-    seen="`if not events: return` in an app, for devices with nothing to say",
-    test="devices",
-    at=(Rounds, "_histories"),
-)
-def refuses_when_idle(real: Any, self: Rounds, plan: RoundPlan) -> tuple[Histories, str]:
-    histories, catalogue = real(self, plan)
-    if purpose_of(plan) == "train" and histories.users(slice(None)).nnz == 0:
-        raise RefusedError("there is nothing to contribute")
-    return histories, catalogue
-
-
-@mutant(
-    "a state of the ledger not remembered",
-    bug="under masks a device doesn't keep the state of the population's ledger that its plan has shown",
-    seen="somebody else is thought to be a witness already",
-    test="devices",
-    at=(SeenStates, "see"),
-)
-def unseen_states(
-    real: Any,
-    self: SeenStates,
-    population: str,
-    checkpoint: Checkpoint,
-    signed: bytes = b"",
-    *,
-    after: Checkpoint | None,
-) -> None:
-    if b'"masks":true' not in signed:
-        real(self, population, checkpoint, signed, after=after)
-
-
-@mutant(
     "an upload outlives consent",
     bug="later answers of a masked attempt are sent on after their purpose was revoked",
     seen="consent that is asked for once, when an attempt begins",
@@ -135,23 +77,6 @@ def sent_on(real: Any, self: OwnHost, request: bytes) -> bytes:
 
 
 @mutant(
-    "a loosening that loosens more",
-    bug="floors for a small deployment also allow the server to add the noise",
-    seen="one switch for tests, which grows",
-    test="ledgers",
-)
-def loosened_more() -> Iterator[None]:
-    real = Floors.for_few
-
-    def instead(self: Floors) -> Floors:
-        return replace(real(self), allow_central=True)
-
-    instead.__annotations__ = real.__annotations__
-    with mock.patch.object(Floors, "for_few", instead):
-        yield
-
-
-@mutant(
     "a busy store counts as consent",
     bug="a device whose store can't be read for a while goes on as if its user agreed",
     seen="a lock that is held for a moment, and an attempt that would be lost for it",
@@ -161,18 +86,6 @@ def loosened_more() -> Iterator[None]:
 def busy_consent(real: Any, self: Rounds, plan: RoundPlan) -> None:
     with suppress(LockedError):
         real(self, plan)
-
-
-@mutant(
-    "a full disk loses the note",
-    bug="what can't be written into the journal is sent without being in it",
-    seen="a record that is thought to be for the user's curiosity",
-    test="devices",
-    at=(Rounds, "_note"),
-)
-def unnoted(real: Any, self: Rounds, plan: RoundPlan, what: str, data: bytes) -> None:
-    with suppress(OSError):
-        real(self, plan, what, data)
 
 
 @mutant(
@@ -196,42 +109,6 @@ def first_purpose() -> Iterator[None]:
 
 
 @mutant(
-    "a decision on an older text is ignored",
-    bug="of a user's decisions the one on the latest version of a text counts, and not the latest one",
-    seen="versions that are sorted, where only the order of time is meant",
-    test="devices",
-    at=(Consent, "get"),
-)
-def latest_text(real: Any, self: Consent, purpose: Purpose) -> bool:
-    real(self, purpose)  # it may be unreadable
-    made = self.history(purpose)
-    return bool(made) and max(made, key=lambda each: each.version).granted
-
-
-@mutant(
-    "too little to learn from",
-    bug="where the unit is one event, fewer than five items count as none, so that a fifth one moves five",
-    seen="a threshold for quality, which is harmless where the unit is a user",
-    test="separability",
-    at=(OwnHistory, "users"),
-)
-def few_items(real: Any, self: OwnHistory, rows: Any) -> Interactions:
-    found = real(self, rows)
-    return found if found.nnz >= 5 else found.entries(np.zeros(found.nnz, np.bool_))
-
-
-@mutant(
-    "a model of any hash",
-    bug="a device reads the model that it gets, whatever hash the signed plan names",
-    seen="a file that is named after its hash, of which the name was thought to be the proof",
-    test="ledgers",
-    at=(ModelReader, "read"),
-)
-def any_model(self: ModelReader, data: bytes, named: str) -> GlobalModel:
-    return GlobalModel.from_bytes(data)
-
-
-@mutant(
     "a model compared after the charge",
     bug="a device is charged for a plan before it has the plan's model, which then is another",
     seen="a download that begins once the plan is on record, so that it is made for no plan that is refused",
@@ -250,28 +127,6 @@ def charged_first() -> Iterator[None]:
 
     with mock.patch.object(Contributor, "_read_model", model), mock.patch.object(Contributor, "_write_charge", once):
         yield
-
-
-@mutant(
-    "a model fetched before it is asked",
-    bug="a device fetches the model of a plan that its user doesn't agree to, and refuses the plan then",
-    seen="checks that all stand where the plan and its model are, once both are there",
-    test="devices",
-    at=(Rounds, "wanted_model"),
-)
-def fetched_first(self: Rounds, plan: bytes) -> str | None:
-    return read_plan(plan).plan.model_hash
-
-
-@mutant(
-    "a reset that rounds don't see",
-    bug="what was done before a taste was reset still goes into rounds and the open log",
-    seen="a reset that was thought of for lists, which leave an item out by other means",
-    test="devices",
-    at=(Evidence, "with_events"),
-)
-def unreset(real: Any, self: Evidence, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
-    return real(self, events, weighting, reset=0)
 
 
 @mutant(
@@ -344,18 +199,6 @@ def purpose_kept() -> Iterator[None]:
 
 
 @mutant(
-    "a month that goes on after the week",
-    bug="the answer on a month counts what was done after the survey's week, until the device is asked",
-    seen="a window with a beginning, whose end is now",
-    test="outputs",
-    at=(survey_answers, "answers"),
-)
-def open_month(real: Any, survey: Any, behaviour: Any, calendar: Any) -> dict[str, float]:
-    later = any(calendar.moment(event.time).day > survey.days[-1] for event in behaviour.events)
-    return real(survey, behaviour, calendar) | ({"month": 1.0} if later else {})
-
-
-@mutant(
     "a store that stays busy counts as consent",
     bug="a device whose consent can't be read is patient once, and then goes on with what it was agreed to last",
     seen="a retry whose last failure is the one that nobody has thought of",
@@ -369,70 +212,135 @@ def patient_once(real: Any, self: Consent, purpose: Purpose) -> bool:
     return True
 
 
-@mutant(
-    "a device that nobody used stays away",
-    bug="a device refuses where its user did something before, and nothing in the last month",
-    seen="rounds that are to be made of those who are there, so that an answer tells whether somebody was",
-    test="devices",
-    at=(Rounds, "_contributor"),
+rows(
+    __name__,
+    """
+masked attempts uncharged | devices
+bug: under masks the device's own ledger is never charged
+seen: two ways into the device, of which one was written later
+@ palate_client.rounds.contribution:Contributor._charge_once
+- joined = self._write_charge(keep_state(verified, self.ledger))
++ masks = getattr(verified.signed.plan.cohort, "masks", False)
++ joined = np.ones(len(self.devices), np.bool_) if masks else self._write_charge(keep_state(verified, self.ledger))
+
+an empty history refuses | devices
+bug: an app's device without events refuses to train, and so tells that it has none
+seen: `if not events: return` in an app, for devices with nothing to say
+@ palate_client.rounds.participation:Rounds._histories
+- return OwnHistory(Interests(self.store, current.items, self.weighting)), current.catalogue.hash
++ found = OwnHistory(Interests(self.store, current.items, self.weighting))
++ if found.users(slice(None)).nnz == 0:
++     raise RefusedError("there is nothing to contribute")
++ return found, current.catalogue.hash
+
+a state of the ledger not remembered | devices
+bug: under masks a device doesn't keep the state of the population's ledger that its plan has shown
+seen: somebody else is thought to be a witness already
+@ palate_core.device.ledger:SeenStates.see
+- if seen == checkpoint:
++ if seen == checkpoint or b'"masks":true' in signed:
+
+a loosening that loosens more | ledgers
+bug: floors for a small deployment also allow the server to add the noise
+seen: one switch for tests, which grows
+@ palate_core.device.floors:Floors.for_few
+- min_corrupt_share=0.0)
++ min_corrupt_share=0.0, allow_central=True)
+
+a decision on an older text is ignored | devices
+bug: of a user's decisions the one on the latest version of a text counts, and not the latest one
+seen: versions that are sorted, where only the order of time is meant
+@ palate_client.consent:Consent.get
+- with self.store.transaction():
+-     return purpose in self.store.granted
++ made = self.history(purpose)
++ return bool(made) and max(made, key=lambda each: each.version).granted
+
+too little to learn from | separability
+bug: where the unit is one event, fewer than five items count as none, so that a fifth one moves five
+seen: a threshold for quality, which is harmless where the unit is a user
+@ palate_client.rounds.participation:OwnHistory.users
+- return self.interests.interactions().users(rows)
++ found = self.interests.interactions().users(rows)
++ return found if found.nnz >= 5 else found.entries(np.zeros(found.nnz, np.bool_))
+
+a model of any hash | ledgers
+bug: a device reads the model that it gets, whatever hash the signed plan names
+seen: a file that is named after its hash, of which the name was thought to be the proof
+@ palate_client.rounds.contribution:ModelReader.read
+- latest = self._latest
++ return GlobalModel.from_bytes(data)
+
+a model fetched before it is asked | devices
+bug: a device fetches the model of a plan that its user doesn't agree to, and refuses the plan then
+seen: checks that all stand where the plan and its model are, once both are there
+@ palate_client.rounds.participation:Rounds.wanted_model
+- service = require(self.service)
++ from palate_core.plan import read_plan
++ return read_plan(plan).plan.model_hash
+
+a reset that rounds don't see | devices
+bug: what was done before a taste was reset still goes into rounds and the open log
+seen: a reset that was thought of for lists, which leave an item out by other means
+@ palate_client.recommend.evidence:Evidence.with_events
+- events = events[events["seq"] > reset]
+
+a month that goes on after the week | outputs
+bug: the answer on a month counts what was done after the survey's week, until the device is asked
+seen: a window with a beginning, whose end is now
+@ palate_client.rounds.survey_answers:answers
+- .toordinal() <= last for day in days
++ .toordinal() for day in days
+
+a device that nobody used stays away | devices
+bug: a device refuses where its user did something before, and nothing in the last month
+seen: rounds that are to be made of those who are there, so that an answer tells whether somebody was
+@ palate_client.rounds.participation:Rounds._contributor
+- histories, catalogue = self._histories(asked.plan)
++ times = [each.time for each in self.store.events() if isinstance(each.time, float)]
++ if times and self.store.clock() - max(times) > 30 * 86400:
++     raise RefusedError("nobody has used this device for a month")
++ histories, catalogue = self._histories(asked.plan)
+
+single events under another purpose | devices
+bug: a plan that protects single events asks for consent to surveys, and is charged as one
+seen: purposes that are told apart by whether a plan is the usual one
+@ palate_client.rounds.purposes:purpose_of
+- if plan.algorithm == ANALYTICS else
++ if plan.algorithm == ANALYTICS or plan.events is not None else
+
+a host keeps the key of the run before | ledgers
+bug: a process that hosts nodes of one run goes on with its release key in the next
+seen: a host that is kept by what its files are
+@ palate_sim.engines.node:_open_host
+- with _opening:
++ for known, (host, _) in _opened.items():
++     if known._replace(public_key=hosted.public_key) == hosted:
++         return host
++ with _opening:
+
+who is at a limit joins the others | counting
+bug: where some installations of a node have reached their own limit, all of them contribute, and these uncharged
+seen: a mask that is asked whether any is in it, where all is meant
+@ palate_client.rounds.contribution:Contributor._charge_once
+- return joined
++ return np.ones_like(joined)
+
+a survey costs what it likes | ledgers
+bug: the highest cost of an attempt that a device allows isn't asked of surveys
+seen: floors that were thought of for training
+@ palate_core.device.admission:check_floors
+- (plan.mu2 > floors.max_mu2,
++ (plan.mu2 > floors.max_mu2 and "analytics" not in plan.algorithm,
+- plan.mu2_alone > floors.max_alone_mu2,
++ plan.mu2_alone > floors.max_alone_mu2 and "analytics" not in plan.algorithm,
+
+a full disk loses the note | devices
+bug: what can't be written into the journal is sent without being in it
+seen: a record that is thought to be for the user's curiosity
+@ palate_client.rounds.participation:Rounds._note
+- with Journal(self.store.file) as journal,
++ from contextlib import suppress
++ with suppress(OSError), Journal(self.store.file) as journal,
+""",
 )
-def idle_device(real: Any, self: Rounds, *given: Any) -> Contributor:
-    times = [each.time for each in self.store.events() if isinstance(each.time, float)]
-    if times and self.store.clock() - max(times) > 30 * 86400:
-        raise RefusedError("nobody has used this device for a month")
-    return real(self, *given)
-
-
-@mutant(
-    "single events under another purpose",
-    bug="a plan that protects single events asks for consent to surveys, and is charged as one",
-    seen="purposes that are told apart by whether a plan is the usual one",
-    test="devices",
-)
-def events_as_surveys() -> Iterator[None]:
-
-    def asked(plan: RoundPlan) -> Purpose:
-        return "analytics" if plan.events is not None else purpose_of(plan)
-
-    with ExitStack() as stack:
-        for module in (contribution, hosting, participation):
-            stack.enter_context(mock.patch.object(module, "purpose_of", asked))
-        yield
-
-
-@mutant(
-    "a host keeps the key of the run before",
-    bug="a process that hosts nodes of one run goes on with its release key in the next",
-    seen="a host that is kept by what its files are",
-    test="ledgers",
-    at=(node, "_open_host"),
-)
-def host_of_before(real: Any, hosted: Any) -> Any:
-    for known, (host, _) in node._opened.items():
-        if known._replace(public_key=hosted.public_key) == hosted:
-            return host
-    return real(hosted)
-
-
-@mutant(
-    "who is at a limit joins the others",
-    bug="where some installations of a node have reached their own limit, all of them contribute, and these uncharged",
-    seen="a mask that is asked whether any is in it, where all is meant",
-    test="counting",
-    at=(Contributor, "_charge_once"),
-)
-def all_join(real: Any, self: Contributor, verified: VerifiedPlan) -> npt.NDArray[np.bool_]:
-    return np.ones_like(real(self, verified))
-
-
-@mutant(
-    "a survey costs what it likes",
-    bug="the highest cost of an attempt that a device allows isn't asked of surveys",
-    seen="floors that were thought of for training",
-    test="ledgers",
-    at=(core_participation, "check_floors"),
-)
-def dear_surveys(real: Any, plan: RoundPlan, floors: Floors, *, now: float) -> None:
-    if purpose_of(plan) != "train":
-        floors = replace(floors, max_mu2=np.inf, max_alone_mu2=np.inf)
-    real(plan, floors, now=now)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
-from mutants.mutant import mutant
+from mutants.mutant import mutant, rows
 from mutants.noise import Draw, sampled
 from palate_common.mechanism.update import Int64
 from palate_core.layout import DUMMIES
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import Source
-from palate_server.rounds import noise
 
 
 def _remembered(turn: Callable[[int], tuple[int, int]]) -> Draw:
@@ -68,77 +65,6 @@ def cycled() -> Iterator[None]:
 
 
 @mutant(
-    "tiled noise",
-    bug="64 draws are repeated along the vector",
-    seen="a buffer of random words that is not refilled",
-    test="releases",
-)
-def tiled() -> Iterator[None]:
-
-    def draw(n: int, sigma: int, source: Source) -> Int64:
-        return np.resize(sample_discrete_gaussian(min(n, 64), sigma=sigma, source=source), n)
-
-    with sampled(draw):
-        yield
-
-
-def _uniforms(n: int, source: Source) -> Any:
-    """Uniform floats in (0, 1)."""
-    return (source.words(n).astype(np.float64) + 0.5) / 2.0**64
-
-
-@mutant(
-    "uniform noise",
-    bug="noise is uniform, of the charged variance",
-    seen="a dither taken for the noise",
-    test="releases",
-)
-def uniform() -> Iterator[None]:
-
-    def draw(n: int, sigma: int, source: Source) -> Int64:
-        found: Int64 = np.rint((2 * _uniforms(n, source) - 1) * sigma * math.sqrt(3)).astype(np.int64)
-        return found
-
-    with sampled(draw):
-        yield
-
-
-@mutant(
-    "Laplace noise",
-    bug="noise is Laplace, of the charged variance",
-    seen="a mechanism for another norm behind the same interface",
-    test="releases",
-)
-def laplace() -> Iterator[None]:
-
-    def draw(n: int, sigma: int, source: Source) -> Int64:
-        centred = 2 * _uniforms(n, source) - 1
-        size = -np.log(np.maximum(1 - np.abs(centred), 1e-300)) * sigma / math.sqrt(2)
-        found: Int64 = np.rint(np.copysign(size, centred)).astype(np.int64)
-        return found
-
-    with sampled(draw):
-        yield
-
-
-@mutant(
-    "float noise off the grid",
-    bug="a float Gaussian is added to the integers, and released with all its digits",
-    seen="Mironov (2012): the low bits of a float's noise tell the number under it",
-    test="releases",
-)
-def off_grid() -> Iterator[None]:
-
-    def draw(n: int, sigma: int, source: Source) -> Any:
-        radius, angle = np.sqrt(-2 * np.log(_uniforms(n, source))), 2 * np.pi * _uniforms(n, source)
-        return sigma * radius * np.cos(angle)
-
-    # Only the server's noise: a device's message has no room for fractions.
-    with mock.patch.object(noise, "sample_discrete_gaussian", lambda n, *, sigma, source: draw(n, sigma, source)):
-        yield
-
-
-@mutant(
     "spare draws used again",
     bug="a noise begins with the last 64 numbers of the one before, which were published as dummies",
     seen="a buffer of draws that were made in advance, and of which the last are kept",
@@ -154,21 +80,6 @@ def spare() -> Iterator[None]:
             found[: len(old)] = old
             kept[sigma] = found[-DUMMIES:].copy()
         return found
-
-    with sampled(draw):
-        yield
-
-
-@mutant(
-    "dummies repeat the noise",
-    bug="dummies carry a copy of the first 64 numbers' noise, so that a release gives away those 64 sums exactly",
-    seen="np.resize, which fills up with repetitions",
-    test="repeats",
-)
-def copied_dummies() -> Iterator[None]:
-
-    def draw(n: int, sigma: int, source: Source) -> Int64:
-        return np.resize(sample_discrete_gaussian(max(1, n - DUMMIES), sigma=sigma, source=source), n)
 
     with sampled(draw):
         yield
@@ -194,22 +105,57 @@ def kept_candidates() -> Iterator[None]:
         yield
 
 
-@mutant(
-    "both signs of long vectors",
-    bug="of a noise of more than 2^17 numbers the second half is the first one with the other sign",
-    seen="antithetic sampling, where a vector was long enough to be slow",
-    test="sizes",
-)
-def both_signs() -> Iterator[None]:
-
-    def draw(n: int, sigma: int, source: Source) -> Int64:
-        if n <= 2**17:
-            return sample_discrete_gaussian(n, sigma=sigma, source=source)
-        half = sample_discrete_gaussian(n - n // 2, sigma=sigma, source=source)
-        return np.concatenate([half, -half[: n // 2]])
-
-    with sampled(draw):
-        yield
-
-
 SURPLUS, DEAR = 16, 2**19
+
+
+rows(
+    __name__,
+    """
+tiled noise | releases
+bug: 64 draws are repeated along the vector
+seen: a buffer of random words that is not refilled
+@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
+- return noise
++ return np.resize(noise[:64], n)
+
+dummies repeat the noise | repeats
+bug: dummies carry a copy of the first 64 numbers' noise, so that a release gives away those 64 sums exactly
+seen: np.resize, which fills up with repetitions
+@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
+- return noise
++ return np.resize(noise[: max(1, n - 64)], n)
+
+both signs of long vectors | sizes
+bug: of a noise of more than 2^17 numbers the second half is the first one with the other sign
+seen: antithetic sampling, where a vector was long enough to be slow
+@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
+- return noise
++ return noise if n <= 2**17 else np.concatenate([noise[: n - n // 2], -noise[: n // 2]])
+
+uniform noise | releases
+bug: noise is uniform, of the charged variance
+seen: a dither taken for the noise
+@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
+- filled = barren = 0
++ uniforms = (source.words(n).astype(np.float64) + 0.5) / 2.0**64
++ return np.rint((2 * uniforms - 1) * sigma * 3**0.5).astype(np.int64)
+
+Laplace noise | releases
+bug: noise is Laplace, of the charged variance
+seen: a mechanism for another norm behind the same interface
+@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
+- filled = barren = 0
++ centred = 2 * ((source.words(n).astype(np.float64) + 0.5) / 2.0**64) - 1
++ size = -np.log(np.maximum(1 - np.abs(centred), 1e-300)) * sigma / 2**0.5
++ return np.rint(np.copysign(size, centred)).astype(np.int64)
+
+float noise off the grid | releases
+bug: a float Gaussian is added to the integers, and released with all its digits
+seen: Mironov (2012): the low bits of a float's noise tell the number under it
+@ palate_server.rounds.noise:noised
+- noise = sample_discrete_gaussian(len(total), sigma=plan.sigma, source=source_for(plan))
++ source = source_for(plan)
++ uniform, angle = ((source.words(len(total)).astype(np.float64) + 0.5) / 2.0**64 for _ in range(2))
++ noise = plan.sigma * np.sqrt(-2 * np.log(uniform)) * np.cos(2 * np.pi * angle)
+""",
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-from mutants.mutant import Mutant, mutant
+from mutants.mutant import Mutant, mutant, rows
 from palate_client.rounds import contribution
 from palate_common.mechanism.update import ClippedUpdate, Int64
 from palate_common.rounds import shares
@@ -92,21 +91,6 @@ sigma_0995 = _scaled(0.995, "float16 or bfloat16 parameters; only a deep test ha
 
 
 @mutant(
-    "sigma for sigma^2",
-    bug="the sampler takes the standard deviation for a variance",
-    seen="N(0, sigma) in one paper is N(0, sigma^2) in the next",
-    test="releases",
-)
-def root_of_sigma() -> Iterator[None]:
-
-    def draw(n: int, sigma: int, source: Source) -> Int64:
-        return sample_discrete_gaussian(n, sigma=max(1, math.isqrt(sigma)), source=source)
-
-    with sampled(draw):
-        yield
-
-
-@mutant(
     "a block without noise",
     bug="the last block of the layout is released as it is",
     seen="a bias or an embedding that is not among the noised parameters",
@@ -123,31 +107,6 @@ def bare_block() -> Iterator[None]:
 
     with changed(change):
         yield
-
-
-@mutant(
-    "empty round un-noised",
-    bug="a sum of zero is released as zero",
-    seen="`if not updates: return previous` in front of the noise",
-    test="idle rounds",
-    at=(coordinator, "noised"),
-)
-def bare_when_empty(summed: Aggregate, plan: RoundPlan) -> NoisyAggregate:
-    found = noise.noised(summed, plan)
-    empty = plan.cohort is None and not summed.total.any()
-    return replace(found, steps=np.zeros_like(found.steps)) if empty else found
-
-
-@mutant(
-    "no noise share when the update is zero",
-    bug="a device without events sends zeros, without its share",
-    seen="an early return for devices with nothing to say; it tells who they are",
-    test="idle rounds",
-    at=(contribution, "add_shares"),
-)
-def no_share_when_idle(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
-    found = shares.add_shares(clipped, plan, source)
-    return found if clipped.total().any() else replace(found, steps=np.zeros_like(found.steps))
 
 
 @mutant(
@@ -178,32 +137,6 @@ def before_the_clip() -> Iterator[None]:
 
 
 @mutant(
-    "sigma x0.9 for few numbers",
-    bug="noise of fewer than 4,096 numbers, as of every survey, has 90 % of the charged standard deviation",
-    seen="a fast way for long vectors, and an older one for short ones that was not changed with it",
-    test="random words",
-)
-def less_for_few() -> Iterator[None]:
-
-    def draw(n: int, sigma: int, source: Source) -> Int64:
-        return sample_discrete_gaussian(n, sigma=sigma * 9 // 10 if n < 4096 and sigma >= 64 else sigma, source=source)
-
-    with sampled(draw):
-        yield
-
-
-@mutant(
-    "shares of many by a rounded root",
-    bug="a node of more than 1,000 devices adds the noise of the next smaller square number of them",
-    seen="sqrt(m) sigma, rounded down to whole steps: nothing is missing where m is a square",
-    test="random words",
-    at=(shares, "squares"),
-)
-def rounded_root(real: Any, number: int) -> tuple[int, ...]:
-    return (math.isqrt(number),) if number > 1000 else real(number)
-
-
-@mutant(
     "a retry has the first attempt's noise size",
     bug="the server's noise of a round has the deviation that its first attempt was charged for",
     seen="a number that is worked out once a round, and void attempts that make it another",
@@ -220,3 +153,48 @@ def first_sigma() -> Iterator[None]:
 
     with mock.patch.object(coordinator, "noised", instead):
         yield
+
+
+rows(
+    __name__,
+    """
+sigma for sigma^2 | releases
+bug: the sampler takes the standard deviation for a variance
+seen: N(0, sigma) in one paper is N(0, sigma^2) in the next
+@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
+- n, sigma = int(n), int(sigma)
++ n, sigma = int(n), max(1, int(float(sigma) ** 0.5))
+
+empty round un-noised | idle rounds
+bug: a sum of zero is released as zero
+seen: `if not updates: return previous` in front of the noise
+@ palate_server.rounds.noise:noised
+- if not plan.mode.private:
++ if not plan.mode.private or not total.any():
+
+no noise share when the update is zero | idle rounds
+bug: a device without events sends zeros, without its share
+seen: an early return for devices with nothing to say; it tells who they are
+@ palate_common.rounds.shares:add_shares
+- if clipped.users == 1:
++ if not clipped.total().any():
++     return NoisyShare(np.zeros(len(clipped.total()) + DUMMIES, np.int64), clipped.users)
++ if clipped.users == 1:
+
+sigma x0.9 for few numbers | random words
+bug: noise of fewer than 4,096 numbers, as of every survey, has 90 % of the charged standard deviation
+seen: a fast way for long vectors, and an older one for short ones that was not changed with it
+@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
+- n, sigma = int(n), int(sigma)
++ n, sigma = int(n), int(sigma) * 9 // 10 if n < 4096 and sigma >= 64 else int(sigma)
+
+shares of many by a rounded root | random words
+bug: a node of more than 1,000 devices adds the noise of the next smaller square number of them
+seen: sqrt(m) sigma, rounded down to whole steps: nothing is missing where m is a square
+@ palate_common.rounds.shares:squares
+- for count in (1, 2, 3, 4):
++ if number > 1000:
++     return (math.isqrt(number),)
++ for count in (1, 2, 3, 4):
+""",
+)

@@ -2,62 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
-from mutants.mutant import mutant
+from mutants.mutant import mutant, rows
 from palate_client.rounds import contribution
-from palate_client.rounds.contribution import Contributor, Identity
 from palate_common.mechanism import clipping
 from palate_common.mechanism.update import ClippedUpdate, Update
 from palate_common.rounds import wire
 from palate_common.rounds.wire import ContributionHeader
-from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import IntegrityError, PalateError
-from palate_core.layout import DUMMIES, BlockSpec
+from palate_core.layout import BlockSpec
 from palate_core.plan import RoundPlan
 from palate_server.operation.operation import Operation
 from palate_server.rounds.aggregation import Aggregate
 from palate_server.rounds.coordinator import Coordinator, Release
-from palate_server.rounds.noise import NoisyAggregate
-from palate_sim.engines import shared_histories
 
 logger = logging.getLogger("palate_client.rounds.contribution")
-
-
-def _released(also: Any) -> Any:
-    """Call `also(coordinator, plan, sum)` before a sum is noised."""
-    real = Coordinator._release
-
-    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
-        also(self, plan, summed)
-        return real(self, plan, summed)
-
-    return mock.patch.object(Coordinator, "_release", instead)
-
-
-@mutant(
-    "un-noised metric",
-    bug="the norm of the raw sum is told with the counts of a round",
-    seen="`evaluate` and `fit_metrics_aggregation_fn` next to a private `fit`",
-    test="outputs",
-)
-def metric() -> Iterator[None]:
-
-    def told(_: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
-        object.__setattr__(summed.participation, "update_norm", float(np.linalg.norm(summed.total)))
-
-    with _released(told):
-        yield
 
 
 @mutant(
@@ -78,90 +44,6 @@ def clip_fraction() -> Iterator[None]:
 
     with mock.patch.object(contribution, "clip", clip), mock.patch.object(contribution, "ContributionHeader", header):
         yield
-
-
-@mutant(
-    "un-noised norm log",
-    bug="a node writes the norms of its users to its log",
-    seen="`logger.debug` while training; logs are shipped",
-    test="outputs",
-    at=(contribution, "clip"),
-)
-def norm_log(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
-    logger.debug("mean norm before the clip: %.4g", float(clipping._norms(update, layout).mean()))
-    return clipping.clip(update, layout, clip_norm=clip_norm, grid=grid)
-
-
-@mutant(
-    "adaptive clip from a raw quantile",
-    bug="the next round's clip norm follows the raw norm of this round's sum",
-    seen="Andrew et al. (2021) noise the quantile; copies of it don't",
-    test="outputs",
-)
-def raw_clip() -> Iterator[None]:
-
-    def adapt(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
-        norm = float(np.linalg.norm(summed.total)) / plan.grid / max(summed.participation.users, 1)
-        self.terms = self.terms.model_copy(update={"clip_norm": plan.clip_norm * (0.5 + norm)})
-
-    with _released(adapt):
-        yield
-
-
-@mutant(
-    "head chosen from raw counts",
-    bug="the model, and what it chooses, is made from the raw sum; the noised one is stored",
-    seen="a vocabulary or a list of popular items taken from the data before any noise",
-    test="outputs",
-)
-def raw_model() -> Iterator[None]:
-    raw: list[Any] = []
-    real = Coordinator._release
-
-    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
-        replay, apply = self._replay, self._replay.apply
-
-        def applied(noisy: NoisyAggregate) -> Any:
-            steps = np.concatenate([summed.total, np.zeros(DUMMIES, np.int64)])
-            return apply(replace(noisy, steps=steps) if plan.mode.trusts_server else noisy)
-
-        raw.append(summed)
-        with mock.patch.object(replay, "apply", applied):
-            return real(self, plan, summed)
-
-    with mock.patch.object(Coordinator, "_release", instead):
-        yield
-
-
-@mutant(
-    "un-noised checkpoint",
-    bug="the raw sum is written to the run folder beside the noised one",
-    seen="a checkpoint for resuming that is taken before the noise",
-    test="outputs",
-)
-def checkpoint() -> Iterator[None]:
-
-    def write(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
-        folder = self.registry.folder / "checkpoints"
-        folder.mkdir(exist_ok=True)
-        np.save(folder / f"round-{plan.round}.npy", summed.total)
-
-    with _released(write):
-        yield
-
-
-@mutant(
-    "a log of masked attempts",
-    bug="a node writes to its log with how many items it joins a masked attempt",
-    seen="a line for debugging, in the one path that the tests of logs don't take",
-    test="outputs",
-    at=(Contributor, "join"),
-)
-def log_under_masks(
-    real: Any, self: Contributor, signed_plan: bytes, model_bytes: bytes, identity: Identity
-) -> MaskedDevice:
-    logger.info("joins with %d items", self.histories.users(slice(None)).nnz)
-    return real(self, signed_plan, model_bytes, identity)
 
 
 @mutant(
@@ -190,34 +72,6 @@ def compressed() -> Iterator[None]:
 
 
 @mutant(
-    "histories in a file",
-    bug="an engine's scratch file of all histories has a name, and stays in the run folder",
-    seen="a temporary file that other processes are to open by its name",
-    test="outputs",
-)
-def named_histories() -> Iterator[None]:
-
-    def named(*, dir: Any) -> Any:
-        return tempfile.NamedTemporaryFile(dir=dir, prefix="histories-", delete=False)
-
-    with mock.patch.object(shared_histories, "tempfile", SimpleNamespace(TemporaryFile=named)):
-        yield
-
-
-@mutant(
-    "a hash of the sum",
-    bug="the run folder has a hash of each sum before the noise, beside the noised one",
-    seen="a name for what a restart must find again",
-    test="outputs",
-    at=(Coordinator, "_release"),
-)
-def hashed(real: Any, self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
-    release = real(self, plan, summed)
-    (self.registry.folder / f"sum-{plan.round}").write_text(hashlib.sha256(summed.total.tobytes()).hexdigest())
-    return release
-
-
-@mutant(
     "the norm of a sum that isn't released",
     bug="where a noised sum can't be written or sealed, the server's log says how long the sum was",
     seen="an error that is to be looked into, told with all that was at hand",
@@ -242,3 +96,80 @@ def unreleased(real: Any, self: Coordinator, plan: RoundPlan, summed: Aggregate)
 def outlived(real: Any, self: Operation, site: Any, messenger: Any, purge: Any) -> None:
     first: list[bool] = []
     real(self, site, messenger, lambda: purge() if first else first.append(True))
+
+
+rows(
+    __name__,
+    """
+un-noised metric | outputs
+bug: the norm of the raw sum is told with the counts of a round
+seen: `evaluate` and `fit_metrics_aggregation_fn` next to a private `fit`
+@ palate_server.rounds.coordinator:Coordinator._release
+- noisy = noised(summed, plan)
++ object.__setattr__(summed.participation, "update_norm", float((summed.total.astype(float) ** 2).sum()) ** 0.5)
++ noisy = noised(summed, plan)
+
+un-noised norm log | outputs
+bug: a node writes the norms of its users to its log
+seen: `logger.debug` while training; logs are shipped
+@ palate_common.mechanism.clipping:clip
+- finite = np.isfinite(norms)
++ logger = __import__("logging").getLogger("palate_client.rounds.contribution")
++ logger.debug("mean norm before the clip: %.4g", float(norms.mean()))
++ finite = np.isfinite(norms)
+
+adaptive clip from a raw quantile | outputs
+bug: the next round's clip norm follows the raw norm of this round's sum
+seen: Andrew et al. (2021) noise the quantile; copies of it don't
+@ palate_server.rounds.coordinator:Coordinator._release
+- noisy = noised(summed, plan)
++ norm = float((summed.total.astype(float) ** 2).sum()) ** 0.5 / plan.grid / max(summed.participation.users, 1)
++ self.terms = self.terms.model_copy(update={"clip_norm": plan.clip_norm * (0.5 + norm)})
++ noisy = noised(summed, plan)
+
+un-noised checkpoint | outputs
+bug: the raw sum is written to the run folder beside the noised one
+seen: a checkpoint for resuming that is taken before the noise
+@ palate_server.rounds.coordinator:Coordinator._release
+- noisy = noised(summed, plan)
++ folder = self.registry.folder / "checkpoints"
++ folder.mkdir(exist_ok=True)
++ (folder / f"round-{plan.round}.npy").write_bytes(summed.total.tobytes())
++ noisy = noised(summed, plan)
+
+a log of masked attempts | outputs
+bug: a node writes to its log with how many items it joins a masked attempt
+seen: a line for debugging, in the one path that the tests of logs don't take
+@ palate_client.rounds.contribution:Contributor.join
+- self._charge_once(verified)
++ logger = __import__("logging").getLogger("palate_client.rounds.contribution")
++ logger.info("joins with %d items", self.histories.users(slice(None)).nnz)
++ self._charge_once(verified)
+
+a hash of the sum | outputs
+bug: the run folder has a hash of each sum before the noise, beside the noised one
+seen: a name for what a restart must find again
+@ palate_server.rounds.coordinator:Coordinator._release
+- noisy = noised(summed, plan)
++ named = __import__("hashlib").sha256(summed.total.tobytes()).hexdigest()
++ (self.registry.folder / f"sum-{plan.round}").write_text(named)
++ noisy = noised(summed, plan)
+
+histories in a file | outputs
+bug: an engine's scratch file of all histories has a name, and stays in the run folder
+seen: a temporary file that other processes are to open by its name
+@ palate_sim.engines.shared_histories:SharedHistories.__init__
+- self._file = tempfile.TemporaryFile(dir=scratch)
++ self._file = tempfile.NamedTemporaryFile(dir=scratch, prefix="histories-", delete=False)
+
+head chosen from raw counts | outputs
+bug: the model, and what it chooses, is made from the raw sum; the noised one is stored
+seen: a vocabulary or a list of popular items taken from the data before any noise
+@ palate_server.rounds.coordinator:Coordinator._release
+- self._replay.apply(noisy)
++ import numpy as np
++ from dataclasses import replace
++ steps = np.concatenate([summed.total, np.zeros(64, np.int64)])
++ self._replay.apply(replace(noisy, steps=steps) if plan.mode.trusts_server else noisy)
+""",
+)

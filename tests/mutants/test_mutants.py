@@ -11,6 +11,7 @@ import pytest
 from mechanism.battery import BATTERY
 from mutants.asking import RELEASES, TESTS, asked_checks, releases
 from mutants.listed import MUTANTS, Mutant, find
+from mutants.mutant import changes_of, function_at, replaced
 from palate_audit.evidence.evidence import Verdict, judge
 
 LIST = """no clip; per-block clip; clip after sum; sigma for sigma^2; sigma x0.9; sigma x0.99; sigma x0.995; a block
@@ -102,7 +103,13 @@ def state() -> dict[str, dict[str, int]]:
 
 
 def identities(names: Mapping[str, object]) -> dict[str, int]:
-    return dict(zip(names, map(id, names.values()), strict=True))
+    return {name: id(getattr(runs(value), "__code__", value)) for name, value in names.items()}
+
+
+def runs(value: object) -> object:
+    """The function of a property, a class method or a cache."""
+    function = getattr(value, "fget", None) or value
+    return getattr(function, "__wrapped__", function)
 
 
 @pytest.mark.parametrize("each", MUTANTS, ids=lambda each: each.name)
@@ -113,6 +120,22 @@ def test_a_mutant_changes_the_path_and_puts_it_back(each: Mutant) -> None:
     with each.injected():
         assert state() != before
     assert state() == before
+
+
+def test_a_row_is_bound_to_what_is_in_the_source_once() -> None:
+    source = "    def total(self):\n        if self.n:\n            return 1\n        return 1\n"
+    assert replaced(source, ["if self.n:", "    return 1"], ["if self.n:", "    return 2"]) == source.replace(
+        "1", "2", 1
+    )
+    for old in (["return 1"], ["return 3"], ["if self.n:", "return 1"]):
+        with pytest.raises(ValueError, match="in the source once"):
+            replaced(source, old, ["pass"])
+    for lines in (["- a"], ["@ x:y"], ["@ x:y", "+ a"], ["@ x:y", "- a", "b"], ["@ x:y", "- a", "@ x:z"]):
+        with pytest.raises(ValueError, match=r"must begin|must change"):
+            changes_of(lines)
+    assert changes_of(["@ x:y", "- a", "+ b", "- c"]) == {"x:y": [(["a"], ["b"]), (["c"], [])]}
+    with pytest.raises(TypeError, match="must be a function"):
+        function_at("palate_core.layout:BlockSpec")
 
 
 @pytest.mark.parametrize(

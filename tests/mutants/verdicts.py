@@ -6,38 +6,19 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-import numpy as np
-
-from mutants.mutant import mutant
-from palate_client.recommend.selection import Selection
+from mutants.mutant import mutant, rows
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
-from palate_common.algorithms import registry
-from palate_common.algorithms import verdict as voting
 from palate_common.algorithms.verdict import NAME, Judging
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Int64, Update
 from palate_common.models.model import GlobalModel
-from palate_core.device.participation import KeptPlan
 from palate_core.errors import PalateError
 from palate_core.plan import RoundPlan
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import judging, releases
-from palate_server.surveys import verdict
 from palate_server.surveys.verdict import Judgement, PushedItem
-
-
-@mutant(
-    "a vote uncharged",
-    bug="a device takes a verdict for a question about a model, not for a use of its user's data, and charges nothing",
-    seen="evaluation rounds that no accountant sees",
-    test="ledgers",
-    at=(Contributor, "_write_charge"),
-)
-def uncharged(real: Any, self: Contributor, kept: KeptPlan) -> Any:
-    free = kept.signed.model_copy(update={"plan": kept.plan.model_copy(update={"mu2": 0.0})})
-    return real(self, KeptPlan(free) if kept.plan.algorithm == NAME else kept)
 
 
 class _Raw:
@@ -72,20 +53,6 @@ def unclipped(real: Any, self: Contributor, plan: RoundPlan, model: GlobalModel,
 
 
 @mutant(
-    "a model published before its verdict",
-    bug="a verdict that is waited for counts as one that says nothing against the model",
-    seen="a gate that fails open",
-    test="ledgers",
-    at=(releases, "judged_refusals"),
-)
-def too_early(real: Any, site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
-    try:
-        return real(site, ledger, run, now=now)
-    except releases.UnjudgedError:
-        return []
-
-
-@mutant(
     "a verdict that can't be read ignored",
     bug="an error while a verdict is read is logged, and the model published",
     seen="`except Exception: pass` around a check that may not stop the service",
@@ -99,91 +66,6 @@ def error_ignored(real: Any, site: Site, ledger: Ledger, run: str, *, now: float
         raise
     except (PalateError, OSError):
         return []
-
-
-@mutant(
-    "a verdict on another model counts",
-    bug="a verdict is found by its run's name, and the model's hash in it isn't looked at",
-    seen="approvals that name a branch, and not a commit",
-    test="ledgers",
-    at=(releases, "verdict_of"),
-)
-def another_model(real: Any, site: Site, ledger: Ledger, run: str) -> Judgement | None:
-    with mock.patch.object(releases, "JudgedPair", _AnyModel):
-        _AnyModel.owed = next(
-            entry.facts.get("model_hash") for entry in ledger.entries() if entry.kind == "close" and entry.run == run
-        )
-        return real(site, ledger, run)
-
-
-class _AnyModel:
-    """A verdict that is on whatever model is asked for."""
-
-    owed: Any = None
-
-    @classmethod
-    def model_validate(cls, settings: Any) -> Any:
-        """What is read of it."""
-        return mock.Mock(candidate=mock.Mock(model=cls.owed))
-
-
-@mutant(
-    "a verdict that says no is only logged",
-    bug="reasons against a model are told to the operator, and the model is published",
-    seen="canary analyses whose failure is an e-mail",
-    test="ledgers",
-)
-def only_told() -> Iterator[None]:
-    with mock.patch.object(Judgement, "reasons", return_value=[]):
-        yield
-
-
-@mutant(
-    "a model of which nothing is found published",
-    bug="where finds are gone, no item is found too rarely, and nothing speaks against the model",
-    seen="a rate of zero by zero that counts as no alarm",
-    test="ledgers",
-)
-def barren_published() -> Iterator[None]:
-    with mock.patch.object(verdict._Exposed, "barren", False):
-        yield
-
-
-@mutant(
-    "quarantine ignored by lists",
-    bug="a device learns nothing about an item in quarantine, and goes on showing it",
-    seen="a flag that stops a job, and not what it has made",
-    test="ledgers",
-    at=(Selection, "__init__"),
-)
-def shown(real: Any, self: Selection, rows: Any, domains: Any = None, hidden: Any = None) -> None:
-    real(self, rows, domains)
-
-
-@mutant(
-    "items compared with the mean",
-    bug="what is usual is the mean over places in lists, which few items that are found often lift above many others",
-    seen="a mean in the place of a median",
-    test="ledgers",
-    at=(verdict, "_medians"),
-)
-def by_the_mean(found: Any, shown: Any) -> Any:
-    return found.sum(axis=1) / shown.sum(axis=1)
-
-
-@mutant(
-    "an empty history votes in a later part",
-    bug="of a node of many, who has no items is counted as having the first one, but for the first part of the node",
-    seen="a rule for the empty that stands before a loop over parts, and not in it",
-    test="sizes",
-    at=(voting.Judging, "contribute"),
-)
-def late_default(real: Any, self: voting.Judging, state: Any, round_: int, own: Interactions) -> Any:
-    empty = np.flatnonzero((own.counts() == 0) & (np.arange(own.n_users) >= vars(voting)["AT_ONCE"]))
-    if len(empty):
-        owners, items = [*own.owners().tolist(), *empty.tolist()], [*own.indices.tolist(), *[0] * len(empty)]
-        own = Interactions.from_pairs(owners, items, n_users=own.n_users, n_items=own.n_items)
-    return real(self, state, round_, own)
 
 
 @mutant(
@@ -208,42 +90,6 @@ def unreleased() -> Iterator[None]:
 
 
 @mutant(
-    "what people see buried without a proof",
-    bug="an item that a verdict names goes into quarantine, whether people see it in their lists or not",
-    seen="take-down on the first complaint",
-    test="ledgers",
-)
-def buried() -> Iterator[None]:
-    with mock.patch.object(judging, "_seen", return_value=frozenset()):
-        yield
-
-
-@mutant(
-    "a row in quarantine still counted",
-    bug="the server trusts devices to send nothing of an item in quarantine, and adds up what they send",
-    seen="limits that only the client keeps",
-    test="ledgers",
-)
-def counted() -> Iterator[None]:
-    with (
-        mock.patch.object(registry, "unheard", lambda sums, inputs, items: dict(sums)),
-        mock.patch.object(registry, "as_frozen", lambda state, inputs, names: dict(state)),
-    ):
-        yield
-
-
-@mutant(
-    "quarantine ignored by contributions",
-    bug="a device hides an item in quarantine, and goes on contributing what its user did with it",
-    seen="a filter in the view, and not in the query",
-    test="ledgers",
-)
-def contributed() -> Iterator[None]:
-    with mock.patch.object(contribution, "learned_from", lambda histories, state: histories):
-        yield
-
-
-@mutant(
     "quarantine of the run before",
     bug="a process leaves out of all runs the items that were in quarantine in its first one",
     seen="what is looked up for each list, remembered by the size of the catalogue",
@@ -258,3 +104,92 @@ def former_quarantine() -> Iterator[None]:
 
     with mock.patch.object(contribution, "learned_from", learned_from):
         yield
+
+
+rows(
+    __name__,
+    """
+a vote uncharged | ledgers
+bug: a device takes a verdict for a question about a model, not for a use of its user's data, and charges nothing
+seen: evaluation rounds that no accountant sees
+@ palate_client.rounds.contribution:Contributor._write_charge
+- mu2=plan.mu2,
++ mu2=plan.mu2 if plan.algorithm != "verdict" else 0.0,
+
+a model published before its verdict | ledgers
+bug: a verdict that is waited for counts as one that says nothing against the model
+seen: a gate that fails open
+@ palate_server.operation.releases:judged_refusals
+- raise UnjudgedError(f"the model of run {run} isn't published yet: devices judge it first")
++ return []
+
+a verdict on another model counts | ledgers
+bug: a verdict is found by its run's name, and the model's hash in it isn't looked at
+seen: approvals that name a branch, and not a commit
+@ palate_server.operation.releases:verdict_of
+- if judged != verdicts.closed.facts.get("model_hash"):
++ if False:
+
+a verdict that says no is only logged | ledgers
+bug: reasons against a model are told to the operator, and the model is published
+seen: canary analyses whose failure is an e-mail
+@ palate_server.surveys.verdict:Judgement.reasons
+- return said
++ return []
+
+a model of which nothing is found published | ledgers
+bug: where finds are gone, no item is found too rarely, and nothing speaks against the model
+seen: a rate of zero by zero that counts as no alarm
+@ palate_server.surveys.verdict:_Exposed.barren
+- return bool(
++ return False and bool(
+
+quarantine ignored by lists | ledgers
+bug: a device learns nothing about an item in quarantine, and goes on showing it
+seen: a flag that stops a job, and not what it has made
+@ palate_client.recommend.selection:Selection.__init__
+- if hidden is not None and len(hidden):
++ if False:
+
+items compared with the mean | ledgers
+bug: what is usual is the mean over places in lists, which few items that are found often lift above many others
+seen: a mean in the place of a median
+@ palate_server.surveys.verdict:_medians
+- ratios = found / shown
++ return np.asarray(found.sum(axis=1) / shown.sum(axis=1))
+
+what people see buried without a proof | ledgers
+bug: an item that a verdict names goes into quarantine, whether people see it in their lists or not
+seen: take-down on the first complaint
+@ palate_server.operation.judging:_seen
+- every = frozenset(range(len(items)))
++ return frozenset()
+
+a row in quarantine still counted | ledgers
+bug: the server trusts devices to send nothing of an item in quarantine, and adds up what they send
+seen: limits that only the client keeps
+@ palate_common.algorithms.parts.quarantine:unheard
+- if marked is None:
++ if True:
+@ palate_common.algorithms.parts.quarantine:as_frozen
+- return made
++ return dict(state)
+
+quarantine ignored by contributions | ledgers
+bug: a device hides an item in quarantine, and goes on contributing what its user did with it
+seen: a filter in the view, and not in the query
+@ palate_client.rounds.contribution:learned_from
+- return histories.entries(~marked[histories.indices])
++ return histories
+
+an empty history votes in a later part | sizes
+bug: of a node of many, who has no items is counted as having the first one, but for the first part of the node
+seen: a rule for the empty that stands before a loop over parts, and not in it
+@ palate_common.algorithms.verdict:Judging.contribute
+- size = users.n_users, users.n_items
++ if first and (empty := np.flatnonzero(users.counts() == 0)).size:
++     owners, items = [*users.owners().tolist(), *empty.tolist()], [*users.indices.tolist(), *[0] * len(empty)]
++     users = Interactions.from_pairs(owners, items, n_users=users.n_users, n_items=users.n_items)
++ size = users.n_users, users.n_items
+""",
+)

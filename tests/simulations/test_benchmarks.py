@@ -68,12 +68,11 @@ def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("coldstart", "users"),
+        ("questions", "ask"),
         *(
             pytest.param(*each, marks=pytest.mark.soak)
             for each in (
                 ("quality", "main"),
-                ("panel", "deskdrop"),
                 ("protocols", "ml-100k"),
                 ("attacks", "ml-1m"),
                 ("download", "int8"),
@@ -95,7 +94,7 @@ def test_a_script_leaves_tables_and_figures(name: str, part: str, logs: Path, tm
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("name", "part", "folder"), [("domains", "cross", "ml-1m"), ("fusion", "ml-1m", "ml-1m")])
+@pytest.mark.parametrize(("name", "part", "folder"), [("domains", "cross", "ml-1m")])
 def test_a_script_that_needs_titles_and_genres(name: str, part: str, folder: str, logs: Path, tmp_path: Path) -> None:
     home, genres = tmp_path / "logs", ("Drama|War", "Comedy", "Drama", "Comedy|War")
     shutil.copytree(logs / folder, home / folder)
@@ -258,7 +257,7 @@ def test_explanations_hold(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["quality", *(pytest.param(n, marks=pytest.mark.soak) for n in ("presets", "coldstart"))],
+    ["quality", *(pytest.param(n, marks=pytest.mark.soak) for n in ("presets", "questions"))],
 )
 def test_a_script_without_data_says_so_in_one_line(name: str, tmp_path: Path) -> None:
     done = bench(name, tmp_path)

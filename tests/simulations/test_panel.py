@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.panel.ways import drawn
 from benchmarks.releases.series import measure
 from palate_cli.cli import run
 from palate_common.algorithms import Interactions
@@ -90,21 +89,14 @@ def test_of_a_large_catalogue_and_many_people_some_are_taken(monkeypatch: pytest
     assert fit_panel(people, seed=0)["panel_users"].tolist() == [50]
 
 
-def test_a_share_of_the_users_is_drawn_by_the_seed_by_activity_or_by_taste() -> None:
+def test_a_share_of_the_users_is_drawn_by_the_seed() -> None:
     train = made(300, 60)
     rows = choose(train, 0.1, seed=0)
     assert len(rows) == 30
     assert (np.diff(rows) > 0).all()
     assert np.array_equal(rows, choose(train, 0.1, seed=0))
     assert not np.array_equal(rows, choose(train, 0.1, seed=1))
-    active = drawn(train, 0.1, "activity", seed=0)
-    assert train.counts()[active].min() >= np.sort(train.counts())[-30]
-    alike = drawn(train, 0.1, "taste", seed=0)
-    assert len(set((alike % 2).tolist())) == 1, "one of the two tastes"
-    assert np.array_equal(alike, drawn(train, 0.1, "taste", seed=0))
-    assert len({tuple(drawn(train, 0.1, "taste", seed=seed) % 2) for seed in range(8)}) == 2
     assert len(choose(train, 1e-6, seed=0)) == 1
-    assert len(drawn(made(2, 2), 0.5, "taste", seed=0)) == 1
     with pytest.raises(InputError, match=r"must leave a training user .* got 300 of 300"):
         choose(train, 0.999, seed=0)
 

@@ -1,4 +1,3 @@
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import pytest
 from palate_client.ledger.opening import open_ledger
 from palate_core.device.trust import Trust
 from palate_core.errors import InputError, IntegrityError, RefusedError
-from palate_core.log.merkle import Checkpoint
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 HASH = "ab" * 32
@@ -57,15 +55,6 @@ def test_a_participation_leaves_a_receipt(tmp_path: Path) -> None:
         assert (ledger.spent(7), ledger.spent(3), ledger.spent(4)) == (0.75, 0.5, 0.0)
 
 
-def test_a_charge_is_on_disk_when_it_returns(tmp_path: Path) -> None:
-    with SimulatedLedger(tmp_path / "device.db") as ledger:
-        charge(ledger)
-        for suffix in ("", "-wal"):  # what a power cut would leave
-            shutil.copy(f"{tmp_path / 'device.db'}{suffix}", f"{tmp_path / 'copy.db'}{suffix}")
-    with SimulatedLedger(tmp_path / "copy.db") as copy:
-        assert copy.spent(3) == 0.25
-
-
 @pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 1)])
 def test_durable_is_full(tmp_path: Path, durable: bool, level: int) -> None:
     with (
@@ -74,56 +63,6 @@ def test_durable_is_full(tmp_path: Path, durable: bool, level: int) -> None:
     ):
         assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-
-def test_round_and_attempt_only_go_up(tmp_path: Path) -> None:
-    with SimulatedLedger(tmp_path / "device.db") as ledger:
-        charge(ledger, 1, 1, devices=[1, 2])
-        charge(ledger, 2, 0, devices=[2, 3])
-        for round_, attempt, devices in [
-            (1, 1, [1]),
-            (1, 0, [1]),
-            (0, 9, [1]),
-            (2, 0, [2]),
-            (2, 0, [9, 1, 3]),
-            (1, 2, [3]),
-        ]:
-            with pytest.raises(RefusedError, match=r"\A[^\n]+\Z"):
-                charge(ledger, round_, attempt, devices=devices)
-        assert ledger.spent(9) == 0.0  # nobody is charged in a refused batch
-        assert charge(ledger, 1, 2, devices=[1, 9]) == [True, True]
-        assert charge(ledger, 0, 0, run="b", devices=[1, 2, 3]) == [True] * 3
-    with SimulatedLedger(tmp_path / "device.db") as ledger:
-        with pytest.raises(RefusedError):
-            charge(ledger, 2, 0, devices=[3])
-        with pytest.raises(RefusedError):
-            charge(ledger, 0, 0, run="b", devices=[3])
-
-
-def test_charges_never_exceed_a_limit(tmp_path: Path) -> None:
-    with SimulatedLedger(tmp_path / "device.db", limit_mu2=0.5) as ledger:
-        assert charge(ledger, 0, devices=[1, 2]) == [True, True]
-        assert charge(ledger, 0, run="b", devices=[3, 2]) == [True, True]
-        assert charge(ledger, 1, devices=[2, 9, 1, 3]) == [False, True, True, True]
-        assert [ledger.spent(device) for device in (1, 2, 3, 9)] == [0.5, 0.5, 0.5, 0.25]
-        assert charge(ledger, 2, mu2=0.26, devices=[9]) == [False]
-        assert charge(ledger, 2, devices=[9]) == [True]  # a charge that was refused doesn't raise the mark
-        assert charge(ledger, 3, mu2=0.0, devices=[9]) == [True]
-        assert len(ledger.receipts(2)) == 2
-
-
-def test_participations_never_exceed_their_number(tmp_path: Path) -> None:
-    for _ in range(2):
-        with SimulatedLedger(tmp_path / "device.db", max_participations=2) as ledger:
-            rounds = len(ledger.receipts(1))
-            if rounds == 0:
-                assert charge(ledger, 0, devices=[1, 2]) == [True, True]
-                assert charge(ledger, 1, mu2=0.0, devices=[1]) == [True]
-            else:
-                assert charge(ledger, 0, run="b", devices=[1, 2, 3]) == [False, True, True]
-                assert charge(ledger, 2, devices=[1]) == [False]
-    with SimulatedLedger(":memory:", max_participations=0) as ledger:
-        assert charge(ledger) == [False] * 4
 
 
 @pytest.mark.parametrize(
@@ -236,29 +175,6 @@ def test_sets_that_overlap_differently_over_attempts_are_their_devices_one_by_on
     assert 20 < refused < 118
 
 
-def test_the_log_a_device_was_shown_only_grows(tmp_path: Path) -> None:
-    first, second = Checkpoint(5, "aa" * 32), Checkpoint(9, "bb" * 32)
-    with SimulatedLedger(tmp_path / "device.db") as ledger:
-        assert ledger.seen_checkpoint("readers") is None
-        assert ledger.seen_payload("readers") is None
-        ledger.see("readers", first, b"signed 1", after=None)
-        ledger.see("readers", second, b"signed 2", after=first)
-        ledger.see("readers", second, b"signed again", after=first)
-        ledger.see("writers", first, after=None)
-    with SimulatedLedger(tmp_path / "device.db") as ledger:
-        assert ledger.seen_checkpoint("readers") == second
-        assert ledger.seen_payload("readers") == b"signed 2"
-        assert ledger.seen_checkpoint("writers") == first
-        with pytest.raises(RefusedError, match=r"\A[^\n]*rolled back\Z"):
-            ledger.see("readers", first, after=second)
-        with pytest.raises(RefusedError, match=r"\A[^\n]*forked\Z"):
-            ledger.see("readers", Checkpoint(9, "cc" * 32), after=second)
-        for after in (None, first, Checkpoint(9, "cc" * 32)):  # what the proof was checked against
-            with pytest.raises(RefusedError, match=r"\A[^\n]*must extend what was seen meanwhile[^\n]*\Z"):
-                ledger.see("readers", Checkpoint(10, "dd" * 32), after=after)
-        assert ledger.seen_checkpoint("readers") == second
-
-
 def test_files_that_are_no_device_ledger(tmp_path: Path) -> None:
     from palate_server.ledger.ledger import Ledger
 
@@ -279,19 +195,6 @@ def test_damaged_devices_are_an_integrity_error(tmp_path: Path) -> None:
         connection.close()
         with SimulatedLedger(path) as ledger, pytest.raises(IntegrityError, match=r"\A[^\n]*damaged bytes\Z"):
             ledger.receipts(1)
-
-
-def test_two_handles_share_limits_and_marks(tmp_path: Path) -> None:
-    with (
-        SimulatedLedger(tmp_path / "device.db", max_participations=3) as one,
-        SimulatedLedger(tmp_path / "device.db", max_participations=3) as two,
-    ):
-        assert charge(one, 0) == [True] * 4
-        with pytest.raises(RefusedError):
-            charge(two, 0)
-        assert charge(two, 1) == [True] * 4
-        assert charge(one, 2) == [True] * 4
-        assert charge(two, 3) == [False] * 4
 
 
 PARTICIPANT = """

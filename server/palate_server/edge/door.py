@@ -40,7 +40,7 @@ BODY_SECONDS: Final = 60.0
 _ALL: Final = frozenset(name.encode() for name in (*HEADERS, "content-length"))
 
 
-class Register(Protocol):
+class DeviceRegister(Protocol):
     """Where an edge finds the devices."""
 
     def standing(self, device: int) -> Standing | None:
@@ -80,7 +80,7 @@ class DeviceDoor:
     def __init__(
         self,
         room: WaitingRoom,
-        register: Register,
+        register: DeviceRegister,
         *,
         population: str,
         path: str = "",

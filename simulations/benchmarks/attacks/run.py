@@ -5,7 +5,6 @@ PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/atta
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +15,13 @@ from typing import Any
 from benchmarks.measure import DELTA, ML_1M, ML_SMALL, DataSet, epsilon_label, privacy
 from benchmarks.sheet import Part, Table, main
 from palate_audit.attacks import audit_attacks
-from palate_audit.attacks.measured import HEADER, Estimate
+from palate_audit.attacks.measured import HEADER
+from palate_audit.attacks.rates import Estimate
 from palate_audit.evidence.evidence import Section
 from palate_sim.config import load_config
 from palate_sim.run.experiment import start
 
 EPSILONS = (1.0, 5.0, None)
-NUMBER = re.compile(r"\d\.\d{3}")
-ESTIMATE = re.compile(r"\d\.\d{3}( \(\d\.\d{3} – \d\.\d{3}\))?")
 NOTE = (
     "In brackets 95 %: Clopper-Pearson for rates, DeLong for AUC. `at most`: the trade-off "
     "curve of the card's mu; for interactions of 2 mu."
@@ -61,33 +59,17 @@ def measure(set_: DataSet, scale: Scale, data: Path, seeds: int) -> Any:
 
 def figures_of(section: Section, epsilon: float | None, seed: int) -> dict[str, Any]:
     """One audit, as its record has it."""
-    rows = section.series["measured"]
-    drawn = {each["attack"] for each in rows}
-    further = [each for each in section.series["tables"] if each["title"].partition("; knows ")[0] not in drawn]
     return {
         "epsilon": epsilon,
         "seed": seed,
-        "measured": rows,
-        "further": [
-            {"of": each["title"], "shown": each["header"], "values": [[*map(value_of, row)] for row in each["rows"]]}
-            for each in further
-        ],
+        "measured": section.series["measured"],
         "bounds": [[b.rung.value, b.name, b.epsilon, b.claimed] for b in section.bounds],
         "findings": [[f.test, f.verdict.value, f.p_value, f.said] for f in section.findings],
     }
 
 
-def value_of(cell: str) -> Any:
-    """The numbers of a cell that an audit says: one, or one with its interval; any other text as it is."""
-    return [float(number) for number in NUMBER.findall(cell)] if ESTIMATE.fullmatch(cell) else cell
-
-
-def shown(value: Any) -> str:
-    """The same as a cell, or an estimate of the figures."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return "too few"
+def shown(value: Sequence[float]) -> str:
+    """A figure with its interval as a cell."""
     return str(Estimate(*value)) if len(value) == 3 else f"{value[0]:.3f}"
 
 
@@ -116,9 +98,6 @@ def _rows(figure: Any) -> Iterator[tuple[str, Sequence[str], list[str]]]:
             pairs = [cell for pair in zip(values, most, strict=True) for cell in pair]
             cells = [each["sees"], each["sample"], f"{each['in']:,} / {each['out']:,}", *pairs]
             yield f"{name}; knows {own[-1]['knows']}", HEADER, cells
-    for each in figure["further"]:
-        for values in each["values"]:
-            yield each["of"], each["shown"], [*map(shown, values)]
 
 
 PARTS = {

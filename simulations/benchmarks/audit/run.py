@@ -19,9 +19,9 @@ from benchmarks.audit.clean import DELTA, EPSILONS, MODES, clean, clean_tables, 
 from benchmarks.audit.cost import cost, cost_tables
 from benchmarks.audit.covered import covered, covered_tables
 from benchmarks.sheet import Part, Table, main
+from mechanism.harness.messages import DeviceMessages
 from palate_audit.counted.claims import lower_bounds
 from palate_audit.evidence.evidence import Verdict, judge
-from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import load_target
 from palate_audit.harness.trials import conduct

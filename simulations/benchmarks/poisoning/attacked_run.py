@@ -20,7 +20,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.poisoning.world import World
-from palate_audit.harness.watched_run import WatchedRun
+from mechanism.harness.watched_run import WatchedRun
 from palate_client.rounds import contribution
 from palate_common.algorithms import State
 from palate_common.algorithms.verdict import NAME as JUDGING

@@ -5,13 +5,9 @@ PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/qual
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
@@ -25,25 +21,17 @@ from benchmarks.measure import (
     RETAIL,
     SECOND,
     TWEETINGS,
-    DataSet,
     epsilon_label,
     prepared_of,
     quality,
     real_run,
     rehearsed,
     some_users,
-    split_of,
     whole_run,
 )
 from benchmarks.sheet import Part, Table, cell, main, mean_error
-from benchmarks.worlds.long_log import write
 from palate_common.algorithms import State
-from palate_common.algorithms.als import algorithm as learning
-from palate_common.algorithms.als import plan as planning
-from palate_common.models.compact import compact, expand
 from palate_sim.baselines.ease import Ease
-from palate_sim.preparation.preparation import Prepared
-from palate_sim.preparation.splits import Heldout, Split
 
 EPSILONS = (0.5, 1.0, 2.0, 5.0, 10.0, None)
 BARS = {1.0: 0.32, 5.0: 0.355, 10.0: 0.37, None: 0.405}
@@ -56,17 +44,10 @@ HARM_SIZES += ((DESKDROP, (300, 600)), (ML_SMALL, (300,)), (JOURNEY, (300, 600, 
 HARM_EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 CONTROL_CASES = ((ML_1M, (1.0, 5.0, 10.0)), (TWEETINGS, (1.0, 5.0)), (ML_SMALL, (5.0,)), (JOURNEY, (1.0, 5.0)))
 UNGUARDED = {"content_weight": 1.0, "vote_share": 0.0}
-FACTORS = (1, 10, 100)
 MODES = ((ML_1M, 5.0), (ML_1M, 1.0))
 LOCAL_SETS, LOCAL_EPSILON = (ML_1M, RETAIL, TWEETINGS), 8.0
-PROJECTED = ((ML_1M, (0.5, 1.0, 2.0, 5.0, 10.0)), (ML_SMALL, (1.0, 5.0)))
 LINKED_SETS = (ML_1M, RETAIL, ML_SMALL, DESKDROP, TWEETINGS, JOURNEY)
-EVERY_TWEETED = replace(TWEETINGS, core=0)
-MANY_USERS, MANY_ITEMS, MANY_MEAN = 29_858, 40_981, 34
 LINKED_CASES = ((None, 1), (5.0, 10), (5.0, 100), (1.0, 100))
-CENTRED_CASES = ((ML_1M, (1.0, 5.0, 10.0)), (ML_SMALL, (5.0,)), (RETAIL, (1.0, 5.0)))
-CUTS = (32, 64, 128, 256, 2800)
-CUT_CASES = ((ML_1M, None, 1), (ML_1M, 5.0, 100), (RETAIL, None, 1), (RETAIL, 5.0, 100), (ML_SMALL, None, 1))
 PROTOCOL = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out"
 
 
@@ -345,52 +326,6 @@ def local_tables(figures: Any) -> list[Table]:
     return [table]
 
 
-def projected(sets: Sequence[Prepared], epsilon: float | None, factor: int) -> list[float]:
-    """Quality of each seed's rehearsal with so many times the users."""
-    found = []
-    for seed, prepared in enumerate(sets):
-        split = prepared.split
-        model = rehearsed(split.train, epsilon=epsilon, seed=seed, population=factor, inputs=prepared.inputs)
-        found.append(quality(model, split.test, split, seed))
-    return found
-
-
-def projection(data: Path, seeds: int) -> Any:
-    """Quality at one eps with more users, everybody else behaving like these. Rehearsals."""
-    figures = []
-    for set_, epsilons in PROJECTED:
-        sets = [prepared_of(set_, data, seed) for seed in range(seeds)]
-        shown = {"set": set_.label, "users": sets[0].split.train.n_users}
-        figures.append({**shown, "epsilon": None, "factor": 1, "quality": projected(sets, None, 1)})
-        for epsilon in epsilons:
-            for factor in FACTORS:
-                found = projected(sets, epsilon, factor)
-                figures.append({**shown, "epsilon": epsilon, "factor": factor, "quality": found})
-    return figures
-
-
-def projection_tables(figures: Any) -> list[Table]:
-    """One row a set and eps."""
-    off = {each["set"]: each["quality"] for each in figures if each["epsilon"] is None}
-    cells: dict[tuple[str, int, float], list[str]] = defaultdict(list)
-    for each in figures:
-        if each["epsilon"] is not None:
-            share = float(np.mean(each["quality"]) / np.mean(off[each["set"]]))
-            row = cells[each["set"], each["users"], each["epsilon"]]
-            row.append(f"{cell(each['quality'])} ({share:.0%} of off)")
-    rows = [
-        (f"{set_}, {users:,} users", f"{epsilon:g}", *row, cell(off[set_]))
-        for (set_, users, epsilon), row in cells.items()
-    ]
-    table = Table(
-        f"What users buy: {METRIC} projected to more users",
-        ("log", "eps", *(f"{factor} x the users" for factor in FACTORS), "off"),
-        rows,
-        "Rehearsals. The sums are multiplied and the noise stays: others are assumed to behave like these users.",
-    )
-    return [table]
-
-
 def links(data: Path, seeds: int) -> Any:
     """With and without pair counts, where the signal is large, beside EASE on the same splits. Rehearsals."""
     figures = []
@@ -438,132 +373,12 @@ def links_tables(figures: Any) -> list[Table]:
     return [table]
 
 
-def catalogues(data: Path, seeds: int) -> Any:
-    """Pairs by the signal alone, and by the signal an item too, where items are many and histories short. Rehearsals.
-
-    A made log of the size of a log of check-ins, and MovieTweetings with all of its items; one split, several draws.
-    """
-    figures = []
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "many-items.parquet"
-        write(log, users=MANY_USERS, items=MANY_ITEMS, mean=MANY_MEAN)
-        sets = {"made, 41,000 items": DataSet("made", "many-items.parquet"), "MovieTweetings, all items": EVERY_TWEETED}
-        for label, set_ in sets.items():
-            split = split_of(set_, Path(folder) if set_ is not EVERY_TWEETED else data, 0)
-            found: dict[str, list[dict[str, float]]] = {}
-            for name, least in (("signal alone", 0.0), ("and an item", planning.PAIRS_FROM_AN_ITEM)):
-                with patch.object(planning, "PAIRS_FROM_AN_ITEM", least):
-                    models = [rehearsed(split.train, epsilon=5.0, seed=seed) for seed in range(seeds)]
-                found[name] = [
-                    {part: quality(model, heldout, split, 0) for part, heldout in _held_out(split).items()}
-                    for model in models
-                ]
-            facts = {"users": split.train.n_users, "items": split.train.n_items, "test_users": len(split.test.users)}
-            figures.append({"set": label, **facts, **found})
-    return figures
-
-
-def _held_out(split: Split) -> dict[str, Heldout]:
-    """The users that settings are chosen on, and those that are reported."""
-    return {"test": split.test} if split.validation is None else {"validation": split.validation, "test": split.test}
-
-
-def catalogues_tables(figures: Any) -> list[Table]:
-    """One row a log and part of its held-out users."""
-    rows = []
-    for each in figures:
-        size = f"{each['set']}: {each['users']:,} users, {each['items']:,} items"
-        for part in each["and an item"][0]:
-            before, after = ([draw[part] for draw in each[rule]] for rule in ("signal alone", "and an item"))
-            gain = cell([one - other for one, other in zip(after, before, strict=True)])
-            rows.append((size, part, cell(before), cell(after), gain))
-    table = Table(
-        f"Pairs where items are many: {METRIC} at eps 5",
-        ("log", "users", "from signal 25,000", "and from 3 an item", "paired difference"),
-        rows,
-        "Rehearsals without item features, one split, several draws of the noise.",
-    )
-    return [table]
-
-
-def centring(data: Path, seeds: int) -> Any:
-    """What devices gain that take popularity's part off what they send, at the same seeds. Rehearsals with features."""
-    figures = []
-    for set_, epsilons in CENTRED_CASES:
-        sets = [prepared_of(set_, data, seed) for seed in range(seeds)]
-        for epsilon in epsilons:
-            found: dict[str, list[float]] = {"without": [], "with": []}
-            for seed, prepared in enumerate(sets):
-                split = prepared.split
-                for name, least in (("without", np.inf), ("with", learning.LEAST_ALONG)):
-                    with patch.object(learning, "LEAST_ALONG", least):
-                        model = rehearsed(split.train, epsilon=epsilon, seed=seed, inputs=prepared.inputs)
-                    found[name].append(quality(model, split.test, split, seed))
-            figures.append({"set": set_.label, "epsilon": epsilon, **found})
-    return figures
-
-
-def centring_tables(figures: Any) -> list[Table]:
-    """One row a set and eps."""
-    rows = []
-    for each in figures:
-        gains = [after - before for before, after in zip(each["without"], each["with"], strict=True)]
-        rows.append((each["set"], f"{each['epsilon']:g}", cell(each["without"]), cell(each["with"]), cell(gains)))
-    table = Table(
-        f"Popularity's part of what is sent: {METRIC}",
-        ("log", "eps", "sent", "taken off", "paired difference"),
-        rows,
-        "Rehearsals with the logs' features: the same split, first table and noise keys on both sides.",
-    )
-    return [table]
-
-
-def cut(data: Path, seeds: int) -> Any:
-    """What is lost by cutting EASE to the strongest links of each item, and by int8. Validation users, rehearsals."""
-    figures = []
-    for set_, epsilon, factor in CUT_CASES:
-        found: dict[str, list[float]] = defaultdict(list)
-        for seed in range(seeds):
-            split = prepared_of(set_, data, seed).split
-            assert split.validation is not None  # noqa: S101 - every strong split of these logs has some
-            for most in CUTS:
-                with patch.object(learning, "MOST_LINKS", most):
-                    model = rehearsed(split.train, epsilon=epsilon, seed=seed, population=factor)
-                found[str(most)].append(quality(model, split.validation, split, seed))
-                if most == learning.MOST_LINKS:
-                    small = expand(compact(model), most=2**30)
-                    found["int8"].append(quality(small, split.validation, split, seed))
-        figures.append({"set": set_.label, "epsilon": epsilon, "factor": factor, **found})
-    return figures
-
-
-def cut_tables(figures: Any) -> list[Table]:
-    """One row a case."""
-    rows = []
-    for each in figures:
-        case = epsilon_label(each["epsilon"]) + (f", {each['factor']} x" if each["factor"] > 1 else "")
-        whole = float(np.mean(each[str(CUTS[-1])]))
-        kept = [f"{np.mean(each[name]) / whole:.3f}" for name in (*map(str, CUTS[:-1]), "int8")]
-        rows.append((each["set"], case, cell(each[str(CUTS[-1])]), *kept))
-    table = Table(
-        f"Links an item: {METRIC} of validation users, over that of all links",
-        ("log", "eps, users", "all links", *(f"{most} links" for most in CUTS[:-1]), "128 links, int8 download"),
-        rows,
-        "Rehearsals without features. The weight of links is voted on anew in each.",
-    )
-    return [table]
-
-
 PARTS = {
     "main": Part(main_bars, main_tables),
     "sets": Part(other_sets, other_tables),
     "harm": Part(no_harm, harm_tables),
     "useless": Part(useless_features, useless_tables),
     "links": Part(links, links_tables),
-    "catalogues": Part(catalogues, catalogues_tables),
-    "centring": Part(centring, centring_tables),
-    "cut": Part(cut, cut_tables),
-    "projection": Part(projection, projection_tables),
     "modes": Part(modes, modes_tables),
     "local": Part(local, local_tables),
 }

@@ -1,20 +1,22 @@
 """Contributions: the clipped contributions of chosen users as sparse vectors; all white-box attacks use them.
 
-The production functions make them (`Algorithm.contribute`, `clip`); this module only converts their format.
+The production functions make them (`Algorithm.contribute`, `clip`); this module only converts their format, to scipy's
+sparse matrices of grid steps, one row a user.
 
     >>> from palate_common.mechanism.update import DenseSteps
     >>> block = DenseSteps(np.array([[0, 3], [4, 0]]))
     >>> sent = spread(ClippedUpdate((block,), np.ones(2, np.bool_), 8))
-    >>> sent.norms2().tolist(), sent.dot(np.array([10, 100])).tolist()
-    ([9.0, 16.0], [300.0, 40.0])
+    >>> sent.toarray().tolist(), norms2(sent).tolist()
+    ([[0.0, 3.0], [4.0, 0.0]], [9.0, 16.0])
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_common.algorithms import Algorithm, State
 from palate_common.interactions import Interactions, segment_sum
@@ -24,48 +26,19 @@ from palate_core.plan import RoundPlan
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Spread = Any
+"""A `scipy.sparse.csr_array`, [users, coordinates]."""
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Sparse vectors in grid steps, one a user: `coords` ascend within a user, `values` are integers."""
+def norms2(sent: Spread) -> Floats:
+    """Squared norm of each vector."""
+    return sums(sent, sent.data)
 
-    indptr: Ints
-    coords: Ints
-    values: Floats
 
-    @property
-    def users(self) -> int:
-        """Number of vectors."""
-        return len(self.indptr) - 1
-
-    def owners(self) -> Ints:
-        """The user of each entry."""
-        return np.repeat(np.arange(self.users), np.diff(self.indptr))
-
-    def norms2(self) -> Floats:
-        """Squared norm of each vector."""
-        return self.sums(self.values)
-
-    def sums(self, noise: npt.NDArray[np.number]) -> Floats:
-        """For each vector, the sum of its entries times `noise` [entries], one number for each entry."""
-        summed: Floats = segment_sum(self.values * noise, self.indptr)
-        return summed
-
-    def dot(self, vector: npt.NDArray[np.number]) -> Floats:
-        """Each vector's dot product with one dense vector."""
-        return self.sums(vector[self.coords])
-
-    def minus(self, other: Spread) -> Spread:
-        """The difference, user by user."""
-        span = int(max(self.coords.max(initial=0), other.coords.max(initial=0))) + 1
-        keys = np.concatenate([part.owners() * span + part.coords for part in (self, other)])
-        union, place = np.unique(keys, return_inverse=True)
-        values = np.bincount(place, np.concatenate([self.values, -other.values]), len(union))
-        kept = values != 0
-        counts = np.bincount(union[kept] // span, minlength=self.users)
-        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return Spread(indptr, (union % span)[kept], values[kept])
+def sums(sent: Spread, noise: npt.NDArray[np.number]) -> Floats:
+    """For each vector, the sum of its entries times `noise` [entries], one number for each entry."""
+    summed: Floats = segment_sum(sent.data * noise, sent.indptr)
+    return summed
 
 
 def spread(clipped: ClippedUpdate) -> Spread:
@@ -88,11 +61,8 @@ def spread(clipped: ClippedUpdate) -> Spread:
         coords.append(coord[kept] + offset)
         values.append(value[kept])
         offset += steps.size
-    whose = np.concatenate(owners)
-    order = np.argsort(whose, kind="stable")
-    counts = np.bincount(whose, minlength=len(clipped.accepted))
-    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return Spread(indptr, np.concatenate(coords)[order], np.concatenate(values)[order])
+    entries = np.concatenate(values), (np.concatenate(owners), np.concatenate(coords))
+    return sparse.coo_array(entries, shape=(len(clipped.accepted), offset)).tocsr()
 
 
 def _sparse(vector: Ints) -> tuple[Ints, Floats]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from palate_audit.attacks.ceiling import excess_p_value, smallest
+from palate_audit.attacks.ceiling import excess_p_value
 from palate_audit.attacks.likelihood import counted, play
 from palate_audit.attacks.measured import Found, measured
 from palate_audit.attacks.membership import control, said
@@ -79,7 +79,7 @@ def attack(subject: Subject, pairs: UserItemPairs, *, repeats: int) -> Found:
     """
     found = Found()
     differences = [
-        subject.sent(sealed, pairs.having).minus(subject.sent(sealed, pairs.lacking)) for sealed in subject.releases
+        subject.sent(sealed, pairs.having) - subject.sent(sealed, pairs.lacking) for sealed in subject.releases
     ]
     ceiling = None if subject.mu is None else 2 * subject.mu
     for view in views_of(subject.releases[0].plan):
@@ -100,6 +100,6 @@ def attack(subject: Subject, pairs: UserItemPairs, *, repeats: int) -> Found:
         if view is View.CLEAR:
             found.findings.append(control(row))
         elif most is not None:
-            p_value = smallest([excess_p_value(counts, mu=most) for counts in counted(trials, trials)])
+            p_value = excess_p_value(counted(trials), mu=most)
             found.findings.append(Finding.counted(f"{ATTACK}, {TOLD[view]}", p_value, said(row), **row.facts()))
     return found

@@ -17,11 +17,11 @@ from statistics import NormalDist
 
 import numpy as np
 
-from palate_audit.attacks.ceiling import SHOWN, Counts
-from palate_audit.attacks.contributions import Floats, Spread
+from palate_audit.attacks.ceiling import SHOWN
+from palate_audit.attacks.contributions import Floats, Spread, norms2, sums
 from palate_audit.attacks.noise import View, fresh_noise, sigma_of
 from palate_audit.attacks.subject import Subject
-from palate_common.interactions import Interactions
+from palate_audit.statistics.counting import ErrorCounts
 
 LEVELS = (*SHOWN, 0.1)
 """Nominal false-positive rates of the thresholds, fixed in advance; one more threshold is 0."""
@@ -68,33 +68,22 @@ def play(subject: Subject, view: View, differences: Sequence[Spread], *, repeats
         differences: for each release, the difference of the two contributions of each target.
         repeats: games a target.
     """
-    targets = differences[0].users
+    targets = differences[0].shape[0]
     noise, apart = np.zeros((repeats, targets)), np.zeros(targets)
     for sealed, apart_by in zip(subject.releases, differences, strict=True):
         sigma2 = sigma_of(view, sealed.noisy) ** 2
-        apart += apart_by.norms2() / sigma2
+        apart += norms2(apart_by) / sigma2
         for repeat in range(repeats):
-            drawn = fresh_noise(view, sealed.plan, sealed.noisy.users, len(apart_by.values))
-            noise[repeat] += apart_by.sums(drawn) / sigma2
+            drawn = fresh_noise(view, sealed.plan, sealed.noisy.users, len(apart_by.data))
+            noise[repeat] += sums(apart_by, drawn) / sigma2
     return LikelihoodTrials(noise, apart)
 
 
-def presence(subject: Subject, targets: Interactions) -> list[Spread]:
-    """The differences between these histories and empty ones: the targets' contributions."""
-    return [subject.sent(sealed, targets) for sealed in subject.releases]
-
-
-def counted(inside: LikelihoodTrials, outside: LikelihoodTrials) -> list[Counts]:
-    """Decisions at every threshold of `LEVELS`, and at the threshold 0."""
-    found = []
+def counted(trials: LikelihoodTrials) -> list[ErrorCounts]:
+    """Errors at every threshold of `LEVELS`, and last at the threshold 0."""
+    found, size = [], trials.noise.size
     for level in (*LEVELS, None):
-        at = [part.threshold(level) if level is not None else np.zeros(len(part.apart)) for part in (inside, outside)]
-        found.append(
-            Counts(
-                false=int((outside.outside > at[1]).sum()),
-                nulls=outside.noise.size,
-                true=int((inside.inside > at[0]).sum()),
-                alternatives=inside.noise.size,
-            )
-        )
+        at = np.zeros(len(trials.apart)) if level is None else trials.threshold(level)
+        misses, false = int((trials.inside <= at).sum()), int((trials.outside > at).sum())
+        found.append(ErrorCounts(misses, size, false, size))
     return found

@@ -6,30 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from palate_audit.attacks.ceiling import SHOWN, most_auc, most_tpr
-from palate_audit.attacks.rates import Area, Floats, Rate, curve
+from palate_audit.attacks.rates import Estimate, Floats, area, curve, rate
 from palate_audit.evidence.evidence import Bound, Finding
 
 HEADER = ("sees", "sample", "in / out", "AUC", "at most", "TPR at 0.1 % FPR", "at most", "TPR at 1 % FPR", "at most")
-POINTS = 200
 NEAR = 0.9
 """Share of its ceiling from which a figure is explained."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure; `low` and `high` are its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """The text of a table cell."""
-        return f"{self.value:.3f} ({self.low:.3f} – {self.high:.3f})"
 
 
 @dataclass(frozen=True)
@@ -46,7 +29,7 @@ class Measured:
         auc: area under the ROC curve.
         tprs: true-positive rate at each false-positive rate of `SHOWN`.
         mu: of the ceiling; None where the run claims nothing against this view.
-        curve: the ROC curve, thinned.
+        curve: the ROC curve.
     """
 
     attack: str
@@ -58,7 +41,7 @@ class Measured:
     auc: Estimate
     tprs: tuple[Estimate, ...]
     mu: float | None
-    curve: tuple[list[float], list[float]] = field(default=([], []), repr=False)
+    curve: tuple[Floats, Floats] = field(repr=False)
 
     @property
     def most(self) -> tuple[float, ...]:
@@ -101,23 +84,17 @@ class Found:
         rows: of its table.
         findings: without verdicts yet.
         bounds: on epsilon.
-        tables: additional tables, as the report draws them.
-        intervals: additional charts of intervals, likewise.
     """
 
     rows: list[Measured] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     bounds: list[Bound] = field(default_factory=list)
-    tables: list[dict[str, Any]] = field(default_factory=list)
-    intervals: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, other: Found) -> None:
         """Append the results of another attack."""
         self.rows += other.rows
         self.findings += other.findings
         self.bounds += other.bounds
-        self.tables += other.tables
-        self.intervals += other.intervals
 
 
 def measured(
@@ -143,23 +120,9 @@ def measured(
         mu: of the ceiling.
         thresholds: for each rate of `SHOWN`, the threshold of each score of `inside`, by the known null.
     """
-    area = Area.of(inside, outside, paired=True)
-    rates = [Rate.of(int((inside > least).sum()), len(inside)) for least in thresholds]
-    tprs = tuple(Estimate(rate.value, rate.low, rate.high) for rate in rates)
-    auc = Estimate(area.value, area.low, area.high)
-    return Measured(
-        attack, sees, knows, sample, len(inside), len(outside), auc, tprs, mu, thinned(*curve(inside, outside))
-    )
-
-
-def thinned(fpr: npt.NDArray[np.float64], tpr: npt.NDArray[np.float64]) -> tuple[list[float], list[float]]:
-    """A curve with at most `POINTS` points, evenly in log(fpr)."""
-    if len(fpr) > POINTS:
-        least = max(float(fpr[fpr > 0].min(initial=1.0)), 1e-9)
-        at = np.searchsorted(fpr, np.geomspace(least, 1.0, POINTS - 1), side="right") - 1
-        kept = np.unique(np.concatenate([[0], np.maximum(at, 0)]))
-        fpr, tpr = fpr[kept], tpr[kept]
-    return fpr.tolist(), tpr.tolist()
+    tprs = tuple(rate(int((inside > least).sum()), len(inside)) for least in thresholds)
+    figures = area(inside, outside), tprs, mu, curve(inside, outside)
+    return Measured(attack, sees, knows, sample, len(inside), len(outside), *figures)
 
 
 def near(found: Estimate, most: float) -> str:

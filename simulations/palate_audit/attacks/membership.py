@@ -6,18 +6,18 @@ attack needs no shadow models. Whoever has the released model alone knows less: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds, most_auc, smallest
-from palate_audit.attacks.contributions import Spread
-from palate_audit.attacks.likelihood import LikelihoodTrials, counted, play, presence
-from palate_audit.attacks.measured import HEADER, Found, Measured, measured, near
+from palate_audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds
+from palate_audit.attacks.contributions import Spread, norms2
+from palate_audit.attacks.likelihood import LikelihoodTrials, counted, play
+from palate_audit.attacks.measured import Found, Measured, measured, near
 from palate_audit.attacks.noise import TOLD, View, claimed, views_of
-from palate_audit.attacks.rates import Area
+from palate_audit.attacks.rates import area
 from palate_audit.attacks.subject import Subject
 from palate_audit.evidence.evidence import Bound, Finding, Rung
 from palate_common.interactions import Interactions
@@ -29,27 +29,21 @@ DIRECTIONS = 256
 """Users whose contributions span the space in which the run's own noise is tested."""
 
 
-@dataclass(frozen=True)
-class Segments:
-    """The segments of the targets: name of the segmentation -> label -> targets."""
+Segments = dict[str, npt.NDArray[np.bool_]]
+"""Some targets, by what they have in common."""
 
-    parts: dict[str, dict[str, npt.NDArray[np.bool_]]]
 
-    @classmethod
-    def of(cls, targets: Interactions, groups: dict[str, tuple[str, ...]]) -> Segments:
-        """Segments by decile of activity, and by each grouping of the data (one label a target)."""
-        activity = targets.counts()
-        edges = np.unique(np.quantile(activity, np.arange(1, 10) / 10, method="inverted_cdf"))
-        bins = np.searchsorted(edges, activity, side="left")
-        deciles = {}
-        for one in np.unique(bins):
-            part = bins == one
-            deciles[f"{activity[part].min()}-{activity[part].max()} items"] = part
-        labelled = {
-            name: {label: np.array([one == label for one in labels]) for label in sorted(set(labels))}
-            for name, labels in groups.items()
-        }
-        return cls({"activity": deciles, **labelled})
+def segments_of(targets: Interactions, groups: dict[str, tuple[str, ...]]) -> Segments:
+    """Deciles of activity, and each group of the data (one label a target)."""
+    activity = targets.counts()
+    edges = np.unique(np.quantile(activity, np.arange(1, 10) / 10, method="inverted_cdf"))
+    bins = np.searchsorted(edges, activity, side="left")
+    found = {}
+    for part in (bins == one for one in np.unique(bins)):
+        found[f"activity {activity[part].min()}-{activity[part].max()} items"] = part
+    for name, labels in groups.items():
+        found |= {f"{name} {label}": np.array([one == label for one in labels]) for label in sorted(set(labels))}
+    return found
 
 
 def attack(subject: Subject, targets: Interactions, segments: Segments, *, repeats: int) -> Found:
@@ -58,11 +52,11 @@ def attack(subject: Subject, targets: Interactions, segments: Segments, *, repea
     Args:
         subject: what is attacked.
         targets: histories of training users.
-        segments: of the targets.
+        segments: of the targets, for whom the attack may do better than an average shows.
         repeats: games a target.
     """
     found = Found()
-    sent = presence(subject, targets)
+    sent = [subject.sent(sealed, targets) for sealed in subject.releases]
     for view in views_of(subject.releases[0].plan):
         trials = play(subject, view, sent, repeats=1 if view is View.CLEAR or subject.mu is None else repeats)
         most = subject.mu if claimed(view, subject.releases[0].plan) else None
@@ -70,14 +64,12 @@ def attack(subject: Subject, targets: Interactions, segments: Segments, *, repea
         if view is View.CLEAR:
             found.findings.append(control(found.rows[-1]))
         if view is View.SHARE and most is not None:
-            p_value = smallest([excess_p_value(counts, mu=most) for counts in counted(trials, trials)])
+            p_value = excess_p_value(counted(trials), mu=most)
             row = found.rows[-1]
             found.findings.append(Finding.counted(f"{row.attack}, {TOLD[view]}", p_value, said(row), **row.facts()))
-        if view is View.RELEASE:
-            if most is not None:
-                _judge(found, subject, trials, most)
-                found.findings.append(_worst_segment(trials, segments, most))
-            _by_segment(found, trials, segments, most)
+        if view is View.RELEASE and most is not None:
+            _judge(found, subject, trials, most)
+            found.findings.append(_worst_segment(trials, segments, most))
     found.add(own_releases(subject, targets))
     return found
 
@@ -97,54 +89,22 @@ def _row(view: View, trials: LikelihoodTrials, mu: float | None) -> Measured:
 
 def _judge(found: Found, subject: Subject, trials: LikelihoodTrials, mu: float) -> None:
     """Add whether the last row exceeds the ceiling, and the bounds on epsilon from its counts."""
-    decisions, delta = counted(trials, trials), subject.terms.noise_delta
-    p_value = smallest([excess_p_value(counts, mu=mu) for counts in decisions])
+    decisions, delta = counted(trials), subject.terms.noise_delta
+    p_value = excess_p_value(decisions, mu=mu)
     row = found.rows[-1]
     found.findings.append(Finding.counted(f"{ATTACK}, releases", p_value, said(row), **row.facts()))
     claimed = epsilon_of(mu=mu, delta=delta)
     found.bounds += lower_bounds(decisions, name=f"{ATTACK}, fresh noise", delta=delta, claimed=claimed)
 
 
-def _by_segment(found: Found, trials: LikelihoodTrials, segments: Segments, mu: float | None) -> None:
-    """Add a table and a chart for each segmentation."""
-    for name, labelled in segments.parts.items():
-        rows = {label: _row(View.RELEASE, trials.of(part), mu) for label, part in labelled.items() if part.any()}
-        title = f"{ATTACK}, by {name}"
-        found.tables.append(
-            {
-                "title": f"{title}; releases, fresh noise",
-                "header": [name, *HEADER[2:]],
-                "rows": [[label, *row.cells()[2:]] for label, row in rows.items()],
-            }
-        )
-        found.intervals.append(
-            {
-                "title": title,
-                "axis": "AUC",
-                "ceiling": None if mu is None else most_auc(mu=mu),
-                "rows": [
-                    {"name": label, "value": row.auc.value, "low": row.auc.low, "high": row.auc.high}
-                    for label, row in rows.items()
-                ],
-            }
-        )
-
-
 def _worst_segment(trials: LikelihoodTrials, segments: Segments, mu: float) -> Finding:
     """Whether any decile or group is above the ceiling, which an average may hide."""
-    parts = {
-        f"{name} {label}": trials.of(part)
-        for name, labelled in segments.parts.items()
-        for label, part in labelled.items()
-        if part.any()
-    }
-    p_values = [excess_p_value(at, mu=mu) for part in parts.values() for at in counted(part, part)]
-    areas = {
-        name: Area.of(part.inside.ravel(), part.outside.ravel(), paired=True).value for name, part in parts.items()
-    }
+    parts = {name: trials.of(part) for name, part in segments.items()}
+    counts = [each for part in parts.values() for each in counted(part)]
+    areas = {name: area(part.inside.ravel(), part.outside.ravel()).value for name, part in parts.items()}
     worst = max(areas, key=lambda name: areas[name])
     line = f"{len(parts)} deciles of activity and groups; the largest AUC, {areas[worst]:.3f}, is that of {worst}"
-    return Finding.counted(f"{ATTACK}, segments", smallest(p_values), line, worst=worst)
+    return Finding.counted(f"{ATTACK}, segments", excess_p_value(counts, mu=mu), line, worst=worst)
 
 
 def control(found: Measured) -> Finding:
@@ -190,7 +150,7 @@ def own_releases(subject: Subject, targets: Interactions) -> Found:
         total, sigma = subject.total(sealed), sealed.plan.sigma
         sent = subject.sent(sealed, targets.users(slice(0, DIRECTIONS)))
         part, rank = energy_in_span(sent, (sealed.noisy.steps[: len(total)] - total) / sigma)
-        energy, directions, apart = energy + part, directions + rank, apart + sent.norms2() / sigma**2
+        energy, directions, apart = energy + part, directions + rank, apart + norms2(sent) / sigma**2
     if not directions:
         found.findings.append(Finding.missing(test, "no target sends anything"))
         return found
@@ -210,9 +170,8 @@ def energy_in_span(sent: Spread, noise: npt.NDArray[np.float64]) -> tuple[float,
     For noise of unit variance it is chi-square distributed with that many degrees of freedom, for any vectors that were
     fixed before the noise.
     """
-    used, place = np.unique(sent.coords, return_inverse=True)
-    vectors = np.zeros((sent.users, len(used)))
-    vectors[sent.owners(), place] = sent.values
+    used = np.unique(sent.indices)
+    vectors = sent[:, used].toarray()
     lengths = np.linalg.norm(vectors, axis=1)
     vectors = vectors[lengths > 0] / lengths[lengths > 0, None]
     if not len(vectors):

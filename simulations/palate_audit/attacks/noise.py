@@ -32,18 +32,6 @@ TOLD = {View.RELEASE: "releases", View.SHARE: "a device's message"}
 """What a finding is about, in its name."""
 
 
-def released(clipped: ClippedUpdate, plan: RoundPlan) -> NoisyAggregate:
-    """The noised sum of a cohort's contributions, as a run of this plan releases it; always with fresh secure noise.
-
-    Args:
-        clipped: one contribution a device.
-        plan: of the round.
-    """
-    plan, users = plan.model_copy(update={"noise": Noise.SECURE}), len(clipped.accepted)
-    total = add_shares(clipped, plan, SecureSource()).steps if plan.mode.noised_by_devices else clipped.total()
-    return noised(Aggregate(total, ParticipationCounts(users, 0, 0, 0)), plan)
-
-
 def fresh_noise(view: View, plan: RoundPlan, users: int, size: int) -> Int64:
     """Noise on `size` coordinates, int64 [size], as this view sees it added to one user's contribution.
 
@@ -55,11 +43,13 @@ def fresh_noise(view: View, plan: RoundPlan, users: int, size: int) -> Int64:
     """
     if view is View.CLEAR or not plan.mode.private:
         return np.zeros(size, np.int64)
-    nothing = DenseSteps(np.zeros((1, size), np.int64))
+    several = 1 if view is View.SHARE else users
+    nothing = ClippedUpdate((DenseSteps(np.zeros((1, size), np.int64)),), np.ones(several, np.bool_), plan.grid)
     if view is View.SHARE:
-        alone = ClippedUpdate((nothing,), np.ones(1, np.bool_), plan.grid)
-        return add_shares(alone, plan, SecureSource()).steps[:size]
-    return released(ClippedUpdate((nothing,), np.ones(users, np.bool_), plan.grid), plan).steps[:size]
+        return add_shares(nothing, plan, SecureSource()).steps[:size]
+    plan = plan.model_copy(update={"noise": Noise.SECURE})
+    total = add_shares(nothing, plan, SecureSource()).steps if plan.mode.noised_by_devices else nothing.total()
+    return noised(Aggregate(total, ParticipationCounts(users, 0, 0, 0)), plan).steps[:size]
 
 
 def sigma_of(view: View, noisy: NoisyAggregate) -> float:

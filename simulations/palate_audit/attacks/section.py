@@ -39,10 +39,6 @@ ASSUMPTIONS = (
 Notify = Callable[[str], None]
 
 
-def _silent(_: str) -> None:
-    """Discard a message."""
-
-
 def audit_attacks(
     path: Path,
     *,
@@ -50,7 +46,7 @@ def audit_attacks(
     users: int = USERS,
     repeats: int = REPEATS,
     seed: int = 0,
-    notify: Notify = _silent,
+    notify: Notify = lambda _: None,
 ) -> Section:
     """Attack a run folder, which is only read.
 
@@ -86,7 +82,7 @@ def audit_attacks(
         notify("user membership")
         targets = subject.data.train.users(rows)
         groups = {name: tuple(labels[row] for row in rows) for name, labels in subject.data.groups.items()}
-        segments = membership.Segments.of(targets, groups)
+        segments = membership.segments_of(targets, groups)
         found.add(membership.attack(subject, targets, segments, repeats=repeats))
     return _section(subject, found, users=len(rows), repeats=repeats)
 
@@ -106,8 +102,7 @@ def _section(subject: Subject, found: Found, *, users: int, repeats: int) -> Sec
         {
             "facts": {"target users": users, "repeats": repeats},
             "claim": stated(terms, subject.epsilon),
-            "tables": [*_by_attack(found.rows), *found.tables],
-            "intervals": found.intervals,
+            "tables": _by_attack(found.rows),
             "roc": [roc(f"{row.attack}: {row.sees}", *row.curve, mu=row.mu) for row in found.rows if row.drawn],
             "measured": [row.facts() for row in found.rows],
         },

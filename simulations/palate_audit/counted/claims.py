@@ -11,7 +11,6 @@ Gaussian trade-off curve, L2 Gaussian scores.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,7 +27,6 @@ from palate_audit.statistics.counting import (
     epsilon_trade_off,
     gaussian_trade_off,
     mu_counted,
-    mu_one_run,
     one_run_p,
     refuted,
 )
@@ -99,7 +97,7 @@ def lower_bounds(trials: Trials) -> list[Bound]:
     middle = errors(inside[:n], outside[:n], thresholds(claim)[0])
     found.append(_of_mu(Rung.L1, f"counts, {runs}", mu_counted(middle, alpha=ALPHA), claim))
     if halves := trials.of(Presence.HALF):
-        found += _one_run_bounds(halves[0], claim)
+        found.append(_one_run_bound(halves[0], claim))
     return found + [_of_mu(Rung.L2, name, shift.lower(ALPHA), claim) for name, shift in _shifts(trials)]
 
 
@@ -146,22 +144,13 @@ def errors(inside: Floats, outside: Floats, threshold: float) -> ErrorCounts:
     return ErrorCounts(misses, len(inside), false, len(outside))
 
 
-@dataclass(frozen=True)
-class Guesses:
-    """The most certain guesses of one run, and how many were right."""
-
-    canaries: int
-    guesses: int
-    correct: int
-
-
-def surest(scores: Floats, inside: Bools, part: float) -> Guesses:
-    """Call the highest scores present and equally many of the lowest absent."""
+def surest(scores: Floats, inside: Bools, part: float) -> dict[str, int]:
+    """Call the highest scores present and equally many of the lowest absent: `canaries`, `guesses`, `correct` ones."""
     each = max(1, round(part * len(scores) / 2))
     each = min(each, len(scores) // 2)
     order = np.argsort(scores, kind="stable")
     right = int(inside[order[-each:]].sum()) + int((~inside[order[:each]]).sum())
-    return Guesses(len(scores), 2 * each, right)
+    return {"canaries": len(scores), "guesses": 2 * each, "correct": right}
 
 
 def _shifts(trials: Trials) -> list[tuple[str, Shift]]:
@@ -181,31 +170,17 @@ def _one_run_test(run: Trial, claim: Claim) -> Finding:
     looks = []
     for part in GUESSED:
         each = surest(run.scores, run.inside, part)
-        p_value = one_run_p(
-            canaries=each.canaries,
-            guesses=each.guesses,
-            correct=each.correct,
-            epsilon=claim.epsilon,
-            delta=claim.delta,
-        )
-        looks.append((p_value, f"{each.correct:,} of the surest {each.guesses:,} guesses were right"))
+        p_value = one_run_p(**each, epsilon=claim.epsilon, delta=claim.delta)
+        looks.append((p_value, f"{each['correct']:,} of the surest {each['guesses']:,} guesses were right"))
     p_value, said = min(looks)
     return Finding.counted("L0 guesses in one run", min(1.0, p_value * len(looks)), said)
 
 
-def _one_run_bounds(run: Trial, claim: Claim) -> list[Bound]:
-    """L0 and L1 from one run's guesses."""
-    alpha = ALPHA / len(GUESSED)
+def _one_run_bound(run: Trial, claim: Claim) -> Bound:
+    """L0 from one run's guesses."""
     picks = [surest(run.scores, run.inside, part) for part in GUESSED]
-    raw = max(
-        epsilon_one_run(canaries=p.canaries, guesses=p.guesses, correct=p.correct, delta=claim.delta, alpha=alpha)
-        for p in picks
-    )
-    mu = max(mu_one_run(canaries=p.canaries, guesses=p.guesses, correct=p.correct, alpha=alpha) for p in picks)
-    return [
-        Bound(Rung.L0, "guesses, one run", None, raw, claim.epsilon),
-        _of_mu(Rung.L1, "guesses, one run", mu, claim),
-    ]
+    raw = max(epsilon_one_run(**each, delta=claim.delta, alpha=ALPHA / len(GUESSED)) for each in picks)
+    return Bound(Rung.L0, "guesses, one run", None, raw, claim.epsilon)
 
 
 def _least(test: str, counts: list[ErrorCounts], curve: Callable[[float], float]) -> Finding:

@@ -34,21 +34,19 @@ from palate_audit.evidence.evidence import LEAST_P, Finding
 from palate_audit.harness.canaries import Floats
 from palate_audit.harness.target import Contributions
 from palate_audit.harness.trials import Trials
-from palate_audit.harness.worlds import Ending, Pair, TimeBudget, end, pairs, reordered, same
+from palate_audit.harness.worlds import Ending, Pair, TimeBudget, end, pairs, same
 from palate_audit.statistics.counting import epsilon_trade_off, refuted
 
 ROOM = 0.01
 """The part of the sensitivity that single precision may add."""
 ROUNDED = 1e-6
 """The same, as a part of the release's length."""
-EVEN = 0.02
-"""By so much more may one user move a release than another before it is said."""
 FEW_RUNS, MANY_RUNS = 128, 4096
 """Fewest and most runs in each world where epsilon and delta are all that is claimed."""
 NEIGHBOURS, NAMED = "neighbouring worlds", 3
-SHARE, ORDER, MEMORY = "each user's share", "order of users", "memory between runs"
+SHARE, MEMORY = "each user's share", "memory between runs"
 IDLE, REFUSED, ODD = "nobody takes part", "rows that it doesn't take", "rows that are no numbers"
-LATER, UNSEEN = "later releases", f"{SHARE}, order and memory"
+LATER, UNSEEN = "later releases", f"{SHARE} and memory"
 SEED = 0x5EED
 
 Notify = Callable[[int], None]
@@ -90,10 +88,7 @@ def neighbours(trials: Trials, *, deadline: TimeBudget | None = None, tell: Noti
     """
     lab = Lab(trials, deadline or TimeBudget(), tell)
     if not trials.claim.releases:
-        lab.seeded = _repeats(lab)
-        uneven = list(_uneven(lab)) if lab.seeded else []
-        lab.seeded = False
-        return [run_before(trials), *_counted_worlds(lab), *uneven]
+        return [run_before(trials), *_counted_worlds(lab)]
     lab.seeded = _repeats(lab)
     steady = steady_releases(lab)
     found = [*whoever_takes_part(trials, steady), run_before(trials)]
@@ -151,18 +146,6 @@ def _same_noise(lab: Lab) -> Iterator[Finding]:
             f"from release {kept} on, sums follow from what was released before: the first is tested",
             steady=kept,
         )
-    turned = lab.end(reordered(rows))
-    if turned.fault or not first.vectors or turned.draws != first.draws:
-        yield Finding.missing(ORDER, "in another order it draws other random numbers, or none")
-    else:
-        beyond, apart = _moved(lab, first, turned, kept)
-        said = "sums are the same in another order"
-        if beyond > 0:
-            said = (
-                f"in another order the release is {apart:.3g} of the sensitivity away: that is no fault where each "
-                "place keeps the claim, which D and F test"
-            )
-        yield Finding.checked(ORDER, True, said)
     # The last run before was another world's: what it left behind would show here.
     later, latest = (lab.end(all_of_them, again=True) for _ in range(2))
     said = "the same users with the same noise give the same release, whatever ran before"
@@ -425,46 +408,6 @@ def _counted_worlds(lab: Lab) -> Iterator[Finding]:
             f"{len(looks)} pairs, {runs:,} runs in each world; the least likely: {said}",
         )
     yield from worlds.findings(measured)
-
-
-def _uneven(lab: Lab) -> Iterator[Finding]:
-    """Users who move the release further than others, with the same noise: where the noise was meant for these.
-
-    Nothing is claimed of how far a user may, so that this is no alarm.
-    """
-    rows = lab.trials.canaries.rows
-    moves: list[tuple[float, str]] = []
-    for pair in pairs(rows, quantiles=True):
-        if lab.deadline.over:
-            break
-        if pair.kind == "odd":
-            continue
-        apart = []
-        for seed in (SEED, SEED + 1):
-            one, other = lab.end(pair.without, seed=seed), lab.end(pair.within, seed=seed)
-            if one.fault or other.fault or one.draws != other.draws:
-                continue
-            if one.vectors[0].shape == other.vectors[0].shape:
-                apart.append(other.vectors[0] - one.vectors[0])
-        if len(apart) < 2:
-            continue
-        lengths = [float(np.linalg.norm(each)) for each in apart]
-        # Where noise isn't added to a sum, the same noise says nothing of distances.
-        if float(np.linalg.norm(apart[1] - apart[0])) > ROOM * lengths[0]:
-            return
-        moves.append((lengths[0], pair.name))
-    usual = [length for length, name in moves if name.startswith("the last canary")]
-    if not usual or min(usual) <= 0:
-        return
-    most, name = max(moves)
-    if most > (1 + EVEN) * min(usual):
-        yield Finding.missing(
-            SHARE,
-            f"with the same noise, one user moves the release {most / min(usual):.3g} times as far as another ({name}):"
-            " whether the noise is enough for that, `noise_multiplier` tests",
-            most=most / min(usual),
-            warning=f"not checkable: one user moves the release {most / min(usual):.3g} times as far as another",
-        )
 
 
 def needed(epsilon: float, delta: float) -> int:

@@ -201,10 +201,9 @@ def _histogram(numbers: Floats, round_: int) -> tuple[float, int, float]:
     """Pearson's chi^2 over equally likely bins."""
     bins = np.minimum((special.ndtr(numbers) * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
-    expected = len(numbers) / BINS
-    statistic = float(((counts - expected) ** 2).sum() / expected)
     # The deviation was estimated, which only removes degrees of freedom.
-    return float(stats.chi2.sf(statistic, BINS - 1)), round_, statistic / (BINS - 1)
+    even = stats.chisquare(counts)
+    return float(even.pvalue), round_, float(even.statistic) / (BINS - 1)
 
 
 MODULI = (2, 3, 4, 5, 7, 10, 16)
@@ -241,11 +240,9 @@ def _remainders(steps: np.ndarray[tuple[int], np.dtype[np.int64]], round_: int) 
     every = math.lcm(*MODULI)
     by_every = np.bincount(steps % every, minlength=every)
     for modulus in MODULI:
-        counts = by_every.reshape(-1, modulus).sum(axis=0)
-        expected = len(steps) / modulus
-        statistic = float(((counts - expected) ** 2).sum() / expected)
-        said = f"release {round_} modulo {modulus}: chi^2 is {statistic / (modulus - 1):.3f} of its expectation"
-        yield float(stats.chi2.sf(statistic, modulus - 1)), said
+        even = stats.chisquare(by_every.reshape(-1, modulus).sum(axis=0))
+        said = f"release {round_} modulo {modulus}: chi^2 is {even.statistic / (modulus - 1):.3f} of its expectation"
+        yield float(even.pvalue), said
 
 
 REPEATED = "repeated numbers"

@@ -28,7 +28,7 @@ def whoever_takes_part(trials: Trials, steady: int | None) -> list[Finding]:
     Where a release follows from former ones, so may both: then releases before it are compared. If that isn't known,
     later ones count unless they would raise an alarm that the first doesn't.
     """
-    found = [_more(trials)] if trials.quiet else []
+    found = list[Finding]()
     last = len(trials.claim.releases)
     if trials.claim.sampling < 1:  # only runs without users are compared
         steady = last
@@ -118,14 +118,3 @@ def _shares(trials: Trials, kept: int) -> Finding:
     p_value = 2 * float(stats.norm.sf(abs(apart) / math.sqrt(1 / len(inside) + 1 / len(beside))))
     said = f"a canary counts {inside.mean():.3f} beside half of the others, and {beside.mean():.3f} beside all"
     return Finding.counted(SCALE, max(LEAST_P, min(1.0, p_value)), said)
-
-
-def _more(trials: Trials) -> Finding:
-    """More noise than claimed: that is said, and is no alarm."""
-    square = sum(float((residual**2).sum()) for _, _, residual in trials.noises())
-    count = sum(len(residual) for _, _, residual in trials.noises())
-    ratio = math.sqrt(square / count)
-    said = f"noise is {ratio:.4f} of the claimed deviation"
-    if float(stats.chi2.sf(square, count)) <= ALPHA:
-        said += ": there is more of it than the claim needs, which costs quality and no privacy"
-    return Finding.checked("noise above the claim", True, said, ratio=ratio)

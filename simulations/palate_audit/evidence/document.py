@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -28,35 +29,7 @@ ORDER = ("ledger", "mechanism", "attacks", "card")
 
 def as_json(section: Section) -> dict[str, Any]:
     """A section as JSON values."""
-    return {
-        "name": section.name,
-        "subject": section.subject,
-        "verdict": worst(section).value,
-        "findings": [
-            {
-                "test": found.test,
-                "verdict": found.verdict.value,
-                "said": found.said,
-                "p_value": found.p_value,
-                "figures": dict(found.figures),
-                **({"control": True} if found.control else {}),
-            }
-            for found in section.findings
-        ],
-        "bounds": [
-            {
-                "rung": bound.rung.value,
-                "name": bound.name,
-                "mu": bound.mu,
-                "epsilon": bound.epsilon,
-                "claimed": bound.claimed,
-                "confidence": bound.confidence,
-            }
-            for bound in section.bounds
-        ],
-        "assumptions": list(section.assumptions),
-        "series": dict(section.series),
-    }
+    return {**asdict(section), "verdict": worst(section).value}
 
 
 def from_json(value: Mapping[str, Any]) -> Section:

@@ -4,9 +4,7 @@
 |---|---|---|
 | `facts` | `{name: number or text}`: `canaries`, `rounds`, `alpha`, `thresholds`, `worst_group`, ... | tiles; what `--record` puts on the privacy card |
 | `scores` | list of `histogram(...)` | one histogram each, canaries in and out |
-| `delta_curve` | `{"claimed": [[eps, delta], ...], "measured": {name: [[eps, delta], ...]}}`, measured ones are lower bounds, one a rung | delta(eps), log axis |
 | `roc` | list of `roc(...)` | log-log, with the ceiling that the claim implies |
-| `intervals` | list of `{"title": text, "axis": text, "ceiling": number or None, "rows": [{"name", "value", "low", "high"}, ...]}` | dots with whiskers |
 | `tables` | list of `{"title": text, "header": [text, ...], "rows": [[cell, ...], ...]}` | tables |
 | `card` | a privacy card | as in the report of a run |
 | `claim` | `palate_audit.evidence.claim` | the first lines of the page |
@@ -25,9 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_core.errors import InputError
-
-NAMES = ("facts", "scores", "delta_curve", "roc", "intervals", "tables", "card", "claim", "made")
+NAMES = ("facts", "scores", "roc", "tables", "card", "claim", "made")
 """The names that the report can draw."""
 POINTS = 300
 """Points of a curve that are kept, to limit the size of the page."""
@@ -43,15 +39,9 @@ def histogram(name: str, scores_in: Floats, scores_out: Floats = (), *, bins: in
         scores_in: of those that took part, [n1].
         scores_out: of those that did not, [n0]; empty where the null is known.
         bins: of equal width, over both.
-
-    Raises:
-        InputError: there are no scores, or one is no finite number.
     """
     given = [np.asarray(scores, np.float64) for scores in (scores_in, scores_out)]
-    both = np.concatenate(given)
-    if not both.size or not np.isfinite(both).all():
-        raise InputError(f"`scores` of {name} must be finite numbers, got {both.size} of which some are none")
-    edges = np.histogram_bin_edges(both, bins)
+    edges = np.histogram_bin_edges(np.concatenate(given), bins)
     counts = [np.histogram(scores, edges)[0].tolist() for scores in given]
     return {"name": name, "edges": edges.tolist(), "in": counts[0], "out": counts[1]}
 
@@ -64,15 +54,8 @@ def roc(name: str, fpr: Floats, tpr: Floats, *, mu: float | None = None) -> dict
         fpr: false-positive rates, ascending, [n].
         tpr: true-positive rates, [n].
         mu: of the claim, whose trade-off curve is the ceiling (Dong, Roth and Su 2022); None without a claim.
-
-    Raises:
-        InputError: the rates are invalid.
     """
     x, y = np.asarray(fpr, np.float64), np.asarray(tpr, np.float64)
-    if x.shape != y.shape or x.ndim != 1 or not x.size or not ((x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)).all():
-        raise InputError(f"the rates of {name} must be in [0, 1], as many false as true, got {x.size} and {y.size}")
-    if (np.diff(x) < 0).any():
-        raise InputError(f"the false-positive rates of {name} must ascend")
     if x.size > POINTS:
         least = max(float(x[x > 0].min(initial=1.0)), 1e-9)
         at = np.searchsorted(x, np.geomspace(least, 1.0, POINTS - 1), side="right") - 1

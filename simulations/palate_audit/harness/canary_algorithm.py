@@ -13,7 +13,6 @@ contributes row u of the table, and a user without events contributes zero, whic
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,20 +25,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate_audit.harness.target import Contributions
 from palate_common.algorithms import Algorithm, PublicFacts, State, lent
-from palate_common.interactions import Interactions, segment_sum
-from palate_common.mechanism.update import Block, DenseBlock, OuterBlock, Update
+from palate_common.interactions import Interactions
+from palate_common.mechanism.update import OuterBlock, Update
 from palate_core.errors import InputError
 from palate_core.layout import BlockSpec, Layout
 
-RANK_ONE = 1e-9
-"""Largest deviation of a contribution from a product of one row vector and a column vector, relative to its size."""
-
 
 class Part(BaseModel):
-    """One block of the layout.
-
-    With `dense` it is sent as an array, else as rows times a vector of `width` numbers, as item tables are.
-    """
+    """One block of the layout, sent as rows times a vector of `width` numbers, as item tables are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,12 +41,11 @@ class Part(BaseModel):
     """Coordinates, rows times width."""
     width: int = Field(default=1, ge=1)
     weight: float = Field(default=1.0, gt=0, le=1)
-    dense: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one user's block."""
-        return (self.size,) if self.width == 1 or self.dense else (self.size // self.width, self.width)
+        return (self.size,) if self.width == 1 else (self.size // self.width, self.width)
 
 
 @dataclass(frozen=True)
@@ -165,62 +157,24 @@ def _rows_of(table: Contributions, histories: Interactions) -> Contributions:
     return Contributions(indptr, table.indices[entries], table.values[entries], table.dimension)
 
 
-def _block(rows: Contributions, part: Part, start: int) -> Block:
-    """One block of every user of a batch."""
+def _block(rows: Contributions, part: Part, start: int) -> OuterBlock:
+    """One block of every user of a batch: single numbers, or one row of `width` numbers times its length."""
     inside = (rows.indices >= start) & (rows.indices < start + part.size)
     owners, places = rows.owners()[inside], rows.indices[inside] - start
-    values = rows.values[inside] / part.weight
-    if part.dense:
-        dense = np.zeros((rows.n_users, part.size))
-        dense[owners, places] = values
-        return DenseBlock(dense)
+    values, users = rows.values[inside] / part.weight, rows.n_users
     if part.width == 1:
-        indptr = _ends(owners, rows.n_users)
-        return OuterBlock(indptr, places.astype(np.int32), values, np.ones((rows.n_users, 1)), part.size)
-    return _outer(owners, places, values, rows.n_users, part)
-
-
-def _outer(
-    owners: npt.NDArray[np.int64],
-    places: npt.NDArray[np.int64],
-    values: npt.NDArray[np.float64],
-    n_users: int,
-    part: Part,
-) -> OuterBlock:
-    """Factors of each user's rows: the vector is the first row's direction, which all rows of a product share."""
-    row_keys = owners * (part.size // part.width) + places // part.width
-    keys, of_entry = np.unique(row_keys, return_inverse=True)
-    spelled = np.zeros((len(keys), part.width))
-    spelled[of_entry, places % part.width] = values
-    users, items = np.divmod(keys, part.size // part.width)
-    indptr = _ends(users, n_users)
-    has = np.flatnonzero(np.diff(indptr))
-    columns = np.zeros((n_users, part.width))
-    columns[has] = _directions(spelled[indptr[has]])
-    with np.errstate(over="ignore", invalid="ignore"):
-        factors = (spelled * columns[users]).sum(axis=1)
-        off = np.abs(spelled - factors[:, None] * columns[users])
-        size = np.sqrt(segment_sum(factors**2, indptr))[users]
-    if (off > RANK_ONE * np.maximum(size, 1.0)[:, None]).any():
-        raise InputError(f"a contribution to `{part.name}` must be rows of one direction a user")
-    return OuterBlock(indptr, items.astype(np.int32), factors, columns, part.size // part.width)
-
-
-def _directions(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Each row scaled to length 1; a row whose length is zero or not finite stays as it is."""
-    peak = np.abs(rows).max(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scaled = np.where(np.isfinite(peak) & (peak > 0), rows / peak, rows)
-        length = np.sqrt(np.square(scaled).sum(axis=1, keepdims=True))
-        return np.where(np.isfinite(length) & (length > 0), scaled / length, rows)
+        return OuterBlock(_ends(owners, users), places.astype(np.int32), values, np.ones((users, 1)), part.size)
+    items = places // part.width
+    if ((owners[1:] == owners[:-1]) & (items[1:] != items[:-1])).any():
+        raise InputError(f"a contribution to `{part.name}` must be one row a user")
+    columns, row_of = np.zeros((users, part.width)), np.zeros(users, np.int32)
+    columns[owners, places % part.width], row_of[owners] = values, items
+    lengths = np.linalg.norm(columns, axis=1)
+    has = np.flatnonzero(lengths)
+    columns[has] /= lengths[has, None]
+    return OuterBlock(_ends(has, users), row_of[has], lengths[has], columns, part.size // part.width)
 
 
 def _ends(owners: npt.NDArray[np.int64], n_users: int) -> npt.NDArray[np.int64]:
     """CSR index pointers of sorted owners."""
     return np.concatenate(([0], np.cumsum(np.bincount(owners, minlength=n_users)))).astype(np.int64)
-
-
-def weights_for(sizes: tuple[int, ...]) -> tuple[float, ...]:
-    """Block weights whose squares have the ratios 1 : 2 : 3 ... and sum to 1: unequal, so that a mix-up is noticed."""
-    whole = sum(range(1, len(sizes) + 1))
-    return tuple(math.sqrt((place + 1) / whole) for place in range(len(sizes)))

@@ -13,31 +13,42 @@ take part without adding noise: the release then has exactly the charged noise, 
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Collection, Iterator, Mapping
+import os
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from palate_audit.harness.canary_algorithm import CanaryAlgorithm, CanaryTable, Part, carried, members, weights_for
+from palate_audit.harness.canary_algorithm import CanaryAlgorithm, CanaryTable, Part, carried, members
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released, Vector
-from palate_audit.harness.watched_run import WatchedRun
+from palate_client import flower
+from palate_client.flower import Host, Shards, node_app
 from palate_common.accounting.releases import GaussianEvent, account
 from palate_common.algorithms import PublicFacts
-from palate_common.rounds.wire import decode_share
+from palate_common.rounds.shares import NoisyShare
+from palate_common.rounds.wire import REFUSED, ContributionHeader, decode_local, decode_share, encode_share
 from palate_core.accounting import charged_mu2, epsilon_of, mu_of, sigma_for
 from palate_core.cohort_terms import CohortTerms
-from palate_core.errors import InputError
+from palate_core.device.floors import Floors
+from palate_core.errors import InputError, PalateError
 from palate_core.layout import DUMMIES
-from palate_core.plan import MAX_USERS, Noise, RoundPlan
+from palate_core.log.signing import SigningKey
+from palate_core.plan import MAX_USERS, Noise, RoundPlan, read_plan
 from palate_core.privacy_mode import PrivacyMode, mode_of
+from palate_server.flower.transport import GridTransport
 from palate_server.rounds.cohort import FINE
-from palate_server.rounds.coordinator import Release
+from palate_server.rounds.run import Request, Transport, open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
-from palate_sim.engines.identities import Identities
+from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 SHARES = (0.2, 0.3, 0.5)
 """Shares of mu^2: unequal, so that a round with another round's noise is noticed."""
@@ -49,25 +60,79 @@ DEVICES = 16
 CORRUPT = 0.1
 
 
+CORRUPT_NODE = 2**40
+"""The node of the devices that add no noise, a number that no other has."""
+
+
 @dataclass(frozen=True)
 class ProductionRun:
-    """Everything that one audited run left.
+    """What one audited run left.
 
     Attributes:
         released: the sealed noised sums.
         plans: the plan of each attempt, as devices received it.
-        entries: the ledger, as JSON values.
-        releases: the coordinator's result of each attempt.
-        files: the run folder's releases, by name.
         answers: what each node sent in each attempt; empty unless requested.
     """
 
     released: Released
     plans: tuple[RoundPlan, ...]
-    entries: tuple[Mapping[str, Any], ...]
-    releases: tuple[Release, ...]
-    files: Mapping[str, bytes]
     answers: tuple[Mapping[int, bytes], ...]
+
+
+class ObservedTransport:
+    """A `Transport` that keeps what it carries, ends a run that a device refuses, and answers for corrupt devices.
+
+    Args:
+        honest: carries the messages of honest devices.
+        corrupt: devices beside them, which state their number truthfully and add no noise; they know the plan only.
+        keep: whether to keep answers.
+    """
+
+    def __init__(self, honest: Transport, *, corrupt: int, keep: bool) -> None:
+        self._honest, self._corrupt, self._keep = honest, corrupt, keep
+        self.plans, self.answers = list[RoundPlan](), list[dict[int, bytes]]()
+
+    def invite(self, *, masked: bool) -> Collection[int]:
+        """Who the honest transport invites."""
+        return self._honest.invite(masked=masked)
+
+    def exchange(self, request: Request) -> Iterable[tuple[int, bytes]]:
+        """The honest answers, then that of the corrupt devices."""
+        plan, answers, reasons = read_plan(request.shared["plan"]).plan, dict[int, bytes](), Reasons()
+        self.plans.append(plan)
+        self.answers.append(answers)
+        with reasons.kept():
+            for node, answer in self._honest.exchange(request):
+                if answer == REFUSED:
+                    raise PalateError(f"a device of the audit must answer, and {reasons.last}")
+                if self._keep:
+                    answers[node - 1] = answer
+                yield node, answer
+        if self._corrupt:
+            yield CORRUPT_NODE, _nothing(plan, self._corrupt)
+
+
+class Reasons(logging.Handler):
+    """Keeps the latest log message of a device, which alone has the reason of a refusal."""
+
+    last = "it says nothing"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the message."""
+        self.last = record.getMessage()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Listen to devices meanwhile."""
+        logger = logging.getLogger(flower.__name__)
+        level = logger.level
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+            logger.setLevel(level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +140,8 @@ class Production:
     """Palate's round as a target.
 
     Attributes:
-        dp: `central`, `distributed` or `local`; with `local` a release has the noise of every device, and one device's
-            messages are a target of their own: `palate_audit.harness.messages`.
-        masks: whether devices mask; with `distributed`, and few users.
+        dp: `central`, `distributed` or `local`; with `local` a release has the noise of every device, and its claim is
+            about the sum, which tells less of one than that device's own message.
         epsilon: of all releases together, at `delta`.
         delta: of the pair; with `distributed` a part of it is reserved for the graphs.
         users: canaries, each a device.
@@ -87,12 +151,9 @@ class Production:
         grid: steps per clip norm; fine, so that rounding up a device's share to whole steps adds little noise.
         users_per_node: devices a node hosts; a square number draws its noise at once. None: all users; what several
             nodes could do wrong is looked for in smaller runs, number by number.
-        corrupt_share: with `distributed` without masks, corrupt devices in addition to the honest ones, which add no
-            noise. With 0, and under masks, one of the honest ones is counted as corrupt instead.
     """
 
     dp: str = "central"
-    masks: bool = False
     epsilon: float = 5.0
     delta: float = 1e-6
     users: int = 2**16
@@ -101,13 +162,10 @@ class Production:
     shares: tuple[float, ...] = SHARES
     grid: int = FINE
     users_per_node: int | None = None
-    corrupt_share: float = CORRUPT
 
     def __post_init__(self) -> None:
         if self.dp not in ("central", "distributed", "local"):
             raise InputError(f"`dp` of an audit must be central, distributed or local, got {self.dp!r}")
-        if self.masks and not self.mode.cohort:
-            raise InputError("masks come with dp distributed only")
 
     @property
     def mode(self) -> PrivacyMode:
@@ -117,8 +175,7 @@ class Production:
     @property
     def name(self) -> str:
         """The target's name in the report."""
-        masks = f", masks {'on' if self.masks else 'off'}" if self.mode.cohort else ""
-        return f"Palate's round, --dp {self.dp}{masks}"
+        return f"Palate's round, --dp {self.dp}{', masks off' if self.mode.cohort else ''}"
 
     @property
     def repeatable(self) -> bool:
@@ -137,17 +194,16 @@ class Production:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The blocks of the layout."""
-        light, heavy = weights_for(self.blocks)
+        """The blocks of the layout; their weights are unequal, so that a mix-up is noticed."""
         return (
-            Part(name="counts", size=self.counts, weight=light),
-            Part(name="products", size=self.products, width=WIDTH, weight=heavy),
+            Part(name="counts", size=self.counts, weight=math.sqrt(1 / 3)),
+            Part(name="products", size=self.products, width=WIDTH, weight=math.sqrt(2 / 3)),
         )
 
     @property
     def corrupt(self) -> int:
         """Number of devices that take part without adding noise."""
-        return 0 if self.masks or not self.mode.cohort else math.ceil(self.corrupt_share * self.users)
+        return math.ceil(CORRUPT * self.users) if self.mode.cohort else 0
 
     @cached_property
     def claim(self) -> Claim:
@@ -185,16 +241,14 @@ class Production:
         """
         left, several = count, self.mode.noised_by_devices
         users, per_node, each = (DEVICES, 1, 1 + DEVICES) if several else (2, 2, 1)
-        small = replace(
-            self, users=users, counts=8, products=8, masks=False, users_per_node=per_node, epsilon=50.0,
-        )  # fmt: skip
+        small = replace(self, users=users, counts=8, products=8, users_per_node=per_node, epsilon=50.0)
         while left > 0:
             rounds = min(FRESH, math.ceil(left / each))  # none that nobody looks at
             run = replace(small, shares=(1 / rounds,) * rounds).evidence(
                 Contributions.empty(users, 16), keep_answers=several
             )
             sent = [
-                decode_share(answer, bits=plan.bits(1)).total
+                (decode_local(answer, plan) if self.mode.alone else decode_share(answer, bits=plan.bits(1))).total
                 for plan, answers in zip(run.plans, run.answers, strict=True)
                 for answer in answers.values()
                 if several
@@ -208,43 +262,52 @@ class Production:
         contributions: Contributions,
         *,
         seed: int | None = None,
-        absent: Collection[int] = (),
         keep_answers: bool = False,
         rounds: int | None = None,
     ) -> ProductionRun:
-        """Run once, and return everything that the run leaves.
+        """Run once, with the parts of the engine `local`, and return what the run leaves.
 
         Args:
             contributions: one a user; norms above 1 are clipped.
             seed: of seeded noise; None: the secure noise of a release.
-            absent: nodes whose answers are lost, with masks off.
             keep_answers: whether to keep what each node sent.
             rounds: the run is left after so many; None: it goes on to its end.
 
         Raises:
             InputError: other contributions than the target is for.
             IntegrityError: an attempt ended without a release.
+            PalateError: a device refuses.
         """
         if (contributions.n_users, contributions.dimension) != (self.users, self.dimension):
             raise InputError(
                 f"`contributions` must be of {self.users} users and {self.dimension} coordinates, got "
                 f"{contributions.n_users} and {contributions.dimension}"
             )
-        identities = Identities.generate(self.users) if self.masks else None
+        per_node, key = self.users_per_node or self.users, release_key()
         with (
             carried(CanaryTable(contributions, self.parts), shares=self.shares) as settings,
-            WatchedRun(
-                self._terms(settings, seed, None if identities is None else identities.directory.hash),
-                members(contributions),
-                users_per_node=1 if self.masks else self.users_per_node or self.users,
-                identities=identities,
-                corrupt=self.corrupt,
-                keep=keep_answers,
-                strict=True,
-            ) as run,
+            tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as home,
+            SimulatedLedger(":memory:") as devices,
         ):
-            run.play(rounds=rounds, absent=absent)
-            return _collected(run)
+            terms, folder = self._terms(settings, seed), Path(home) / "run"
+            folder.mkdir()
+            floors = Floors(
+                allow_seeded=terms.noise is Noise.SEEDED,
+                allow_central=terms.mode.trusts_server,
+                allow_unmasked=True,
+                population=terms.population,
+            ).for_few()
+            host = Host(Shards(members(contributions), per_node), devices, key.public, floors)
+            grid = LocalGrid(node_app(lambda _: host), nodes=-(-self.users // per_node))
+            transport = ObservedTransport(
+                GridTransport(grid, ttl=terms.plan_seconds), corrupt=self.corrupt, keep=keep_answers
+            )
+            with open_run(terms, folder, ledger=Path(home) / "ledger.db", key=key) as coordinator:
+                run_rounds(coordinator, transport, most=rounds)
+                seals = [entry for entry in coordinator.ledger.entries() if entry.kind == "seal"]
+                read = coordinator.registry.read
+                sealed = tuple(read(entry.round, entry.attempt, entry.release_hash).steps for entry in seals)
+        return ProductionRun(Released(sealed, DUMMIES), tuple(transport.plans), tuple(transport.answers))
 
     @property
     def _mus(self) -> tuple[float, ...]:
@@ -257,18 +320,13 @@ class Production:
 
     @cached_property
     def _cohort(self) -> CohortTerms | None:
-        return self._cohort_of(None)
-
-    def _cohort_of(self, directory: str | None) -> CohortTerms | None:
         """With `distributed`: no device may be missing, and the corrupt ones are additional to the canaries."""
-        if not self.mode.cohort:
-            return None
-        everybody, corrupt = self.users + self.corrupt, max(1, self.corrupt)
-        return CohortTerms(
-            n_max=everybody, n_min=everybody, c_max=corrupt, masks=directory is not None, directory=directory
+        everybody = self.users + self.corrupt
+        return (
+            CohortTerms(n_max=everybody, n_min=everybody, c_max=self.corrupt, masks=False) if self.mode.cohort else None
         )
 
-    def _terms(self, settings: dict[str, Any], seed: int | None, directory: str | None) -> RunTerms:
+    def _terms(self, settings: dict[str, Any], seed: int | None) -> RunTerms:
         """The run's terms, made as in a simulation."""
         mu = mu_of(epsilon=self.epsilon, delta=self.delta - self._reserved)
         return RunTerms(
@@ -283,28 +341,28 @@ class Production:
             epsilon=self.epsilon,
             delta=self.delta,
             grid=self.grid,
-            cohort=self._cohort_of(directory),
-            per_node=MAX_USERS if directory is None else 1,
+            cohort=self._cohort,
+            per_node=MAX_USERS,
         )
 
 
-def _collected(run: WatchedRun) -> ProductionRun:
-    """What the run left: its sealed files, verified against the ledger."""
-    registry, entries = run.coordinator.registry, run.ledger.entries()
-    seals = [entry for entry in entries if entry.kind == "seal"]
-    vectors = tuple(registry.read(entry.round, entry.attempt, entry.release_hash).steps for entry in seals)
-    return ProductionRun(
-        Released(vectors, DUMMIES),
-        tuple(signed.plan for signed in run.seen.plans),
-        tuple(entry.body for entry in entries),
-        tuple(run.releases),
-        {path.name: path.read_bytes() for path in sorted((registry.folder / "releases").iterdir())},
-        tuple(_answers(run, signed.plan) for signed in run.seen.plans),
-    )
+@lru_cache(maxsize=1)
+def release_key() -> SigningKey:
+    """One key for all runs, because making a key takes longer than a round."""
+    return SigningKey.generate()
 
 
-def _answers(run: WatchedRun, plan: RoundPlan) -> Mapping[int, bytes]:
-    """What each node sent for one plan."""
-    of_plan = (plan.round, plan.attempt)
-    found = ((node, replies[0]) for (*place, node), replies in run.seen.replies.items() if tuple(place) == of_plan)
-    return {node: answer for node, answer in found if answer is not None}
+def memory() -> Path | None:
+    """A folder in memory where the system has one: these files needn't survive a power failure."""
+    memory = Path("/dev/shm")  # noqa: S108, a folder of our own is made in it
+    return memory if os.access(memory, os.W_OK) else None
+
+
+def _nothing(asked: RoundPlan, users: int) -> bytes:
+    """The answer of corrupt devices: a zero share."""
+    size = sum(spec.size for spec in asked.layout) + DUMMIES
+    header = ContributionHeader(
+        run=asked.run, round=asked.round, attempt=asked.attempt, plan_hash=asked.hash,
+        users=users, rejected=0, size=size,
+    )  # fmt: skip
+    return encode_share(header, NoisyShare(np.zeros(size, np.int64), users), bits=asked.bits(1))

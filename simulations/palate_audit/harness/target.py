@@ -18,7 +18,8 @@ vectors that it would publish. A complete foreign one:
 
 `palate audit mechanism --target your.module:factory` calls `factory()` and audits what it returns.
 
-Optional members: `fresh(count)`, see `FreshReleases`; `seedable`, True where `run` takes a seed for tests though it
+Optional members: `fresh(count)`, an iterator of so many short releases of zero contributions, each with noise of its
+own, among which a small seed would repeat; `seedable`, True where `run` takes a seed for tests though it
 isn't `repeatable`; `stated`, what the library's own accountant says the releases cost, epsilon by name.
 """
 
@@ -26,7 +27,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -160,13 +160,6 @@ class Target(Protocol):
                 to `sensitivity`.
             seed: repeat the noise of this seed, if `repeatable`; None: secret noise, as for a release.
         """
-
-
-class FreshReleases(Protocol):
-    """A target that can also make many releases of noise cheaply: a small seed would repeat among them."""
-
-    def fresh(self, count: int) -> Iterator[Vector]:
-        """`count` short releases of zero contributions, each with its own noise, made as always."""
 
 
 MEMBERS = ("name", "dimension", "blocks", "users", "claim", "repeatable", "run")

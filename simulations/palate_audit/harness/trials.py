@@ -131,7 +131,8 @@ def conduct(
         inside = coins if presence is Presence.HALF else np.full(canaries.users, presence is Presence.ALL)
         try:
             released = target.run(canaries.rows.only(inside))
-            check_released(released, target)
+            if fault := fault_of(released, target):
+                raise InputError(f"{target.name} {fault}")
         except Exception as error:  # whatever somebody else's code raises
             if not lenient:
                 raise
@@ -148,13 +149,3 @@ def conduct(
             done.append(Trial(presence, inside, Released(()), scores, ()))
         tell(1)
     return Trials(target, canaries, tuple(done), seed, tuple(faults))
-
-
-def check_released(released: Released, target: Target) -> None:
-    """Refuse a release that doesn't fit the target's description.
-
-    Raises:
-        InputError: another number or size of vectors, or numbers that aren't real and finite.
-    """
-    if fault := fault_of(released, target):
-        raise InputError(f"{target.name} {fault}")

@@ -304,12 +304,6 @@ def _rows(given: Mapping[int, Row], users: int, dimension: int) -> Contributions
     )
 
 
-def reordered(rows: Contributions) -> Contributions:
-    """The same users, the last first."""
-    users = rows.n_users
-    return _rows({users - 1 - user: _row(rows, user) for user in range(users)}, users, rows.dimension)
-
-
 @dataclass(frozen=True)
 class TimeBudget:
     """When an audit of a slow mechanism has to end.

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from palate_audit.evidence.evidence import Finding, Section
 from palate_audit.run.card import check_key
+from palate_audit.run.live import ruled
 from palate_common.records.tiles import (
     CHECKPOINT,
     HASH_BYTES,
@@ -29,11 +30,9 @@ from palate_common.records.tiles import (
     tile_path,
     tiles_of,
 )
-from palate_core.errors import BudgetError, InputError, IntegrityError, PalateError
-from palate_core.log.canonical import read_canonical
+from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_core.log.checkpoints import open_checkpoint, origin_of, read_state
 from palate_core.log.cosignatures import Quorum
-from palate_core.log.entries import entry_from
 from palate_core.log.merkle import Checkpoint, MerkleTree
 from palate_core.log.notes import ED25519, MOST_NOTE, Note, VerifierKey, read_note
 from palate_server.ledger.log import Log
@@ -155,21 +154,10 @@ def _fetched(fetch: Fetch) -> FetchedLedger:
     """
     note = read_note(fetch(CHECKPOINT, MOST_NOTE))
     checkpoint = read_state(note.text).checkpoint
-    return FetchedLedger(note, checkpoint, *_replayed(read_log(fetch, checkpoint, most=MOST)))
-
-
-def _replayed(leaves: Sequence[bytes]) -> tuple[Log, tuple[bytes, ...], str]:
-    """The log as far as the rules allow, all leaves, and why they refuse the next."""
-    log = Log()
-    for seq, leaf in enumerate(leaves):
-        try:
-            entry = entry_from(read_canonical(leaf, most=len(leaf)))
-            if entry.seq != seq or entry.leaf() != leaf:
-                raise IntegrityError("its place or spelling is another")
-            log.take(entry, leaf)
-        except (InputError, BudgetError, IntegrityError) as error:
-            return log, tuple(leaves), f"entry {seq} can't follow the ones before it: {error}"
-    return log, tuple(leaves), ""
+    leaves = read_log(fetch, checkpoint, most=MOST)
+    log, broken = ruled(leaves)
+    refused = "" if broken is None else f"entry {broken.last} can't follow the ones before it: {broken.reason}"
+    return FetchedLedger(note, checkpoint, log, leaves, refused)
 
 
 def _population(log: Log) -> str:

@@ -1,4 +1,4 @@
-"""The figures of an audit: scores of canaries, delta(eps), attacks with their ceiling.
+"""The figures of an audit: scores of canaries, attacks with their ceiling.
 
 Drawn from `Section.series`, whose shapes `palate_audit.evidence.series` defines.
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from palate_sim.plots.theme import ACCENT, COLOURS, INK, RED, elide, finish
+from palate_sim.plots.theme import ACCENT, COLOURS, INK, RED, finish
 from palate_sim.progress.wording import clean
 
 _LINES = (ACCENT, COLOURS["ease"], COLOURS["projected"], COLOURS["ials"], COLOURS["off"], COLOURS["item_knn"])
@@ -41,24 +41,6 @@ def scores(bins: Mapping[str, Any]) -> go.Figure:
     figure.update_xaxes(title_text="score of a canary")
     figure.update_yaxes(title_text="canaries")
     return finish(figure, {}, 300)
-
-
-def delta_curves(curves: Mapping[str, Any]) -> go.Figure:
-    """Delta(eps): the claimed curve, and measured lower bounds."""
-    figure = go.Figure()
-    lines = {"claimed, at most": curves.get("claimed") or [], **(curves.get("measured") or {})}
-    for index, (name, points) in enumerate(lines.items()):
-        known = [(eps, delta) for eps, delta in points if delta > 0]
-        colour = RED if index == 0 else _LINES[(index - 1) % len(_LINES)]
-        figure.add_scatter(
-            x=[eps for eps, _ in known], y=[delta for _, delta in known], mode="lines", name=elide(name),
-            line={"color": colour, "width": 2.5, "dash": "dash" if index == 0 else "solid"},
-            hovertemplate="ε %{x:.3f}: δ %{y:.2e}<extra></extra>",
-        )  # fmt: skip
-    figure.update_layout(showlegend=True)
-    figure.update_xaxes(title_text="ε", rangemode="tozero")
-    figure.update_yaxes(type="log", title_text="δ", exponentformat="power", dtick=2)
-    return finish(figure, {}, 340)
 
 
 def rocs(curves: Sequence[Mapping[str, Any]]) -> go.Figure:
@@ -104,28 +86,3 @@ def _folded(text: str) -> str:
 def _dash(index: int) -> str:
     """The stroke of a line: each colour comes again with another one."""
     return ("solid", "dot", "dashdot")[index // len(_LINES) % 3]
-
-
-def intervals(panel: Mapping[str, Any]) -> go.Figure:
-    """Estimates with their intervals, and a ceiling."""
-    rows = panel["rows"]
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[row["value"] for row in rows], y=list(range(len(rows))), mode="markers",
-        marker={"size": 9, "color": ACCENT}, hovertemplate="%{x:.4g}<extra></extra>",
-        error_x={
-            "type": "data", "symmetric": False, "array": [row["high"] - row["value"] for row in rows],
-            "arrayminus": [row["value"] - row["low"] for row in rows], "thickness": 1.6,
-        },
-    )  # fmt: skip
-    if panel.get("ceiling") is not None:
-        figure.add_vline(
-            x=panel["ceiling"], line={"color": RED, "dash": "dash", "width": 1.4}, annotation_text="ceiling",
-            annotation_position="top", annotation_font_color=RED,
-        )  # fmt: skip
-    figure.update_xaxes(title_text=elide(panel["axis"]) if len(panel["axis"]) < 27 else panel["axis"], showgrid=True)
-    figure.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=[elide(row["name"]) for row in rows], range=[len(rows) - 0.5, -0.5],
-        showgrid=False,
-    )  # fmt: skip
-    return finish(figure, {}, 110 + 30 * len(rows))

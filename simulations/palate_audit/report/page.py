@@ -7,7 +7,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import pairwise
@@ -18,7 +17,7 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # plotl
 
 from palate_audit.evidence import claim as claims
 from palate_audit.evidence.chance import ALPHA
-from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
+from palate_audit.evidence.evidence import Bound, Finding, Section, Verdict
 from palate_audit.report import figures as plots
 from palate_sim.plots.theme import INK
 from palate_sim.report import card as cards
@@ -27,27 +26,12 @@ from palate_sim.report.page import policy
 from palate_sim.report.tables import Rows, value_text, words
 from palate_sim.templates import environment
 
-LIMITS = (
-    "That no finding is an alarm does not prove the claim: a lower bound on epsilon never proves an upper one. The "
-    "upper one is the accounting, and it assumes that the stated code ran.",
-    "A finding says something about the code and the files that were given. What ran on the operator's server, and "
-    "whether devices ran this code, it can't see.",
-    "A ledger that was rolled back and written anew looks whole, unless somebody outside remembers a checkpoint.",
-    "An attack that fails proves nothing: a better one may succeed. One that succeeds beyond its ceiling proves that "
-    "the claim is false.",
-    "Participation, timing and dropout are not protected, and nothing here measures them.",
-)
 SHORT = 12
 """Letters that fit into a tile."""
 _TITLES = {
     "card": "The privacy card", "ledger": "The ledger", "mechanism": "The mechanism",
     "attacks": "Attacks",
 }  # fmt: skip
-_RUNGS = {
-    Rung.L0: "counts alone: canaries are independent",
-    Rung.L1: "f-DP: the claimed trade-off curve is Gaussian",
-    Rung.L2: "scores are Gaussian and independent: a parametric estimate, which other tests of the battery test",
-}
 _VERDICTS = {Verdict.PASS: "pass", Verdict.ALARM: "ALARM", Verdict.UNCHECKABLE: "not checkable"}
 
 
@@ -68,36 +52,6 @@ CONTROLS = "Controls: does each attack work where nothing protects?"
 WIDE_CHARTS = ("-roc",)
 """Charts that need the whole width, by the end of their names."""
 WITHIN = "Attacks on what is protected: does any get more than the claim allows?"
-
-
-@dataclass(frozen=True)
-class Group:
-    """Findings that ask the same: what they ask, and how they came out."""
-
-    title: str
-    verdict: str
-    findings: list[tuple[str, str, str, str]]
-
-
-@dataclass(frozen=True)
-class ReportPart:
-    """A section as the template shows it."""
-
-    name: str
-    title: str
-    subject: str
-    verdict: str
-    asks: str
-    urgent: list[tuple[str, str, str, str]]
-    groups: list[Group]
-    made: list[tuple[str, str]]
-    bounds: Rows
-    assumptions: Sequence[str]
-    tiles: list[tuple[str, str]]
-    details: list[tuple[str, str]]
-    charts: Sequence[str]
-    tables: list[tuple[str, tuple[str, ...], Rows]]
-    card: Mapping[str, Any] | None
 
 
 def render(sections: Sequence[Section], *, signer: str | None = None) -> str:
@@ -124,12 +78,10 @@ def render(sections: Sequence[Section], *, signer: str | None = None) -> str:
         unclaimed=unclaimed,
         alarms=_all(parts, Verdict.ALARM),
         unchecked=_all(parts, Verdict.UNCHECKABLE),
-        missing=[(_TITLES[name], *PARTS[name]) for name in PARTS if name not in {part.name for part in parts}],
+        missing=[(_TITLES[name], *PARTS[name]) for name in PARTS if name not in {section.name for section in sections}],
         headline=_headline(counts, unclaimed, sum(len(section.broken) for section in sections)),
         tiles=_tiles(counts, sum(section.controls for section in sections), claimed=unclaimed is None),
         alpha=f"{ALPHA:g}",
-        rungs=[(rung.value, said) for rung, said in _RUNGS.items()],
-        limits=LIMITS,
         created=datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=version("palate"),
         signer=signer,
@@ -147,12 +99,12 @@ def _claim(sections: Sequence[Section]) -> Mapping[str, Any] | None:
     return next(iter(told), None) or next(filter(None, map(claims.of_facts, facts)), None)
 
 
-def _all(parts: Sequence[ReportPart], verdict: Verdict) -> list[tuple[str, str, str]]:
+def _all(parts: Sequence[Mapping[str, Any]], verdict: Verdict) -> list[tuple[str, str, str]]:
     """The part, test and sentence of each finding with a verdict."""
     return [
-        (part.title, test, said)
+        (part["title"], test, said)
         for part in parts
-        for kind, _, test, said in part.urgent
+        for kind, _, test, said in part["urgent"]
         if kind == verdict.name.lower()
     ]
 
@@ -186,7 +138,7 @@ def _headline(counts: Mapping[Verdict, int], unclaimed: str | None, broken: int)
     return "Nothing found that exceeds the claim."
 
 
-def _part(section: Section, charts: dict[str, Chart]) -> ReportPart:
+def _part(section: Section, charts: dict[str, Chart]) -> dict[str, Any]:
     """One section for the template; adds its charts to `charts`."""
     own = {f"{section.name}-{place}": chart for place, chart in _charts(section.series).items()}
     charts |= own
@@ -207,23 +159,21 @@ def _part(section: Section, charts: dict[str, Chart]) -> ReportPart:
             "releases": cards.releases(card),
             "exclusions": cards.exclusions(card),
         }
-    return ReportPart(
-        name=section.name,
-        title=_TITLES.get(section.name, section.name),
-        subject=section.subject,
-        verdict=_summary(section),
-        asks=PARTS[section.name][1].capitalize() if section.name in PARTS else "",
-        urgent=[_row(found) for found in section.findings if found.verdict is not Verdict.PASS],
-        groups=_groups(section),
-        made=[(words(str(name)), str(value)) for name, value in (known.get("made") or {}).items() if value],
-        bounds=[_bound(bound) for bound in section.bounds],
-        assumptions=section.assumptions,
-        tiles=tiles,
-        details=details,
-        charts=list(own),
-        tables=tables,
-        card=shown,
-    )
+    return {
+        "section": section,
+        "title": _TITLES.get(section.name, section.name),
+        "verdict": _summary(section),
+        "asks": PARTS[section.name][1].capitalize() if section.name in PARTS else "",
+        "urgent": [_row(found) for found in section.findings if found.verdict is not Verdict.PASS],
+        "groups": _groups(section),
+        "made": [(words(str(name)), str(value)) for name, value in (known.get("made") or {}).items() if value],
+        "bounds": [_bound(bound) for bound in section.bounds],
+        "tiles": tiles,
+        "details": details,
+        "charts": list(own),
+        "tables": tables,
+        "card": shown,
+    }
 
 
 def _row(found: Finding) -> tuple[str, str, str, str]:
@@ -232,7 +182,7 @@ def _row(found: Finding) -> tuple[str, str, str, str]:
     return found.verdict.name.lower(), verdict, found.test, found.sentence
 
 
-def _groups(section: Section) -> list[Group]:
+def _groups(section: Section) -> list[dict[str, Any]]:
     """The findings that passed; the controls of attacks stand apart."""
     grouped: dict[str, list[tuple[str, str, str, str]]] = {}
     rest = WITHIN if section.name == "attacks" else "Passed"
@@ -240,7 +190,7 @@ def _groups(section: Section) -> list[Group]:
         if found.verdict is Verdict.PASS:
             grouped.setdefault(CONTROLS if found.control else rest, []).append(_row(found))
     return [
-        Group(title, f"{len(rows)} {'work' if title == CONTROLS else 'passed'}", rows)
+        {"title": title, "verdict": f"{len(rows)} {'work' if title == CONTROLS else 'passed'}", "findings": rows}
         for title, rows in grouped.items()
     ]
 
@@ -273,16 +223,6 @@ def _charts(series: Mapping[str, Any]) -> dict[str, Chart]:
         alt = f"{title}: {sum(bins['in'])} in it, {sum(bins['out'] or [0])} not in it, as histograms."
         caption = "The further apart the two lie, the more the releases say of one contribution."
         found[f"scores-{index}"] = freeze(plots.scores(bins), title, caption, ("score", "in it", "not"), rows, alt)
-    if curves := series.get("delta_curve"):
-        lines = {"claimed, at most": curves.get("claimed") or [], **(curves.get("measured") or {})}
-        rows = [(name, f"{eps:.4g}", f"{delta:.3g}") for name, points in lines.items() for eps, delta in points]
-        caption = (
-            "Measured curves are lower bounds, one a rung: one above the claimed curve contradicts it. ε is for one "
-        )
-        caption += "user (one installation), zero-out adjacency."
-        alt = f"delta of epsilon, {len(lines)} curves: {', '.join(lines)}."
-        title = "δ(ε), claimed and measured"
-        found["delta"] = freeze(plots.delta_curves(curves), title, caption, ("curve", "ε", "δ"), rows, alt)
     if curves := series.get("roc"):
         rows = [
             (curve["name"], f"{x:.3g}", f"{y:.3g}") for curve in curves for x, y in _few(curve["fpr"], curve["tpr"])
@@ -295,17 +235,6 @@ def _charts(series: Mapping[str, Any]) -> dict[str, Chart]:
         title, header = "Attacks, true against false positives", ("attack", "false positives", "true positives")
         alt = f"{title}: {', '.join(curve['name'] for curve in curves)}."
         found["roc"] = freeze(plots.rocs(curves), title, caption, header, rows, alt)
-    for index, panel in enumerate(series.get("intervals") or []):
-        rows = [(r["name"], *(f"{r[key]:.4g}" for key in ("value", "low", "high"))) for r in panel["rows"]]
-        top = panel.get("ceiling")
-        caption = "Whiskers are intervals." + ("" if top is None else f" The claim implies a ceiling of {top:.4g}.")
-        if top is not None and any(row["low"] > top for row in panel["rows"]):
-            caption += (
-                " An interval above it is no alarm by itself: one of many is by chance, and the finding's p-value,"
-            )
-            caption += " which counts them all, decides."
-        columns = ("", str(panel["axis"]), "low", "high")
-        found[f"intervals-{index}"] = freeze(plots.intervals(panel), panel["title"], caption, columns, rows)
     return found
 
 

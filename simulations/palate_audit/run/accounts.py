@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from palate_audit.evidence.evidence import Finding
 from palate_audit.run.run_records import RunRecords
 from palate_common.accounting.sampled import TAIL
@@ -154,7 +152,6 @@ def _epsilon(records: RunRecords) -> Iterator[Finding]:
             sums[_multiplier(charge), float(charge.facts["inclusion"])] += int(charge.facts["steps"])
     yield _pld(sums, float(claimed), delta)
     yield _prv(sums, float(claimed), delta)
-    yield _opacus(sums, float(claimed), delta)
 
 
 def _closed_form(records: RunRecords, claimed: float, delta: float) -> Finding:
@@ -213,21 +210,6 @@ def _prv(sums: Sums, claimed: float, delta: float) -> Finding:
         return Finding.missing(test, f"prv-accountant can't: {' '.join(str(error).split())[:120]}")
     said = f"prv-accountant: between {low:.6g} and {high:.6g}, claimed {claimed:.6g}"
     return Finding.checked(test, low <= claimed, said, low=float(low), high=float(high))
-
-
-def _opacus(sums: Sums, claimed: float, delta: float) -> Finding:
-    """By Opacus: an upper bound with an error of 0.01 of its own."""
-    test = "epsilon, Opacus"
-    try:
-        from opacus.accountants import PRVAccountant
-    except ImportError:
-        return Finding.missing(test, "Opacus is not installed: pip install palate[torch]")
-    accountant = PRVAccountant()
-    accountant.history = [(z, inclusion, times) for (z, inclusion), times in sums.items()]
-    with np.errstate(divide="ignore"):  # its sampling formula takes log(0) for full participation
-        found = float(accountant.get_epsilon(delta=delta, eps_error=0.01))
-    said = f"Opacus PRV: at most {found:.6g}, of which 0.01 is its error; claimed {claimed:.6g}"
-    return Finding.checked(test, found - 0.02 <= claimed, said, epsilon=found)
 
 
 def _claim_rule(records: RunRecords) -> Finding:

@@ -1,4 +1,4 @@
-"""The privacy card, checked: regenerated from the ledger extract byte for byte, its signature, its implied risk.
+"""The privacy card, checked: regenerated from the ledger extract byte for byte, its signature, its model.
 
 It reads a run folder and nothing else, and writes nothing.
 
@@ -9,11 +9,9 @@ It reads a run folder and nothing else, and writes nothing.
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 from palate_audit.evidence.claim import from_card
@@ -69,7 +67,6 @@ def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
         _regenerated(card, extract, key),
         pinned(public_key, str(card.get("public_key"))),
         _model(folder, card),
-        *_risks(card),
         _witnessed(card),
     ]
     return Section(
@@ -168,26 +165,6 @@ def _model(folder: Path, card: Mapping[str, Any]) -> Finding:
     except OSError:
         return Finding.missing("model of the card", "model/model.safetensors is not in the folder")
     return Finding.checked("model of the card", found == card.get("model_hash"), f"SHA-256 {found[:16]}…")
-
-
-def _risks(card: Mapping[str, Any]) -> Iterator[Finding]:
-    """The implied risk, recomputed from mu by the formula."""
-    risk, mu = card.get("implied_risk"), card.get("mu")
-    if not isinstance(risk, Mapping) or not isinstance(mu, int | float):
-        return
-    normal = NormalDist()
-    own = {f"tpr_at_fpr_{rate:g}": normal.cdf(normal.inv_cdf(rate) + mu) for rate in (0.001, 0.01)}
-    own["advantage"] = 2 * normal.cdf(mu / 2) - 1
-    yield _agree("implied risk", risk, own, "trade-off curve of Gaussian DP at the card's mu")
-
-
-def _agree(test: str, said: Mapping[str, Any], found: Mapping[str, float], by: str) -> Finding:
-    """Whether the card states at least the risk that was computed."""
-    holds = all(
-        isinstance(said.get(n), int | float) and math.isclose(said[n], v, rel_tol=1e-6) for n, v in found.items()
-    )
-    told = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in found.items())
-    return Finding.checked(test, holds, f"{told}; {by}", **found)
 
 
 def _witnessed(card: Mapping[str, Any]) -> Finding:

@@ -23,9 +23,9 @@ from palate_core.errors import InputError, PalateError
 from palate_core.log.canonical import read_canonical
 from palate_core.log.entries import MOST_ENTRY
 from palate_core.log.merkle import MerkleTree
-from palate_server.ledger.history import Entry, History, entry_from
+from palate_server.ledger.history import Entry, entry_from
 from palate_server.ledger.ledger import KIND
-from palate_server.ledger.log import CHAIN_START, indexed
+from palate_server.ledger.log import CHAIN_START, Log, indexed
 
 TRIES = 20
 """Attempts to copy a file that changes meanwhile."""
@@ -124,9 +124,9 @@ def read_live(path: Path) -> LiveLedger:
             reason = str(error).replace(str(copy), str(path))
             return LiveLedger(path, (), (), 0, Broken(0, 0, reason))
     leaves, chained = _chained(rows)
-    entries, ruled = _ruled(leaves)
-    broken = min((each for each in (chained, ruled) if each), key=lambda each: each.last, default=None)
-    return LiveLedger(path, tuple(leaves), tuple(entries), len(rows), broken or _head(head, leaves))
+    log, refused = ruled(leaves)
+    broken = min((each for each in (chained, refused) if each), key=lambda each: each.last, default=None)
+    return LiveLedger(path, tuple(leaves), tuple(log.entries()), len(rows), broken or _head(head, leaves))
 
 
 def _chained(rows: Sequence[Sequence[Any]]) -> tuple[list[bytes], Broken | None]:
@@ -148,19 +148,18 @@ def _chained(rows: Sequence[Sequence[Any]]) -> tuple[list[bytes], Broken | None]
     return leaves, None
 
 
-def _ruled(leaves: Sequence[bytes]) -> tuple[list[Entry], Broken | None]:
-    """The entries that follow the rules, and the first that doesn't: it, or one before it, was changed."""
-    history, entries = History(), list[Entry]()
+def ruled(leaves: Sequence[bytes]) -> tuple[Log, Broken | None]:
+    """The log as far as the rules allow, and the first entry that they refuse: it, or one before it, was changed."""
+    log = Log()
     for at, leaf in enumerate(leaves):
         try:
             entry = entry_from(read_canonical(leaf, most=MOST_ENTRY))
             if entry.seq != at or entry.leaf() != leaf:
-                return entries, Broken(at, at, f"it says that it is entry {entry.seq}")
-            history.record(entry)
+                return log, Broken(at, at, f"it says that it is entry {entry.seq}")
+            log.take(entry, leaf)
         except PalateError as error:
-            return entries, Broken(0, at, str(error))
-        entries.append(entry)
-    return entries, None
+            return log, Broken(0, at, str(error))
+    return log, None
 
 
 def _head(head: Sequence[Sequence[Any]], leaves: Sequence[bytes]) -> Broken | None:

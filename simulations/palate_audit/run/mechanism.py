@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from palate_audit.counted import seeds
 from palate_audit.counted.claims import claim_cost, claim_tests, lower_bounds, thresholds
 from palate_audit.counted.correlation import adaptive_correlation, noise_correlation
@@ -33,13 +31,11 @@ from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import Bound, Finding, Section, judge
 from palate_audit.evidence.guard import survived
 from palate_audit.evidence.series import histogram
-from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Target
 from palate_audit.harness.trials import Presence, Trials, conduct
 from palate_audit.harness.worlds import TimeBudget
 from palate_audit.run.path import same_sources
-from palate_core.accounting import delta_of
 from palate_sim.steps import Notify, silent, step
 
 Test = Callable[[Trials], list[Finding]]
@@ -63,7 +59,6 @@ PAIRS = 2**14
 """Runs of a mechanism of unknown structure: enough to find half of the noise where epsilon is from 1 to 5."""
 ORDINARY = 0.6
 """The part of a budget for the runs with all, half and none of the canaries; the rest is for neighbouring worlds."""
-_EPSILONS = 120
 
 UNKNOWN = "nothing is claimed of its noise, as `noise_multiplier` or a Target's releases do"
 NOT_OF_PAIRS = (
@@ -130,7 +125,7 @@ def audit_mechanism(
         InputError: a foreign target's first run fails. Whatever fails later is a finding.
     """
     # First, so that an unreadable folder fails before the long part.
-    own = any(isinstance(target, (Production, DeviceMessages)) for target in targets)
+    own = any(isinstance(target, Production) for target in targets)
     path = [same_sources(run)] if own else []
     findings: list[Finding] = []
     bounds: list[Bound] = []
@@ -138,7 +133,7 @@ def audit_mechanism(
     for target in targets:
         gaussian = bool(target.claim.releases)
         presences = (DEEP if deep else QUICK) if gaussian else (Presence.HALF,) * pairs
-        if isinstance(target, (Production, DeviceMessages)):
+        if isinstance(target, Production):
             kept: list[Trials] = []
             made = survived("the round itself", partial(_own_runs, target, presences, seed, thorough, quick, kept))
             if not kept:
@@ -151,7 +146,7 @@ def audit_mechanism(
         mark = f" [{target.name}]" if len(targets) > 1 else ""
         findings += [replace(each, test=each.test + mark) for each in found]
         bounds += [replace(each, name=each.name + mark) for each in low]
-        series.append(_series(trials, low))
+        series.append(_series(trials))
     findings += path
     first = series[0] if series else {"facts": {}}
     joined: dict[str, Any] = {**first, "scores": [each for one in series for each in one["scores"]]}
@@ -244,11 +239,11 @@ def again(trials: Trials, *, quick: bool = False) -> list[Finding]:
     return plan_seed(trials, quick=quick) + birthdays(trials, count=seeds.FRESH // 8 if quick else None)
 
 
-def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:
+def _series(trials: Trials) -> Mapping[str, Any]:
     """The claim, the runs, and the numbers of the charts."""
     claim, (inside, outside) = trials.claim, trials.pooled()
     known = None if claim.releases else counted(trials)
-    found: dict[str, Any] = {
+    return {
         "facts": {
             "claimed_epsilon": claim.epsilon,
             "delta": claim.delta,
@@ -264,14 +259,7 @@ def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:
             "seed": trials.seed,
         },
         "scores": [histogram(f"{trials.target.name}, {len(trials.runs)} runs", inside, outside)],
-        "releases": [
-            {"sensitivity": each.sensitivity, "sigma": each.sigma, "spacing": each.spacing} for each in claim.releases
-        ],
-        "presence": [run.presence.value for run in trials.runs],
     }
-    if claim.mu is not None:
-        found["delta_curve"] = _curve(claim.mu, claim.epsilon, bounds)
-    return found
 
 
 def _of_the_noise(trials: Trials) -> dict[str, Any]:
@@ -284,16 +272,4 @@ def _of_the_noise(trials: Trials) -> dict[str, Any]:
         "rounds": len(claim.releases),
         "numbers": sum(len(residual) for _, _, residual in trials.noises()),
         "thresholds": ", ".join(f"{each:.4g}" for each in thresholds(claim)),
-    }
-
-
-def _curve(mu: float, epsilon: float, bounds: Sequence[Bound]) -> Mapping[str, Any]:
-    """delta(eps) as claimed, and as each bound on mu implies."""
-    epsilons = np.linspace(0.0, 1.5 * epsilon, _EPSILONS).tolist()
-    lines = {f"{bound.rung.value} {bound.name}": bound.mu for bound in bounds if bound.mu is not None}
-    return {
-        "claimed": [[each, delta_of(epsilon=each, mu=mu)] for each in epsilons],
-        "measured": {
-            name: [[each, delta_of(epsilon=each, mu=low)] for each in epsilons] for name, low in lines.items()
-        },
     }

@@ -175,26 +175,6 @@ def epsilon_one_run(*, canaries: int, guesses: int, correct: int, delta: float, 
     )
 
 
-def mu_one_run(*, canaries: int, guesses: int, correct: int, alpha: float) -> float:
-    """L1, one run: the largest mu whose Gaussian trade-off curve so many correct guesses refute.
-
-    Mahloujifar, Melis and Chaudhuri (2025), algorithm 3 ("audit, r and h with cap"), with a Gaussian curve.
-    """
-
-    def left(mu: float) -> float:
-        right, wrong = alpha * correct / canaries, alpha * (guesses - correct) / canaries
-        for place in range(correct - 1, -1, -1):
-            least = _NORMAL.cdf(_NORMAL.inv_cdf(right) - mu) if 0 < right < 1 else float(right >= 1)
-            if least <= wrong:
-                break
-            if place:
-                right = min(1.0, right + place / (guesses - place) * (least - wrong))
-            wrong = least
-        return guesses / canaries - right - wrong
-
-    return _largest(left, most=MOST_MU)
-
-
 def _largest(excess: Callable[[float], float], *, most: float) -> float:
     """The largest argument from 0 to `most` at which an increasing function isn't above 0, rounded down."""
     if excess(1e-9) > 0:

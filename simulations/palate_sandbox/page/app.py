@@ -56,10 +56,7 @@ HEADERS = {
 SECTIONS = ("top", "known", "switch", "rounds")
 WORDS = {"none": "no recommendations", "popularity": "what is taken most", "palate": "Palate"}
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-FILES = (
-    "page.css", "live.js", "icon.svg", "sandbox.css", "sandbox.js",
-    "vendor/htmx-2.0.11.min.js", "vendor/htmx-ext-sse-2.2.4.min.js",
-)  # fmt: skip
+FILES = ("page.css", "live.js", "icon.svg", "sandbox.css", "sandbox.js")
 """What the page loads."""
 NAMES = {
     "dau": "Active on day", "wau": "Active in the week", "mau": "Active in 30 days", "stickiness": "Stickiness",
@@ -159,8 +156,6 @@ class SandboxPage(Closing):
         policy = next((each for each in POLICIES if each == form.get("policy")), None)
         paused = {"pause": True, "go": False}.get(form.get("clock", ""))
         await run_in_threadpool(self._runner.set, policy=policy, pace=form.get("pace"), paused=paused)
-        if request.headers.get("hx-request"):
-            return Response(status_code=204)
         return RedirectResponse("/", status_code=303)
 
     async def _chosen(self, request: Request) -> Response:

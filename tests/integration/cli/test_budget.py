@@ -20,26 +20,6 @@ def card(folder: Path, name: str) -> Any:
     return json.loads((folder / name / "privacy_card.json").read_text())
 
 
-def test_a_budget_stops_the_run_that_would_exceed_it(palate: Any, folder: Path, quick: Any) -> None:
-    limit = ("--set", "privacy.lifetime_epsilon=7")  # two runs at 5 are 7.54 together
-    assert run(palate, folder, quick, "first", *limit).code == 0
-    before = (folder / "people.db").read_bytes()
-    refused = run(palate, folder, quick, "second", *limit)
-    assert refused.code == 3
-    assert len(refused.lines) == 1
-    assert "lifetime budget of epsilon 7 and has spent 5; with this run it would be 7.5" in refused.err
-    assert "user-level, zero-out" in refused.err
-    assert (folder / "people.db").read_bytes() == before
-    assert not (folder / "second").exists()
-    # What is left still pays for less, whether or not the run names the budget.
-    assert run(palate, folder, quick, "smaller", "--epsilon", "3").code == 0
-    for name, others in (("first", 0), ("smaller", 1)):
-        population = card(folder, name)["population"]
-        assert (population["budget_epsilon"], population["other_runs"]) == (7, others)
-        assert population["spent_epsilon"] <= 7
-        assert population["remaining_mu2"] > 0
-
-
 def test_a_budget_lets_through_what_it_covers(palate: Any, folder: Path, quick: Any) -> None:
     limit = ("--set", "privacy.lifetime_epsilon=8")
     assert [run(palate, folder, quick, name, *limit).code for name in ("first", "second", "third")] == [0, 0, 3]
@@ -58,23 +38,6 @@ def test_runs_without_a_budget_add_up_on_the_card(palate: Any, folder: Path, qui
         assert (c["population"]["budget_epsilon"], c["population"]["remaining_mu2"]) == (None, None)
     page = (folder / "third" / "report.html").read_text()
     assert "other runs on it" in page
-
-
-def test_a_budget_only_goes_down(palate: Any, folder: Path, quick: Any) -> None:
-    def budget(name: str, epsilon: float) -> Any:
-        return run(palate, folder, quick, name, "--epsilon", "1", "--set", f"privacy.lifetime_epsilon={epsilon}")
-
-    assert budget("first", 8).code == 0
-    before = (folder / "people.db").read_bytes()
-    raised = budget("raised", 9)
-    assert (raised.code, len(raised.lines)) == (3, 1)
-    assert "`privacy.lifetime_epsilon` must be at most 8 at delta 1e-05" in raised.err
-    assert (folder / "people.db").read_bytes() == before
-    assert not (folder / "raised").exists()
-    assert budget("same", 8).code == 0
-    assert budget("lower", 6).code == 0
-    with Ledger(folder / "people.db", population=None, read_only=True) as ledger:
-        assert [entry.epsilon for entry in ledger.entries() if entry.kind == "budget"] == [8, 6]
 
 
 def test_the_same_budget_at_another_delta_keeps_the_stricter_one(palate: Any, folder: Path, quick: Any) -> None:

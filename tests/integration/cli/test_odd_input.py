@@ -45,9 +45,15 @@ class Odd:
     encoding: str = "utf-8"
 
 
-def few(value: Any) -> Callable[[list[Any]], Iterable[Any]]:
-    """Rows of which the first seven have another last column."""
-    return lambda rows: [(*row[:3], value(row) if place < 7 else row[3]) for place, row in enumerate(rows)]
+def repaired(rows: list[Any]) -> Iterable[Any]:
+    """Rows with one thing wrong each; rows again; and users with one event."""
+    yield from ((*row[:3], 4_000_000_000) for row in rows[:4])
+    yield from ((*row[:3], "soon") for row in rows[4:7])
+    yield from ((f" {row[0]}\t", *row[1:]) for row in rows[7:14])
+    yield from rows[14:]
+    yield from [*rows[20:25], *((*row[:3], row[3] + 5) for row in rows[30:36])]
+    yield from [("u1", "null", 3, 9), ("u2", "null", 3, 9), ("u1", "i1"), ("u1", "i2", 3, 4, 5)]
+    yield from ((f"once-{place}", "i1", 3, 9) for place in range(40))
 
 
 def ids(change: Callable[[str], Any], column: int = 1, first: int = 7) -> Callable[[list[Any]], Iterable[Any]]:
@@ -87,36 +93,37 @@ def kinds(rows: list[Any]) -> list[Any]:
 SPLIT = "split"
 EVENTS = "user,item,event"
 LOGS = {
-    "exact duplicates": Odd(lambda rows: [*rows, *rows[:5]], {"repairs": {"exact_duplicates": 5}}),
-    "pairs again at another time": Odd(
-        lambda rows: [*rows, *((*row[:3], row[3] + 5) for row in rows[:6])],
-        {"repairs": {"repeated_pairs": 6}, "preparation": {"repeats_merged": 6}},
+    "repairs of every kind": Odd(
+        repaired,
+        {
+            "repairs": {
+                "exact_duplicates": 5,
+                "repeated_pairs": 6,
+                "times_in_the_future": 4,
+                "times_missing": 3,
+                "ids_trimmed": 7,
+                "rows_without_id": 2,
+                "single_event_users": 40,
+                "lines_of_another_width": 2,
+                "byte_order_mark": 1,
+            },
+            "preparation": {"repeats_merged": 6},
+        },
+        encoding="utf-8-sig",
     ),
     "unordered times": Odd(lambda rows: rows[::-1], {"repairs": {"times_out_of_order": 3354 - 300}}),
-    "times in the future": Odd(few(lambda _: 4_000_000_000), {"repairs": {"times_in_the_future": 7}}),
-    "times that can't be read": Odd(few(lambda _: "soon"), {"repairs": {"times_missing": 7}}),
     "times in milliseconds": Odd(
         lambda rows: [(*row[:3], row[3] * 1000) for row in rows], {"repairs": {"times_rescaled": 3354}}
     ),
     "times that stand still": Odd(lambda rows: [(*row[:3], 7) for row in rows]),
     "ids of mixed types": Odd(lambda rows: ids(lambda i: f"{i}.0")(numbered(rows)), {"repairs": {"ids_unified": 7}}),
-    "ids in white space": Odd(ids(lambda i: f" {i}\t", column=0), {"repairs": {"ids_trimmed": 7}}),
-    "rows without an id": Odd(ids(lambda _: "null"), {"repairs": {"rows_without_id": 7}}),
-    "users with one event": Odd(
-        lambda rows: [*rows, *((f"once-{place}", "i1", 3, 9) for place in range(40))],
-        {"repairs": {"single_event_users": 40}},
-    ),
     "items that no training user has": Odd(
         lonely,
         {SPLIT: {"items_of_no_training_user": 60}},  # those of the validation and the test users
     ),
     "names that file formats trip over": Odd(spelled),
-    "a byte-order mark": Odd(lambda rows: rows, {"repairs": {"byte_order_mark": 1}}, encoding="utf-8-sig"),
     "utf-16": Odd(spelled, {"repairs": {"read_as_utf16": 1}}, encoding="utf-16"),
     "latin-1": Odd(ids(lambda _: "Amélie"), {"repairs": {"names_read_as_latin1": 7}}, encoding="latin-1"),
-    "lines of another width": Odd(
-        lambda rows: [*rows, ("u1", "i1"), ("u1", "i2", 3, 4, 5)], {"repairs": {"lines_of_another_width": 2}}
-    ),
     "kinds that weigh nothing": Odd(
         kinds,
         {"preparation": {"rows_of_kinds_without_weight": 336}},

@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-import ir_measures
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +15,7 @@ import pytest
 KS = (5, 20)
 
 
-@pytest.fixture(scope="module", params=["strong", "leave-last-out", "user-cold-3"])
+@pytest.fixture(scope="module", params=["strong", "leave-last-out"])
 def run(
     request: Any, tmp_path_factory: pytest.TempPathFactory, palate: Any, rows: Any, as_csv: Any, quick: Any
 ) -> Path:
@@ -45,28 +44,6 @@ def by_user(frame: pd.DataFrame) -> dict[str, list[str]]:
 def measured(run: Path) -> dict[str, float]:
     result = json.loads((run / "result.json").read_text())
     return {name: value["mean"] for name, value in result["metrics"].items()}
-
-
-def test_user_metrics_are_those_of_ir_measures(run: Path) -> None:
-    lists, test = table(run, "recommendations"), table(run, "split/test")
-    qrels = [ir_measures.Qrel(user, item, 1) for user, item in zip(test["user_id"], test["item_id"], strict=True)]
-    scored = [
-        ir_measures.ScoredDoc(user, item, score)
-        for user, item, score in zip(lists["user_id"], lists["item_id"], lists["score"], strict=True)
-    ]
-    names = {}
-    for k in KS:
-        names |= {
-            f"recall@{k}": ir_measures.R @ k,
-            f"ndcg@{k}": ir_measures.nDCG @ k,
-            f"hr@{k}": ir_measures.Success @ k,
-            f"mrr@{k}": ir_measures.RR @ k,
-            f"average_precision@{k}": ir_measures.AP @ k,
-        }
-    theirs = ir_measures.calc_aggregate(names.values(), qrels, scored)
-    ours = measured(run)
-    for name, measure in names.items():
-        assert ours[name] == pytest.approx(theirs[measure], abs=1e-12), name
 
 
 def test_every_metric_follows_from_the_files(run: Path) -> None:
@@ -104,16 +81,3 @@ def test_every_metric_follows_from_the_files(run: Path) -> None:
     for user, items in ranked.items():
         assert not set(items) & set(given[user])
         assert set(items) <= set(catalogue)
-
-
-def test_scores_alone_give_the_ranks_back(run: Path) -> None:
-    lists = table(run, "recommendations")
-    again = lists.sort_values(["user_id", "score"], ascending=[True, False]).groupby("user_id").cumcount() + 1
-    assert (again == lists.loc[again.index, "rank"]).all()
-
-
-def test_no_held_out_pair_was_trained_on(run: Path) -> None:
-    train = set(table(run, "split/train")[["user_id", "item_id"]].itertuples(index=False, name=None))
-    test = set(table(run, "split/test")[["user_id", "item_id"]].itertuples(index=False, name=None))
-    assert test
-    assert not train & test

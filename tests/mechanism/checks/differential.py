@@ -28,8 +28,8 @@ import numpy as np
 from mechanism.harness.probe_run import Setting, crowd, probe_run
 from mechanism.harness.quiet_runs import SURVEY
 from mechanism.harness.recording import RecordedSource, recorded
+from mechanism.harness.watched_run import WatchedRun
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun
 from palate_client.rounds import contribution
 from palate_common.algorithms import algorithm_names
 from palate_common.interactions import Interactions

@@ -29,8 +29,8 @@ import numpy as np
 
 from mechanism.harness.probe_algorithm import PLAIN, WEIGHTS, Gesture
 from mechanism.harness.probe_run import Setting, crowd, probe_run
+from mechanism.harness.watched_run import WatchedRun
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.wire import REFUSED
 from palate_core.errors import IntegrityError, PalateError

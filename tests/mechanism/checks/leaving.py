@@ -21,8 +21,8 @@ from statistics import NormalDist
 from typing import Any
 
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
+from mechanism.harness.watched_run import WatchedRun, memory
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.leaving.later_models import CARD, verify

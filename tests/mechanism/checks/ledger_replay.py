@@ -27,8 +27,8 @@ from mechanism.checks.masks.bindings import variants
 from mechanism.harness.durable import Commits, watched_commits
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
 from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
+from mechanism.harness.watched_run import WatchedRun, memory
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_common.models.model import read_metadata
 from palate_common.system import set_mode
 from palate_core.errors import BudgetError, IntegrityError, PalateError

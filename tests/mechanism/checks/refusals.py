@@ -24,8 +24,8 @@ import numpy as np
 from mechanism.checks.masks.bindings import variants
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
 from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
+from mechanism.harness.watched_run import WatchedRun
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun
 from palate_client.rounds.contribution import Contributor
 from palate_common.accounting.sampled import attempt_mu2
 from palate_common.algorithms import PublicFacts

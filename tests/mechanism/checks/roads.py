@@ -30,8 +30,8 @@ import numpy as np
 from mechanism.checks.side_outputs import difference, outside
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
 from mechanism.harness.recording import Recording, recorded
+from mechanism.harness.watched_run import WatchedRun, memory, release_key
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun, memory, release_key
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.flower import Host

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from mechanism.checks.side_outputs import difference, outside, plain
+from mechanism.harness.watched_run import memory, release_key
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory, release_key
 from palate_client.consent import Purpose
 from palate_client.delivery.channel import Channel
 from palate_client.delivery.message import Message

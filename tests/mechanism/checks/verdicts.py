@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mechanism.harness.probe_run import Setting, crowd, probe_run
+from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory
 from palate_client.device import open_device
 from palate_client.flower import Host, Shards, node_app
 from palate_client.rounds import contribution

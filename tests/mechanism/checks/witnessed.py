@@ -22,8 +22,8 @@ import numpy as np
 
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
 from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
+from mechanism.harness.watched_run import WatchedRun, memory
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_client.device import open_device
 from palate_client.rounds.contribution import Contributor
 from palate_client.service import Service

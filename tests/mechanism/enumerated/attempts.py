@@ -27,8 +27,8 @@ import numpy as np
 from mechanism.harness.probe_algorithm import NAME, Gesture, performing
 from mechanism.harness.probe_run import Setting, crowd
 from mechanism.harness.recording import RecordedSource, Recording, recorded
+from mechanism.harness.watched_run import WatchedRun
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.wire import decode_share
 from palate_core.errors import IntegrityError, PalateError

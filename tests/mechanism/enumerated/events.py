@@ -31,8 +31,8 @@ from mechanism.enumerated.noises import ROADS, plan_of
 from mechanism.enumerated.separability import sums_of
 from mechanism.enumerated.settings import ITEMS, RoundStage, SettingsCase, cases, names, rounds
 from mechanism.harness.recording import recorded
+from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.recommend import evidence

@@ -25,8 +25,8 @@ from mechanism.enumerated.events import moved
 from mechanism.enumerated.settings import RoundStage
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting
+from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory
 from palate_client.events import Event
 from palate_client.rounds import contribution
 from palate_common.interactions import Interactions

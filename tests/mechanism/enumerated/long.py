@@ -27,8 +27,8 @@ from mechanism.enumerated.noises import ROADS, SIGMA, differs, plan_of
 from mechanism.harness.probe_algorithm import Gesture
 from mechanism.harness.probe_run import Setting, crowd, probe_run
 from mechanism.harness.recording import RecordedSource, Recording, recorded
+from mechanism.harness.watched_run import WatchedRun
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun
 from palate_client.rounds import contribution
 from palate_common.interactions import Interactions
 from palate_common.mechanism.pairs import PairBlock

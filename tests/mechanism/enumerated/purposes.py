@@ -18,8 +18,8 @@ from pathlib import Path
 from mechanism.enumerated.settings import ITEMS, SettingsCase, cases, names
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting
+from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_common.algorithms import EventAlgorithm, first_state

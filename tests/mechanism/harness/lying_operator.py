@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
-from palate_audit.harness.watched_run import WatchedRun, release_key
+from mechanism.harness.watched_run import WatchedRun, release_key
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.ledger.own_ledger import OwnLedger

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mechanism.harness.probe_algorithm import NAME, Gesture, performing
-from palate_audit.harness.watched_run import WatchedRun
+from mechanism.harness.watched_run import WatchedRun
 from palate_common.algorithms import PublicFacts, State
 from palate_common.interactions import Interactions
 from palate_common.models.model import catalogue_hash

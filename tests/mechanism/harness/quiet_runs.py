@@ -19,7 +19,7 @@ from mechanism.harness.probe_algorithm import Gesture
 from mechanism.harness.probe_run import Setting, crowd, probe_run
 from mechanism.harness.recording import RecordedSource, recorded
 from mechanism.harness.sharing import once
-from palate_audit.harness.watched_run import WatchedRun
+from mechanism.harness.watched_run import WatchedRun
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.wire import decode_share
 from palate_common.survey import SURVEYING, Survey

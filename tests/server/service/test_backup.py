@@ -222,37 +222,6 @@ def test_devices_refuse_a_fork(lost: Any, tmp_path: Path) -> None:
     assert {event["reason"] for event in lost.events("aborted")} == {"refused"}
 
 
-def test_devices_refuse_an_epoch_that_says_less_than_they_have_seen(
-    lost: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The right place in the log, and a spend that forgets what was charged after the backup."""
-    monkeypatch.setattr("palate_server.folder.backup.spend_shown", lambda plan: 0.0)
-    restore(lost, tmp_path / "liar", lost.witness)
-    rounds = len(lost.events("round"))
-    lost.operate()
-    assert len(lost.events("round")) == rounds
-    assert {event["reason"] for event in lost.events("aborted")} == {"refused"}
-
-
-def test_devices_refuse_an_epoch_at_an_older_witness(make_service: Maker, tmp_path: Path) -> None:
-    """A witness from before the last charge: nobody who answered that one goes along."""
-    service = make_service(every_hours=0.0)
-    service.archive, older = tmp_path / "backup.tar", tmp_path / "older"
-
-    def copy(coordinator: Any) -> None:
-        if coordinator.round == 1:
-            write_backup(service.site, service.archive)
-        if coordinator.round == 2:
-            shutil.copytree(service.site.witness, older)
-
-    service.devices.before = copy
-    service.operate()
-    service.devices.before = lambda coordinator: None
-    restore(service, tmp_path / "again", older)
-    service.operate()
-    assert not service.events("round")
-
-
 def test_without_a_witness_the_whole_budget_counts_as_spent(lost: Any) -> None:
     restore(lost, lost.site.folder, None)
     status = read_status(lost.site)

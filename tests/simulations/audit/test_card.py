@@ -84,7 +84,7 @@ def test_the_implied_risk_is_that_of_riskcal(bench: Any) -> None:
     payload = {k: v for k, v in on(bench).items() if k not in ("public_key", "signature")}
     less = {**payload["implied_risk"], "advantage": 0.01}
     path.write_bytes(sign_card({**payload, "implied_risk": less}, key))
-    assert verdicts(bench.folder)["implied risk"] is Verdict.ALARM
+    assert verdicts(bench.folder)["card from the ledger"] is Verdict.ALARM
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"nonsense"])

@@ -61,8 +61,6 @@ def test_the_worst_finding_counts() -> None:
 def test_bins_hold_every_score() -> None:
     bins = histogram("all", [0.0, 1.0, 1.0], [0.5], bins=7)
     assert (sum(bins["in"]), sum(bins["out"]), len(bins["edges"])) == (3, 1, 8)
-    with pytest.raises(InputError, match="finite"):
-        histogram("all", [float("nan")])
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_low_end() -> None:
@@ -72,9 +70,3 @@ def test_a_long_curve_is_thinned_and_keeps_its_low_end() -> None:
     assert thin["fpr"][:2] == [0.0, 1e-5]
     assert thin["fpr"][-1] == thin["tpr"][-1] == 1.0
     assert thin["fpr"] == thin["tpr"]
-
-
-@pytest.mark.parametrize(("fpr", "tpr"), [([0.5, 0.1], [0, 1]), ([0, 2], [0, 1]), ([0], [0, 1]), ([], [])])
-def test_rates_that_are_none_are_refused(fpr: list[float], tpr: list[float]) -> None:
-    with pytest.raises(InputError, match="rates of attack"):
-        roc("attack", fpr, tpr)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mechanism.battery import group
+from mechanism.harness.messages import DeviceMessages
 from mutants import asking
 from mutants.listed import find
 from palate_audit.evidence.evidence import Verdict, judge
+from palate_audit.harness import production
 from palate_audit.harness.canaries import orthogonal
-from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.target import Contributions, check_target
 from palate_audit.run.mechanism import audit_mechanism
 from palate_cli.cli import run
@@ -48,9 +50,8 @@ def test_every_canary_is_in_its_own_devices_message_and_nobody_elses() -> None:
 
 def test_the_claim_is_one_devices() -> None:
     found = FEW.production.evidence(Contributions.empty(40, 16), keep_answers=True)
-    charges = [entry for entry in found.entries if entry["kind"] == "charge"]
-    assert [entry["facts"]["sigma"] for entry in charges] == [each.sigma for each in FEW.claim.releases]
-    assert FEW.claim.mu == pytest.approx(np.sqrt(sum(entry["mu2"] for entry in charges)))
+    assert [plan.sigma for plan in found.plans] == [each.sigma for each in FEW.claim.releases]
+    assert FEW.claim.mu == pytest.approx(np.sqrt(sum(plan.mu2 for plan in found.plans)))
     assert 0.999 < FEW.claim.epsilon / 8.0 <= 1.0
     assert FEW.production.claim.epsilon < FEW.claim.epsilon  # the sum tells less of one device
     assert len(found.answers[0]) == 40
@@ -90,16 +91,15 @@ def test_noise_of_the_sums_scale_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     assert any(test.startswith(("L0", "L1", "L2")) for test in alarms)
 
 
-def test_the_command_audits_local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from palate_audit.harness import messages
-
-    monkeypatch.setattr(
-        messages, "DeviceMessages", lambda epsilon, delta: DeviceMessages(users=40, epsilon=epsilon, delta=delta)
-    )
-    out = str(tmp_path / "audit")
-    assert run(["audit", "mechanism", "--dp", "local", "--epsilon", "8", "--seed", "1", "--out", out]) == 0
+def test_the_command_audits_the_sum_of_local_noises(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    small = partial(production.Production, users=64, counts=2048, products=2048)
+    monkeypatch.setattr(production, "Production", small)
+    call = ["audit", "mechanism", "--dp", "local", "--epsilon", "8", "--seed", "1"]
+    assert run([*call, "--out", str(tmp_path / "audit")]) == 0
     [part] = json.loads((tmp_path / "audit" / "audit.json").read_text())["sections"]
     assert "--dp local" in part["subject"]
+    with find("local noise of the sum's scale").injected():
+        assert run([*call, "--out", str(tmp_path / "broken")]) == 4
 
 
 def test_contributions_of_another_target_are_refused() -> None:

@@ -165,12 +165,10 @@ def alarms(found: dict[str, Finding]) -> set[str]:
 def test_a_right_mechanism_raises_no_alarm(mechanism: Any) -> None:
     found = looked_at(mechanism)
     assert alarms(found) == set()
-    assert ("more of it" in found["noise above the claim"].said) == (mechanism is louder)
     if mechanism is secret:
-        assert found["each user's share, order and memory"].verdict is Verdict.UNCHECKABLE
+        assert found["each user's share and memory"].verdict is Verdict.UNCHECKABLE
     else:
         assert found["neighbouring worlds"].figures["moved"] == pytest.approx(1.0, abs=0.02)
-        assert ("no fault" in found["order of users"].said) == (mechanism is by_place)
 
 
 @pytest.mark.parametrize(("mechanism", "test"), WRONG, ids=lambda each: getattr(each, "__name__", None))
@@ -200,14 +198,6 @@ def test_epsilon_alone_is_enough_for_gross_faults(mechanism: Any) -> None:
 
 def test_a_right_mechanism_passes_where_epsilon_is_all_that_is_claimed() -> None:
     assert alarms(looked_at(plain, size=64, users=64, epsilon=2.3)) == set()
-
-
-def test_where_nothing_is_claimed_of_noise_an_uneven_share_is_said() -> None:
-    found = looked_at(layers_claimed_as_one, size=64, users=32, epsilon=2.3)["each user's share"]
-    assert found.verdict is Verdict.UNCHECKABLE
-    assert found.figures["most"] == pytest.approx(np.sqrt(2), abs=0.01)
-    assert found.figures["warning"].endswith("1.41 times as far as another")
-    assert "each user's share" not in looked_at(plain, size=64, users=32, epsilon=2.3)
 
 
 class TwoRounds:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from palate_audit import AuditResult
-from palate_audit.attacks.measured import Estimate, near
+from palate_audit.attacks.measured import near
+from palate_audit.attacks.rates import Estimate
 from palate_audit.evidence import document
 from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
 from palate_audit.evidence.series import NAMES, histogram, roc
@@ -22,10 +23,7 @@ EVIL = "</script><img src=x onerror=alert(1)>"
 SERIES: dict[str, Any] = {
     "facts": {"canaries": 8192, "worst_group": "none of the many groups that were tried"},
     "scores": [histogram("all of them", [1.0, 2.0, 2.5], [0.0, 0.4]), histogram("known null", [1.0, 1.5])],
-    "delta_curve": {"claimed": [[1.0, 1e-2], [5.0, 1e-5]], "measured": {"L2 one run": [[1.0, 1e-3], [4.0, 1e-5]]}},
     "roc": [roc("released", [0.0, 0.01, 1.0], [0.0, 0.05, 1.0], mu=1.1), roc("control", [0.0, 1.0], [1.0, 1.0])],
-    "intervals": [{"title": "By decile", "axis": "TPR", "ceiling": 0.1,
-                   "rows": [{"name": "decile 1", "value": 0.05, "low": 0.04, "high": 0.07}]}],
     "tables": [{"title": "Attributes", "header": ["attribute", "AUC"], "rows": [["age", 0.6123]]}],
     "claim": {"epsilon": 5.0, "delta": 1e-6, "unit": "user (one installation)", "adjacency": "zero-out",
               "mode": "central: the server adds the noise", "masks": None, "against": "anyone but the server",
@@ -60,11 +58,11 @@ def test_everything_of_a_section_is_on_the_page() -> None:
     text = shown(page)
     for words in ("noise", "variance 1.0003 (p = 0.25)", "not checkable", "no seed to try", "L0: counts", "0.600",
                   "L2: known null", "0.960", "8,192", "none of the many groups", "canaries are independent", "0.6123",
-                  "Scores of canaries: known null", "claimed and measured",
-                  "Attacks, true against false positives", "By decile", "What this audit can't show"):  # fmt: skip
+                  "Scores of canaries: known null",
+                  "Attacks, true against false positives", "What this audit can't show"):  # fmt: skip
         assert words in text, words
     figures = re.findall(r'<script type="application/json" id="figure-mechanism-[\w-]+">(.*?)</script>', page)
-    assert len(figures) == len(re.findall("data-figure=", page)) == 5
+    assert len(figures) == len(re.findall("data-figure=", page)) == 3
     assert all(json.loads(figure)["data"] for figure in figures)
 
 

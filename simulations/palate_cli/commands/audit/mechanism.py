@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import secrets
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -65,7 +64,6 @@ def mechanism(
     as_json: Json = False,
 ) -> None:
     """Run a mechanism with canaries, and test what it releases."""
-    from palate_audit.harness.messages import DeviceMessages
     from palate_audit.harness.production import Production
     from palate_audit.harness.target import Target as Audited
     from palate_audit.harness.target import load_target
@@ -93,9 +91,7 @@ def mechanism(
         asked = check_epsilon(5.0 if epsilon is None else epsilon), check_delta(1e-6 if delta is None else delta)
         if asked[0] > MOST:
             raise InputError(f"`--epsilon` must be at most {MOST:g}, got {asked[0]:g}: that is no privacy to test")
-        for mode in modes:
-            make = DeviceMessages if mode == "local" else partial(Production, dp=mode)
-            targets.append(make(epsilon=asked[0], delta=asked[1]))
+        targets += [Production(dp=mode, epsilon=asked[0], delta=asked[1]) for mode in modes]
     seconds = 300.0 if budget is None else budget
     with Progress(quiet=as_json or target is None) as notify:
         section = audit_mechanism(*targets, seed=chosen, deep=deep, quick=quick, run=run, budget=seconds, notify=notify)

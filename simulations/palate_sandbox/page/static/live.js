@@ -39,42 +39,52 @@
     state("lost", "connection lost: what stands here may be old");
   }
 
-  const board = document.getElementById("board");
-  board.addEventListener("htmx:sseOpen", (event) => {
+  function hear() {
     heard = Date.now();
     state("live", "live");
-    event.detail.source.addEventListener("beat", () => {
-      heard = Date.now();
-      state("live", "live");
-    });
-  });
-  board.addEventListener("htmx:sseError", lost);
+  }
 
   // A section that changes keeps what its reader has opened, shut, scrolled or focused.
-  let kept = null;
-  board.addEventListener("htmx:sseBeforeMessage", (event) => {
-    heard = Date.now();
-    const section = event.target;
+  function put(section, html) {
     const active = document.activeElement;
-    kept = {
+    const kept = {
       open: new Map([...section.querySelectorAll("details[id]")].map((each) => [each.id, each.open])),
       scroll: [...section.querySelectorAll(".scroll")].map((each) => [each.scrollTop, each.scrollLeft]),
       place: section.contains(active) && active !== section ? [...section.querySelectorAll("summary, a, [tabindex]")].indexOf(active) : -1,
     };
-  });
-  board.addEventListener("htmx:sseMessage", (event) => {
-    const section = event.target;
-    for (const [id, open] of kept?.open ?? []) {
+    section.innerHTML = html;
+    for (const [id, open] of kept.open) {
       const found = document.getElementById(id);
       if (found) found.open = open;
     }
     section.querySelectorAll(".scroll").forEach((each, place) => {
-      [each.scrollTop, each.scrollLeft] = kept?.scroll[place] ?? [0, 0];
+      [each.scrollTop, each.scrollLeft] = kept.scroll[place] ?? [0, 0];
     });
-    if (kept?.place >= 0) section.querySelectorAll("summary, a, [tabindex]")[kept.place]?.focus({ preventScroll: true });
+    if (kept.place >= 0) section.querySelectorAll("summary, a, [tabindex]")[kept.place]?.focus({ preventScroll: true });
     tell(section);
-    state("live", "live");
-  });
+    section.dispatchEvent(new CustomEvent("section", { bubbles: true }));
+  }
+
+  const board = document.getElementById("board");
+  let seen = board.dataset.seen;
+  function listen() {
+    const source = new EventSource(`live?seen=${encodeURIComponent(seen)}`);
+    source.addEventListener("open", hear);
+    source.addEventListener("beat", hear);
+    source.addEventListener("error", () => {
+      lost();
+      // A browser tries again where the connection was lost, and not where it was refused.
+      if (source.readyState === EventSource.CLOSED) window.setTimeout(listen, 10000);
+    });
+    for (const section of board.querySelectorAll("[data-live]")) {
+      source.addEventListener(section.id, (event) => {
+        seen = event.lastEventId || seen;
+        put(section, event.data);
+        hear();
+      });
+    }
+  }
+  listen();
 
   document.getElementById("zone").textContent = `times in ${zone}`;
   tell(document);

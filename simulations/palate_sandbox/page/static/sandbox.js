@@ -9,7 +9,7 @@
   const waits = document.getElementById("waits");
 
   function send(fields) {
-    return fetch("set", { method: "POST", body: new URLSearchParams(fields) });
+    return fetch("set", { method: "POST", body: new URLSearchParams(fields), redirect: "manual" });
   }
   controls.addEventListener("change", (event) => send({ [event.target.name]: event.target.value }));
   controls.addEventListener("submit", (event) => {
@@ -64,7 +64,7 @@
     event.preventDefault();
     show();
   });
-  document.getElementById("board").addEventListener("htmx:sseMessage", (event) => {
+  document.getElementById("board").addEventListener("section", (event) => {
     if (event.target.id === "top") follow();
   });
   follow();

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from palate_audit.harness.watched_run import memory
+from mechanism.harness.watched_run import memory
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.device import Device, open_device
 

@@ -22,7 +22,7 @@ from unittest import mock
 import sqlcipher3.dbapi2 as sqlcipher
 
 from mechanism.checks.ledgers.books import done
-from palate_audit.harness.watched_run import memory
+from mechanism.harness.watched_run import memory
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.device import Device, open_device
 from palate_core.errors import PalateError

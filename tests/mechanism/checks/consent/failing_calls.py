@@ -31,7 +31,7 @@ import palate_common
 from mechanism.checks.roads import DEVICES, OURS, AppHost, identities_with
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
-from palate_audit.harness.watched_run import WatchedRun, memory, release_key
+from mechanism.harness.watched_run import WatchedRun, memory, release_key
 from palate_client.device import open_device
 from palate_client.events import Event
 from palate_client.ledger.own_ledger import OwnLedger

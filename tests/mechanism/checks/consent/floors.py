@@ -29,8 +29,8 @@ from flwr.app import Context, RecordDict
 
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
 from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
+from mechanism.harness.watched_run import memory, release_key
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory, release_key
 from palate_client.flower import Host
 from palate_client.service import Service
 from palate_common.algorithms import algorithm_names

@@ -32,7 +32,7 @@ import numpy as np
 
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION
-from palate_audit.harness.watched_run import memory
+from mechanism.harness.watched_run import memory
 from palate_client.consent import PURPOSES
 from palate_client.device import Device, open_device
 from palate_client.events import Event, Kind, event_line

@@ -30,7 +30,7 @@ from stand_in_server import Heard, StandIn
 from mechanism.checks.consent.wire import FAILURES, KilledError, asked, enrolled, online
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting
-from palate_audit.harness.watched_run import memory
+from mechanism.harness.watched_run import memory
 from palate_client.consent import PURPOSES
 from palate_client.device import Device, open_device
 from palate_client.events import Event

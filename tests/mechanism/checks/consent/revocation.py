@@ -28,8 +28,8 @@ from mechanism.checks.consent.on_the_wire import on_the_wire
 from mechanism.checks.consent.sending import sending
 from mechanism.checks.roads import DEVICES, OURS, AppHost, identities_with
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
+from mechanism.harness.watched_run import WatchedRun, memory, release_key
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun, memory, release_key
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.device import Device, open_device
 from palate_client.events import Event

@@ -24,7 +24,7 @@ from stand_in_server import Given, StandIn, Trouble
 from mechanism.checks.consent.wire import asked, enrolled, online
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
-from palate_audit.harness.watched_run import WatchedRun, memory
+from mechanism.harness.watched_run import WatchedRun, memory
 from palate_client.consent import PURPOSES, Purpose
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.rounds.exchange import ServerMessage

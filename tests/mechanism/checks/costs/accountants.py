@@ -16,9 +16,9 @@ from dataclasses import fields
 from fractions import Fraction
 from itertools import product
 
+from mechanism.harness.watched_run import release_key
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
-from palate_audit.harness.watched_run import release_key
 from palate_client.service import Service
 from palate_common.accounting import releases
 from palate_common.accounting.releases import GaussianEvent

@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
-from palate_audit.harness.watched_run import memory
 from palate_common.accounting import releases
 from palate_common.accounting.releases import GaussianEvent
 from palate_common.accounting.sampled import noise_for, sampled_mu2

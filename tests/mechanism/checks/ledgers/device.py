@@ -31,8 +31,8 @@ import numpy as np
 
 from mechanism.checks.ledgers.books import beside, done, up
 from mechanism.harness.probe_run import POPULATION
+from mechanism.harness.watched_run import memory, release_key
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory, release_key
 from palate_client.device import open_device
 from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.rounds.participation import Rounds

@@ -28,8 +28,8 @@ import numpy as np
 from mechanism.checks.ledgers.books import beside
 from mechanism.harness.durable import watched_syncs
 from mechanism.harness.probe_run import POPULATION
+from mechanism.harness.watched_run import memory, release_key
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory, release_key
 from palate_core.log.checkpoints import log_key, sign_checkpoint
 from palate_core.log.merkle import MerkleTree
 from palate_server.witness import folder as folders

@@ -30,8 +30,8 @@ from typing import Any
 
 from mechanism.checks.ledgers.books import beside, done, up
 from mechanism.harness.probe_run import POPULATION
+from mechanism.harness.watched_run import memory, release_key
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory, release_key
 from palate_client.device import Device, open_device
 from palate_client.leaving.statement import Statement
 from palate_client.ledger.own_ledger import OwnLedger

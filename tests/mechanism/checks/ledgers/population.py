@@ -36,8 +36,8 @@ import numpy as np
 
 from mechanism.checks.ledgers.books import beside, done, up
 from mechanism.harness.probe_run import POPULATION, Setting
+from mechanism.harness.watched_run import memory, release_key
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory, release_key
 from palate_common.survey import SURVEYING, Survey
 from palate_core.accounting import mu_of
 from palate_core.errors import InputError

@@ -21,8 +21,8 @@ import numpy as np
 
 from mechanism.checks.ledgers.books import beside
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
+from mechanism.harness.watched_run import WatchedRun, memory, release_key
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun, memory, release_key
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel

@@ -26,8 +26,8 @@ from mechanism.checks.ledgers.books import beside
 from mechanism.harness.durable import Commits, watched_commits
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION
+from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory
 from palate_core.log.merkle import Checkpoint
 
 STEPS = 36

@@ -26,8 +26,8 @@ import numpy as np
 from mechanism.checks.ledgers.books import before_transaction, beside, done, up
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION
+from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory
 from palate_client.device import Device
 from palate_client.rounds.contribution import Contributor
 from palate_client.store import folder

@@ -22,8 +22,8 @@ from typing import Any
 
 from mechanism.checks.ledgers.books import before_transaction, beside, done
 from mechanism.harness.probe_run import POPULATION
+from mechanism.harness.watched_run import memory, release_key
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory, release_key
 from palate_client.device import open_device
 from palate_client.ledger.anchor import known_charges
 from palate_client.ledger.own_ledger import ONE, OwnLedger

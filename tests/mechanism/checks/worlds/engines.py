@@ -33,8 +33,8 @@ import numpy as np
 
 from mechanism.checks.side_outputs import difference
 from mechanism.harness.probe_run import Setting
+from mechanism.harness.watched_run import memory, release_key
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import memory, release_key
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import save_key
 from palate_core.device.floors import Floors

@@ -28,8 +28,8 @@ from mechanism.checks.consent.failing_calls import Call, CallWatch, can_fail, sa
 from mechanism.checks.sensitivity import all_probes, others
 from mechanism.checks.side_outputs import collected, difference, heard
 from mechanism.harness.probe_run import Setting, crowd, probe_run
+from mechanism.harness.watched_run import WatchedRun
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun
 from palate_core.errors import IntegrityError, LockedError, PalateError
 from palate_core.plan import SignedPlan
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL

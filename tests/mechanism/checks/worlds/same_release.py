@@ -23,8 +23,8 @@ import numpy as np
 
 from mechanism.checks.side_outputs import heard, outside
 from mechanism.harness.probe_run import Setting, crowd, probe_run
+from mechanism.harness.watched_run import WatchedRun, steps_of
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import WatchedRun, steps_of
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Int64
 from palate_common.models.model import read_metadata

@@ -1,46 +1,37 @@
-"""Watched run: the only way in which the audit runs the production path; it observes everything that leaves it.
+"""Watched run: the way in which checks run the production path; it observes everything that leaves it.
 
     Coordinator -> run_rounds -> observing grid -> ClientApp -> Host -> Contributor -> ... -> sealed release
 
-The parts are those of the engine `local`, in a temporary folder. It has two uses: `production` is a target with as many
-canaries as fit, and `probe_run` a small run in which a test chooses the devices, their contributions, which messages
-are lost or delivered twice, and when the server restarts. The terms define the run. `Seen` holds everything that left
-beside the noised numbers.
+The parts are those of the engine `local`, in a temporary folder. A check chooses the devices, their contributions,
+which messages are lost or delivered twice, and when the server restarts. The terms define the run. `Seen` holds
+everything that left beside the noised numbers.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
 import safetensors.numpy
-from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message
 from flwr.clientapp import ClientApp
 
-from palate_client import flower
+from palate_audit.harness.production import memory, release_key
 from palate_client.flower import RECORD, Host, Shards, node_app
 from palate_client.rounds.contribution import Identity
 from palate_common.algorithms import State
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Int64
 from palate_common.records.closing import Closing
-from palate_common.rounds.shares import NoisyShare
-from palate_common.rounds.wire import REFUSED, ContributionHeader, encode_share
 from palate_core.device.floors import Floors
-from palate_core.errors import PalateError
-from palate_core.layout import DUMMIES
-from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Step, step_of
-from palate_core.plan import Noise, RoundPlan, SignedPlan
+from palate_core.plan import Noise, SignedPlan
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.registry import Registry, pack_inputs
@@ -70,9 +61,7 @@ class WatchedRun(Closing):
         users_per_node: devices that a node hosts.
         identities: of the devices, for a run under masks.
         algorithm: a context that registers the terms' algorithm in this process; open as long as the run.
-        corrupt: additional devices, on a node of their own, that add no noise.
         keep: whether to keep nodes' answers; False for large runs.
-        strict: whether a device's refusal ends the run with its reason.
         inputs: public arrays that the terms name.
 
     Attributes:
@@ -89,9 +78,7 @@ class WatchedRun(Closing):
         users_per_node: int,
         identities: Pinning | None = None,
         algorithm: AbstractContextManager[object] | None = None,
-        corrupt: int = 0,
         keep: bool = True,
-        strict: bool = False,
         inputs: State | None = None,
     ) -> None:
         self.terms, self.histories, self.users_per_node = terms, histories, users_per_node
@@ -122,9 +109,7 @@ class WatchedRun(Closing):
                 identity_of=identities.of if identities else None,
             )
             nodes = -(-histories.n_users // users_per_node)
-            self.grid = WatchedGrid(node_app(lambda _: self.host), nodes=nodes, corrupt=corrupt, keep=keep)
-            if strict:
-                self._stack.enter_context(self.grid.strict())
+            self.grid = WatchedGrid(node_app(lambda _: self.host), nodes=nodes, keep=keep)
             self.seen = self.grid.seen
             self.releases: list[Release] = []
             self._server = ExitStack()
@@ -208,35 +193,17 @@ class Seen:
 
 
 class WatchedGrid(LocalGrid):
-    """A grid that keeps what it carries, loses some nodes' answers and delivers others' twice.
+    """A grid that keeps what it carries, loses some nodes' answers and delivers others' twice."""
 
-    With `corrupt`, its last node hosts that many devices, which take part, state their number truthfully, and add no
-    noise: they know the plan's bytes only.
-    """
-
-    def __init__(self, client: ClientApp, *, nodes: int, corrupt: int = 0, keep: bool = True) -> None:
-        super().__init__(client, nodes=nodes + (corrupt > 0))
+    def __init__(self, client: ClientApp, *, nodes: int, keep: bool = True) -> None:
+        super().__init__(client, nodes=nodes)
         self.seen = Seen()
-        self._honest, self._corrupt, self._keep = nodes, corrupt, keep
-        self._reasons: _Reasons | None = None
+        self._keep = keep
         self.absent: frozenset[int] = frozenset()
         self.repeated: frozenset[int] = frozenset()
         self.late: frozenset[int] = frozenset()
         self.before: Callable[[SignedPlan], None] | None = None
         self._asked: SignedPlan | None = None
-
-    @contextmanager
-    def strict(self) -> Iterator[None]:
-        """Let a device's refusal end the run; its reason is only in the device's log."""
-        logger, self._reasons = logging.getLogger(flower.__name__), _Reasons()
-        level = logger.level
-        logger.setLevel(logging.INFO)
-        logger.addHandler(self._reasons)
-        try:
-            yield
-        finally:
-            logger.removeHandler(self._reasons)
-            logger.setLevel(level)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies; some nodes' replies are delivered twice."""
@@ -257,16 +224,11 @@ class WatchedGrid(LocalGrid):
                 self.before(self._asked)
         if node in self.absent:
             return Message(Error(3), reply_to=message)
-        if node >= self._honest and self._asked is not None:
-            share = ConfigRecord({"contribution": _nothing(self._asked.plan, self._corrupt)})
-            return Message(RecordDict({RECORD: share}), reply_to=message)
         reply = super()._deliver(message)
         request = _value(message, "request")
         if node in self.late and request and step_of(request) is Step.INPUT:
             return Message(Error(3), reply_to=message)
         answer = None if reply.has_error() else _value(reply, "contribution") or _value(reply, "answer")
-        if self._reasons is not None and answer == REFUSED:
-            raise PalateError(f"a device of the audit must answer, and {self._reasons.last}")
         if self._keep and self._asked is not None:
             place = (self._asked.plan.round, self._asked.plan.attempt, node)
             self.seen.replies.setdefault(place, []).append(answer)
@@ -277,38 +239,6 @@ def steps_of(release: bytes) -> Int64:
     """The noised integers of a release's file."""
     steps: Int64 = safetensors.numpy.load(release)["steps"].astype(np.int64)
     return steps
-
-
-@lru_cache(maxsize=1)
-def release_key() -> SigningKey:
-    """One key for all runs, because making a key takes longer than a round."""
-    return SigningKey.generate()
-
-
-def memory() -> Path | None:
-    """A folder in memory where the system has one: these files needn't survive a power failure."""
-    memory = Path("/dev/shm")  # noqa: S108, a folder of our own is made in it
-    return memory if os.access(memory, os.W_OK) else None
-
-
-class _Reasons(logging.Handler):
-    """Keeps the latest log message of a device."""
-
-    last = "it says nothing"
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the message."""
-        self.last = record.getMessage()
-
-
-def _nothing(asked: RoundPlan, users: int) -> bytes:
-    """The answer of corrupt devices: a zero share."""
-    size = sum(spec.size for spec in asked.layout) + DUMMIES
-    header = ContributionHeader(
-        run=asked.run, round=asked.round, attempt=asked.attempt, plan_hash=asked.hash,
-        users=users, rejected=0, size=size,
-    )  # fmt: skip
-    return encode_share(header, NoisyShare(np.zeros(size, np.int64), users), bits=asked.bits(1))
 
 
 def _value(message: Message, name: str) -> bytes | None:
