@@ -97,6 +97,9 @@ export class RoundPlan {
     const names = new Set(this.layout.map(({ name }) => name));
     if (!names.size || names.size < this.layout.length) throw new IntegrityError("a layout has at least one block, and each has a name of its own");
     if ((this.dp === "distributed") !== (this.cohort !== null)) throw new IntegrityError("a cohort is given with dp distributed, and only then");
+    if (this.cohort && this.cohort.nMin < this.cohortFloor) {
+      throw new IntegrityError(`\`cohort_floor\` must be at most n_min of the cohort, ${this.cohort.nMin}, got ${this.cohortFloor}`);
+    }
     if (this.events) {
       if (this.dp !== "local") throw new IntegrityError("the unit may be one event with dp local only");
       const events = Fields.of("the events", fields.get("events"), ["inclusion", "steps"]);

@@ -75,7 +75,7 @@ test("draws.json: noise of given words", async () => {
   equal(own.length, 5);
   for (const { says, sigma, shares: parts, share_sigma, seed_hex, steps, noised } of own) {
     const shared = { n_max: 20_000, n_min: parts + 1, c_max: 1, masks: false, directory: null, max_tosses: 16 };
-    const plan = await planWith(parts ? { sigma, cohort: shared } : { sigma, dp: "local", cohort: null });
+    const plan = await planWith(parts ? { sigma, cohort: shared, cohort_floor: 1 } : { sigma, dp: "local", cohort: null });
     equal(plan.shareSigma, share_sigma);
     equal([...(await addShare({ steps: Float64Array.from(steps), grid: plan.grid }, plan, await Source.seeded(fromHex(seed_hex))))], noised, says);
   }
