@@ -171,14 +171,14 @@ def check_growth(covered: Covered, *, seen: Checkpoint | None, evidence: bytes |
         IntegrityError: another ledger of the same size, no proof that this one extends it, or a lower spend.
     """
     what, shown, now = covered.what, covered.shown, covered.shown.checkpoint
-    if seen is None or seen == now:
+    if seen is None:
         return  # nothing was seen that this state could contradict; who covers it was asked before
-    if seen.size == now.size:
+    if seen.size == now.size and seen.root != now.root:
         raise IntegrityError(f"the ledger must be one, got another of the same size {seen.size}: forked")
     known = spend_shown(evidence)
     if math.isfinite(known) and not spent >= known:
         raise IntegrityError(f"what the {what} says was spent must not go down, got {spent:g} after {known:g}")
-    if any(_covers(epoch, seen, covered, known) for epoch in shown.epochs):
+    if seen == now or any(_covers(epoch, seen, covered, known) for epoch in shown.epochs):
         return
     proof = shown.consistency.get(seen.size)
     if proof is None:
