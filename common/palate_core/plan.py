@@ -70,9 +70,9 @@ class RoundPlan(_Frozen):
 
     version: Literal[1] = 1
     population: str
-    run: str
-    round: int = Field(ge=0)
-    attempt: int = Field(ge=0)
+    run: str = Field(min_length=1)
+    round: int = Field(ge=0, lt=2**31)
+    attempt: int = Field(ge=0, lt=2**31)
     model_hash: str
     """SHA-256 of the model file the round starts from."""
     algorithm: str

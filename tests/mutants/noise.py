@@ -13,11 +13,13 @@ import numpy as np
 
 from mutants.mutant import Mutant, mutant
 from palate_client.rounds import contribution
-from palate_common.mechanism.update import ClippedUpdate, Int64
+from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64
 from palate_common.rounds import shares
 from palate_common.rounds.shares import NoisyShare
+from palate_core import noise_share
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import Source
+from palate_core.noise_share import NoisedVector
 from palate_core.plan import RoundPlan
 from palate_server.rounds import coordinator, noise
 from palate_server.rounds.aggregation import Aggregate
@@ -37,7 +39,19 @@ def sampled(draw: Draw) -> Iterator[None]:
     with (
         mock.patch.object(noise, "sample_discrete_gaussian", instead),
         mock.patch.object(shares, "sample_discrete_gaussian", instead),
+        mock.patch.object(noise_share, "sample_discrete_gaussian", instead),
     ):
+        yield
+
+
+@contextmanager
+def sharing(add: Callable[[Any, RoundPlan, Source], NoisyShare]) -> Iterator[None]:
+    """Devices add their noise by `add`: one under masks, and all those of a node."""
+
+    def alone(vector: Int64, plan: RoundPlan, source: Source) -> NoisedVector:
+        return NoisedVector(add(ClippedSum(vector, 1, plan.grid), plan, source).steps)
+
+    with mock.patch.object(contribution, "add_shares", add), mock.patch.object(contribution, "add_share", alone):
         yield
 
 
@@ -60,10 +74,7 @@ def changed(change: Callable[[Int64, Int64, RoundPlan], Int64]) -> Iterator[None
         clean[: len(total)] = total
         return replace(found, steps=change(found.steps, clean, plan))
 
-    with (
-        mock.patch.object(coordinator, "noised", released),
-        mock.patch.object(contribution, "add_shares", shared),
-    ):
+    with mock.patch.object(coordinator, "noised", released), sharing(shared):
         yield
 
 
@@ -143,11 +154,14 @@ def bare_when_empty(summed: Aggregate, plan: RoundPlan) -> NoisyAggregate:
     bug="a device without events sends zeros, without its share",
     seen="an early return for devices with nothing to say; it tells who they are",
     test="idle rounds",
-    at=(contribution, "add_shares"),
 )
-def no_share_when_idle(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
-    found = shares.add_shares(clipped, plan, source)
-    return found if clipped.total().any() else replace(found, steps=np.zeros_like(found.steps))
+def no_share_when_idle() -> Iterator[None]:
+    def busy(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
+        found = shares.add_shares(clipped, plan, source)
+        return found if clipped.total().any() else replace(found, steps=np.zeros_like(found.steps))
+
+    with sharing(busy):
+        yield
 
 
 @mutant(

@@ -24,6 +24,7 @@ from palate_common.records.database import Database
 from palate_core.device.ledger import DeviceLedger
 from palate_core.log import consistency
 from palate_core.log.merkle import Checkpoint
+from palate_core.plan import RoundPlan
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.replay import Replay
@@ -212,10 +213,11 @@ def of_newest_runs() -> Iterator[None]:
 
     own = DeviceLedger._is_within_limits
 
-    def newest(self: DeviceLedger, connection: Any, run: str, *asked: Any) -> bool:
+    def newest(self: DeviceLedger, connection: Any, plan: RoundPlan) -> bool:
         runs = "SELECT run FROM charges GROUP BY run ORDER BY max(seq) DESC LIMIT 16"
         known = {each for (each,) in connection.execute(runs)}
-        return own(self, connection, run if run in known else f"{run} again", *asked)
+        forgotten = {} if plan.run in known else {"run": f"{plan.run} again"}
+        return own(self, connection, plan.model_copy(update=forgotten))
 
     with (
         mock.patch.object(DeviceTotals, "reached", reached),

@@ -37,7 +37,6 @@ from palate_core.device.states import (
     UnshownNonce,
 )
 from palate_core.errors import InputError, IntegrityError, RefusedError
-from palate_core.layout import Int64
 from palate_core.log.signing import SigningKey
 from palate_core.masks.agreement import KeyPair
 from palate_core.masks.boxes import NONE, Dealt, Label, check_signed, depth_of, make_box, open_box, root_of, tree_of
@@ -87,6 +86,7 @@ from palate_core.masks.transcript import (
     reveal_payload,
     sign,
 )
+from palate_core.noise_share import NoisedVector
 
 
 class MaskedDevice:
@@ -107,7 +107,7 @@ class MaskedDevice:
         identity: its signing key.
         directory: the pinned identities.
         server_key: the operator's public key, pinned.
-        vector: computes the clipped steps plus this device's share of the noise, int64 [size].
+        vector: computes the checked steps plus this device's share of the noise.
         latch: stores (step, digest) durably; raises RefusedError if another digest is stored for the step.
 
     Raises:
@@ -123,7 +123,7 @@ class MaskedDevice:
         identity: SigningKey,
         directory: Directory,
         server_key: str,
-        vector: Callable[[], Int64],
+        vector: Callable[[], NoisedVector],
         latch: Callable[[str, str], None],
     ) -> None:
         if directory.hash != terms.directory:
@@ -132,7 +132,7 @@ class MaskedDevice:
             raise InputError(f"`identity` must be the key of device {id} in the directory, got {identity.public[:16]}…")
         self.terms, self.id = terms, id
         self._identity, self._directory, self._server_key = identity, directory, server_key
-        self._vector: Callable[[], Int64] | None = vector
+        self._vector: Callable[[], NoisedVector] | None = vector
         self._latch, self._channels = latch, PairwiseChannels(terms.context, id)
         self._state: State = Fresh(toss=-1 if terms.committed else 0, nonce=None)
         self._answers: dict[Step, tuple[bytes, bytes]] = {}
@@ -378,11 +378,11 @@ class MaskedDevice:
         self._state = Done(state.toss)  # noise is drawn only once: if computing the vector fails, the attempt is over
         if make is None:
             raise RefusedError("the vector of this attempt was already made")
-        vector = make()
-        if vector.dtype != np.int64 or vector.shape != (self.terms.size,):
-            raise InputError(f"`vector` must give int64 [{self.terms.size}], got {vector.dtype} {vector.shape}")
+        steps = make().steps
+        if steps.shape != (self.terms.size,):
+            raise InputError(f"`vector` must give {self.terms.size} numbers, got {steps.shape}")
         kind = residue_type(self.terms.bits)  # the word's modulus, which 2^bits divides
-        total: Residues = vector.astype(np.uint32) if kind == np.uint32 else vector.astype(np.uint64)
+        total: Residues = steps.astype(np.uint32) if kind == np.uint32 else steps.astype(np.uint64)
         added, subtracted = [state.self_mask], list[bytes]()
         for slot, key in keys:
             (added if state.me < state.neighbours[slot] else subtracted).append(key)

@@ -216,6 +216,9 @@ def _cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any], str | None, 
     yield case("a grid of nothing", {"grid": 0}, refused="plan")
     yield case("a grid above 2^26", {"grid": 2**26 + 1}, refused="plan")
     yield case("a negative round", {"round": -1}, refused="plan")
+    yield case("a round of 2^31", {"round": 2**31}, refused="plan")
+    yield case("an attempt of 2^31", {"attempt": 2**31}, refused="plan")
+    yield case("a run without a name", {"run": ""}, refused="plan")
     yield case("a negative cost", {"mu2": -1.0}, refused="plan")
     yield case("no block", {"layout": []}, refused="plan")
     block = base()["layout"][0]

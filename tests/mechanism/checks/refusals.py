@@ -20,6 +20,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from plans import kept_plan
 
 from mechanism.checks.masks.bindings import variants
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
@@ -291,9 +292,8 @@ def _used(
 ) -> SimulatedLedger:
     """A device that has taken part once."""
     ledger = SimulatedLedger(":memory:", durable=False, max_participations=most, limit_mu2=limit)
-    ledger.charge(
-        plan.hash, run=run or plan.run, round_=round_, attempt=plan.attempt, mu2=plan.mu2, n_bytes=1, devices=[0]
-    )
+    kept = kept_plan(round_, plan.attempt, run=run or plan.run, mu2=plan.mu2)
+    ledger.charge(kept, n_bytes=1, purpose="train", devices=[0])
     return ledger
 
 

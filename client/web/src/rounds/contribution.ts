@@ -64,9 +64,9 @@ export class Contributor {
       size: layoutSize(plan.layout) + (noised ? DUMMIES : 0),
     };
     const clipped = await this.clipped(plan, compute);
-    if (!noised) return encode(header, clipped.steps, plan.grid < 2 ** 31 ? 4 : 8);
-    const share = await addShare(clipped, plan, await shareSource(plan, this.options.number));
-    return encode(header, share, plan.bits(1) <= 32 ? 4 : 8);
+    if (!noised) return encode(header, bounded(clipped).steps, plan.grid < 2 ** 31 ? 4 : 8);
+    const { steps } = await addShare(clipped, plan, await shareSource(plan, this.options.number));
+    return encode(header, steps, plan.bits(1) <= 32 ? 4 : 8);
   }
 
   /** Takes part in one masked attempt: the device's state machine for its messages. It is charged before anybody has it. */
@@ -141,7 +141,7 @@ export class Contributor {
   private async clipped(plan: RoundPlan, compute: (history: History) => Block[]): Promise<Clipped> {
     const history = await this.options.histories.read();
     if (history.nItems !== plan.facts.nItems) throw new InputError(`the history must be of ${plan.facts.nItems} items, got ${history.nItems}`);
-    const trained = (own: History): Clipped => bounded(clip(compute(own), plan.layout, plan.clipNorm, plan.grid));
+    const trained = (own: History): Clipped => clip(compute(own), plan.layout, plan.clipNorm, plan.grid);
     try {
       return trained(history);
     } catch {

@@ -74,9 +74,9 @@ export class RoundPlan {
     const fields = Fields.of("a plan", value, REQUIRED, ["per_node", "events"]);
     if (fields.get("version") !== 1) throw new IntegrityError("a plan must be of version 1, got another: device and server must be of one");
     this.population = fields.text("population");
-    this.run = fields.text("run");
-    this.round = fields.whole("round");
-    this.attempt = fields.whole("attempt");
+    this.run = fields.text("run", 1);
+    this.round = fields.whole("round", 0, 2 ** 31 - 1);
+    this.attempt = fields.whole("attempt", 0, 2 ** 31 - 1);
     this.modelHash = fields.text("model_hash");
     this.algorithm = fields.text("algorithm");
     this.settings = fields.object("settings");

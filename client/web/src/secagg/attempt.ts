@@ -10,6 +10,7 @@
  */
 
 import { InputError, IntegrityError, RefusedError } from "../errors.js";
+import type { NoisedVector } from "../mechanism/shares.js";
 import { chained, concat, u32 } from "../records/bytes.js";
 import { digest, hashed } from "../records/canonical.js";
 import { randomBytes } from "../records/crypto.js";
@@ -132,8 +133,8 @@ export interface MaskedOptions {
   readonly directory: Directory;
   /** The operator's key, which must have signed the plan. */
   readonly serverKey: string;
-  /** Computes the clipped steps plus this device's share of the noise; it is called once. */
-  readonly vector: () => Promise<Float64Array>;
+  /** Computes the checked steps plus this device's share of the noise; it is called once. */
+  readonly vector: () => Promise<NoisedVector>;
   /** Stores (step, digest) durably; throws if another digest is stored for the step. */
   readonly latch: (step: string, digest: string) => Promise<void>;
 }
@@ -142,7 +143,7 @@ export class MaskedDevice {
   readonly #terms: AttemptTerms;
   readonly #options: MaskedOptions;
   readonly #answers = new Map<Step, { readonly request: string; readonly answer: Uint8Array }>();
-  #vector: (() => Promise<Float64Array>) | null;
+  #vector: (() => Promise<NoisedVector>) | null;
   #state: State;
   #last: Promise<unknown> = Promise.resolve();
 
@@ -360,11 +361,9 @@ export class MaskedDevice {
     this.#vector = null;
     this.#state = { at: "done", toss }; // noise is drawn only once: if computing the vector fails, the attempt is over
     if (!make) throw new RefusedError("the vector of this attempt was already made");
-    const vector = await make();
-    if (vector.length !== this.#terms.size || !vector.every(Number.isSafeInteger)) {
-      throw new InputError(`\`vector\` must give ${this.#terms.size} whole numbers, got ${vector.length}`);
-    }
-    const total = residuesOf(vector, this.#terms.bits);
+    const { steps } = await make();
+    if (steps.length !== this.#terms.size) throw new InputError(`\`vector\` must give ${this.#terms.size} whole numbers, got ${steps.length}`);
+    const total = residuesOf(steps, this.#terms.bits);
     for (const { key, added } of keys) await applyMask(total, key, added);
     return concat(pack(total), await this.#options.identity.sign(INPUT, signed.payload));
   }

@@ -6,10 +6,10 @@
  */
 
 import { InputError } from "../errors.js";
+import { FAILURE } from "../mechanism/cohort.js";
 
 /** Up to so many members everybody is a neighbour. */
 export const LARGEST_COMPLETE = 250;
-const FAILURE = -40;
 const ABORT = -20;
 const TOSS_BITS = 10;
 

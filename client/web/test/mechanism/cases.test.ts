@@ -75,9 +75,10 @@ test("draws.json: noise of given words", async () => {
   equal(own.length, 5);
   for (const { says, sigma, shares: parts, share_sigma, seed_hex, steps, noised } of own) {
     const shared = { n_max: 20_000, n_min: parts + 1, c_max: 1, masks: false, directory: null, max_tosses: 16 };
-    const plan = await planWith(parts ? { sigma, cohort: shared, cohort_floor: 1 } : { sigma, dp: "local", cohort: null });
+    const seeded = { sigma, noise: "seeded", grid: 2 ** 20 }; // a grid that all of the steps are within
+    const plan = await planWith({ ...seeded, ...(parts ? { cohort: shared, cohort_floor: 1 } : { dp: "local", cohort: null }) });
     equal(plan.shareSigma, share_sigma);
-    equal([...(await addShare({ steps: Float64Array.from(steps), grid: plan.grid }, plan, await Source.seeded(fromHex(seed_hex))))], noised, says);
+    equal([...(await addShare({ steps: Float64Array.from(steps), grid: plan.grid }, plan, await Source.seeded(fromHex(seed_hex)))).steps], noised, says);
   }
 });
 
