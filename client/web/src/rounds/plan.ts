@@ -11,11 +11,11 @@ import { chargedMu2, costsMore, SIGMA_FLOOR } from "../mechanism/accounting.js";
 import { modulusBits, readCohort, shareSigma, sharesOf, type CohortTerms } from "../mechanism/cohort.js";
 import { DUMMIES, layoutSize, type BlockSpec } from "../mechanism/update.js";
 import { canonicalJson, digest, readCanonical, type Json } from "../records/canonical.js";
-import { checkGrowth, readShown, SHOWN, spendShown, type Seen, type Shown } from "../records/consistency.js";
+import { checkGrowth, lasting, readShown, SHOWN, spendShown, type Seen, type Shown } from "../records/consistency.js";
 import { chargeEntry, type ChargeEntry } from "../records/entries.js";
 import { Fields } from "../records/fields.js";
 import { signerOf } from "../records/handovers.js";
-import { verifyInclusion } from "../records/merkle.js";
+import { verifyInclusion, type Checkpoint } from "../records/merkle.js";
 import { Pinned } from "../records/pinned.js";
 import { verify } from "../records/signing.js";
 
@@ -200,18 +200,53 @@ export async function readSigned(data: Uint8Array, publicKey: string): Promise<S
   return signed;
 }
 
+class Verified {
+  declare private readonly made: "by openPlan";
+  constructor(
+    readonly signed: SignedPlan,
+    readonly data: Uint8Array,
+    readonly pinned: Pinned,
+  ) {}
+}
+/** A plan that meets this device's floors and whose charge is in a ledger that only grew. Nothing but `openPlan` makes one. */
+export type VerifiedPlan = Verified;
+
+class Kept {
+  declare private readonly made: "by keepState";
+  constructor(readonly plan: RoundPlan) {}
+}
+/** A plan whose state of the ledger is on this device's disk: only such a plan is charged. Nothing but `keepState` makes one. */
+export type KeptPlan = Kept;
+
 /** Verifies a plan as a device does: signature, floors, cost, charge, witnesses, and that the ledger only ever grew. */
-export async function openPlan(data: Uint8Array, { publicKey, seen, accept, pinned }: Verification): Promise<SignedPlan> {
+export async function openPlan(data: Uint8Array, { publicKey, seen, accept, pinned }: Verification): Promise<VerifiedPlan> {
   const signed = await readSigned(data, publicKey);
   const { plan, charge } = signed;
   accept?.(plan);
   verifyCost(plan);
   if (plan.private !== (charge !== null)) throw new IntegrityError(`a plan with dp ${plan.dp} must ${plan.private ? "" : "not "}carry a charge`);
+  const trusted = pinned ?? new Pinned(plan.population, publicKey);
   if (charge) {
     verifyCharge(plan, charge);
-    await checkGrowth("plan", charge, await seen(plan.population), spendShown(data), pinned ?? new Pinned(plan.population, publicKey));
+    await checkGrowth("plan", charge, await seen(plan.population), spendShown(data), trusted);
   }
-  return signed;
+  return new Verified(signed, data, trusted);
+}
+
+/** What a device has seen of ledgers, as `DeviceLedger` keeps it. */
+interface States {
+  see(population: string, checkpoint: Checkpoint, shows: (seen: Seen) => Promise<Uint8Array>): Promise<void>;
+}
+
+/** Writes to the disk which state of the ledger a plan shows, with the evidence for it; what was seen meanwhile must be extended, too. */
+export async function keepState({ signed: { plan, charge }, data, pinned }: VerifiedPlan, states: States): Promise<KeptPlan> {
+  if (charge) {
+    await states.see(plan.population, charge.checkpoint, async (seen) => {
+      await checkGrowth("plan", charge, seen, spendShown(data), pinned);
+      return lasting("plan", charge, data, seen);
+    });
+  }
+  return new Kept(plan);
 }
 
 /** Computes the cost from grid and noise: a device must not trust the plan's number. */

@@ -31,6 +31,7 @@ import * as transcript from "../../src/secagg/transcript.js";
 import { concat, u32 } from "../../src/records/bytes.js";
 import { Service } from "../../src/service.js";
 import { equal, ok, refused, test, vectors } from "../harness.js";
+import { kept } from "../ledger/kept.js";
 import { residues, wholes } from "../secagg/residues.js";
 import { blockOf, layoutOf } from "./blocks.js";
 
@@ -242,7 +243,7 @@ test("ledgers.json: a device's charges, and the states that it keeps", async () 
     const ledger = new DeviceLedger(new MemoryStorage(), limits, () => 0);
     for (const { run, round, attempt, mu2, found } of steps) {
       const plan = await planWith({ run, round, attempt, mu2 });
-      const charged = await ledger.charge(plan, "train").then(
+      const charged = await ledger.charge(kept(plan), "train").then(
         () => "taken",
         (error) => (error instanceof BudgetError ? "limit" : "again"),
       );
