@@ -27,7 +27,7 @@ export interface CohortTerms {
 export const reservedDelta = (attempts: number): number => Math.max(MAX_ATTEMPTS, attempts) * 2 ** FAILURE;
 
 /** Number of noise shares that make up the charged noise. */
-export const sharesOf = ({ nMin, cMax }: CohortTerms): number => nMin - cMax;
+export const noiseSharesOf = ({ nMin, cMax }: CohortTerms): number => nMin - cMax;
 
 export function readCohort(value: Json): CohortTerms {
   const fields = Fields.of("a cohort", value, ["n_max", "n_min", "c_max", "masks", "directory", "max_tosses"]);

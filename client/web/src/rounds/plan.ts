@@ -8,7 +8,7 @@
 import { readFacts, type PublicFacts } from "../algorithms/facts.js";
 import { InputError, IntegrityError } from "../errors.js";
 import { chargedMu2, costsMore, SIGMA_FLOOR } from "../mechanism/accounting.js";
-import { modulusBits, readCohort, shareSigma, sharesOf, type CohortTerms } from "../mechanism/cohort.js";
+import { modulusBits, readCohort, shareSigma, noiseSharesOf, type CohortTerms } from "../mechanism/cohort.js";
 import { DUMMIES, layoutSize, type BlockSpec } from "../mechanism/update.js";
 import { canonicalJson, digest, readCanonical, type Json } from "../records/canonical.js";
 import { checkGrowth, lasting, readShown, SHOWN, spendShown, type Seen, type Shown } from "../records/consistency.js";
@@ -119,7 +119,7 @@ export class RoundPlan {
 
   /** Standard deviation of the noise that this device adds, in steps; 0 where it adds none. */
   get shareSigma(): number {
-    if (this.cohort) return shareSigma(this.sigma, sharesOf(this.cohort));
+    if (this.cohort) return shareSigma(this.sigma, noiseSharesOf(this.cohort));
     return this.dp === "local" ? this.sigma : 0;
   }
 

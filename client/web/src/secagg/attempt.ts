@@ -284,12 +284,12 @@ export class MaskedDevice {
     checks.listed(shared, me);
     const slots = neighbours.flatMap((member, slot) => (shared[member] ? [slot] : []));
     if (boxes.length !== slots.length) throw new IntegrityError(`a check request must have ${slots.length} boxes, got ${boxes.length}`);
-    const places = cohort.slots(me);
+    const ownSlots = cohort.slots(me);
     const leaves = neighbours.map(() => new Uint8Array());
     const [accused, shares] = [neighbours.map(() => false), new Map<number, Dealt>()];
     for (const [at, slot] of slots.entries()) {
       const [box, sender] = [boxes[at], cohort.ids[neighbours[slot]]];
-      const label = this.#label(cohort, [sender, id], places[slot], state.sharePair.publicKey);
+      const label = this.#label(cohort, [sender, id], ownSlots[slot], state.sharePair.publicKey);
       try {
         await checkSigned(label, box, directory.identities[sender]);
       } catch (error) {
@@ -314,14 +314,14 @@ export class MaskedDevice {
     const complaints = messages.decodeOpen(body, cohort.degree, depthOf(cohort.degree));
     checks.fewOpenings(complaints, this.#terms);
     const names = neighbours.map((member) => cohort.ids[member]);
-    const theirs = cohort.slots(me);
+    const ownSlots = cohort.slots(me);
     const opened: Uint8Array[] = [];
     for (const complaint of complaints) {
       const slot = names.indexOf(complaint.device);
       if (slot < 0) throw new RefusedError(`a box is opened for a neighbour, got a complaint of device ${complaint.device}`);
-      await checks.complainedOf(complaint, theirs[slot], cohort.binding, directory.identities[complaint.device]);
+      await checks.complainedOf(complaint, ownSlots[slot], cohort.binding, directory.identities[complaint.device]);
       const label = this.#label(cohort, [id, complaint.device], slot, state.shareKeys[slot]);
-      checks.ownBox(complaint, theirs[slot], leafOf(label, state.boxes[slot]));
+      checks.ownBox(complaint, ownSlots[slot], leafOf(label, state.boxes[slot]));
       const secret = state.madeWith[slot].privateBytes();
       opened.push(secret, await identity.sign(OPENING, concat(cohort.binding, u32(complaint.device), secret)));
     }
@@ -391,10 +391,10 @@ export class MaskedDevice {
     const silent = neighbours.filter((member) => survivors[member] && !signers[member]);
     await checks.sameSharers(silent.map((member) => cohort.ids[member]), others, cohort.binding, messages.packFlags(masked.u1), directory);
     // Enough of the members that this device draws have signed its list, too.
-    this.#state = { at: "done", toss }; // only one draw: from repeated ones a server could learn who is drawn
-    const drawn = checks.draw(cohort.size, me, cohort.sample);
-    const far = await verify([...drawn].filter((member) => signatures.has(member) && !near.members.has(member)));
-    const final = checks.quorumAgrees(near, far, drawn, cohort.quorum, survivors);
+    this.#state = { at: "done", toss }; // only one draw: from repeated ones a server could learn who is sampled
+    const sampled = checks.draw(cohort.size, me, cohort.sample);
+    const far = await verify([...sampled].filter((member) => signatures.has(member) && !near.members.has(member)));
+    const final = checks.quorumAgrees(near, far, sampled, cohort.quorum, survivors);
     return [{ at: "done", toss }, await this.#reveal(masked, final)];
   }
 
