@@ -92,7 +92,7 @@ class PrivacyMode:
             return sigma if self.alone else 0
         if cohort is None:
             raise InputError(f"with dp {self.name} the devices of a cohort share the noise, got no cohort")
-        return share_sigma(sigma=sigma, shares=cohort.shares)
+        return share_sigma(sigma=sigma, shares=cohort.noise_shares)
 
     def released_sigma(self, users: int, *, sigma: int, cohort: CohortTerms | None) -> float:
         """Standard deviation of the noise that a sum over `users` devices is released with, in steps."""

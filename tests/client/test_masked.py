@@ -22,7 +22,7 @@ from palate_core.masks.agreement import KeyPair
 from palate_core.masks.directory import Directory
 from palate_core.masks.graph_terms import graph_terms
 from palate_core.masks.messages import (
-    BOX,
+    BOX_BYTES,
     HEADER,
     PIECE,
     SIGNATURE,
@@ -105,7 +105,7 @@ def test_secrets_are_dropped_once_the_shares_are_out() -> None:
     world, _ = played()
     device = world.devices[0]
     assert device._state == Done(0)
-    assert device._vector is None
+    assert not hasattr(device, "_vector")
     reachable, seen = [device.__dict__], set()
     while reachable:
         thing = reachable.pop()
@@ -138,12 +138,12 @@ def test_a_box_that_its_sender_has_not_signed_is_received_as_none_and_its_sender
     world = MaskedCohort(5, n_min=4)
     server = at(world, Step.CHECK)
     request = server.request(0)
-    for position in range(len(request) - 4 * BOX, len(request), 7):
+    for position in range(len(request) - 4 * BOX_BYTES, len(request), 7):
         device, changed = copy.copy(world.devices[0]), bytearray(request)
         changed[position] ^= 1
         receipt = BoxReceipt.decode(device.answer(Step.CHECK, bytes(changed))[HEADER:], k=4)
         assert not receipt.accused.any()
-        slot = (position - (len(request) - 4 * BOX)) // BOX
+        slot = (position - (len(request) - 4 * BOX_BYTES)) // BOX_BYTES
         assert sorted({*range(4)} - {*device._state.shares}) == [slot]  # type: ignore[union-attr]
     world.exchange(server, {})
     with pytest.raises(RefusedError, match="each neighbour in the list must have sent a good box"):
@@ -208,7 +208,7 @@ def test_a_draw_is_made_once_and_not_when_something_else_is_wrong(monkeypatch: p
     wrong[HEADER + 3 + 64 * neighbour] ^= 1
     with pytest.raises(IntegrityError, match="signature"):
         world.devices[0].answer(Step.UNMASK, bytes(wrong))
-    with pytest.raises(RefusedError, match="at least 15 of the members drawn must have signed the same"):
+    with pytest.raises(RefusedError, match="at least 15 of the members sampled must have signed the same"):
         world.devices[0].answer(Step.UNMASK, few)
     assert world.devices[0]._state == Done(0)
     for request in (whole, few):

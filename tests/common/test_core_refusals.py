@@ -6,6 +6,7 @@ import importlib.util
 import math
 import os
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -17,7 +18,7 @@ from mechanism.secagg.cohort import MaskedCohort
 from palate_common.records.database import Database
 from palate_core import accounting
 from palate_core.accounting import charged_mu2, mu_of, sigma_for
-from palate_core.cohort_terms import CohortTerms, modulus_bits
+from palate_core.cohort_terms import FAILURE, CohortTerms, modulus_bits
 from palate_core.device import checks
 from palate_core.device.ledger import DeviceLedger, SeenStates
 from palate_core.device.participation import VerifiedPlan, keep_state
@@ -34,8 +35,11 @@ from palate_core.log.merkle import Checkpoint, MerkleTree
 from palate_core.log.notes import COSIGNATURE, VerifierKey, check_name
 from palate_core.log.pinned import MOST_QUORUMS, Pinned
 from palate_core.log.signing import MOST_KEY, SigningKey
-from palate_core.masks import agreement
+from palate_core.masks import agreement, graph_terms
 from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.masks.boxes import Dealt
+from palate_core.masks.directory import Directory
+from palate_core.masks.graph import Ring
 from palate_core.masks.messages import (
     HEADER,
     Advert,
@@ -47,6 +51,8 @@ from palate_core.masks.messages import (
     step_of,
     write,
 )
+from palate_core.masks.ring_cohort import Cohort
+from palate_core.masks.transcript import AttemptTerms, ring_seed
 from palate_core.noise import randomness
 from palate_core.plan import ChargeProof, sign_plan
 
@@ -299,3 +305,70 @@ def test_a_check_request_has_a_box_of_each_sharer() -> None:
     body = CheckRequest(np.ones(5, np.bool_), ()).encode()
     with pytest.raises(IntegrityError, match="must have 4 boxes, got 0"):
         world.devices[0].answer(Step.CHECK, write(Header(Step.CHECK, 0, 0, world.terms.context), body, answer=False))
+
+
+IDS, NONCE = Directory((KEY.public, OTHER.public)), bytes(32)
+FEW = AttemptTerms(context=bytes(32), size=1, bits=8, n_max=4, n_min=3, c_max=1, directory=IDS.hash, max_tosses=4)
+ADVERT = Advert(NONCE, bytes(32), bytes(32), bytes(32), bytes(64))
+ALL, FIRST = np.ones(3, np.bool_), np.array([True, False, False])
+RULES: dict[str, tuple[Callable[[], object], str]] = {
+    "a toss again": (lambda: checks.next_toss(1, 1, terms=FEW), "a toss must be above 1"),
+    "too many tosses": (lambda: checks.next_toss(4, 1, terms=FEW), "below 4, got 4"),
+    "another toss": (lambda: checks.same_toss(2, 1), "must be of toss 1, got 2"),
+    "a device twice": (lambda: checks.known_members([0, 0], directory=IDS, terms=FEW), "each device once"),
+    "no pinned device": (lambda: checks.known_members([0, 2], directory=IDS, terms=FEW), "2 pinned devices, got 2"),
+    "too few": (lambda: checks.known_members([0, 1], directory=IDS, terms=FEW), "must have 3 to 4 devices, got 2"),
+    "another root": (lambda: checks.same_root(b"a", b"b"), "whose root this device has signed"),
+    "no own entry": (lambda: checks.own_entry(None, ADVERT), "own entry, got another or none"),
+    "another nonce": (lambda: checks.nonces_fit([(7, bytes(32), NONCE)]), "got another for device 7"),
+    "other neighbours": (lambda: checks.expected_adverts([1, 2], [1, 3]), "got others"),
+    "a nonce not of the list": (lambda: checks.advert_nonces([(7, ADVERT)], {7: b""}), "the nonce of the list"),
+    "a key twice": (lambda: checks.distinct_keys([b"a", b"b", b"a"]), "must be distinct, got one twice"),
+    "a list without the device": (lambda: checks.listed(FIRST, 1), "this device must be in the list"),
+    "a short list": (lambda: checks.enough(FIRST, terms=FEW), "at least 3 devices, got 1"),
+    "a neighbour without a box": (lambda: checks.every_box([0, 1], {0: Dealt((b"", b""), (b"", b""))}), "a good box"),
+    "a survivor that hasn't shared": (lambda: checks.still_there(ALL, FIRST), "of those who have shared"),
+    "a signature too few": (
+        lambda: checks.same_sharers([0, 1], [bytes(64)], binding=b"", u1=b"", keys=IDS), "2 more survivors"
+    ),
+    "another list of sharers": (
+        lambda: checks.same_sharers([0], [bytes(64)], binding=b"", u1=b"", keys=IDS), "signature"
+    ),
+    "a signer that is lost": (lambda: checks.surviving_signers(ALL, FIRST), "only survivors' signatures count"),
+    "few neighbours agree": (lambda: checks.enough_signers(2, 3), "at least 3 neighbours"),
+    "few sampled members agree": (lambda: checks.enough_of_cohort(2, 3), "at least 3 of the members sampled"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_refuses_what_it_says(rule: str) -> None:
+    act, said = RULES[rule]
+    with pytest.raises((RefusedError, IntegrityError), match=said):
+        act()
+
+
+def test_a_list_that_may_cut_the_ring_is_refused() -> None:
+    """Half of a window and more is missing in a row."""
+    terms = AttemptTerms(context=bytes(32), size=1, bits=8, n_max=300, n_min=270, c_max=30, directory=IDS.hash)
+    cohort = Cohort(terms, toss=0, ids=range(300), root=bytes(32), nonces=[bytes(32)] * 300)
+    alive = np.ones(300, np.bool_)
+    checks.no_cut(cohort, alive)
+    ring = Ring.from_seed(ring_seed(terms.context, bytes(32), [bytes(32)] * 300), 300).order
+    alive[ring[:30]] = False
+    with pytest.raises(RefusedError, match="too many in a row of the ring are missing"):
+        checks.no_cut(cohort, alive)
+
+
+def test_a_ring_whose_bounds_are_used_up_has_no_draw_and_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = graph_terms.graph_terms(300, corrupt=30, dropped=30)
+    for failure, abort in ((FAILURE, -100.0), (-100.0, graph_terms.ABORT)):
+        assert graph_terms._draw(300, 30, 30, 23, failure, abort) is None
+    real, least = graph_terms._draw, found.neighbours - found.threshold
+
+    def stricter(n: int, corrupt: int, dropped: int, spare: int, failure: float, abort: float) -> Any:
+        return None if spare <= least else real(n, corrupt, dropped, spare, failure, abort)
+
+    monkeypatch.setattr(graph_terms, "_draw", stricter)
+    other = graph_terms.graph_terms.__wrapped__(300, corrupt=30, dropped=30)
+    assert found.neighbours < other.neighbours < 2 * found.neighbours
+    assert other.failure <= FAILURE

@@ -20,8 +20,8 @@ from palate_core.masks.agreement import KeyPair
 from palate_core.masks.boxes import Label, open_box
 from palate_core.masks.graph_terms import GraphTerms, graph_terms
 from palate_core.masks.messages import (
-    BOX,
     BOX_BODY,
+    BOX_BYTES,
     KEY,
     SEALED,
     SIGNATURE,
@@ -126,7 +126,7 @@ def test_swapped_keys_give_the_server_both_secrets_without_the_check(monkeypatch
             binding=state.cohort.binding, sender=VICTIM, receiver=device, slot=slot, degree=11,
             threshold=state.cohort.threshold, key=pair.public,
         )  # fmt: skip
-        dealt = open_box(label, boxes[slot * BOX : (slot + 1) * BOX], pair)
+        dealt = open_box(label, boxes[slot * BOX_BYTES : (slot + 1) * BOX_BYTES], pair)
         assert dealt is not None
         shares.append(np.frombuffer(b"".join(dealt.shares), np.uint8))
     opened = combine(range(1, 8), np.stack(shares[:7]), total=11)
@@ -160,7 +160,7 @@ def test_replayed_adverts_get_the_shares_without_the_attempt_in_the_signature(mo
         monkeypatch.setattr(f"{module}.advert_payload", forgetful)
     world = MaskedCohort(12, n_min=9)
     boxes, early = replay(world)
-    assert len(boxes) == 11 * BOX
+    assert len(boxes) == 11 * BOX_BYTES
     state = world.devices[VICTIM]._state
     assert isinstance(state, Shared)
     assert state.mask_keys == tuple(advert.mask_key for device, advert in early.adverts if device != VICTIM)
@@ -370,7 +370,8 @@ def swap_boxes(world: MaskedCohort, how: str) -> BoxReceipt:
     elif how == "its own, back":
         boxes[0] = held.boxes[0, 0].tobytes()  # from 0 to 1
     else:
-        byte = {"one bit changed": KEY + SEALED, "another commitment": BOX_BODY, "another signature": BOX}[how] - 1
+        ends = {"one bit changed": KEY + SEALED, "another commitment": BOX_BODY, "another signature": BOX_BYTES}
+        byte = ends[how] - 1
         boxes[0] = boxes[0][:byte] + bytes([boxes[0][byte] ^ 1]) + boxes[0][byte + 1 :]
     receipt = BoxReceipt.decode(show(world, VICTIM, replace(request, boxes=tuple(boxes))), k=11)
     for device in range(1, 12):

@@ -227,7 +227,7 @@ def first_sigma() -> Iterator[None]:
     first, real = dict[tuple[Any, ...], int](), noise.noised
 
     def instead(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
-        sigma = first.setdefault((plan.run, plan.round, plan.model_hash, plan.facts, plan.layout), plan.sigma)
+        sigma = first.setdefault((plan.run, plan.round, plan.model_hash, str(plan.facts), plan.layout), plan.sigma)
         if aggregate.participation.users < plan.least or plan.mode.noised_by_devices or plan.sigma == 0:
             return real(aggregate, plan)
         return replace(real(aggregate, plan.model_copy(update={"sigma": sigma})), plan=plan)

@@ -12,7 +12,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import numpy as np
@@ -36,9 +36,13 @@ from palate_server.rounds import noise
     test="releases",
 )
 def seed_of_round() -> Iterator[None]:
+    class Lying(SeededSource):
+        """A seed that says it is none, as the core asks a device's source."""
+
+        secure: ClassVar[bool] = True
 
     def of_device(plan: RoundPlan, devices: Sequence[int]) -> Source:
-        return SeededSource(f"{plan.round}/{devices[0]}".encode())
+        return Lying(f"{plan.round}/{devices[0]}".encode())
 
     with (
         mock.patch.object(noise, "source_for", lambda plan: SeededSource(f"{plan.round}".encode())),

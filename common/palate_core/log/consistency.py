@@ -212,7 +212,7 @@ def _covers(epoch: Epoch, seen: Checkpoint, covered: Covered, spent: float) -> b
     if not entry.spent >= spent:
         raise IntegrityError("a restored ledger must go on from the spend that was seen here, and has forgotten some")
     if watched is not None:
-        if entry.epoch is None:
+        if entry.epoch is None or entry.cosigned is None:
             raise IntegrityError("a restored ledger must show what witnesses cosigned last before, got no cosignature")
         end = Checkpoint(entry.witness_size, entry.witness_root)
         watched.check_former(end, entry.cosigned, shown.handovers, entry.epoch - 1)

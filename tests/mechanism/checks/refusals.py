@@ -157,7 +157,7 @@ def _rules(stage: WatchedRun, signed: SignedPlan, model: bytes, loose: Floors) -
         least += [
             ("it shares the noise among devices", replace(loose, allow_distributed=False)),
             ("it has no masks", replace(loose, allow_unmasked=False)),
-            ("it counts on too few that are honest", replace(loose, min_honest=plan.cohort.shares + 1)),
+            ("it counts on too few that are honest", replace(loose, min_honest=plan.cohort.noise_shares + 1)),
             ("it counts too few as corrupt", replace(loose, min_corrupt=plan.cohort.c_max + 1)),
             ("it counts too small a share as corrupt", replace(loose, min_corrupt_share=_above(plan.cohort))),
             ("alone it costs too much", replace(loose, max_alone_mu2=float(np.nextafter(plan.mu2_alone, 0.0)))),

@@ -118,7 +118,7 @@ def _broken() -> dict[str, tuple[RoundPlan, Any]]:
         "allow_local": (plans["local"], False),
         "allow_events": (plans["events"], False),
         "allow_unmasked": (shared, False),
-        "min_honest": (shared, cohort.shares + 1),
+        "min_honest": (shared, cohort.noise_shares + 1),
         "min_corrupt": (shared, cohort.c_max + 1),
         "min_corrupt_share": (shared, (cohort.c_max + 1e-3) / cohort.n_max),
         "max_alone_mu2": (shared, math.nextafter(shared.mu2_alone, 0.0)),
