@@ -117,7 +117,10 @@ RESTORED = {"kind": "restored", "seq": 3, "base": 1, "spent": 1.0, "witness_size
 
 @pytest.mark.parametrize(
     ("entry", "said"),
-    [({"kind": "none"}, "an epoch must be a restored entry"), ({"kind": "close", "seq": 3}, "an epoch must be")],
+    [
+        ({"kind": "none"}, "an epoch must be a restored entry"),
+        ({"kind": "close", "seq": 3, "run": "a", "facts": {}}, "got a close entry"),
+    ],
 )
 def test_an_epoch_is_a_restored_entry(entry: dict[str, Any], said: str) -> None:
     state = Shown(checkpoint=Checkpoint(9, HASH), epochs=(Epoch(entry=entry, inclusion=()),))

@@ -203,7 +203,7 @@ def draw(n: int, me: int, size: int) -> set[int]:
 
 
 def enough_of_cohort(agreeing: int, quorum: int) -> None:
-    """Refuse too few signers in the sample: by different lists, parts of the ring could open a sum too little noised."""
+    """Refuse too few sampled signers: parts of the ring with different lists could open a sum with too little noise."""
     if agreeing < quorum:
         raise RefusedError(f"at least {quorum} of the members sampled must have signed the same, got {agreeing}")
 
