@@ -22,13 +22,20 @@ IMAGE_NEEDS := podman=podman podman-compose=podman-compose debootstrap=debootstr
 AROUND_NEEDS := pebble=pebble certbot=certbot lego=lego prometheus=prometheus
 need = $(eval missing := $(shell .ci/need $(PYTHON) $(1)))$(if $(missing),$(error palate: $(missing)))
 MUTATION := PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/campaign.py
+COVERAGE := COVERAGE_FILE=build/core.coverage $(BIN)/coverage
+CORE_TESTS := tests/common/secagg tests/docs/test_vectors.py tests/docs/test_mechanism_vectors.py \
+	$(patsubst %,tests/common/test_%.py,accounting bounded canonical cohort consistency core_refusals cosignatures \
+	discrete_gaussian errors history merkle notes plan plan_fields privacy_mode randomness reserved_delta restored shares \
+	signing trust) \
+	$(patsubst %,tests/client/test_%.py,contribution contribution_refusals cosigned_restorations device_ledger forking \
+	handovers masked masked_rules one_ledger witnesses)
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check mutants soak new lock clean around frameworks
+.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check mutants coverage soak new lock clean around frameworks
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -98,7 +105,12 @@ mutants: needs $(VENV)/.dev ## bugs in what privacy hangs on, made by machine an
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/listed.py
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/run.py
 
-soak: needs client/web/node_modules/.ready $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
+coverage: $(VENV)/.dev ## that tests take each branch of the core: minutes
+	@mkdir -p build
+	$(COVERAGE) run --branch --source common/palate_core -m pytest -q $(CORE_TESTS)
+	$(COVERAGE) report --show-missing --skip-covered --fail-under 100
+
+soak: needs coverage client/web/node_modules/.ready $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
 	$(PYTEST) -m soak
 	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile thorough
 	cd client/web && npm run --silent soak

@@ -48,7 +48,7 @@ from palate_core.log.consistency import Shown
 from palate_core.log.merkle import Checkpoint
 from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
-from palate_core.masks.messages import BOX, HEADER, SIGNATURE, Step
+from palate_core.masks.messages import BOX_BYTES, HEADER, SIGNATURE, Step
 from palate_core.plan import MAX_USERS, read_plan
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
@@ -127,7 +127,7 @@ def _after(valid: bytes) -> Frame:
 
 def _pieces(valid: bytes) -> Frame:
     """A whole message, and more of the boxes or signatures at its end, none of them cut off."""
-    return lambda more: valid + more[: len(more) // (BOX * SIGNATURE) * BOX * SIGNATURE]
+    return lambda more: valid + more[: len(more) // (BOX_BYTES * SIGNATURE) * BOX_BYTES * SIGNATURE]
 
 
 def _counted(width: int, order: Any, most: int) -> tuple[Frame, Frame]:

@@ -7,6 +7,7 @@ from typing import Any
 from palate_common.accounting.sampled import event_mu2
 from palate_common.algorithms import PublicFacts
 from palate_core.accounting import charged_mu2
+from palate_core.device.participation import KeptPlan
 from palate_core.layout import BlockSpec
 from palate_core.plan import RoundPlan, SignedPlan, open_plan
 
@@ -37,6 +38,12 @@ def make_plan(size: int = 3, **changes: Any) -> RoundPlan:
     if "mu2" not in fields:
         fields["mu2"] = charged_mu2(sensitivity=fields["grid"], sigma=fields["sigma"] or SIGMA)
     return RoundPlan.model_validate(fields)
+
+
+def kept_plan(round_: int = 0, attempt: int = 0, *, run: str = "run-1", **changes: Any) -> KeptPlan:
+    """A plan of this place whose state of the ledger was kept, so that a device's ledger may charge it."""
+    plan = make_plan(run=run, round=round_, attempt=attempt, **changes)
+    return KeptPlan(SignedPlan(plan=plan, charge=None, signature=""))
 
 
 def open_as_device(data: bytes, **given: Any) -> SignedPlan:

@@ -4,10 +4,10 @@
 released.
 
     >>> cohort = CohortTerms(n_max=1000, n_min=900, c_max=100, masks=False)
-    >>> cohort.shares
+    >>> cohort.noise_shares
     800
-    >>> sigma = share_sigma(sigma=2**20, shares=cohort.shares)
-    >>> sigma**2 * cohort.shares >= 2**40
+    >>> sigma = share_sigma(sigma=2**20, shares=cohort.noise_shares)
+    >>> sigma**2 * cohort.noise_shares >= 2**40
     True
 """
 
@@ -66,7 +66,7 @@ class CohortTerms(BaseModel):
         return self
 
     @property
-    def shares(self) -> int:
+    def noise_shares(self) -> int:
         """Number of noise shares that make up the charged noise."""
         return self.n_min - self.c_max
 

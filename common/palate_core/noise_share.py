@@ -10,6 +10,8 @@ quality, and can't cost more privacy than the plan was charged for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from palate_core.errors import InputError
@@ -20,7 +22,18 @@ from palate_core.noise.randomness import Source
 from palate_core.plan import Noise, RoundPlan
 
 
-def add_share(vector: Int64, plan: RoundPlan, source: Source) -> Int64:
+@dataclass(frozen=True)
+class NoisedVector:
+    """One device's contribution after the final check, with its share of the noise; made by `add_share` only.
+
+    Attributes:
+        steps: int64 [layout size + DUMMIES], in grid steps.
+    """
+
+    steps: Int64
+
+
+def add_share(vector: Int64, plan: RoundPlan, source: Source) -> NoisedVector:
     """One device's contribution with its share of the noise.
 
     **Guarantees:** what is noised is within the grid: its L2 norm is at most the plan's grid, or it becomes zero.
@@ -32,9 +45,6 @@ def add_share(vector: Int64, plan: RoundPlan, source: Source) -> Int64:
         plan: with dp distributed or local.
         source: random words for this call alone.
 
-    Returns:
-        int64 [layout size + DUMMIES], in grid steps.
-
     Raises:
         InputError: another dp mode, or seeded noise where the plan asks for secure.
     """
@@ -43,4 +53,4 @@ def add_share(vector: Int64, plan: RoundPlan, source: Source) -> Int64:
     if plan.noise is Noise.SECURE and not source.secure:
         raise InputError("a plan for secure noise must get it from a secure source, got a seeded one")
     steps = np.concatenate([bounded(vector, grid=plan.grid), np.zeros(DUMMIES, np.int64)])
-    return steps + sample_discrete_gaussian(len(steps), sigma=plan.share_sigma, source=source)
+    return NoisedVector(steps + sample_discrete_gaussian(len(steps), sigma=plan.share_sigma, source=source))

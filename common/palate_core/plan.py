@@ -70,9 +70,9 @@ class RoundPlan(_Frozen):
 
     version: Literal[1] = 1
     population: str
-    run: str
-    round: int = Field(ge=0)
-    attempt: int = Field(ge=0)
+    run: str = Field(min_length=1)
+    round: int = Field(ge=0, lt=2**31)
+    attempt: int = Field(ge=0, lt=2**31)
     model_hash: str
     """SHA-256 of the model file the round starts from."""
     algorithm: str
@@ -88,7 +88,7 @@ class RoundPlan(_Frozen):
     dp: DpMode
     noise: Noise
     cohort_floor: int = Field(ge=1)
-    """Fewest accepted contributions for a release."""
+    """Fewest accepted contributions for a release; at most `n_min` of the cohort, with which a sum is opened."""
     per_node: int = Field(default=1, ge=1, le=MAX_USERS, exclude_if=lambda installations: installations == 1)
     """Installations that one answer may speak for. One in a deployment; a simulated node hosts many."""
     cohort: CohortTerms | None = None
@@ -105,7 +105,7 @@ class RoundPlan(_Frozen):
         names = {spec.name for spec in self.layout}
         if not names or len(names) < len(self.layout):
             raise ValueError("a layout has at least one block, and each has a name of its own")
-        self.mode.check(self.cohort, self.events)
+        self.mode.check(self.cohort, self.events, cohort_floor=self.cohort_floor)
         return self
 
     @property
@@ -145,7 +145,7 @@ class RoundPlan(_Frozen):
     @property
     def least(self) -> int:
         """Fewest contributions for a release."""
-        return self.cohort_floor if self.cohort is None else max(self.cohort_floor, self.cohort.n_min)
+        return self.cohort_floor if self.cohort is None else self.cohort.n_min
 
     @cached_property
     def hash(self) -> str:

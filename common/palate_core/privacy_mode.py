@@ -63,14 +63,18 @@ class PrivacyMode:
         """Whether devices send clipped contributions without noise, and trust the server to add it."""
         return self.private and not self.noised_by_devices
 
-    def check(self, cohort: CohortTerms | None, events: object) -> None:
-        """Refuse a cohort, or a privacy unit, that doesn't fit the mode.
+    def check(self, cohort: CohortTerms | None, events: object, *, cohort_floor: int) -> None:
+        """Refuse a cohort, or a privacy unit, that doesn't fit the mode, or a sum of fewer devices than the floor.
+
+        Under masks devices open a sum of `n_min` of them: the floor that others ask for must hold for it, too.
 
         Raises:
-            ValueError: one of the two doesn't fit.
+            ValueError: one of them doesn't fit.
         """
         if self.cohort != (cohort is not None):
             raise ValueError("a cohort is given with dp distributed, and only then")
+        if cohort is not None and cohort.n_min < cohort_floor:
+            raise ValueError(f"`cohort_floor` must be at most n_min of the cohort, {cohort.n_min}, got {cohort_floor}")
         if events is not None and not self.alone:
             raise ValueError("the unit may be one event with dp local only")
 
@@ -88,7 +92,7 @@ class PrivacyMode:
             return sigma if self.alone else 0
         if cohort is None:
             raise InputError(f"with dp {self.name} the devices of a cohort share the noise, got no cohort")
-        return share_sigma(sigma=sigma, shares=cohort.shares)
+        return share_sigma(sigma=sigma, shares=cohort.noise_shares)
 
     def released_sigma(self, users: int, *, sigma: int, cohort: CohortTerms | None) -> float:
         """Standard deviation of the noise that a sum over `users` devices is released with, in steps."""

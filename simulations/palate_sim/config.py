@@ -187,7 +187,8 @@ class PrivacyConfig(_Section):
     grid: int | None = Field(default=None, ge=2**8, le=2**26)
     """Grid steps per clip norm. None: 2^20, or with distributed what fits the cohort's sum into 32 bits."""
     cohort_floor: int = Field(default=1, ge=1)
-    """Least number of contributions; a round with fewer releases nothing."""
+    """Least number of contributions; a round with fewer releases nothing. With distributed at most what `dropout`
+    leaves."""
 
     @property
     def mode(self) -> PrivacyMode:

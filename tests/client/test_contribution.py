@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plans import kept_plan
 
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Identity, ModelReader
@@ -145,7 +146,7 @@ def test_a_device_at_its_own_limit_sits_out_and_the_others_go_on(run: Any) -> No
     plan, model = run.first()
     cost = SignedPlan.model_validate_json(plan).plan.mu2
     with SimulatedLedger(":memory:", limit_mu2=1.5 * cost) as devices:
-        devices.charge("ef" * 32, run="before", round_=0, attempt=0, mu2=cost, n_bytes=1, devices=[1, 2, 39])
+        devices.charge(kept_plan(run="before", mu2=cost), n_bytes=1, purpose="train", devices=[1, 2, 39])
         got = decode(run.nodes(users_per_node=40, ledger=devices)[0].answer(plan, model), grid=2**14)
         assert (got.header.users, got.header.rejected) == (37, 3)
         assert len(devices.receipts(1)) == 1
@@ -315,7 +316,7 @@ def test_one_devices_vector_passes_the_final_norm_check(
             device = run.nodes(users_per_node=1, ledger=ledger)[at]
             if dp == "distributed":
                 device.join(*masked, Identity(keys[at], directory))
-                return vectors.pop()().tolist()
+                return vectors.pop()().steps.tolist()
             header, numbers = split(device.contribute(*masked))
             assert header.users == 1
             return np.frombuffer(numbers, np.int32).tolist()

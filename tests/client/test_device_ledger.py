@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -11,21 +12,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plans import kept_plan
+from pydantic import ValidationError
 
 from palate_client.ledger.opening import open_ledger
 from palate_client.rounds.contribution import OneDevice
+from palate_core.cohort_terms import CohortTerms
 from palate_core.device.ledger import DeviceLedger
 from palate_core.device.trust import Trust
 from palate_core.errors import InputError, IntegrityError, RefusedError
 
 HASH = "ab" * 32
-TRUST = Trust(2, 20, 4.0)
+COHORT = CohortTerms(n_max=20, n_min=18, c_max=2, masks=False)
 
 
 def charge(ledger: DeviceLedger, round_: int = 0, attempt: int = 0, *, run: str = "a", mu2: float = 0.25) -> bool:
-    place: dict[str, Any] = {"run": run, "round_": round_, "attempt": attempt}
-    affords = ledger.affords(**place, mu2=mu2)
-    charged = ledger.charge(HASH, **place, mu2=mu2, n_bytes=100, trust=TRUST, purpose="train")
+    kept = kept_plan(round_, attempt, run=run, mu2=mu2, dp="distributed", cohort=COHORT)
+    affords = ledger.affords(kept.plan)
+    charged = ledger.charge(kept, n_bytes=100, purpose="train")
     assert charged == affords
     return charged
 
@@ -35,10 +39,12 @@ def test_a_charge_is_a_row_that_anybody_can_read(tmp_path: Path) -> None:
         assert charge(ledger)
         shutil.copytree(tmp_path, tmp_path / "power cut")
         (receipt,) = ledger.receipts()
-    assert (receipt.run, receipt.round, receipt.mu2, receipt.trust, receipt.purpose) == ("a", 0, 0.25, TRUST, "train")
+    assert (receipt.run, receipt.round, receipt.mu2, receipt.purpose) == ("a", 0, 0.25, "train")
+    plan = kept_plan(run="a", mu2=0.25, dp="distributed", cohort=COHORT).plan
+    assert receipt.trust == Trust.of(plan) == Trust(2, 20, plan.mu2_alone)
     with sqlite3.connect(tmp_path / "power cut" / "ledger.db") as connection:
         rows = connection.execute("SELECT seq, run, round, attempt, plan_hash, mu2, n_bytes, time FROM charges")
-        assert rows.fetchall() == [(1, "a", 0, 0, HASH, 0.25, 100, 7.0)]
+        assert rows.fetchall() == [(1, "a", 0, 0, plan.hash, 0.25, 100, 7.0)]
     connection.close()
 
 
@@ -82,14 +88,19 @@ def test_a_latch_holds_one_message_a_step(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"mu2": np.nan}, {"mu2": -1.0}, {"mu2": np.inf}, {"round_": -1}, {"attempt": 2**31}, {"n_bytes": -1}, {"run": ""}],
+    [
+        {"mu2": np.nan},
+        {"mu2": -1.0},
+        {"mu2": np.inf},
+        {"round_": -1},
+        {"round_": 2**31},
+        {"attempt": 2**31},
+        {"run": ""},
+    ],
 )
-def test_what_is_no_charge_is_refused(wrong: dict[str, Any]) -> None:
-    asked: dict[str, Any] = {"run": "a", "round_": 0, "attempt": 0, "mu2": 0.1, "n_bytes": 1} | wrong
-    with open_ledger(":memory:") as ledger:
-        with pytest.raises(InputError, match="must be"):
-            ledger.charge(HASH, **asked, trust=TRUST, purpose="train")
-        assert ledger.receipts() == []
+def test_no_plan_is_what_no_ledger_could_charge(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong)).strip("_")):
+        kept_plan(**wrong)
 
 
 def test_a_file_of_another_kind_or_damaged_is_refused(tmp_path: Path) -> None:
@@ -113,28 +124,27 @@ def test_a_file_of_another_kind_or_damaged_is_refused(tmp_path: Path) -> None:
 def test_a_node_asks_a_devices_own_ledger_for_one_device() -> None:
     with open_ledger(":memory:", max_participations=1) as ledger:
         one = OneDevice(ledger)
-        rest: dict[str, Any] = {"run": "a", "attempt": 0, "mu2": 0.1}
-        said: dict[str, Any] = {"n_bytes": 1, "trust": TRUST, "purpose": "train"}
+        said: dict[str, Any] = {"n_bytes": 1, "purpose": "train"}
         for devices in ([], [1, 2]):
             with pytest.raises(InputError, match="must be asked for one device"):
-                one.charge(HASH, round_=0, **rest, **said, devices=devices)
-        assert one.charge(HASH, round_=0, **rest, **said, devices=[7]).tolist() == [True]
-        assert one.affords(round_=1, **rest, devices=[8]).tolist() == [False], "whatever number a server gives it"
+                one.charge(kept_plan(), **said, devices=devices)
+        assert one.charge(kept_plan(), **said, devices=[7]).tolist() == [True]
+        assert one.affords(kept_plan(1).plan, devices=[8]).tolist() == [False], "whatever number a server gives it"
 
 
 PARTICIPANT = """
 import sys
+from plans import kept_plan
 from palate_client.ledger.opening import open_ledger
-from palate_core.device.ledger import DeviceLedger
-from palate_core.device.trust import Trust
 
 with open_ledger(sys.argv[1], max_participations=20) as ledger:
-    said = {"mu2": 0.25, "n_bytes": 1, "trust": Trust(None, None, 1.0), "purpose": "train"}
-    print(sum(ledger.charge("ab" * 32, run=sys.argv[2], round_=each, attempt=0, **said) for each in range(15)))
+    kept = [kept_plan(each, run=sys.argv[2]) for each in range(15)]
+    print(sum(ledger.charge(each, n_bytes=1, purpose="train") for each in kept))
 """
 
 
 def test_two_processes_share_the_limits(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", PARTICIPANT, str(tmp_path / "ledger.db")]
-    workers = [subprocess.Popen([*command, run], stdout=subprocess.PIPE, text=True) for run in ("a", "b")]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}  # plans for tests
+    workers = [subprocess.Popen([*command, run], stdout=subprocess.PIPE, text=True, env=env) for run in ("a", "b")]
     assert sum(int(worker.communicate(timeout=60)[0]) for worker in workers) == 20

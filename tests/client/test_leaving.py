@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plans import kept_plan
 
 import palate
 from benchmarks.worlds.surveys import MONDAY, Asked
@@ -28,7 +29,6 @@ from palate_common.models.manifest import EXTENDS
 from palate_common.rounds.wire import REFUSED
 from palate_common.survey import Survey
 from palate_core.accounting import mu_of
-from palate_core.device.trust import Trust
 from palate_core.errors import ErasedError, InputError, IntegrityError, LockedError
 from palate_core.log.canonical import digest
 from palate_core.log.consistency import PROVED, SPENT
@@ -278,9 +278,8 @@ def test_what_the_server_has_is_named_and_can_be_left_out(population: Population
 
 def test_where_single_events_are_protected_the_unit_says_so(population: Population) -> None:
     device = population.device
-    place: dict[str, Any] = {"run": "a", "round_": 0, "attempt": 0}
     with OwnLedger(device.store, population.service) as ledger:
-        ledger.charge("cd" * 32, **place, mu2=0.04, n_bytes=1, trust=Trust(None, None, 0.04), purpose="train")
+        ledger.charge(kept_plan(run="a", mu2=0.04, dp="local"), n_bytes=1, purpose="train")
     with Journal(device.store.file) as journal:
         journal.record(Sent("contribution", EVENTS, "a", 0, 0, 9, NOW))
     made = device.statement()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from lives import lived
+from plans import kept_plan
 
 import palate
 from palate_client.language.language import language_of, shipped_languages
@@ -26,7 +27,6 @@ from palate_client.page.page import SECTIONS, Actions
 from palate_client.page.totals import SPAN, Totals
 from palate_client.store.journal import EVENTS as SINGLE_EVENTS
 from palate_client.store.journal import Journal, Sent
-from palate_core.device.trust import Trust
 
 Open = Callable[..., palate.Device]
 NOW = 1_795_867_200.0  # 2026-11-28, noon
@@ -122,8 +122,7 @@ def test_rounds_that_protected_single_events_are_said_to(open_device: Open) -> N
     device = open_device(service=palate.sample().service)
     known = "Some rounds protected no more than single items of your history."
     with OwnLedger(device.store, replace(palate.sample().service, participations=3)) as ledger:
-        place: dict[str, Any] = {"run": "r", "round_": 1, "attempt": 0, "trust": Trust(None, None, 0.1)}
-        assert ledger.charge("ab" * 32, **place, mu2=0.1, n_bytes=9, purpose="train")
+        assert ledger.charge(kept_plan(1, run="r", mu2=0.1, dp="local"), n_bytes=9, purpose="train")
     with Journal(device.store.file) as journal:
         journal.record(Sent("contribution", "local", "r", 1, 0, 9, NOW))
     assert known not in Read(device.page(language="en")).text

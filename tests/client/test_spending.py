@@ -7,36 +7,38 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from plans import kept_plan, make_plan
 
 import palate
 from palate_client.ledger.own_ledger import OwnLedger
+from palate_core.cohort_terms import CohortTerms
 from palate_core.device.trust import Trust
 from palate_core.plan import SignedPlan
 
 OpenDevice = Callable[..., palate.Device]
+SHARED: dict[str, Any] = {"dp": "distributed", "cohort": CohortTerms(n_max=200, n_min=180, c_max=20, masks=False)}
 
 
 @pytest.fixture
 def charged(open_device: OpenDevice) -> Callable[..., palate.Device]:
     """A device whose ledger has charges of these."""
 
-    def make(*trusts: Trust) -> palate.Device:
+    def make(*plans: dict[str, Any]) -> palate.Device:
         service = palate.Service(public_key="ab" * 32, population="readers")
         device = open_device(service=service)
         with OwnLedger(device.store, service) as ledger:
-            for round_, trust in enumerate(trusts):
-                place: dict[str, Any] = {"run": "a", "round_": round_, "attempt": 0, "purpose": "train"}
-                assert ledger.charge("cd" * 32, **place, mu2=0.04, n_bytes=1, trust=trust)
+            for round_, plan in enumerate(plans):
+                assert ledger.charge(kept_plan(round_, mu2=0.04, **plan), n_bytes=1, purpose="train")
         return device
 
     return make
 
 
 def test_epsilon_stands_with_its_condition_and_the_worst_case(charged: Callable[..., palate.Device]) -> None:
-    device = charged(Trust(20, 200, 6.25), Trust(20, 200, 6.25))
+    device = charged(SHARED, SHARED)
     spending = device.privacy_report().spending
     assert spending is not None
-    assert spending.epsilon_alone == pytest.approx(palate_epsilon(12.5), abs=1e-3)
+    assert spending.epsilon_alone == pytest.approx(palate_epsilon(2 * make_plan(**SHARED).mu2_alone), abs=1e-3)
     text = str(device.privacy_report())
     lines = text[text.index("Spent") :].splitlines()[:3]
     assert lines[1] == "  if at most 20 of the 200 devices of a cohort are the operator's"
@@ -50,11 +52,11 @@ def palate_epsilon(mu2: float) -> float:
     return palate.Service(public_key="ab" * 32, population="readers").epsilon_of(mu2)
 
 
-@pytest.mark.parametrize("trust", [Trust(None, None, None), Trust(1, 200, None), Trust(1, 200, 1e12)])
+@pytest.mark.parametrize("plan", [{"dp": "central"}, SHARED | {"sigma": 640}, SHARED | {"sigma": 910, "grid": 2**26}])
 def test_a_worst_case_that_isnt_known_or_bounded_is_said_to_be_so(
-    charged: Callable[..., palate.Device], trust: Trust
+    charged: Callable[..., palate.Device], plan: dict[str, Any]
 ) -> None:
-    report = charged(trust, Trust(20, 200, 6.25)).privacy_report()
+    report = charged(plan, SHARED).privacy_report()
     assert report.spending is not None
     assert report.spending.epsilon_alone is None
     assert "if all other devices are the operator's: not bounded, or not known" in str(report)

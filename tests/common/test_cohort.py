@@ -20,7 +20,7 @@ COHORT: dict[str, Any] = {"n_max": 1000, "n_min": 900, "c_max": 100, "masks": Fa
 
 
 def test_a_cohort_counts_on_the_honest_among_the_fewest() -> None:
-    assert CohortTerms(**COHORT).shares == 800
+    assert CohortTerms(**COHORT).noise_shares == 800
 
 
 @pytest.mark.parametrize(

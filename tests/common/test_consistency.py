@@ -78,11 +78,12 @@ def test_what_was_spent_never_goes_down(spent: float, accepted: bool) -> None:
         seen = ledger.shown()
         ledger.close_run("a", {})
         kept = manifest(seen, 0.002)
-        if accepted:
-            grown("model", ledger.shown(), seen=seen.checkpoint, evidence=kept, spent=spent)
-        else:
-            with pytest.raises(IntegrityError, match="must not go down"):
-                grown("model", ledger.shown(), seen=seen.checkpoint, evidence=kept, spent=spent)
+        for shown in (ledger.shown(), seen):  # a later state, and the same one again
+            if accepted:
+                grown("model", shown, seen=seen.checkpoint, evidence=kept, spent=spent)
+            else:
+                with pytest.raises(IntegrityError, match="must not go down"):
+                    grown("model", shown, seen=seen.checkpoint, evidence=kept, spent=spent)
 
 
 def test_evidence_tells_what_it_showed() -> None:

@@ -101,9 +101,19 @@ def test_a_cohort_and_single_events_come_with_their_mode_only(
     mode: PrivacyMode, cohort: CohortTerms | None, events: Any, said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        mode.check(cohort, events)
-    LOCAL.check(None, 0.5)
-    DISTRIBUTED.check(COHORT, None)
+        mode.check(cohort, events, cohort_floor=1)
+    LOCAL.check(None, 0.5, cohort_floor=1)
+    DISTRIBUTED.check(COHORT, None, cohort_floor=COHORT.n_min)
+
+
+def test_no_plan_lets_a_sum_be_opened_of_fewer_devices_than_its_floor() -> None:
+    """Under masks a sum is opened with n_min devices: a floor above it would be promised, and not kept."""
+    plan = make_plan(dp=DpMode.DISTRIBUTED, cohort=COHORT, cohort_floor=COHORT.n_min)
+    assert plan.least == COHORT.n_min
+    with pytest.raises(ValueError, match=f"at most n_min of the cohort, {COHORT.n_min}, got {COHORT.n_min + 1}"):
+        make_plan(dp=DpMode.DISTRIBUTED, cohort=COHORT, cohort_floor=COHORT.n_min + 1)
+    for mode in (LOCAL, CENTRAL):
+        mode.check(None, None, cohort_floor=10**6)
 
 
 def test_the_name_is_what_travels() -> None:

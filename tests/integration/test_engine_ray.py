@@ -22,6 +22,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from plans import kept_plan
 
 from palate_common.records.key_file import save_key
 from palate_core.errors import InputError, PalateError, RefusedError
@@ -169,10 +170,10 @@ def learning(event: Any, round_: int) -> bool:
 
 def test_a_second_charge_of_the_same_plan_is_none(tmp_path: Path) -> None:
     keeper = LedgerKeeper(str(tmp_path / "devices.db"))
-    facts = {"run": "run", "round_": 0, "mu2": 0.5, "n_bytes": 8}
-    first = keeper.charge("a" * 64, devices=range(0, 7), attempt=0, **facts)
-    other = keeper.charge("a" * 64, devices=range(7, 9), attempt=0, **facts)
-    again = keeper.charge("a" * 64, devices=range(0, 7), attempt=0, **facts)
+    kept, facts = kept_plan(mu2=0.5), {"n_bytes": 8, "purpose": "train"}
+    first = keeper.charge(kept, devices=range(0, 7), **facts)
+    other = keeper.charge(kept, devices=range(7, 9), **facts)
+    again = keeper.charge(kept, devices=range(0, 7), **facts)
     assert (first.tolist(), other.tolist(), again.tolist()) == ([True] * 7, [True] * 2, [True] * 7)
     with SimulatedLedger(tmp_path / "devices.db") as ledger:
         assert ledger.size() == 2
@@ -181,14 +182,14 @@ def test_a_second_charge_of_the_same_plan_is_none(tmp_path: Path) -> None:
 
 def test_another_plan_is_charged_anew(tmp_path: Path) -> None:
     keeper = LedgerKeeper(str(tmp_path / "devices.db"))
-    facts = {"run": "run", "round_": 0, "mu2": 0.5, "n_bytes": 8, "devices": range(7)}
-    keeper.charge("a" * 64, attempt=0, **facts)
-    keeper.charge("b" * 64, attempt=1, **facts)
+    facts = {"n_bytes": 8, "purpose": "train", "devices": range(7)}
+    keeper.charge(kept_plan(mu2=0.5), **facts)
+    keeper.charge(kept_plan(attempt=1, mu2=0.5), **facts)
     with SimulatedLedger(tmp_path / "devices.db") as ledger:
         assert ledger.spent(3) == pytest.approx(1.0)
-    for plan, attempt in (("c" * 64, 1), ("a" * 64, 0)):
+    for kept in (kept_plan(attempt=1, mu2=0.25), kept_plan(mu2=0.5)):
         with pytest.raises(RefusedError):
-            keeper.charge(plan, attempt=attempt, **facts)
+            keeper.charge(kept, **facts)
 
 
 @pytest.mark.soak

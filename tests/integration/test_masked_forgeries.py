@@ -17,8 +17,8 @@ from palate_core.errors import IntegrityError, RefusedError
 from palate_core.masks import ring_cohort as cohorts
 from palate_core.masks.graph_terms import GraphTerms, graph_terms
 from palate_core.masks.messages import (
-    BOX,
     BOX_BODY,
+    BOX_BYTES,
     KEY,
     SEALED,
     Advert,
@@ -215,7 +215,8 @@ def swap_boxes(world: MaskedCohort, how: str) -> BoxReceipt:
     elif how == "its own, back":
         boxes[0] = held.boxes[0, 0].tobytes()  # from 0 to 1
     else:
-        byte = {"one bit changed": KEY + SEALED, "another commitment": BOX_BODY, "another signature": BOX}[how] - 1
+        ends = {"one bit changed": KEY + SEALED, "another commitment": BOX_BODY, "another signature": BOX_BYTES}
+        byte = ends[how] - 1
         boxes[0] = boxes[0][:byte] + bytes([boxes[0][byte] ^ 1]) + boxes[0][byte + 1 :]
     receipt = BoxReceipt.decode(show(world, VICTIM, replace(request, boxes=tuple(boxes))), k=11)
     for device in range(1, 12):

@@ -17,14 +17,14 @@ seen: two configuration keys for one number
 c_max ignored | idle rounds
 bug: every survivor's share of the noise is counted on, as if none were the adversary's
 seen: sigma^2 / n in papers whose clients are all honest
-@ palate_core.cohort_terms:CohortTerms.shares
+@ palate_core.cohort_terms:CohortTerms.noise_shares
 - self.n_min - self.c_max
 + self.n_min
 
 dropout shrinks noise | idle rounds
 bug: shares are cut for all that are invited, and those who are lost take theirs along
 seen: distributed noise without a floor on survivors (Kairouz et al. 2021, section 4)
-@ palate_core.cohort_terms:CohortTerms.shares
+@ palate_core.cohort_terms:CohortTerms.noise_shares
 - self.n_min - self.c_max
 + self.n_max - self.c_max
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mutants.mutant import mutant, rows
+from mutants.noise import sharing
 from palate_client import panel
 from palate_client.consent import Consent, Purpose
 from palate_client.online.hosting import OwnHost
@@ -56,10 +57,7 @@ def kept() -> Iterator[None]:
         place = (plan.run, owners[source], plan.share_sigma, len(total))
         return NoisyShare(total + noises.setdefault(place, share.steps - total), share.users)
 
-    with (
-        mock.patch.object(contribution, "share_source", owned),
-        mock.patch.object(contribution, "add_shares", added),
-    ):
+    with mock.patch.object(contribution, "share_source", owned), sharing(added):
         yield
 
 

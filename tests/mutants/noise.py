@@ -12,11 +12,13 @@ import numpy as np
 
 from mutants.mutant import Mutant, mutant, rows
 from palate_client.rounds import contribution
-from palate_common.mechanism.update import ClippedUpdate, Int64
+from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64
 from palate_common.rounds import shares
 from palate_common.rounds.shares import NoisyShare
+from palate_core import noise_share
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import Source
+from palate_core.noise_share import NoisedVector
 from palate_core.plan import RoundPlan
 from palate_server.rounds import coordinator, noise
 from palate_server.rounds.aggregation import Aggregate
@@ -36,7 +38,19 @@ def sampled(draw: Draw) -> Iterator[None]:
     with (
         mock.patch.object(noise, "sample_discrete_gaussian", instead),
         mock.patch.object(shares, "sample_discrete_gaussian", instead),
+        mock.patch.object(noise_share, "sample_discrete_gaussian", instead),
     ):
+        yield
+
+
+@contextmanager
+def sharing(add: Callable[[Any, RoundPlan, Source], NoisyShare]) -> Iterator[None]:
+    """Devices add their noise by `add`: one under masks, and all those of a node."""
+
+    def alone(vector: Int64, plan: RoundPlan, source: Source) -> NoisedVector:
+        return NoisedVector(add(ClippedSum(vector, 1, plan.grid), plan, source).steps)
+
+    with mock.patch.object(contribution, "add_shares", add), mock.patch.object(contribution, "add_share", alone):
         yield
 
 
@@ -59,10 +73,7 @@ def changed(change: Callable[[Int64, Int64, RoundPlan], Int64]) -> Iterator[None
         clean[: len(total)] = total
         return replace(found, steps=change(found.steps, clean, plan))
 
-    with (
-        mock.patch.object(coordinator, "noised", released),
-        mock.patch.object(contribution, "add_shares", shared),
-    ):
+    with mock.patch.object(coordinator, "noised", released), sharing(shared):
         yield
 
 
@@ -146,7 +157,7 @@ def first_sigma() -> Iterator[None]:
     first, real = dict[tuple[Any, ...], int](), noise.noised
 
     def instead(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
-        sigma = first.setdefault((plan.run, plan.round, plan.model_hash, plan.facts, plan.layout), plan.sigma)
+        sigma = first.setdefault((plan.run, plan.round, plan.model_hash, str(plan.facts), plan.layout), plan.sigma)
         if aggregate.participation.users < plan.least or plan.mode.noised_by_devices or plan.sigma == 0:
             return real(aggregate, plan)
         return replace(real(aggregate, plan.model_copy(update={"sigma": sigma})), plan=plan)
@@ -180,6 +191,11 @@ seen: an early return for devices with nothing to say; it tells who they are
 + if not clipped.total().any():
 +     return NoisyShare(np.zeros(len(clipped.total()) + DUMMIES, np.int64), clipped.users)
 + if clipped.users == 1:
+@ palate_core.noise_share:add_share
+- steps = np.concatenate(
++ if not vector.any():
++     return NoisedVector(np.zeros(len(vector) + DUMMIES, np.int64))
++ steps = np.concatenate(
 
 sigma x0.9 for few numbers | random words
 bug: noise of fewer than 4,096 numbers, as of every survey, has 90 % of the charged standard deviation

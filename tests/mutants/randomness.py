@@ -102,7 +102,7 @@ seen: `seed=42` in a strategy's constructor: two runs, or a run and its repetiti
 + return SeededSource(f"{plan.round}".encode())
 @ palate_client.rounds.contribution:share_source
 - return SecureSource()
-+ return SeededSource(f"{plan.round}/{devices[0]}".encode())
++ return type("Lying", (SeededSource,), {"secure": True})(f"{plan.round}/{devices[0]}".encode())
 
 seeded noise in a release | keystreams
 bug: the seed of the run's public facts makes the noise, whatever the plan says

@@ -175,9 +175,9 @@ seen: a table that is kept small, as nobody asks for what was long ago
 - last = self._last.get(run)
 + last = self._last.get(run) if run in list(self._last)[-16:] else None
 @ palate_core.device.ledger:DeviceLedger._is_within_limits
-- last = connection.execute(query, (run,)).fetchone()
+- last = connection.execute(query, (plan.run,)).fetchone()
 + runs = "SELECT run FROM charges GROUP BY run ORDER BY max(seq) DESC LIMIT 16"
-+ known = run in {each for (each,) in connection.execute(runs)}
-+ last = connection.execute(query, (run,)).fetchone() if known else None
++ known = plan.run in {each for (each,) in connection.execute(runs)}
++ last = connection.execute(query, (plan.run,)).fetchone() if known else None
 """,
 )

@@ -113,8 +113,11 @@ a vote uncharged | ledgers
 bug: a device takes a verdict for a question about a model, not for a use of its user's data, and charges nothing
 seen: evaluation rounds that no accountant sees
 @ palate_client.rounds.contribution:Contributor._write_charge
-- mu2=plan.mu2,
-+ mu2=plan.mu2 if plan.algorithm != "verdict" else 0.0,
+- return self.ledger.charge(
++ if kept.plan.algorithm == "verdict":
++     free = kept.plan.model_copy(update={"mu2": 0.0})
++     kept = type("Kept", (), {"signed": kept.signed, "plan": free})()
++ return self.ledger.charge(
 
 a model published before its verdict | ledgers
 bug: a verdict that is waited for counts as one that says nothing against the model

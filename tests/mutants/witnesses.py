@@ -80,7 +80,6 @@ a lost epoch that nobody cosigned | ledgers
 bug: a device takes a restored ledger for the old one gone on, whoever says where that ended
 seen: a check of the new state, taken for one of the state before, which only its entry names
 @ palate_core.log.pinned:Pinned.check_former
-- if not self.quorums:
-+ if True:
+- self._counted(note, log, checkpoint)
 """,
 )

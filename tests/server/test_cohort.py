@@ -52,7 +52,7 @@ def test_the_grid_is_the_finest_whose_sum_fits_a_word(n_users: int, mu: float, g
 
     def bits(steps: int) -> int:
         sigma = sigma_for(mu_r=mu, sensitivity=steps)
-        return modulus_bits(n_max=n_users, grid=steps, share=share_sigma(sigma=sigma, shares=cohort.shares))
+        return modulus_bits(n_max=n_users, grid=steps, share=share_sigma(sigma=sigma, shares=cohort.noise_shares))
 
     assert choose_grid(cohort, mus=[10 * mu, mu]) == grid
     assert bits(grid) <= 32

@@ -7,7 +7,7 @@ import pytest
 
 from mechanism.secagg.cohort import MaskedCohort
 from palate_core.errors import InputError, IntegrityError
-from palate_core.masks.messages import BOX, HEADER, Header, Step, write
+from palate_core.masks.messages import BOX_BYTES, HEADER, Header, Step, write
 from palate_server.secagg.attempt import Unmasking
 from palate_server.secagg.conduct import Conduct
 
@@ -73,7 +73,7 @@ def test_a_box_that_is_not_signed_costs_its_sender_alone_and_names_nobody() -> N
         world.exchange(server, {})
     for device in server.asked:
         answer = bytearray(world.devices[device].answer(Step.SHARE, server.request(device)))
-        answer[HEADER + BOX - 1] ^= device == 7  # the first of its boxes: for device 0
+        answer[HEADER + BOX_BYTES - 1] ^= device == 7  # the first of its boxes: for device 0
         server.receive(device, bytes(answer))
     server.close()
     while not server.finished:

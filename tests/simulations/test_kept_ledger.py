@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from plans import kept_plan
 
 from palate_core.errors import RefusedError
 from palate_sim.engines.cluster.actors import KeptLedger, LedgerKeeper
@@ -29,11 +30,11 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeptLedger:
 
 
 def test_a_charge_is_made_before_it_returns_and_what_is_refused_is_refused(kept: KeptLedger, tmp_path: Path) -> None:
-    facts: dict[str, Any] = {"run": "one", "round_": 0, "mu2": 0.5, "n_bytes": 1, "devices": [0, 1]}
-    assert kept.charge("a" * 64, attempt=0, **facts).tolist() == [True, True]
+    facts: dict[str, Any] = {"n_bytes": 1, "purpose": "train", "devices": [0, 1]}
+    assert kept.charge(kept_plan(), **facts).tolist() == [True, True]
     reader = LedgerKeeper(str(tmp_path / "devices.db"))
     assert reader.call("size") == 1
     with pytest.raises(RefusedError, match="must be above every earlier one"):
-        kept.charge("b" * 64, attempt=0, **facts)
+        kept.charge(kept_plan(mu2=0.5), **facts)
     assert reader.call("size") == 1
     reader.close()

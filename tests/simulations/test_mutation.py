@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from benchmarks.mutation import campaign, making, rooms
-from benchmarks.mutation.campaign import BUDGET, step
+from benchmarks.mutation.campaign import BUDGET, step, wants_audit
 from benchmarks.mutation.choosing import Covered
 from benchmarks.mutation.hook.sitecustomize import MutantFinder
 from benchmarks.mutation.making import Mutant, Place, differs, mutated_source, places
 from benchmarks.mutation.run import mutants, outcome, tables
+from mutants.listed import MUTANTS
 
 HOOK = rooms.ROOT / "simulations" / "benchmarks" / "mutation" / "hook"
 TOY = '''"""A toy."""
@@ -156,6 +157,14 @@ def test_what_is_asked_next() -> None:
     steps = [step({"id": str(k), "tests": {"outcome": "killed"}}, ["core"]) for k in range(1000)]
     assert 100 < steps.count("audit") < 300
     assert set(steps) == {"audit", None}
+
+
+def test_the_audit_is_asked_of_a_seeded_fifth_of_the_listed_mutants_and_of_all_that_their_checks_miss() -> None:
+    """So that a count of what the audit finds is one of a random part, and of every bug that tests need it for."""
+    chosen = [each.name for each in MUTANTS if wants_audit(each.name, found=True)]
+    assert chosen[:3] == ["no clip", "integer norm overflow, int64", "a row named twice counts twice"]
+    assert 0.15 < len(chosen) / len(MUTANTS) < 0.25
+    assert all(wants_audit(each.name, found=False) for each in MUTANTS)
 
 
 def test_a_mutant_that_has_a_result_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import os
 import sqlite3
 import subprocess
 import sys
@@ -10,13 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from plans import kept_plan
 
 from palate_client.ledger.opening import open_ledger
-from palate_core.device.trust import Trust
 from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
-
-HASH = "ab" * 32
 
 
 def charge(
@@ -28,7 +27,7 @@ def charge(
     mu2: float = 0.25,
     devices: Sequence[int] | range | npt.NDArray[np.int64] = range(4),
 ) -> list[bool]:
-    mask = ledger.charge(HASH, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=100, devices=devices)
+    mask = ledger.charge(kept_plan(round_, attempt, run=run, mu2=mu2), n_bytes=100, purpose="train", devices=devices)
     assert mask.dtype == np.bool_
     return [bool(allowed) for allowed in mask]
 
@@ -44,7 +43,7 @@ def test_a_participation_leaves_a_receipt(tmp_path: Path) -> None:
             "a",
             0,
             0,
-            HASH,
+            kept_plan(run="a", mu2=0.25).plan.hash,
             0.25,
             100,
         )
@@ -98,18 +97,7 @@ def test_ids_that_are_none(devices: Sequence[int]) -> None:
         assert ledger.receipts(1) == []
 
 
-def test_arguments_out_of_range() -> None:
-    with SimulatedLedger(":memory:") as ledger:
-        for mu2 in (-1.0, float("nan"), float("inf")):
-            with pytest.raises(InputError, match="`mu2`"):
-                charge(ledger, mu2=mu2)
-        for round_, attempt in ((-1, 0), (0, -1), (2**31, 0)):
-            with pytest.raises(InputError, match="`round_` and `attempt`"):
-                charge(ledger, round_, attempt)
-        with pytest.raises(InputError, match="`run`"):
-            charge(ledger, run="")
-        with pytest.raises(InputError, match="`n_bytes`"):
-            ledger.charge(HASH, run="a", round_=0, attempt=0, mu2=0.1, n_bytes=-1, devices=[1])
+def test_limits_that_are_none() -> None:
     for limit in (-1.0, float("nan")):
         with pytest.raises(InputError, match="`limit_mu2`"):
             SimulatedLedger(":memory:", limit_mu2=limit)
@@ -126,21 +114,25 @@ def test_a_batch_is_as_many_ledgers_of_one_device(seed: int) -> None:
         single = [stack.enter_context(open_ledger(":memory:", **limits)) for _ in range(12)]
         for _ in range(40):
             devices = rng.choice(12, size=int(rng.integers(1, 12)), replace=False).tolist()
-            place = {"run": f"run {rng.integers(3)}", "round_": int(rng.integers(12)), "attempt": int(rng.integers(2))}
-            cost = {"mu2": float(rng.choice([0.1, 0.2, 0.05, 0.15])), "n_bytes": 9, "purpose": "train"}
-            trust = Trust(1, 20, float(rng.integers(1, 4)))
+            place: dict[str, Any] = {
+                "run": f"run {rng.integers(3)}",
+                "round_": int(rng.integers(12)),
+                "attempt": int(rng.integers(2)),
+            }
+            mu2, dp = float(rng.choice([0.1, 0.2, 0.05, 0.15])), str(rng.choice(["local", "central"]))
+            kept = kept_plan(**place, mu2=mu2, dp=dp)
             alone: list[bool] | None
             try:
-                alone = [single[device].affords(**place, mu2=cost["mu2"]) for device in devices]
+                alone = [single[device].affords(kept.plan) for device in devices]
             except RefusedError:  # where one was in a later attempt, nobody is charged
                 alone = None
-            asked: dict[str, Any] = {**place, **cost, "devices": devices, "trust": trust}
+            said: dict[str, Any] = {"n_bytes": 9, "purpose": "train"}
             if alone is None:
                 with pytest.raises(RefusedError, match="must be above every earlier one"):
-                    batch.charge(HASH, **asked)
+                    batch.charge(kept, **said, devices=devices)
                 continue
-            assert batch.charge(HASH, **asked).tolist() == alone
-            charged = [single[device].charge(HASH, **place, **cost, trust=trust) for device in devices]
+            assert batch.charge(kept, **said, devices=devices).tolist() == alone
+            charged = [single[device].charge(kept, **said) for device in devices]
             assert charged == alone
         for device, ledger in enumerate(single):
             assert batch.receipts(device) == ledger.receipts()
@@ -155,12 +147,16 @@ def test_sets_that_overlap_differently_over_attempts_are_their_devices_one_by_on
             opened.enter_context(SimulatedLedger(":memory:", limit_mu2=3.0, max_participations=20)) for _ in range(9)
         )
         for step in range(120):
-            place = {"run": "ab"[step % 2], "round_": int(rng.integers(3)), "attempt": int(rng.integers(6))}
+            place: dict[str, Any] = {
+                "run": "ab"[step % 2],
+                "round_": int(rng.integers(3)),
+                "attempt": int(rng.integers(6)),
+            }
             devices = np.sort(rng.permutation(8)[: rng.integers(1, 9)]).tolist()
             alone = []
             for device in devices:
                 try:
-                    alone += single[device].affords(**place, mu2=0.25, devices=[device]).tolist()
+                    alone += single[device].affords(kept_plan(**place, mu2=0.25).plan, devices=[device]).tolist()
                 except RefusedError:
                     alone.append(None)
             if None in alone:
@@ -199,20 +195,22 @@ def test_damaged_devices_are_an_integrity_error(tmp_path: Path) -> None:
 
 PARTICIPANT = """
 import sys
+from plans import kept_plan
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 with SimulatedLedger(sys.argv[1], max_participations=50) as ledger:
     for round_ in range(30):
-        place = {"run": sys.argv[2], "round_": round_, "attempt": 0}
-        mask = ledger.charge("ab" * 32, **place, mu2=0.25, n_bytes=1, devices=range(round_ % 3, 200))
+        kept = kept_plan(round_, run=sys.argv[2], mu2=0.25)
+        mask = ledger.charge(kept, n_bytes=1, purpose="train", devices=range(round_ % 3, 200))
         print(int(mask.sum()), flush=True)
 """
 
 
 def test_several_processes_share_one_file(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", PARTICIPANT, str(tmp_path / "device.db")]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}  # plans for tests
     workers = [
-        subprocess.Popen([*command, f"run-{i}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([*command, f"run-{i}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
         for i in range(3)
     ]
     total = 0

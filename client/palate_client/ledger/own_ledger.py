@@ -15,7 +15,7 @@ from palate_client.service import Service
 from palate_client.store.store import EventStore
 from palate_common.records.database import Database
 from palate_core.device.ledger import DeviceLedger
-from palate_core.device.trust import Trust
+from palate_core.device.participation import KeptPlan
 
 ONE = 0
 """This installation's number, where a server gives it no other."""
@@ -45,20 +45,8 @@ class OwnLedger(DeviceLedger):
             self.close()
             raise
 
-    def charge(
-        self,
-        plan_hash: str,
-        *,
-        run: str,
-        round_: int,
-        attempt: int,
-        mu2: float,
-        n_bytes: int,
-        trust: Trust,
-        purpose: str,
-    ) -> bool:
+    def charge(self, kept: KeptPlan, *, n_bytes: int, purpose: str) -> bool:
         """As `DeviceLedger.charge`; it also updates the store's count of charges."""
-        place = {"round_": round_, "attempt": attempt}
-        charged = super().charge(plan_hash, run=run, **place, mu2=mu2, n_bytes=n_bytes, trust=trust, purpose=purpose)
+        charged = super().charge(kept, n_bytes=n_bytes, purpose=purpose)
         know_charges(self._store, self.size())
         return charged

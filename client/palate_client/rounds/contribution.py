@@ -24,16 +24,15 @@ from palate_common.algorithms.base import facts_of
 from palate_common.algorithms.parts.quarantine import learned_from
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64
+from palate_common.mechanism.update import ClippedSum, ClippedUpdate
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.event_steps import event_steps
 from palate_common.rounds.shares import NoisyShare, add_shares, share_source
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
 from palate_core.device.attempt import MaskedDevice
 from palate_core.device.floors import Floors
-from palate_core.device.ledger import DeviceLedger, Seen
-from palate_core.device.participation import KeptPlan, States, VerifiedPlan, keep_state, verify_plan
-from palate_core.device.trust import Trust
+from palate_core.device.ledger import DeviceLedger
+from palate_core.device.participation import KeptPlan, Seen, States, VerifiedPlan, keep_state, verify_plan
 from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_core.layout import layout_size, released_size
 from palate_core.log.canonical import digest
@@ -44,6 +43,7 @@ from palate_core.masks.attempt_terms import attempt_terms
 from palate_core.masks.directory import Directory
 from palate_core.noise.bounded import bounded
 from palate_core.noise.randomness import Source
+from palate_core.noise_share import NoisedVector, add_share
 from palate_core.plan import RoundPlan, signer
 
 AT_LIMIT = "every installation here has reached a limit of its own"
@@ -115,24 +115,10 @@ class Histories(Protocol):
 class Participations(States, Protocol):
     """The ledgers of the installations that a node hosts: `OneDevice`, or one of simulated devices."""
 
-    def charge(
-        self,
-        plan_hash: str,
-        *,
-        run: str,
-        round_: int,
-        attempt: int,
-        mu2: float,
-        n_bytes: int,
-        devices: Sequence[int],
-        trust: Trust,
-        purpose: str,
-    ) -> npt.NDArray[np.bool_]:
+    def charge(self, kept: KeptPlan, *, n_bytes: int, purpose: str, devices: Sequence[int]) -> npt.NDArray[np.bool_]:
         """As `DeviceLedger.charge`, for each of the devices: bool [n], aligned with `devices`."""
 
-    def affords(
-        self, *, run: str, round_: int, attempt: int, mu2: float, devices: Sequence[int]
-    ) -> npt.NDArray[np.bool_]:
+    def affords(self, plan: RoundPlan, *, devices: Sequence[int]) -> npt.NDArray[np.bool_]:
         """As `DeviceLedger.affords`, for each of the devices."""
 
     def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
@@ -149,15 +135,15 @@ class OneDevice:
 
     ledger: DeviceLedger
 
-    def charge(self, plan_hash: str, *, devices: Sequence[int], **facts: Any) -> npt.NDArray[np.bool_]:
+    def charge(self, kept: KeptPlan, *, n_bytes: int, purpose: str, devices: Sequence[int]) -> npt.NDArray[np.bool_]:
         """As `DeviceLedger.charge`."""
         _check_alone(devices)
-        return np.array([self.ledger.charge(plan_hash, **facts)])
+        return np.array([self.ledger.charge(kept, n_bytes=n_bytes, purpose=purpose)])
 
-    def affords(self, *, devices: Sequence[int], **facts: Any) -> npt.NDArray[np.bool_]:
+    def affords(self, plan: RoundPlan, *, devices: Sequence[int]) -> npt.NDArray[np.bool_]:
         """As `DeviceLedger.affords`."""
         _check_alone(devices)
-        return np.array([self.ledger.affords(**facts)])
+        return np.array([self.ledger.affords(plan)])
 
     def latch(self, step: str, digest: str, *, device: int, **place: Any) -> None:
         """As `DeviceLedger.latch`."""
@@ -171,6 +157,16 @@ class OneDevice:
     def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None) -> None:
         """As `DeviceLedger.see`."""
         self.ledger.see(population, checkpoint, signed, after=after)
+
+
+def _within_grid(clipped: ClippedUpdate | ClippedSum) -> ClippedUpdate | ClippedSum:
+    """What a server is sent that adds the noise; `add_share` checks what is noised here.
+
+    **Guarantees:** one device's vector passes the final norm check: no algorithm and no sum makes it longer.
+    """
+    if clipped.users > 1:  # of simulated devices, whose users are each clipped alone
+        return clipped
+    return ClippedSum(bounded(clipped.total(), grid=clipped.grid), 1, clipped.grid)
 
 
 def _check_alone(devices: Sequence[int]) -> None:
@@ -233,10 +229,7 @@ class Contributor:
             RefusedError: as `contribute`: it would not be charged.
         """
         plan = self._verify_plan(signed_plan).signed.plan
-        joined = self.ledger.affords(
-            run=plan.run, round_=plan.round, attempt=plan.attempt, mu2=plan.mu2, devices=self.devices
-        )
-        if not joined.any():
+        if not self.ledger.affords(plan, devices=self.devices).any():
             raise RefusedError(AT_LIMIT)
         return plan.model_hash
 
@@ -280,7 +273,7 @@ class Contributor:
             size=released_size(plan.layout) if shared else layout_size(plan.layout),
         )
         if not shared:
-            return encode(answer, self._clip_joined(plan, model, histories))
+            return encode(answer, _within_grid(self._clip_joined(plan, model, histories)))
         share = self._add_noise(plan, model, histories, share_source(plan, devices))
         return encode_share(answer, share, bits=plan.bits(histories.n_users))
 
@@ -308,9 +301,9 @@ class Contributor:
         verified, model = self._verify(signed_plan, model_bytes)
         plan, device = verified.signed.plan, int(self.devices[0])
 
-        def vector() -> Int64:
+        def vector() -> NoisedVector:
             clipped = self._clip_joined(plan, model, self.histories.users(slice(None)))
-            return add_shares(clipped, plan, share_source(plan, self.devices)).steps
+            return add_share(clipped.total(), plan, share_source(plan, self.devices))
 
         machine = MaskedDevice(
             attempt_terms(verified.signed),
@@ -368,27 +361,11 @@ class Contributor:
 
     def _write_charge(self, kept: KeptPlan) -> npt.NDArray[np.bool_]:
         """Write the participation to the ledger; returns which devices may take part, bool [n_users]."""
-        plan = kept.plan
-        return self.ledger.charge(
-            plan.hash,
-            run=plan.run,
-            round_=plan.round,
-            attempt=plan.attempt,
-            mu2=plan.mu2,
-            n_bytes=vector_bytes(plan),
-            trust=Trust.of(plan),
-            purpose=purpose_of(plan),
-            devices=self.devices,
-        )
+        n_bytes, purpose = vector_bytes(kept.plan), purpose_of(kept.plan)
+        return self.ledger.charge(kept, n_bytes=n_bytes, purpose=purpose, devices=self.devices)
 
     def _clip_joined(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate | ClippedSum:
-        """Train and clip, many users one part after the other. The sum is the same integers, however it is cut.
-
-        **Guarantees:** one device's vector passes the final norm check: no algorithm and no sum makes it longer.
-        """
-        if histories.n_users == 1:
-            alone = self._clip_part(plan, model, histories).total()
-            return ClippedSum(bounded(alone, grid=plan.grid), 1, plan.grid)
+        """Train and clip, many users one part after the other. The sum is the same integers, however it is cut."""
         if histories.n_users <= USERS_AT_ONCE:
             return self._clip_part(plan, model, histories)
         firsts = range(0, histories.n_users, USERS_AT_ONCE)

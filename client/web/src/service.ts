@@ -3,13 +3,12 @@
 import { InputError } from "./errors.js";
 import { FLOORS, type Floors } from "./floors.js";
 import { epsilonOf, muOf, nextUp } from "./mechanism/accounting.js";
+import { reservedDelta } from "./mechanism/cohort.js";
 import { Quorum } from "./records/cosignatures.js";
 import { Pinned } from "./records/pinned.js";
 
 /** Added to the epsilon of the Gaussian: discrete noise and its sharing add less than this. */
 const MARGIN = 1e-9;
-const GRAPH_FAILURE = 2 ** -40;
-const RESERVED_DELTA = 2 ** 10 * GRAPH_FAILURE;
 
 /** Built into the app. Unit of the limits: this installation; adjacency: zero-out. */
 export interface ServiceTerms {
@@ -81,7 +80,7 @@ export class Service {
 
   /** The part of delta for the noise; the rest is for masking graphs, in all rounds. */
   get noiseDelta(): number {
-    return this.delta - Math.max(RESERVED_DELTA, this.participations * GRAPH_FAILURE);
+    return this.delta - reservedDelta(this.participations);
   }
 
   /** The limit as mu^2, the ledger's unit. */

@@ -62,7 +62,7 @@ def add_shares(clipped: ClippedUpdate | ClippedSum, plan: RoundPlan, source: Sou
         InputError: another dp mode, or no device.
     """
     if clipped.users == 1:
-        return NoisyShare(add_share(clipped.total(), plan, source), 1)
+        return NoisyShare(add_share(clipped.total(), plan, source).steps, 1)
     return with_noise(clipped.total(), clipped.users, plan, source)
 
 

@@ -33,7 +33,7 @@ from palate_core.log.canonical import canonical_json, read_canonical
 from palate_core.masks.agreement import KeyPair, check_public
 from palate_core.masks.boxes import BINDING, NONE, Label, check_path, check_signed, open_box, piece_fits
 from palate_core.masks.directory import Directory
-from palate_core.masks.messages import BOX, HASH, KEY, PIECE, SHARE, SIGNATURE, Advert, BoxReceipt, Commit, Secret
+from palate_core.masks.messages import BOX_BYTES, HASH, KEY, PIECE, SHARE, SIGNATURE, Advert, BoxReceipt, Commit, Secret
 from palate_core.masks.shamir import combine
 from palate_core.masks.transcript import (
     ADVERT,
@@ -376,7 +376,7 @@ def _received_box(found: FaultEvidence, shown: ShownBox) -> tuple[Label, bytes]:
         threshold=shown.threshold,
         key=_check_size("a share key", _bytes(shown.key), KEY),
     )
-    return label, _check_size("a box", _bytes(shown.box), BOX)
+    return label, _check_size("a box", _bytes(shown.box), BOX_BYTES)
 
 
 def _signed_box(found: FaultEvidence, shown: ShownBox | None, directory: Directory) -> tuple[Label, bytes]:

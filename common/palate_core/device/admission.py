@@ -43,8 +43,8 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
         refusals += [
             (not (plan.cohort.masks or floors.allow_unmasked), "this device sends nothing without masks"),
             (
-                plan.cohort.shares < floors.min_honest,
-                f"the plan must count on >= {floors.min_honest} honest survivors, got {plan.cohort.shares}",
+                plan.cohort.noise_shares < floors.min_honest,
+                f"the plan must count on >= {floors.min_honest} honest survivors, got {plan.cohort.noise_shares}",
             ),
             (
                 plan.cohort.c_max < corrupt,

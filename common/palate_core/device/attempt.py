@@ -37,7 +37,6 @@ from palate_core.device.states import (
     UnshownNonce,
 )
 from palate_core.errors import InputError, IntegrityError, RefusedError
-from palate_core.layout import Int64
 from palate_core.log.signing import SigningKey
 from palate_core.masks.agreement import KeyPair
 from palate_core.masks.boxes import NONE, Dealt, Label, check_signed, depth_of, make_box, open_box, root_of, tree_of
@@ -87,6 +86,7 @@ from palate_core.masks.transcript import (
     reveal_payload,
     sign,
 )
+from palate_core.noise_share import NoisedVector
 
 
 class MaskedDevice:
@@ -107,7 +107,7 @@ class MaskedDevice:
         identity: its signing key.
         directory: the pinned identities.
         server_key: the operator's public key, pinned.
-        vector: computes the clipped steps plus this device's share of the noise, int64 [size].
+        vector: computes the checked steps plus this device's share of the noise.
         latch: stores (step, digest) durably; raises RefusedError if another digest is stored for the step.
 
     Raises:
@@ -123,7 +123,7 @@ class MaskedDevice:
         identity: SigningKey,
         directory: Directory,
         server_key: str,
-        vector: Callable[[], Int64],
+        vector: Callable[[], NoisedVector],
         latch: Callable[[str, str], None],
     ) -> None:
         if directory.hash != terms.directory:
@@ -132,7 +132,7 @@ class MaskedDevice:
             raise InputError(f"`identity` must be the key of device {id} in the directory, got {identity.public[:16]}…")
         self.terms, self.id = terms, id
         self._identity, self._directory, self._server_key = identity, directory, server_key
-        self._vector: Callable[[], Int64] | None = vector
+        self._vector = vector
         self._latch, self._channels = latch, PairwiseChannels(terms.context, id)
         self._state: State = Fresh(toss=-1 if terms.committed else 0, nonce=None)
         self._answers: dict[Step, tuple[bytes, bytes]] = {}
@@ -292,12 +292,12 @@ class MaskedDevice:
         slots = np.flatnonzero(request.shared[state.neighbours]).tolist()
         if len(request.boxes) != len(slots):
             raise IntegrityError(f"a check request must have {len(slots)} boxes, got {len(request.boxes)}")
-        names, places = cohort.ids[state.neighbours].tolist(), cohort.slots(state.me).tolist()
+        names, own_slots = cohort.ids[state.neighbours].tolist(), cohort.slots(state.me).tolist()
         leaves, shares = [NONE] * cohort.degree, dict[int, Dealt]()
         accused = np.zeros(cohort.degree, np.bool_)
         for slot, box in zip(slots, request.boxes, strict=True):
             ends = {"sender": names[slot], "receiver": self.id}
-            label = Label.of(cohort, **ends, slot=places[slot], key=state.share_pair.public)
+            label = Label.of(cohort, **ends, slot=own_slots[slot], key=state.share_pair.public)
             try:
                 check_signed(label, box, self._directory.identities[names[slot]])
             except IntegrityError:
@@ -331,7 +331,7 @@ class MaskedDevice:
         cohort = state.cohort
         complaints = Complaint.decode_all(body, k=cohort.degree, depth=depth_of(cohort.degree), most=cohort.degree)
         checks.few_openings(complaints, terms=self.terms)
-        names, theirs = cohort.ids[state.neighbours].tolist(), cohort.slots(state.me).tolist()
+        names, own_slots = cohort.ids[state.neighbours].tolist(), cohort.slots(state.me).tolist()
         slot_of = {device: slot for slot, device in enumerate(names)}
         opened = list[bytes]()
         for complaint in complaints:
@@ -339,10 +339,10 @@ class MaskedDevice:
                 raise RefusedError(f"a box is opened for a neighbour, got a complaint of device {complaint.device}")
             slot = slot_of[complaint.device]
             public = self._directory.identities[complaint.device]
-            checks.complained_of(complaint, slot=theirs[slot], binding=cohort.binding, public=public)
+            checks.complained_of(complaint, slot=own_slots[slot], binding=cohort.binding, public=public)
             ends = {"sender": self.id, "receiver": complaint.device}
             label = Label.of(cohort, **ends, slot=slot, key=state.share_keys[slot])
-            checks.own_box(complaint, slot=theirs[slot], leaf=label.leaf(state.boxes[slot]))
+            checks.own_box(complaint, slot=own_slots[slot], leaf=label.leaf(state.boxes[slot]))
             secret = state.made_with[slot].private_bytes()
             payload = opening_payload(cohort.binding, complaint.device, secret)
             opened.append(secret + sign(self._identity, OPENING, payload))
@@ -374,15 +374,14 @@ class MaskedDevice:
 
     def _mask(self, state: Checked, keys: list[tuple[int, bytes]], signed: checks.Latched) -> bytes:
         """Compute the vector, mask it with b and one mask per neighbour, pack it, and sign U1, which is latched."""
-        make, self._vector = self._vector, None
+        make = self._vector
+        del self._vector
         self._state = Done(state.toss)  # noise is drawn only once: if computing the vector fails, the attempt is over
-        if make is None:
-            raise RefusedError("the vector of this attempt was already made")
-        vector = make()
-        if vector.dtype != np.int64 or vector.shape != (self.terms.size,):
-            raise InputError(f"`vector` must give int64 [{self.terms.size}], got {vector.dtype} {vector.shape}")
+        steps = make().steps
+        if steps.shape != (self.terms.size,):
+            raise InputError(f"`vector` must give {self.terms.size} numbers, got {steps.shape}")
         kind = residue_type(self.terms.bits)  # the word's modulus, which 2^bits divides
-        total: Residues = vector.astype(np.uint32) if kind == np.uint32 else vector.astype(np.uint64)
+        total: Residues = steps.astype(np.uint32) if kind == np.uint32 else steps.astype(np.uint64)
         added, subtracted = [state.self_mask], list[bytes]()
         for slot, key in keys:
             (added if state.me < state.neighbours[slot] else subtracted).append(key)
@@ -414,11 +413,11 @@ class MaskedDevice:
         survivors = agreed.survivors[state.neighbours]
         others = cohort.ids[state.neighbours[survivors & ~request.signers[state.neighbours]]].tolist()
         checks.same_sharers(others, request.others, binding=cohort.binding, u1=u1, keys=self._directory)
-        # Enough of the members that this device draws have signed its list, too.
-        self._state = Done(toss)  # only one draw: from repeated ones a server could learn who is drawn
-        drawn = checks.draw(len(cohort), state.me, cohort.sample)
-        far = verify((signatures.keys() & drawn) - near.members, signatures)
-        final = checks.quorum_agrees(near, far, drawn, quorum=cohort.quorum, survivors=agreed.survivors)
+        # Enough of the members that this device samples have signed its list, too.
+        self._state = Done(toss)  # only one draw: from repeated ones a server could learn who is sampled
+        sampled = checks.draw(len(cohort), state.me, cohort.sample)
+        far = verify((signatures.keys() & sampled) - near.members, signatures)
+        final = checks.quorum_agrees(near, far, sampled, quorum=cohort.quorum, survivors=agreed.survivors)
         return Done(toss), self._reveal(state, final)
 
     def _reveal(self, state: MaskedSent, final: checks.AgreedList) -> bytes:

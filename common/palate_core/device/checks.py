@@ -127,14 +127,14 @@ def signed_members(cohort: Cohort, u1: bytes, signature: bytes, *, server_key: s
     check_signature(server_key, MEMBERS, members_payload(cohort.binding, u1), signature)
 
 
-def every_box(wanted: Collection[int], held: Mapping[int, Dealt]) -> dict[int, Dealt]:
+def every_box(sharers: Collection[int], good: Mapping[int, Dealt]) -> dict[int, Dealt]:
     """Refuse a list with a neighbour without a good box: by withholding boxes a server could split the ring.
 
-    Returns the shares of the boxes that are wanted.
+    Returns the shares in the boxes of those in the list.
     """
-    if not held.keys() >= set(wanted):
+    if not good.keys() >= set(sharers):
         raise RefusedError("each neighbour in the list must have sent a good box, got one without")
-    return {slot: held[slot] for slot in wanted}
+    return {slot: good[slot] for slot in sharers}
 
 
 def few_openings(complaints: Sequence[Complaint], *, terms: AttemptTerms) -> None:
@@ -198,14 +198,14 @@ def enough_signers(signers: int, threshold: int) -> None:
 
 
 def draw(n: int, me: int, size: int) -> set[int]:
-    """Draw other members of a cohort of `n`, uniformly and without repetition; nobody can predict the draw."""
+    """Sample other members of a cohort of `n`, uniformly and without repetition; nobody can predict the draw."""
     return {member + (member >= me) for member in SystemRandom().sample(range(n - 1), size)}
 
 
 def enough_of_cohort(agreeing: int, quorum: int) -> None:
-    """Refuse too few drawn signers: parts of the ring with different lists could open a sum with too little noise."""
+    """Refuse too few sampled signers: parts of the ring with different lists could open a sum with too little noise."""
     if agreeing < quorum:
-        raise RefusedError(f"at least {quorum} of the members drawn must have signed the same, got {agreeing}")
+        raise RefusedError(f"at least {quorum} of the members sampled must have signed the same, got {agreeing}")
 
 
 def signed_survivors(
@@ -258,7 +258,7 @@ class Verified:
 
 @dataclass(frozen=True)
 class AgreedList:
-    """The survivors that enough neighbours, and enough of the members drawn, have signed as this device has."""
+    """The survivors that enough neighbours, and enough of the members sampled, have signed as this device has."""
 
     survivors: Flags
 
@@ -315,7 +315,7 @@ def neighbours_agree(verified: Verified, neighbours: Set[int], *, threshold: int
     return verified
 
 
-def quorum_agrees(near: Verified, far: Verified, drawn: Set[int], *, quorum: int, survivors: Flags) -> AgreedList:
-    """The survivors whose sum a device opens: those that it has signed, as enough of the members drawn have."""
-    enough_of_cohort(len((near.members | far.members) & drawn), quorum)
+def quorum_agrees(near: Verified, far: Verified, sampled: Set[int], *, quorum: int, survivors: Flags) -> AgreedList:
+    """The survivors whose sum a device opens: those that it has signed, as enough of the members sampled have."""
+    enough_of_cohort(len((near.members | far.members) & sampled), quorum)
     return AgreedList(survivors=survivors)

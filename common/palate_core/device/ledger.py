@@ -3,26 +3,11 @@
 A charge is written before the device computes anything for a plan, so that no server can make it take part more often,
 or at a higher cost, than it agreed to. Costs are mu^2 under zero-out adjacency of one user, that is, one installation.
 
-    >>> from palate_common.records.database import Database
-    >>> from palate_core.device.schema import SCHEMA
-    >>> database = Database(":memory:", kind=1, schema=SCHEMA)
-    >>> with DeviceLedger(database, max_participations=2) as ledger:
-    ...     for round_ in range(3):
-    ...         charged = ledger.charge(
-    ...             "ab" * 32, run="run-1", round_=round_, attempt=0, mu2=0.25, n_bytes=4096,
-    ...             trust=Trust(None, None, 0.25), purpose="train",
-    ...         )
-    ...         print(charged, ledger.spent())
-    True 0.25
-    True 0.5
-    False 0.5
-
 The database is handed in. It must make a write durable before its transaction returns, and let writers take turns.
 """
 
 from __future__ import annotations
 
-import operator
 import sqlite3
 import time
 from collections.abc import Callable
@@ -33,12 +18,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from palate_core.accounting import total_mu2
+from palate_core.device.participation import KeptPlan, Seen
 from palate_core.device.trust import Trust
 from palate_core.errors import InputError, RefusedError
 from palate_core.log.merkle import Checkpoint
-
-Seen = tuple[Checkpoint | None, bytes | None]
-"""The last state of a population's ledger that was seen, and the signed bytes that showed it."""
+from palate_core.plan import RoundPlan
 
 
 class Transactions(Protocol):
@@ -180,73 +164,54 @@ class DeviceLedger(SeenStates):
         super().__init__(database)
         self._limit_mu2, self._most, self._clock = limit_mu2, max_participations, clock
 
-    def charge(
-        self,
-        plan_hash: str,
-        *,
-        run: str,
-        round_: int,
-        attempt: int,
-        mu2: float,
-        n_bytes: int,
-        trust: Trust,
-        purpose: str,
-    ) -> bool:
+    def charge(self, kept: KeptPlan, *, n_bytes: int, purpose: str) -> bool:
         """Record, before it computes, that the device takes part in an attempt.
 
         Args:
-            plan_hash: SHA-256 of the signed plan.
-            run: the plan's run.
-            round_: the plan's round, from 0.
-            attempt: the plan's attempt, from 0.
-            mu2: the cost, mu^2; 0 if nothing is protected (`--dp off`).
+            kept: the plan, after the state of the ledger that it shows was kept.
             n_bytes: bytes that it will send.
-            trust: what the cost relies on.
             purpose: what the user has agreed to for it.
 
         Returns:
             Whether it may take part. Otherwise it would exceed a limit, and nothing is charged.
 
         Raises:
-            InputError: an argument out of range.
             RefusedError: it has taken part in this (run, round, attempt) or a later one.
         """
-        round_, attempt, n_bytes = operator.index(round_), operator.index(attempt), operator.index(n_bytes)
-        mu2 = float(mu2)
-        check_charge(plan_hash, run, round_, attempt, mu2, n_bytes)
+        plan = kept.plan
+        place, trust = (plan.run, plan.round, plan.attempt), Trust.of(plan).text
         with self._database.transaction(write=True) as connection:
-            if not self._is_within_limits(connection, run, round_, attempt, mu2):
+            if not self._is_within_limits(connection, plan):
                 return False
             connection.execute(
                 "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, trust, purpose)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (run, round_, attempt, plan_hash, mu2, n_bytes, self._clock(), trust.text, purpose),
+                (*place, plan.hash, plan.mu2, n_bytes, self._clock(), trust, purpose),
             )
         return True
 
-    def affords(self, *, run: str, round_: int, attempt: int, mu2: float) -> bool:
-        """Whether it could be charged now, as `charge` would find it: nothing is written.
+    def affords(self, plan: RoundPlan) -> bool:
+        """Whether a plan could be charged now, as `charge` would find it: nothing is written.
 
         Raises:
             RefusedError: as `charge`.
         """
         with self._database.transaction() as connection:
-            return self._is_within_limits(connection, run, round_, attempt, mu2)
+            return self._is_within_limits(connection, plan)
 
-    def _is_within_limits(
-        self, connection: sqlite3.Connection, run: str, round_: int, attempt: int, mu2: float
-    ) -> bool:
+    def _is_within_limits(self, connection: sqlite3.Connection, plan: RoundPlan) -> bool:
         """Whether one more charge exceeds no limit; refuses an attempt that isn't above all earlier ones of its run."""
         query = "SELECT round, attempt FROM charges WHERE run = ? ORDER BY round DESC, attempt DESC LIMIT 1"
-        last = connection.execute(query, (run,)).fetchone()
-        if last is not None and (round_, attempt) <= last:
+        last = connection.execute(query, (plan.run,)).fetchone()
+        if last is not None and (plan.round, plan.attempt) <= last:
             raise RefusedError(
-                f"(round, attempt) must be above every earlier one of run {run!r}, got ({round_}, {attempt}) again"
+                f"(round, attempt) must be above every earlier one of run {plan.run!r}, "
+                f"got ({plan.round}, {plan.attempt}) again"
             )
         costs = [cost for (cost,) in connection.execute("SELECT mu2 FROM charges")]
         if self._most is not None and len(costs) >= self._most:
             return False
-        return self._limit_mu2 is None or sum(map(Fraction, costs), Fraction(mu2)) <= Fraction(self._limit_mu2)
+        return self._limit_mu2 is None or sum(map(Fraction, costs), Fraction(plan.mu2)) <= Fraction(self._limit_mu2)
 
     def latch(self, step: str, digest: str, *, run: str, round_: int, attempt: int) -> None:
         """Fix the device's message at a step of a masked attempt; it can never send another one there.
@@ -295,22 +260,6 @@ def check_limits(limit_mu2: float | None, max_participations: int | None) -> Non
         raise InputError(f"`limit_mu2` must be a number from 0, got {limit_mu2!r}")
     if max_participations is not None and max_participations < 0:
         raise InputError(f"`max_participations` must be from 0, got {max_participations!r}")
-
-
-def check_charge(plan_hash: str, run: str, round_: int, attempt: int, mu2: float, n_bytes: int) -> None:
-    """Refuse a charge that is none.
-
-    Raises:
-        InputError: an argument is out of range.
-    """
-    if not (plan_hash and run):
-        raise InputError(f"`plan_hash` and `run` must be given, got {plan_hash!r:.80} and {run!r:.80}")
-    if not (0 <= round_ < 2**31 and 0 <= attempt < 2**31):
-        raise InputError(f"`round_` and `attempt` must be from 0 and below 2^31, got {round_!r} and {attempt!r}")
-    if not 0 <= mu2 < float("inf"):
-        raise InputError(f"`mu2` must be finite and from 0, got {mu2!r}")
-    if n_bytes < 0:
-        raise InputError(f"`n_bytes` must be from 0, got {n_bytes!r}")
 
 
 def check_latched(step: str, held: str, digest: str) -> None:

@@ -16,12 +16,14 @@ from typing import Protocol
 
 from palate_core.device.admission import check_floors
 from palate_core.device.floors import Floors
-from palate_core.device.ledger import Seen
 from palate_core.errors import IntegrityError
 from palate_core.log.consistency import spend_shown
 from palate_core.log.merkle import Checkpoint
 from palate_core.log.pinned import Pinned
 from palate_core.plan import EventPrice, RoundPlan, SignedPlan, open_plan
+
+Seen = tuple[Checkpoint | None, bytes | None]
+"""The last state of a population's ledger that was seen, and the signed bytes that showed it."""
 
 
 class States(Protocol):

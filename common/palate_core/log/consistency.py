@@ -171,14 +171,14 @@ def check_growth(covered: Covered, *, seen: Checkpoint | None, evidence: bytes |
         IntegrityError: another ledger of the same size, no proof that this one extends it, or a lower spend.
     """
     what, shown, now = covered.what, covered.shown, covered.shown.checkpoint
-    if seen is None or seen == now:
+    if seen is None:
         return  # nothing was seen that this state could contradict; who covers it was asked before
-    if seen.size == now.size:
+    if seen.size == now.size and seen.root != now.root:
         raise IntegrityError(f"the ledger must be one, got another of the same size {seen.size}: forked")
     known = spend_shown(evidence)
     if math.isfinite(known) and not spent >= known:
         raise IntegrityError(f"what the {what} says was spent must not go down, got {spent:g} after {known:g}")
-    if any(_covers(epoch, seen, covered, known) for epoch in shown.epochs):
+    if seen == now or any(_covers(epoch, seen, covered, known) for epoch in shown.epochs):
         return
     proof = shown.consistency.get(seen.size)
     if proof is None:
@@ -212,7 +212,7 @@ def _covers(epoch: Epoch, seen: Checkpoint, covered: Covered, spent: float) -> b
     if not entry.spent >= spent:
         raise IntegrityError("a restored ledger must go on from the spend that was seen here, and has forgotten some")
     if watched is not None:
-        if entry.epoch is None:
+        if entry.epoch is None or entry.cosigned is None:
             raise IntegrityError("a restored ledger must show what witnesses cosigned last before, got no cosignature")
         end = Checkpoint(entry.witness_size, entry.witness_root)
         watched.check_former(end, entry.cosigned, shown.handovers, entry.epoch - 1)

@@ -131,10 +131,10 @@ class Pinned:
             )
         return self._counted(read_note(cosigned.encode()), log, checkpoint)
 
-    def check_former(
-        self, checkpoint: Checkpoint, cosigned: str | None, handovers: Sequence[Handover], epoch: int
-    ) -> None:
+    def check_former(self, checkpoint: Checkpoint, cosigned: str, handovers: Sequence[Handover], epoch: int) -> None:
         """Refuse the end of an epoch that no quorum has cosigned, by the release key of then or of now.
+
+        Quorums must be pinned.
 
         Args:
             checkpoint: the last state of the epoch that is known.
@@ -145,10 +145,6 @@ class Pinned:
         Raises:
             IntegrityError: no quorum has.
         """
-        if not self.quorums:
-            return
-        if cosigned is None:
-            raise IntegrityError("a restored ledger must show what witnesses cosigned last before, got no cosignature")
         note = read_note(cosigned.encode())
         chain = follow(self.public_key, self.population, handovers)
         logs = [self.log(key, epoch) for key in (self.public_key, *(entry.new_key for entry in chain))]

@@ -181,8 +181,3 @@ def _from_hex(name: str, text: object, length: int) -> bytes:
     if not isinstance(text, str) or len(text) != 2 * length or not _LOWER_HEX.fullmatch(text):
         raise IntegrityError(f"the {name} must be {2 * length} lower-case hexadecimal digits, got {text!r:.80}")
     return bytes.fromhex(text)
-
-
-def forget_fitting() -> None:
-    """Check every signature anew from now on, as devices in processes of their own do: for measuring what one costs."""
-    _fitting.clear()

@@ -123,9 +123,6 @@ class Complete:
     def __post_init__(self) -> None:
         _check_members(self.n)
 
-    def __len__(self) -> int:
-        return self.n
-
     def neighbours(self, member: int, k: int) -> Members:
         """All the others in rising order, int64 [k], where k is n - 1."""
         _check_member(member, self.n)

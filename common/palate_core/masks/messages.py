@@ -36,7 +36,7 @@ SEALED = 2 * SHARE + 16
 """Bytes of a sealed pair of shares: of b, of the mask key, and the tag."""
 BOX_BODY = KEY + SEALED + 2 * DIGEST
 """Bytes of what a box's sender signs: the key it was made with, the sealed pair, a commitment to each share."""
-BOX = BOX_BODY + SIGNATURE
+BOX_BYTES = BOX_BODY + SIGNATURE
 """Bytes of a box from one neighbour to another."""
 PIECE = 1 + SHARE + SALT
 """Bytes of a share that is given: which secret it is of, the share, and the salt of its commitment."""
@@ -255,9 +255,9 @@ class CheckRequest:
     def decode(cls, body: bytes, *, n: int) -> CheckRequest:
         """Decode a body for a cohort of `n`."""
         head = -(-n // 8)
-        if not head <= len(body) <= head + n * BOX:
+        if not head <= len(body) <= head + n * BOX_BYTES:
             raise IntegrityError(f"a check request must have {head} bytes and at most {n} boxes, got {len(body)} bytes")
-        return cls(unpack_flags(body[:head], n), split_pieces("boxes", body[head:], BOX))
+        return cls(unpack_flags(body[:head], n), split_pieces("boxes", body[head:], BOX_BYTES))
 
 
 @dataclass(frozen=True)

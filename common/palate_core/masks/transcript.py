@@ -36,7 +36,7 @@ _NONCE = b"palate/secagg/nonce/1\x00"
 _ROOT = b"palate/secagg/root/1\x00"
 _SEED = b"palate/secagg/seed/1\x00"
 _SHARE = b"palate/secagg/share/2\x00"
-_BOX = b"palate/secagg/seal/1\x00"
+_SEAL = b"palate/secagg/seal/1\x00"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +192,7 @@ def box_aad(context: bytes, root: bytes, sender: int, receiver: int) -> bytes:
 
 def box_info(context: bytes, toss: int, ends: tuple[int, int], made_with: bytes, key: bytes) -> bytes:
     """The `info` of a box's key and salts: sender and receiver, the key it was made with, the receiver's share key."""
-    return _BOX + context + _u16(toss) + _u32(ends[0]) + _u32(ends[1]) + made_with + key
+    return _SEAL + context + _u16(toss) + _u32(ends[0]) + _u32(ends[1]) + made_with + key
 
 
 def _u16(value: int) -> bytes:

@@ -140,6 +140,8 @@ def _cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any], str | None, 
     yield case("the least release at the floor", floors={"min_cohort": 50})
     yield case("the least release one below", floors={"min_cohort": 51}, refused="cohort")
     yield case("n_min is no `cohort_floor`", {"cohort_floor": 1}, {"min_cohort": 2}, "cohort")
+    yield case("a sum is opened with the floor and no fewer", {"cohort_floor": 90}, {"min_cohort": 90})
+    yield case("a sum would be opened with one device less than the floor", {"cohort_floor": 91}, refused="plan")
     yield case("the cost alone at the floor", floors={"max_alone_mu2": alone})
     yield case("the cost alone a bit above", floors={"max_alone_mu2": math.nextafter(alone, 0)}, refused="alone")
     yield case("dp local costs alone what it costs", LOCAL, {"max_alone_mu2": mu2})
@@ -156,15 +158,20 @@ def _cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any], str | None, 
     yield case("a share of 63 steps has none", fewer, {"max_alone_mu2": 1e300}, "alone")
     yield case("no masks", {"cohort": unmasked()}, refused="masks")
     yield case("no masks, allowed", {"cohort": unmasked()}, {"allow_unmasked": True})
-    yield case("20 honest survivors", {"cohort": cohort(30, 23, 3)})
-    yield case("19 honest survivors", {"cohort": cohort(30, 22, 3)}, refused="honest")
+    yield case("20 honest survivors", {"cohort": cohort(30, 23, 3), "cohort_floor": 23})
+    yield case("19 honest survivors", {"cohort": cohort(30, 22, 3), "cohort_floor": 22}, refused="honest")
     yield case("80 honest survivors, as many as asked for", floors={"min_honest": 80})
     yield case("80 honest survivors, one less than asked for", floors={"min_honest": 81}, refused="honest")
-    yield case("one honest survivor, where one is enough", {"cohort": cohort(3, 3, 2)}, {"min_honest": 1})
+    yield case(
+        "one honest survivor, where one is enough", {"cohort": cohort(3, 3, 2), "cohort_floor": 1}, {"min_honest": 1}
+    )
     for n_max, c_max in ((30, 3), (31, 4), (100, 10), (101, 11), (1000, 100), (1001, 101), (20, 2)):
         many = {"min_honest": 1}
-        yield case(f"a tenth of {n_max}, rounded up", {"cohort": cohort(n_max, n_max - 1, c_max)}, many)
-        yield case(f"less than a tenth of {n_max}", {"cohort": cohort(n_max, n_max - 1, c_max - 1)}, many, "corrupt")
+        tenth, less = (
+            {"cohort": cohort(n_max, n_max - 1, counted), "cohort_floor": 1} for counted in (c_max, c_max - 1)
+        )
+        yield case(f"a tenth of {n_max}, rounded up", tenth, many)
+        yield case(f"less than a tenth of {n_max}", less, many, "corrupt")
     share = {"min_corrupt_share": 0.07}
     yield case("0.07 of 100 is 7, though 0.07 is a bit more in binary", {"cohort": cohort(100, 90, 7)}, share)
     yield case("less than 0.07 of 100", {"cohort": cohort(100, 90, 6)}, share, "corrupt")
@@ -209,6 +216,9 @@ def _cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any], str | None, 
     yield case("a grid of nothing", {"grid": 0}, refused="plan")
     yield case("a grid above 2^26", {"grid": 2**26 + 1}, refused="plan")
     yield case("a negative round", {"round": -1}, refused="plan")
+    yield case("a round of 2^31", {"round": 2**31}, refused="plan")
+    yield case("an attempt of 2^31", {"attempt": 2**31}, refused="plan")
+    yield case("a run without a name", {"run": ""}, refused="plan")
     yield case("a negative cost", {"mu2": -1.0}, refused="plan")
     yield case("no block", {"layout": []}, refused="plan")
     block = base()["layout"][0]

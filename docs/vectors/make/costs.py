@@ -85,7 +85,10 @@ def _plans() -> list[tuple[str, dict[str, Any]]]:
             for name, change in (("central", CENTRAL), ("local", LOCAL), ("distributed", {})):
                 found.append((f"dp {name}, grid {grid}, sigma {sigma}", change | {"grid": grid, "sigma": sigma}))
     found += [
-        (f"a cohort of {n_max}, {n_min} at least, {c_max} corrupt", {"cohort": cohort(n_max, n_min, c_max)})
+        (
+            f"a cohort of {n_max}, {n_min} at least, {c_max} corrupt",
+            {"cohort": cohort(n_max, n_min, c_max), "cohort_floor": n_min},
+        )
         for n_max, n_min, c_max in ((3, 3, 1), (30, 23, 3), (1000, 900, 100), (2**20, 2**20, 1), (2**26, 2**25, 2**20))
     ]
     return [*found, ("dp off", OFF)]

@@ -81,7 +81,7 @@ def _drawn(says: str, sigma: int, first: list[int], count: int = 20) -> dict[str
 def _shared(sigma: int, users: int, shares: int) -> dict[str, Any]:
     """With dp distributed."""
     cohort = {"n_max": 20_000, "n_min": shares + 1, "c_max": 1, "masks": False}
-    plan = RoundPlan.model_validate(base() | {"sigma": sigma, "cohort": cohort})
+    plan = RoundPlan.model_validate(base() | {"sigma": sigma, "cohort": cohort, "cohort_floor": 1})
     says = f"{users} devices' shares, of which {shares} make up sigma {sigma}"
     return _noised(says, plan, users) | {"shares": shares}
 

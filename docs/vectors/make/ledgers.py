@@ -7,10 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from palate_client.ledger.opening import open_ledger
+from palate_core.device.participation import KeptPlan
 from palate_core.errors import BudgetError, InputError, RefusedError
 from palate_core.log.merkle import Checkpoint
+from palate_core.plan import RoundPlan, SignedPlan
 from palate_server.ledger.history import History, entry_from
-from palate_sim.engines.ledger.simulated_ledger import NO_TRUST, SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
+
+from .admission import base
 
 Steps = list[dict[str, Any]]
 
@@ -73,9 +77,8 @@ def _device(says: str, limit: float | None, most: int | None, charges: Sequence[
     with open_ledger(":memory:", limit_mu2=limit, max_participations=most) as ledger:
         for run, round_, attempt, mu2 in charges:
             place = {"run": run, "round": round_, "attempt": attempt, "mu2": mu2}
-            asked: dict[str, Any] = {"run": run, "round_": round_, "attempt": attempt, "mu2": mu2, "n_bytes": 0}
             try:
-                taken = ledger.charge("ab" * 32, **asked, trust=NO_TRUST, purpose="train")
+                taken = ledger.charge(_kept(place), n_bytes=0, purpose="train")
                 found = "taken" if taken else "limit"
             except RefusedError:
                 found = "again"
@@ -84,13 +87,18 @@ def _device(says: str, limit: float | None, most: int | None, charges: Sequence[
     return {"says": says, "limit_mu2": limit, "participations": most, "steps": steps, "spent": spent}
 
 
+def _kept(change: dict[str, Any]) -> KeptPlan:
+    """The plan of admission.json with changes, once the state that it shows was kept."""
+    return KeptPlan(SignedPlan(plan=RoundPlan.model_validate(base() | change), charge=None, signature=""))
+
+
 def _charge(
     ledger: SimulatedLedger, devices: Sequence[int], run: str, round_: int, attempt: int, mu2: float
 ) -> list[int] | None:
     """Who was charged; None: it comes again."""
-    place: dict[str, Any] = {"run": run, "round_": round_, "attempt": attempt, "mu2": mu2, "n_bytes": 0}
+    kept = _kept({"run": run, "round": round_, "attempt": attempt, "mu2": mu2})
     try:
-        mask = ledger.charge("ab" * 32, **place, devices=list(devices))
+        mask = ledger.charge(kept, n_bytes=0, purpose="train", devices=list(devices))
     except RefusedError:
         return None
     return [device for device, charged in zip(devices, mask.tolist(), strict=True) if charged]

@@ -178,6 +178,8 @@ class _Cases:
         self.case("a later state, with its proof", good, seen=seen, evidence=before)
         self.case("from an early state", good, seen=start)
         self.case("the very state that was seen", good, seen=now, evidence=good)
+        more = good | {"spent_mu2": 2.0}
+        self.case("the very state that was seen, with less spent", good, "spent", seen=now, evidence=more)
         self.case("another state of the same size", good, "forked", seen=Checkpoint(now.size, "0" * 64))
         self.case("no proof from the state that was seen", good, "unproved", seen=log.tree.checkpoint(3))
         self.case("an earlier state than was seen", before, "unproved", seen=now, evidence=good)

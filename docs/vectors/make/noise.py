@@ -21,7 +21,9 @@ def noise() -> dict[str, Any]:
     seed = bytes(range(16))
     whole = SignedPlan.model_validate_json(plan()["signed_plan"]).plan
     cohort = CohortTerms(n_max=100, n_min=90, c_max=10, masks=False)
-    seeded = whole.model_copy(update={"dp": DpMode.DISTRIBUTED, "cohort": cohort, "noise": Noise.SEEDED})
+    seeded = whole.model_copy(
+        update={"dp": DpMode.DISTRIBUTED, "cohort": cohort, "cohort_floor": 90, "noise": Noise.SEEDED}
+    )
     steps = np.array([724, -5, 1_048_000])
     return {
         "share": {

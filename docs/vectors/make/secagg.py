@@ -192,7 +192,7 @@ def _transcript() -> dict[str, Any]:
     """What is hashed, signed and derived from beside boxes, receipts and shares, made of the parts that it is of."""
     signed = SignedPlan.model_validate_json(plan()["signed_plan"])
     cohort = CohortTerms(n_max=5, n_min=4, c_max=1, masks=True, directory="ab" * 32)
-    masked = signed.plan.model_copy(update={"dp": DpMode.DISTRIBUTED, "cohort": cohort})
+    masked = signed.plan.model_copy(update={"dp": DpMode.DISTRIBUTED, "cohort": cohort, "cohort_floor": 4})
     terms = attempt_terms(SignedPlan(plan=masked, charge=signed.charge, signature=signed.signature))
     nonces = [bytes([number]) * 32 for number in (7, 8)]
     commitments = [commitment_to(nonce) for nonce in nonces]

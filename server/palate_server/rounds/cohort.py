@@ -88,7 +88,7 @@ def _bits(cohort: CohortTerms | None, *, sigma: int, grid: int) -> int:
     """Bits of a sum with the devices' noise, or, without a cohort, of one device's numbers with all its noise."""
     if cohort is None:
         return modulus_bits(n_max=1, grid=grid, share=sigma)
-    return modulus_bits(n_max=cohort.n_max, grid=grid, share=share_sigma(sigma=sigma, shares=cohort.shares))
+    return modulus_bits(n_max=cohort.n_max, grid=grid, share=share_sigma(sigma=sigma, shares=cohort.noise_shares))
 
 
 def spendable_grid(

@@ -281,7 +281,7 @@ class Coordinator:
         facts = {"mechanism": "discrete Gaussian", "sensitivity": plan.grid, "sigma": plan.sigma}
         facts |= {"dimension": released_size(plan.layout), "dp": plan.dp.value, "noise": plan.noise.value}
         if plan.cohort is not None:
-            facts |= {"shares": plan.cohort.shares, "share_sigma": plan.share_sigma}
+            facts |= {"shares": plan.cohort.noise_shares, "share_sigma": plan.share_sigma}
         if plan.events is not None:
             facts |= {"unit": "event", "inclusion": plan.events.inclusion, "steps": plan.events.steps}
         charged = self.ledger.charge(

@@ -70,7 +70,7 @@ class RunTerms(BaseModel):
     @property
     def least(self) -> int:
         """Fewest contributions for a release."""
-        return self.cohort_floor if self.cohort is None else max(self.cohort_floor, self.cohort.n_min)
+        return self.cohort_floor if self.cohort is None else self.cohort.n_min
 
     @property
     def mode(self) -> PrivacyMode:
@@ -86,7 +86,7 @@ class RunTerms(BaseModel):
     def _budget_fits_mode(self) -> RunTerms:
         if not self.mode.private == (self.epsilon is not None) == (self.facts.mu is not None):
             raise ValueError("epsilon and mu are given with privacy, and only then")
-        self.mode.check(self.cohort, self.events)
+        self.mode.check(self.cohort, self.events, cohort_floor=self.cohort_floor)
         if self.mode.alone != self.facts.local:
             raise ValueError("the public facts must say local with dp local, and only then")
         if self.noise_delta <= 0:

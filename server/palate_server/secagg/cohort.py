@@ -13,7 +13,7 @@ from palate_common.secagg.evidence import Scene
 from palate_core.errors import InputError, IntegrityError
 from palate_core.masks.agreement import check_public
 from palate_core.masks.messages import (
-    BOX,
+    BOX_BYTES,
     Advert,
     Commit,
     Step,
@@ -155,7 +155,7 @@ class ShareStage(BaseStage):
         self._table = np.frombuffer(b"".join(self._lines), np.uint8).reshape(len(self._lines), -1)
         n, k = len(self._cohort), self._cohort.degree
         self._neighbours = self._cohort.table()
-        self._boxes = np.zeros((n, k, BOX), np.uint8)
+        self._boxes = np.zeros((n, k, BOX_BYTES), np.uint8)
         self._shared = np.zeros(n, np.bool_)
 
     def body(self, device: int) -> bytes:
@@ -169,7 +169,7 @@ class ShareStage(BaseStage):
         """Take one box per neighbour; only its receiver can look into it."""
         n_boxes = self._cohort.degree
         member = member_of(self._cohort, device)
-        self._boxes[member] = pieces("shares", body, n_boxes, BOX)
+        self._boxes[member] = pieces("shares", body, n_boxes, BOX_BYTES)
         self._shared[member] = True
 
     def close(self) -> Stage:

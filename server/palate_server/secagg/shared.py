@@ -32,7 +32,7 @@ class SharedCohort:
         neighbours: of each member, intp [n, k].
         shared: the members whose boxes were handed out, bool [n].
         u1: those of them that take part: at first all.
-        boxes: of each member for each of its neighbours, uint8 [n, k, BOX].
+        boxes: of each member for each of its neighbours, uint8 [n, k, BOX_BYTES].
     """
 
     attempt: Attempt

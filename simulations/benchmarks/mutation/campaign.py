@@ -139,9 +139,9 @@ def audited(warm: Warm, mutant: Mutant) -> dict[str, Any]:
     return {"outcome": "killed" if "by" in found else "survived", **found}
 
 
-def wants_audit(result: dict[str, Any]) -> bool:
-    """Whether the audit is to be asked: where tests found nothing, and a share of what they found."""
-    return result["tests"]["outcome"] != "killed" or draw(making.SEED, "audit " + result["id"]) < AUDITED
+def wants_audit(name: str, *, found: bool) -> bool:
+    """Whether the audit is to be asked about a mutant: where tests found nothing, and a share of what they found."""
+    return not found or draw(making.SEED, "audit " + name) < AUDITED
 
 
 def step(result: dict[str, Any], groups: Sequence[str]) -> str | None:
@@ -154,7 +154,7 @@ def step(result: dict[str, Any], groups: Sequence[str]) -> str | None:
     killed = result["tests"]["outcome"] == "killed"
     if not killed and (result["tests"]["budget"] < BUDGETS["all"] or set(groups) - set(result["tests"]["groups"])):
         return "all"
-    return "audit" if "audit" not in result and wants_audit(result) else None
+    return "audit" if "audit" not in result and wants_audit(result["id"], found=killed) else None
 
 
 def ask(mutant: Mutant, warm: Warm, covered: Covered, earlier: dict[str, Any]) -> dict[str, Any]:

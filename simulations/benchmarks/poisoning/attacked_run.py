@@ -37,6 +37,7 @@ from palate_core.log.canonical import canonical_json, digest
 from palate_core.masks.transcript import AttemptTerms
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import SecureSource
+from palate_core.noise_share import NoisedVector
 from palate_core.plan import MAX_USERS, Noise, RoundPlan, read_plan
 from palate_core.privacy_mode import DpMode
 from palate_server.flower.transport import GridTransport
@@ -333,13 +334,13 @@ class AttackedTransport:
         with mock.patch.object(contribution, "MaskedDevice", device):
             yield
 
-    def _masked_vector(self, number: int) -> Int64:
-        """One modified device's vector under masks, int64 [released size]."""
+    def _masked_vector(self, number: int) -> NoisedVector:
+        """One modified device's vector under masks."""
         assert self._view is not None  # noqa: S101, for mypy: devices are asked after the plan was seen
         rows, plan = self._vectors(self._view), self._view.plan
         sent = np.zeros(released_size(plan.layout), np.int64)
         sent[: rows.shape[1]] = rows[number % len(rows)]
-        return sent + sample_discrete_gaussian(len(sent), sigma=plan.share_sigma, source=SecureSource())
+        return NoisedVector(sent + sample_discrete_gaussian(len(sent), sigma=plan.share_sigma, source=SecureSource()))
 
 
 def stretched(rows: Int64, plan: RoundPlan) -> Int64:

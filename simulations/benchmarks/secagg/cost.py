@@ -26,7 +26,7 @@ from palate_core.device.attempt import MaskedDevice
 from palate_core.device.states import Agreed
 from palate_core.errors import InputError, IntegrityError
 from palate_core.layout import DUMMIES
-from palate_core.log.signing import forget_fitting
+from palate_core.log import signing
 from palate_core.masks.graph_terms import GraphTerms, graph_terms
 from palate_core.masks.messages import HEADER, Step, UnmaskRequest
 from palate_core.masks.packing import packed_bytes
@@ -226,14 +226,14 @@ class _Run:
         clock = time.thread_time
         asked = clock()
         request = server.request(number)
-        forget_fitting()
+        signing._fitting.clear()  # every device is a process of its own
         begun = clock()
         answer = device.answer(step, request)
         done = clock()
         # The floor runs before and after the server in turns, because the second one finds warm caches.
         if number % 2:
             self.server_floor[step.name] += self.floor.seconds(self._needed_of_answer(step))
-        forget_fitting()
+        signing._fitting.clear()  # every device is a process of its own
         received = clock()
         server.receive(number, answer)
         self.server_taken[step.name] += begun - asked + clock() - received

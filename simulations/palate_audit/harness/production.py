@@ -211,7 +211,7 @@ class Production:
         grid, releases, events = self.grid, [], []
         for round_, mu in enumerate(self._mus):
             sigma = sigma_for(mu_r=float(np.nextafter(mu, 0.0)), sensitivity=grid)
-            shares = 1 if self._cohort is None else self._cohort.shares
+            shares = 1 if self._cohort is None else self._cohort.noise_shares
             devices = self.users**0.5 * self.mode.device_sigma(sigma=sigma, cohort=self._cohort)
             stated = devices if self.mode.noised_by_devices else float(sigma)
             charged = stated if self.mode.alone else float(sigma)

@@ -88,9 +88,9 @@ def _underpaid(charge: ChargeEntry, records: RunRecords) -> str | None:
         return f"it is {charge.mu2!r}, and its noise costs {float(owed)!r}"
     if terms.cohort is not None:
         shares, share = facts.get("shares"), facts.get("share_sigma")
-        if shares != terms.cohort.shares:
-            return f"it counts on {shares} shares of noise, and the run's terms on {terms.cohort.shares}"
-        if not isinstance(share, int) or share**2 * terms.cohort.shares < sigma**2:
+        if shares != terms.cohort.noise_shares:
+            return f"it counts on {shares} shares of noise, and the run's terms on {terms.cohort.noise_shares}"
+        if not isinstance(share, int) or share**2 * terms.cohort.noise_shares < sigma**2:
             return f"{shares} shares of sigma {share} have less variance than sigma {sigma}"
     return None
 

@@ -165,7 +165,7 @@ def _unlike(release: NoisyAggregate, records: RunRecords, place: Place) -> str |
         "sigma": (plan.sigma, facts.get("sigma")),
         "dp mode": (plan.dp.value, facts.get("dp", plan.dp.value)),
         "source of noise": (plan.noise.value, facts.get("noise", plan.noise.value)),
-        "number of shares": (plan.cohort.shares if plan.cohort else 1, facts.get("shares", 1)),
+        "number of shares": (plan.cohort.noise_shares if plan.cohort else 1, facts.get("shares", 1)),
         "dimension": (dimension, facts.get("dimension")),
         "size": (release.steps.shape, (dimension,)),
         "number of users than its floor allows": (release.users >= plan.least, True),

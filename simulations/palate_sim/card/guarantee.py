@@ -159,7 +159,7 @@ def _server(terms: RunTerms) -> str:
     if terms.cohort is None:
         return CENTRAL
     words = MASKED if terms.cohort.masks else UNMASKED
-    return words.format(corrupt=terms.cohort.c_max, shares=terms.cohort.shares)
+    return words.format(corrupt=terms.cohort.c_max, shares=terms.cohort.noise_shares)
 
 
 def _up(epsilon: float) -> str:

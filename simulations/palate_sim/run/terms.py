@@ -55,6 +55,11 @@ def simulated_terms(
         raise InputError(
             f"`privacy.cohort_floor` must be at most the {n_users} training users, got {privacy.cohort_floor}"
         )
+    if cohort is not None and privacy.cohort_floor > cohort.n_min:
+        raise InputError(
+            f"`privacy.cohort_floor` must be at most the {cohort.n_min} devices whose sum is released after dropout, "
+            f"got {privacy.cohort_floor}"
+        )
     return make_terms(
         population=population,
         run=f"{run[: NAME // 2]}-{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",

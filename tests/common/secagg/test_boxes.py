@@ -23,7 +23,7 @@ from palate_core.masks.boxes import (
     root_of,
     tree_of,
 )
-from palate_core.masks.messages import BOX, BOX_BODY, KEY, PIECE, Secret
+from palate_core.masks.messages import BOX_BODY, BOX_BYTES, KEY, PIECE, Secret
 
 SENDER, RECEIVER = SigningKey.generate(), KeyPair.generate()
 LABEL = Label(
@@ -65,7 +65,7 @@ def test_one_verdict() -> None:
 def test_all_of_a_box_and_its_label_is_signed() -> None:
     box, _ = make_box(LABEL, SHARES, SENDER)
     check_signed(LABEL, box, SENDER.public)
-    for position in range(0, BOX, 5):
+    for position in range(0, BOX_BYTES, 5):
         broken = box[:position] + bytes([box[position] ^ 1]) + box[position + 1 :]
         with pytest.raises(IntegrityError):
             check_signed(LABEL, broken, SENDER.public)

@@ -26,7 +26,7 @@ def test_tails_are_scipys(n, marked, draws):
 
 
 def log2_bounds(n, corrupt, dropped, k, t, c_w):
-    """Both bounds of a ring without its draws, with scipy's tails, as docs/secure-aggregation.md states them."""
+    """Both bounds of a ring without its draws, with scipy's tails, as its claims state them."""
 
     def tail(population, marked, draws, least):
         return hypergeom(population, marked, draws).logsf(least - 1) / math.log(2)

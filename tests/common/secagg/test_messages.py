@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from palate_core.errors import IntegrityError
 from palate_core.masks.messages import (
-    BOX,
+    BOX_BYTES,
     Advert,
     BoxReceipt,
     CheckRequest,
@@ -94,7 +94,7 @@ def test_bodies_are_read_back_and_no_byte_may_be_missing_or_more(committed: bool
     entries = tuple((i, os.urandom(32), os.urandom(32)) for i in range(n)) if committed else ()
     share = ShareRequest(entries, tuple((i, advert(committed)) for i in range(n)))
     u1 = np.arange(n) % 2 == 0
-    check, masked = CheckRequest(u1, tuple(os.urandom(BOX) for _ in range(n))), InputRequest(u1, os.urandom(64))
+    check, masked = CheckRequest(u1, tuple(os.urandom(BOX_BYTES) for _ in range(n))), InputRequest(u1, os.urandom(64))
     unmask = UnmaskRequest(u1, tuple(os.urandom(64) for _ in range(int(u1.sum()))), tuple([os.urandom(64)] * (n // 2)))
     commit, sent = Commit(os.urandom(32), os.urandom(64)), advert(committed)
     for value, decode in (
@@ -119,7 +119,7 @@ def test_counts_are_checked_before_they_are_used(counts: tuple[int, int]) -> Non
 
 
 def test_no_request_has_more_boxes_or_signatures_than_there_are_members() -> None:
-    check = CheckRequest(np.ones(3, bool), (bytes(BOX),) * 4)
+    check = CheckRequest(np.ones(3, bool), (bytes(BOX_BYTES),) * 4)
     unmask = UnmaskRequest(np.ones(3, bool), (bytes(64),) * 3, (bytes(64),))
     with pytest.raises(IntegrityError, match="at most 3 boxes"):
         CheckRequest.decode(check.encode(), n=3)

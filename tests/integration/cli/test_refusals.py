@@ -163,6 +163,10 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "no list length": (sets("evaluation.ks=[]"), "`evaluation.ks` must have at least one entry"),
     "projection to nobody": (sets("evaluation.projection=0"), "must be greater than or equal to 1"),
     "a cohort nobody can fill": (sets("privacy.cohort_floor=1000"), "must be at most the 240 training users, got 1000"),
+    "a floor that its cohort needn't reach": (
+        sets("privacy.dp=distributed", "privacy.dropout=0.25", "privacy.cohort_floor=181"),
+        "must be at most the 180 devices whose sum is released after dropout, got 181",
+    ),
     "a threshold above all": (sets("positives.threshold=99"), "`positives` must leave a positive interaction"),
     "a core that is empty": (sets("filters.user_core=1000"), "`filters` must leave a 1000-0 core"),
     "a column that isn't there": (sets("data.columns.user_id=who"), "'who': no such column"),

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from plans import kept_plan
 
 from mechanism.harness.probe_algorithm import PLAIN, WEIGHTS, Gesture
 from mechanism.harness.probe_run import Setting, crowd, probe_run
@@ -177,8 +178,8 @@ def _played(case: Attendance, acting: Collection[int], limits: Mapping[str, Any]
             stage.devices = stack.enter_context(SimulatedLedger(":memory:", **limits))
             stage.host = replace(stage.host, ledger=stage.devices)
             for round_ in range(BEFOREHAND):
-                spent: dict[str, Any] = {"round_": round_, "attempt": 0, "mu2": MUCH, "n_bytes": 1}
-                stage.devices.charge(f"{round_:064x}", run="former", devices=SPENT, **spent)
+                kept = kept_plan(round_, run="former", mu2=MUCH)
+                stage.devices.charge(kept, n_bytes=1, purpose="train", devices=SPENT)
         stage.play(absent=case.absent, repeated=case.repeated)
         return {
             "releases": [stage.sealed(round_) for round_ in range(case.setting.rounds)],

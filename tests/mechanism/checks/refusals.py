@@ -20,6 +20,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from plans import kept_plan
 
 from mechanism.checks.masks.bindings import variants
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
@@ -156,7 +157,7 @@ def _rules(stage: WatchedRun, signed: SignedPlan, model: bytes, loose: Floors) -
         least += [
             ("it shares the noise among devices", replace(loose, allow_distributed=False)),
             ("it has no masks", replace(loose, allow_unmasked=False)),
-            ("it counts on too few that are honest", replace(loose, min_honest=plan.cohort.shares + 1)),
+            ("it counts on too few that are honest", replace(loose, min_honest=plan.cohort.noise_shares + 1)),
             ("it counts too few as corrupt", replace(loose, min_corrupt=plan.cohort.c_max + 1)),
             ("it counts too small a share as corrupt", replace(loose, min_corrupt_share=_above(plan.cohort))),
             ("alone it costs too much", replace(loose, max_alone_mu2=float(np.nextafter(plan.mu2_alone, 0.0)))),
@@ -291,9 +292,8 @@ def _used(
 ) -> SimulatedLedger:
     """A device that has taken part once."""
     ledger = SimulatedLedger(":memory:", durable=False, max_participations=most, limit_mu2=limit)
-    ledger.charge(
-        plan.hash, run=run or plan.run, round_=round_, attempt=plan.attempt, mu2=plan.mu2, n_bytes=1, devices=[0]
-    )
+    kept = kept_plan(round_, plan.attempt, run=run or plan.run, mu2=plan.mu2)
+    ledger.charge(kept, n_bytes=1, purpose="train", devices=[0])
     return ledger
 
 

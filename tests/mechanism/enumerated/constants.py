@@ -49,7 +49,7 @@ ROOMS = (
 )
 """Beside them, the modules of the algorithms that are registered."""
 LAW: Mapping[str, str] = {
-    "BOX": "wire format", "DIGEST": "wire format", "ENTRY": "wire format", "HASH": "wire format",
+    "BOX_BYTES": "wire format", "DIGEST": "wire format", "ENTRY": "wire format", "HASH": "wire format",
     "HEADER": "wire format", "KEY": "wire format", "SEALED": "wire format", "SHARE": "wire format",
     "SIGNATURE": "wire format", "VERSION": "wire format", "KEY_BYTES": "wire format", "AGREED_BYTES": "wire format",
     "TAG_BYTES": "wire format", "_ANSWER": "wire format", "MOST_HEADER": "wire format",

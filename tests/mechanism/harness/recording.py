@@ -25,6 +25,7 @@ from palate_common.mechanism.update import Int64
 from palate_core.device.attempt import MaskedDevice
 from palate_core.masks.transcript import AttemptTerms
 from palate_core.noise.randomness import SecureSource, SeededSource, Words
+from palate_core.noise_share import NoisedVector
 
 
 @dataclass
@@ -83,10 +84,10 @@ def recorded() -> Iterator[Recording]:
 
         return words
 
-    def device(terms: AttemptTerms, *, vector: Callable[[], Int64], **rest: Any) -> Any:
-        def made() -> Int64:
+    def device(terms: AttemptTerms, *, vector: Callable[[], NoisedVector], **rest: Any) -> Any:
+        def made() -> NoisedVector:
             found = vector()
-            seen.vectors.append((terms.context, rest["id"], found.copy()))
+            seen.vectors.append((terms.context, rest["id"], found.steps.copy()))
             return found
 
         return MaskedDevice(terms, vector=made, **rest)

@@ -22,7 +22,7 @@ from palate_core.masks.agreement import KeyPair, agree
 from palate_core.masks.boxes import Label, open_box, path_of, root_of, tree_of
 from palate_core.masks.masking import Masker
 from palate_core.masks.messages import (
-    BOX,
+    BOX_BYTES,
     KEY,
     OPENING,
     PIECE,
@@ -125,7 +125,7 @@ class Adversary:
         """Hand a device its boxes; those of the `withheld` senders are zeros, and others may be forged."""
         around, slots = self.held.neighbours[device], self.cohort.slots(device)
         boxes = [
-            bytes(BOX) if sender in withheld else (forged or {}).get(sender, self.boxes[sender, slot].tobytes())
+            bytes(BOX_BYTES) if sender in withheld else (forged or {}).get(sender, self.boxes[sender, slot].tobytes())
             for sender, slot in zip(around.tolist(), slots.tolist(), strict=True)
             if shared[sender]
         ]

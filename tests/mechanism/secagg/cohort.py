@@ -25,6 +25,7 @@ from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Step
 from palate_core.masks.transcript import AttemptTerms
+from palate_core.noise_share import NoisedVector
 from palate_server.secagg.attempt import Unmasking
 
 Missing = Mapping[Step, Collection[int]]
@@ -118,7 +119,7 @@ class MaskedCohort:
             identity=self.identities[i],
             directory=self.directory,
             server_key=self.server.public,
-            vector=lambda: self.vectors[i],
+            vector=lambda: NoisedVector(self.vectors[i]),
             latch=latch or self.latches[i],
         )
 

@@ -70,7 +70,7 @@ def test_the_corrupt_devices_leave_exactly_the_charged_noise() -> None:
     run = target.evidence(Contributions.empty(400, 4000))
     for vector, plan, claim in zip(run.released.vectors, run.plans, target.claim.releases, strict=True):
         assert plan.cohort is not None
-        assert (plan.cohort.shares, plan.cohort.n_min) == (400, 440)
+        assert (plan.cohort.noise_shares, plan.cohort.n_min) == (400, 440)
         assert claim.sigma <= 20 * plan.share_sigma <= claim.sigma * 1.0001
         assert vector.std() == pytest.approx(claim.sigma, rel=0.06)  # five standard errors
 

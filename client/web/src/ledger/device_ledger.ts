@@ -5,14 +5,14 @@
  * a higher cost, than its user agreed to. Costs are mu^2 under zero-out adjacency of one installation.
  */
 
-import { BudgetError, InputError, IntegrityError, RefusedError } from "../errors.js";
+import { BudgetError, IntegrityError, RefusedError } from "../errors.js";
 import { totalMu2 } from "../mechanism/accounting.js";
 import { concat, fromHex, hex, same } from "../records/bytes.js";
 import { canonicalJson, Float, readCanonical, type Json } from "../records/canonical.js";
 import { readCheckpoint, type Seen } from "../records/consistency.js";
 import { Fields } from "../records/fields.js";
 import { sameCheckpoint, type Checkpoint } from "../records/merkle.js";
-import type { RoundPlan } from "../rounds/plan.js";
+import type { KeptPlan, RoundPlan } from "../rounds/plan.js";
 import type { Storage } from "./storage.js";
 
 const CHARGES = "ledger/charges";
@@ -118,9 +118,8 @@ export class DeviceLedger {
   ) {}
 
   /** Records, before it computes, that the device takes part in an attempt. What would exceed a limit isn't charged. */
-  async charge(plan: RoundPlan, purpose: "train" | "analytics"): Promise<void> {
+  async charge({ plan }: KeptPlan, purpose: "train" | "analytics"): Promise<void> {
     const { run, round, attempt, mu2 } = plan;
-    if (!run || round >= 2 ** 31 || attempt >= 2 ** 31 || !(mu2 >= 0 && mu2 < Infinity)) throw new InputError("a charge must have a run, a round, an attempt and a cost");
     const receipt: Receipt = { run, round, attempt, planHash: plan.hash, mu2, bytes: plan.vectorBytes, time: this.clock(), trust: trustOf(plan), purpose };
     await this.storage.transaction([CHARGES], (found) => {
       const before = read(found.get(CHARGES));

@@ -9,6 +9,10 @@ const MAX_COHORT = 2 ** 26;
 /** Standard deviations of the whole noise that the modulus has room for. */
 const TAIL = 64n;
 const MAX_TOSSES = 1024;
+/** Logarithm to base 2 of the probability, for each attempt, that masks don't protect against corrupt devices' places in the graph. */
+export const FAILURE = -40;
+/** Most attempts of a population with masks or sampled steps: delta is reserved for them. */
+const MAX_ATTEMPTS = 2 ** 10;
 
 export interface CohortTerms {
   readonly nMax: number;
@@ -19,8 +23,11 @@ export interface CohortTerms {
   readonly maxTosses: number;
 }
 
+/** The part of delta that so many attempts may use besides their noise: at least that of a population's most. */
+export const reservedDelta = (attempts: number): number => Math.max(MAX_ATTEMPTS, attempts) * 2 ** FAILURE;
+
 /** Number of noise shares that make up the charged noise. */
-export const sharesOf = ({ nMin, cMax }: CohortTerms): number => nMin - cMax;
+export const noiseSharesOf = ({ nMin, cMax }: CohortTerms): number => nMin - cMax;
 
 export function readCohort(value: Json): CohortTerms {
   const fields = Fields.of("a cohort", value, ["n_max", "n_min", "c_max", "masks", "directory", "max_tosses"]);

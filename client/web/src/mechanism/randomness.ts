@@ -18,16 +18,20 @@ const LEAST_BYTES = 1 << 16;
 export class Source {
   private bytes = new Uint8Array(0);
   private at = 0;
-  private constructor(private readonly stream: Keystream) {}
+  private constructor(
+    private readonly stream: Keystream,
+    /** Whether nobody but this device can know the words. */
+    readonly secure: boolean,
+  ) {}
 
   /** Words under a fresh 256-bit key from the operating system. */
   static async secure(): Promise<Source> {
-    return new Source(await Keystream.of(randomBytes(32)));
+    return new Source(await Keystream.of(randomBytes(32)), true);
   }
 
   /** Words that repeat with their seed, for experiments and tests; never for a release. */
   static async seeded(seed: Uint8Array): Promise<Source> {
-    return new Source(await Keystream.of(await hkdf(seed, SEED_INFO, 32)));
+    return new Source(await Keystream.of(await hkdf(seed, SEED_INFO, 32)), false);
   }
 
   /** Reads ahead, so that at least `count` words are there. */

@@ -1,19 +1,29 @@
-/** Shares: the noise that this device adds to its clipped contribution before anything leaves it. */
+/** Shares: the final check of this device's contribution, and its noise, before anything leaves it. */
 
 import { InputError } from "../errors.js";
 import { concat, utf8 } from "../records/bytes.js";
 import { canonicalJson, hashed } from "../records/canonical.js";
 import type { RoundPlan } from "../rounds/plan.js";
+import { bounded } from "./bounded.js";
 import { sampleDiscreteGaussian } from "./discrete_gaussian.js";
 import { Source } from "./randomness.js";
 import { DUMMIES, type Clipped } from "./update.js";
 
-/** The contribution with this device's noise on every coordinate, and 64 coordinates of noise alone. */
-export async function addShare({ steps }: Clipped, plan: RoundPlan, source: Source): Promise<Float64Array> {
+class Noised {
+  declare private readonly made: "by addShare";
+  constructor(readonly steps: Float64Array) {}
+}
+/** A contribution that has passed the final check, with this device's noise. Nothing but `addShare` makes one. */
+export type NoisedVector = Noised;
+
+/** The contribution, if it is within the grid, with this device's noise on every coordinate, and 64 coordinates of noise alone. */
+export async function addShare(clipped: Clipped, plan: RoundPlan, source: Source): Promise<NoisedVector> {
   if (!plan.noisedByDevices) throw new InputError(`devices add noise with dp distributed or local, got ${plan.dp}`);
+  if (plan.noise === "secure" && !source.secure) throw new InputError("a plan for secure noise must get it from a secure source, got a seeded one");
+  const { steps } = bounded({ steps: clipped.steps, grid: plan.grid });
   const noise = await sampleDiscreteGaussian(steps.length + DUMMIES, plan.shareSigma, source);
   for (let at = 0; at < steps.length; at += 1) noise[at] += steps[at];
-  return noise;
+  return new Noised(noise);
 }
 
 /** A fresh secure source, or, for a plan with seeded noise, one that repeats for this device. */

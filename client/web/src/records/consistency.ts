@@ -64,10 +64,12 @@ export interface Seen {
 export async function checkGrowth(what: string, shown: Shown, { checkpoint: seen, evidence }: Seen, spent: number, pinned: Pinned | null): Promise<void> {
   const [now, before] = [shown.checkpoint, keptBy(evidence)];
   if (pinned) await checkPinned(what, shown, pinned, before);
-  if (!seen || sameCheckpoint(seen, now)) return;
-  if (seen.size === now.size) throw new IntegrityError(`the ledger must be one, got another of the same size ${seen.size}: forked`);
+  if (!seen) return; // nothing was seen that this state could contradict
+  const again = sameCheckpoint(seen, now);
+  if (seen.size === now.size && !again) throw new IntegrityError(`the ledger must be one, got another of the same size ${seen.size}: forked`);
   const known = spendShown(evidence);
   if (Number.isFinite(known) && !(spent >= known)) throw new IntegrityError(`what the ${what} says was spent must not go down, got ${spent} after ${known}`);
+  if (again) return;
   for (const epoch of shown.epochs) if (await covers(epoch, seen, shown, known, pinned, before)) return;
   const proof = shown.consistency.get(seen.size);
   if (!proof) throw new IntegrityError(`the ${what} must prove that its ledger extends size ${seen.size}, the last one seen here`);

@@ -2,7 +2,7 @@
 
 import { RefusedError } from "../errors.js";
 import type { Floors } from "../floors.js";
-import { sharesOf } from "../mechanism/cohort.js";
+import { noiseSharesOf } from "../mechanism/cohort.js";
 import type { RoundPlan } from "./plan.js";
 
 /** What the user must have agreed to before this device answers a plan. */
@@ -35,7 +35,7 @@ export function checkFloors(plan: RoundPlan, floors: Floors, now: number): void 
   if (plan.cohort) {
     // 0.1 has no exact binary form: without the factor, 0.1 of 30 devices could be rounded up to 4.
     const corrupt = Math.max(floors.minCorrupt, Math.ceil(floors.minCorruptShare * plan.cohort.nMax * (1 - 1e-12)));
-    const honest = sharesOf(plan.cohort);
+    const honest = noiseSharesOf(plan.cohort);
     refusals.push(
       [!(plan.cohort.masks || floors.allowUnmasked), "this device sends nothing without masks"],
       [honest < floors.minHonest, `the plan must count on >= ${floors.minHonest} honest survivors, got ${honest}`],

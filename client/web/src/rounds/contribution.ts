@@ -15,14 +15,13 @@ import { clip } from "../mechanism/clipping.js";
 import { addShare, shareSource } from "../mechanism/shares.js";
 import { DUMMIES, layoutSize, type Block, type Clipped } from "../mechanism/update.js";
 import { namedBy, quarantined, readNamedModel } from "../models/model.js";
-import { checkGrowth, lasting, spendShown } from "../records/consistency.js";
 import type { SigningKey } from "../records/signing.js";
 import { MaskedDevice } from "../secagg/attempt.js";
 import type { Directory } from "../secagg/directory.js";
 import { attemptTerms } from "../secagg/masked_attempt.js";
 import type { Service } from "../service.js";
 import { checkFloors, purposeOf } from "./admission.js";
-import { openPlan, signer, type RoundPlan, type SignedPlan } from "./plan.js";
+import { keepState, openPlan, signer, type RoundPlan, type VerifiedPlan } from "./plan.js";
 import { encode } from "./wire.js";
 import { Fields } from "../records/fields.js";
 
@@ -49,10 +48,10 @@ export class Contributor {
 
   /** Takes part in one attempt without masks: a contribution in wire format. An attempt is answered at most once. */
   async contribute(planBytes: Uint8Array, modelBytes: Uint8Array): Promise<Uint8Array> {
-    const [signed, compute] = await this.verified(planBytes, modelBytes);
-    const { plan } = signed;
+    const [verified, compute] = await this.verified(planBytes, modelBytes);
+    const { plan } = verified.signed;
     if (plan.cohort?.masks) throw new RefusedError("a plan with masks must be answered under masks");
-    await this.charged(signed, planBytes);
+    await this.charged(verified);
     const noised = plan.noisedByDevices;
     const header = {
       run: plan.run,
@@ -64,15 +63,15 @@ export class Contributor {
       size: layoutSize(plan.layout) + (noised ? DUMMIES : 0),
     };
     const clipped = await this.clipped(plan, compute);
-    if (!noised) return encode(header, clipped.steps, plan.grid < 2 ** 31 ? 4 : 8);
-    const share = await addShare(clipped, plan, await shareSource(plan, this.options.number));
-    return encode(header, share, plan.bits(1) <= 32 ? 4 : 8);
+    if (!noised) return encode(header, bounded(clipped).steps, plan.grid < 2 ** 31 ? 4 : 8);
+    const { steps } = await addShare(clipped, plan, await shareSource(plan, this.options.number));
+    return encode(header, steps, plan.bits(1) <= 32 ? 4 : 8);
   }
 
   /** Takes part in one masked attempt: the device's state machine for its messages. It is charged before anybody has it. */
   async join(planBytes: Uint8Array, modelBytes: Uint8Array, identity: SigningKey, directory: Directory): Promise<MaskedDevice> {
-    const [signed, compute] = await this.verified(planBytes, modelBytes);
-    const { plan, charge } = signed;
+    const [verified, compute] = await this.verified(planBytes, modelBytes);
+    const { plan, charge } = verified.signed;
     const device = directory.identities.indexOf(identity.publicKey);
     if (device < 0) throw new RefusedError("the directory must name this device, got one without it");
     const machine = new MaskedDevice({
@@ -80,24 +79,24 @@ export class Contributor {
       id: device,
       identity,
       directory,
-      serverKey: await signer(signed, this.options.service.publicKey),
+      serverKey: await signer(verified.signed, this.options.service.publicKey),
       vector: async () => addShare(await this.clipped(plan, compute), plan, await shareSource(plan, device)),
       latch: (step, digest) => this.options.ledger.latch(plan, step, digest),
     });
-    await this.charged(signed, planBytes);
+    await this.charged(verified);
     return machine;
   }
 
   /** The hash of a plan's model, once all is checked of the plan that needs no model. Nothing is charged. */
   async wanted(planBytes: Uint8Array): Promise<string> {
-    const { plan } = await this.opened(planBytes);
+    const { plan } = (await this.opened(planBytes)).signed;
     await contributionOf(plan);
     await this.options.ledger.affords(plan);
     return plan.modelHash;
   }
 
   /** The plan, checked against the floors and what this device has seen of the ledger. */
-  private opened(planBytes: Uint8Array): Promise<SignedPlan> {
+  private opened(planBytes: Uint8Array): Promise<VerifiedPlan> {
     const { service, ledger, clock } = this.options;
     const now = clock();
     return openPlan(planBytes, {
@@ -109,10 +108,10 @@ export class Contributor {
   }
 
   /** The plan, checked, and what is sent for a history by its model. */
-  private async verified(planBytes: Uint8Array, modelBytes: Uint8Array): Promise<[SignedPlan, (history: History) => Block[]]> {
+  private async verified(planBytes: Uint8Array, modelBytes: Uint8Array): Promise<[VerifiedPlan, (history: History) => Block[]]> {
     const { histories } = this.options;
-    const signed = await this.opened(planBytes);
-    const { plan } = signed;
+    const verified = await this.opened(planBytes);
+    const { plan } = verified.signed;
     const model = readNamedModel(modelBytes, plan.modelHash);
     const named = Fields.of("a plan", plan.value, [], [], true);
     if (model.header.named !== namedBy(named.get("algorithm"), named.get("settings"), named.get("facts"))) {
@@ -122,26 +121,20 @@ export class Contributor {
     quarantined(model); // what marks no items of the catalogue is refused before it is charged
     if (model.header.catalogue !== histories.catalogue) throw new RefusedError("the catalogue must be the one this device has its items from, got another");
     if (plan.facts.nItems !== histories.nItems) throw new RefusedError(`the catalogue must have ${histories.nItems} items, got ${plan.facts.nItems}`);
-    return [signed, (history) => contribution(model, plan.round, learnedFrom(history, model))];
+    return [verified, (history) => contribution(model, plan.round, learnedFrom(history, model))];
   }
 
-  /** Charges the plan, and remembers the state of the ledger that it shows. */
-  private async charged({ plan, charge }: SignedPlan, planBytes: Uint8Array): Promise<void> {
-    const { ledger, service } = this.options;
-    if (charge) lasting("plan", charge, planBytes, await ledger.seen(plan.population));
-    await ledger.charge(plan, purposeOf(plan));
-    if (!charge) return;
-    await ledger.see(plan.population, charge.checkpoint, async (seen) => {
-      await checkGrowth("plan", charge, seen, spendShown(planBytes), service.pinned);
-      return lasting("plan", charge, planBytes, seen);
-    });
+  /** Remembers the state of the ledger that the plan shows, then charges it. */
+  private async charged(verified: VerifiedPlan): Promise<void> {
+    const kept = await keepState(verified, this.options.ledger);
+    await this.options.ledger.charge(kept, purposeOf(kept.plan));
   }
 
   /** Trains and clips. If the algorithm fails for the user, they count as one without events: a failure would leak. */
   private async clipped(plan: RoundPlan, compute: (history: History) => Block[]): Promise<Clipped> {
     const history = await this.options.histories.read();
     if (history.nItems !== plan.facts.nItems) throw new InputError(`the history must be of ${plan.facts.nItems} items, got ${history.nItems}`);
-    const trained = (own: History): Clipped => bounded(clip(compute(own), plan.layout, plan.clipNorm, plan.grid));
+    const trained = (own: History): Clipped => clip(compute(own), plan.layout, plan.clipNorm, plan.grid);
     try {
       return trained(history);
     } catch {

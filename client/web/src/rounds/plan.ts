@@ -8,14 +8,14 @@
 import { readFacts, type PublicFacts } from "../algorithms/facts.js";
 import { InputError, IntegrityError } from "../errors.js";
 import { chargedMu2, costsMore, SIGMA_FLOOR } from "../mechanism/accounting.js";
-import { modulusBits, readCohort, shareSigma, sharesOf, type CohortTerms } from "../mechanism/cohort.js";
+import { modulusBits, readCohort, shareSigma, noiseSharesOf, type CohortTerms } from "../mechanism/cohort.js";
 import { DUMMIES, layoutSize, type BlockSpec } from "../mechanism/update.js";
 import { canonicalJson, digest, readCanonical, type Json } from "../records/canonical.js";
-import { checkGrowth, readShown, SHOWN, spendShown, type Seen, type Shown } from "../records/consistency.js";
+import { checkGrowth, lasting, readShown, SHOWN, spendShown, type Seen, type Shown } from "../records/consistency.js";
 import { chargeEntry, type ChargeEntry } from "../records/entries.js";
 import { Fields } from "../records/fields.js";
 import { signerOf } from "../records/handovers.js";
-import { verifyInclusion } from "../records/merkle.js";
+import { verifyInclusion, type Checkpoint } from "../records/merkle.js";
 import { Pinned } from "../records/pinned.js";
 import { verify } from "../records/signing.js";
 
@@ -74,9 +74,9 @@ export class RoundPlan {
     const fields = Fields.of("a plan", value, REQUIRED, ["per_node", "events"]);
     if (fields.get("version") !== 1) throw new IntegrityError("a plan must be of version 1, got another: device and server must be of one");
     this.population = fields.text("population");
-    this.run = fields.text("run");
-    this.round = fields.whole("round");
-    this.attempt = fields.whole("attempt");
+    this.run = fields.text("run", 1);
+    this.round = fields.whole("round", 0, 2 ** 31 - 1);
+    this.attempt = fields.whole("attempt", 0, 2 ** 31 - 1);
     this.modelHash = fields.text("model_hash");
     this.algorithm = fields.text("algorithm");
     this.settings = fields.object("settings");
@@ -97,6 +97,9 @@ export class RoundPlan {
     const names = new Set(this.layout.map(({ name }) => name));
     if (!names.size || names.size < this.layout.length) throw new IntegrityError("a layout has at least one block, and each has a name of its own");
     if ((this.dp === "distributed") !== (this.cohort !== null)) throw new IntegrityError("a cohort is given with dp distributed, and only then");
+    if (this.cohort && this.cohort.nMin < this.cohortFloor) {
+      throw new IntegrityError(`\`cohort_floor\` must be at most n_min of the cohort, ${this.cohort.nMin}, got ${this.cohortFloor}`);
+    }
     if (this.events) {
       if (this.dp !== "local") throw new IntegrityError("the unit may be one event with dp local only");
       const events = Fields.of("the events", fields.get("events"), ["inclusion", "steps"]);
@@ -116,7 +119,7 @@ export class RoundPlan {
 
   /** Standard deviation of the noise that this device adds, in steps; 0 where it adds none. */
   get shareSigma(): number {
-    if (this.cohort) return shareSigma(this.sigma, sharesOf(this.cohort));
+    if (this.cohort) return shareSigma(this.sigma, noiseSharesOf(this.cohort));
     return this.dp === "local" ? this.sigma : 0;
   }
 
@@ -197,18 +200,53 @@ export async function readSigned(data: Uint8Array, publicKey: string): Promise<S
   return signed;
 }
 
+class Verified {
+  declare private readonly made: "by openPlan";
+  constructor(
+    readonly signed: SignedPlan,
+    readonly data: Uint8Array,
+    readonly pinned: Pinned,
+  ) {}
+}
+/** A plan that meets this device's floors and whose charge is in a ledger that only grew. Nothing but `openPlan` makes one. */
+export type VerifiedPlan = Verified;
+
+class Kept {
+  declare private readonly made: "by keepState";
+  constructor(readonly plan: RoundPlan) {}
+}
+/** A plan whose state of the ledger is on this device's disk: only such a plan is charged. Nothing but `keepState` makes one. */
+export type KeptPlan = Kept;
+
 /** Verifies a plan as a device does: signature, floors, cost, charge, witnesses, and that the ledger only ever grew. */
-export async function openPlan(data: Uint8Array, { publicKey, seen, accept, pinned }: Verification): Promise<SignedPlan> {
+export async function openPlan(data: Uint8Array, { publicKey, seen, accept, pinned }: Verification): Promise<VerifiedPlan> {
   const signed = await readSigned(data, publicKey);
   const { plan, charge } = signed;
   accept?.(plan);
   verifyCost(plan);
   if (plan.private !== (charge !== null)) throw new IntegrityError(`a plan with dp ${plan.dp} must ${plan.private ? "" : "not "}carry a charge`);
+  const trusted = pinned ?? new Pinned(plan.population, publicKey);
   if (charge) {
     verifyCharge(plan, charge);
-    await checkGrowth("plan", charge, await seen(plan.population), spendShown(data), pinned ?? new Pinned(plan.population, publicKey));
+    await checkGrowth("plan", charge, await seen(plan.population), spendShown(data), trusted);
   }
-  return signed;
+  return new Verified(signed, data, trusted);
+}
+
+/** What a device has seen of ledgers, as `DeviceLedger` keeps it. */
+interface States {
+  see(population: string, checkpoint: Checkpoint, shows: (seen: Seen) => Promise<Uint8Array>): Promise<void>;
+}
+
+/** Writes to the disk which state of the ledger a plan shows, with the evidence for it; what was seen meanwhile must be extended, too. */
+export async function keepState({ signed: { plan, charge }, data, pinned }: VerifiedPlan, states: States): Promise<KeptPlan> {
+  if (charge) {
+    await states.see(plan.population, charge.checkpoint, async (seen) => {
+      await checkGrowth("plan", charge, seen, spendShown(data), pinned);
+      return lasting("plan", charge, data, seen);
+    });
+  }
+  return new Kept(plan);
 }
 
 /** Computes the cost from grid and noise: a device must not trust the plan's number. */

@@ -10,6 +10,7 @@
  */
 
 import { InputError, IntegrityError, RefusedError } from "../errors.js";
+import type { NoisedVector } from "../mechanism/shares.js";
 import { chained, concat, u32 } from "../records/bytes.js";
 import { digest, hashed } from "../records/canonical.js";
 import { randomBytes } from "../records/crypto.js";
@@ -132,8 +133,8 @@ export interface MaskedOptions {
   readonly directory: Directory;
   /** The operator's key, which must have signed the plan. */
   readonly serverKey: string;
-  /** Computes the clipped steps plus this device's share of the noise; it is called once. */
-  readonly vector: () => Promise<Float64Array>;
+  /** Computes the checked steps plus this device's share of the noise; it is called once. */
+  readonly vector: () => Promise<NoisedVector>;
   /** Stores (step, digest) durably; throws if another digest is stored for the step. */
   readonly latch: (step: string, digest: string) => Promise<void>;
 }
@@ -142,7 +143,7 @@ export class MaskedDevice {
   readonly #terms: AttemptTerms;
   readonly #options: MaskedOptions;
   readonly #answers = new Map<Step, { readonly request: string; readonly answer: Uint8Array }>();
-  #vector: (() => Promise<Float64Array>) | null;
+  #vector: (() => Promise<NoisedVector>) | null;
   #state: State;
   #last: Promise<unknown> = Promise.resolve();
 
@@ -283,12 +284,12 @@ export class MaskedDevice {
     checks.listed(shared, me);
     const slots = neighbours.flatMap((member, slot) => (shared[member] ? [slot] : []));
     if (boxes.length !== slots.length) throw new IntegrityError(`a check request must have ${slots.length} boxes, got ${boxes.length}`);
-    const places = cohort.slots(me);
+    const ownSlots = cohort.slots(me);
     const leaves = neighbours.map(() => new Uint8Array());
     const [accused, shares] = [neighbours.map(() => false), new Map<number, Dealt>()];
     for (const [at, slot] of slots.entries()) {
       const [box, sender] = [boxes[at], cohort.ids[neighbours[slot]]];
-      const label = this.#label(cohort, [sender, id], places[slot], state.sharePair.publicKey);
+      const label = this.#label(cohort, [sender, id], ownSlots[slot], state.sharePair.publicKey);
       try {
         await checkSigned(label, box, directory.identities[sender]);
       } catch (error) {
@@ -313,14 +314,14 @@ export class MaskedDevice {
     const complaints = messages.decodeOpen(body, cohort.degree, depthOf(cohort.degree));
     checks.fewOpenings(complaints, this.#terms);
     const names = neighbours.map((member) => cohort.ids[member]);
-    const theirs = cohort.slots(me);
+    const ownSlots = cohort.slots(me);
     const opened: Uint8Array[] = [];
     for (const complaint of complaints) {
       const slot = names.indexOf(complaint.device);
       if (slot < 0) throw new RefusedError(`a box is opened for a neighbour, got a complaint of device ${complaint.device}`);
-      await checks.complainedOf(complaint, theirs[slot], cohort.binding, directory.identities[complaint.device]);
+      await checks.complainedOf(complaint, ownSlots[slot], cohort.binding, directory.identities[complaint.device]);
       const label = this.#label(cohort, [id, complaint.device], slot, state.shareKeys[slot]);
-      checks.ownBox(complaint, theirs[slot], leafOf(label, state.boxes[slot]));
+      checks.ownBox(complaint, ownSlots[slot], leafOf(label, state.boxes[slot]));
       const secret = state.madeWith[slot].privateBytes();
       opened.push(secret, await identity.sign(OPENING, concat(cohort.binding, u32(complaint.device), secret)));
     }
@@ -360,11 +361,9 @@ export class MaskedDevice {
     this.#vector = null;
     this.#state = { at: "done", toss }; // noise is drawn only once: if computing the vector fails, the attempt is over
     if (!make) throw new RefusedError("the vector of this attempt was already made");
-    const vector = await make();
-    if (vector.length !== this.#terms.size || !vector.every(Number.isSafeInteger)) {
-      throw new InputError(`\`vector\` must give ${this.#terms.size} whole numbers, got ${vector.length}`);
-    }
-    const total = residuesOf(vector, this.#terms.bits);
+    const { steps } = await make();
+    if (steps.length !== this.#terms.size) throw new InputError(`\`vector\` must give ${this.#terms.size} whole numbers, got ${steps.length}`);
+    const total = residuesOf(steps, this.#terms.bits);
     for (const { key, added } of keys) await applyMask(total, key, added);
     return concat(pack(total), await this.#options.identity.sign(INPUT, signed.payload));
   }
@@ -392,10 +391,10 @@ export class MaskedDevice {
     const silent = neighbours.filter((member) => survivors[member] && !signers[member]);
     await checks.sameSharers(silent.map((member) => cohort.ids[member]), others, cohort.binding, messages.packFlags(masked.u1), directory);
     // Enough of the members that this device draws have signed its list, too.
-    this.#state = { at: "done", toss }; // only one draw: from repeated ones a server could learn who is drawn
-    const drawn = checks.draw(cohort.size, me, cohort.sample);
-    const far = await verify([...drawn].filter((member) => signatures.has(member) && !near.members.has(member)));
-    const final = checks.quorumAgrees(near, far, drawn, cohort.quorum, survivors);
+    this.#state = { at: "done", toss }; // only one draw: from repeated ones a server could learn who is sampled
+    const sampled = checks.draw(cohort.size, me, cohort.sample);
+    const far = await verify([...sampled].filter((member) => signatures.has(member) && !near.members.has(member)));
+    const final = checks.quorumAgrees(near, far, sampled, cohort.quorum, survivors);
     return [{ at: "done", toss }, await this.#reveal(masked, final)];
   }
 

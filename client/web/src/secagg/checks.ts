@@ -102,11 +102,11 @@ export function signedMembers(cohort: Cohort, u1: Uint8Array, signature: Uint8Ar
   return verify(serverKey, MEMBERS, concat(cohort.binding, u1), signature);
 }
 
-/** Refuses a list with a neighbour without a good box: by withholding boxes a server could split the ring. Gives those that are wanted. */
-export function everyBox<Box>(wanted: readonly number[], held: ReadonlyMap<number, Box>): ReadonlyMap<number, Box> {
-  if (!wanted.every((slot) => held.has(slot))) throw new RefusedError("each neighbour in the list must have sent a good box, got one without");
-  const slots = new Set(wanted);
-  return new Map([...held].filter(([slot]) => slots.has(slot)));
+/** Refuses a list with a neighbour without a good box: by withholding boxes a server could split the ring. Gives the boxes of those in the list. */
+export function everyBox<Box>(sharers: readonly number[], good: ReadonlyMap<number, Box>): ReadonlyMap<number, Box> {
+  if (!sharers.every((slot) => good.has(slot))) throw new RefusedError("each neighbour in the list must have sent a good box, got one without");
+  const slots = new Set(sharers);
+  return new Map([...good].filter(([slot]) => slots.has(slot)));
 }
 
 /** Refuses to open boxes for one device twice, or for more than may be corrupt: their shares add up to a secret. */
@@ -152,23 +152,23 @@ export function enoughSigners(signers: number, threshold: number): void {
 /** Draws `size` other members of a cohort of `n`, uniformly and without repetition; nobody can predict the draw. */
 export function draw(n: number, me: number, size: number): Set<number> {
   const left = Array.from({ length: n - 1 }, (_, at) => at + (at >= me ? 1 : 0));
-  const drawn = new Set<number>();
-  while (drawn.size < size) {
+  const sampled = new Set<number>();
+  while (sampled.size < size) {
     // Words at or above the largest multiple are drawn again: each place is equally likely.
     const limit = 2 ** 32 - (2 ** 32 % left.length);
     const word = new DataView(randomBytes(4).buffer).getUint32(0);
     if (word >= limit) continue;
     const place = word % left.length;
-    drawn.add(left[place]);
+    sampled.add(left[place]);
     left[place] = left[left.length - 1];
     left.pop();
   }
-  return drawn;
+  return sampled;
 }
 
-/** Refuses too few drawn signers: parts of the ring with different lists could open a sum with too little noise. */
+/** Refuses too few signers among the sampled members: parts of the ring with different lists could open a sum with too little noise. */
 export function enoughOfCohort(agreeing: number, quorum: number): void {
-  if (agreeing < quorum) throw new RefusedError(`at least ${quorum} of the members drawn must have signed the same, got ${agreeing}`);
+  if (agreeing < quorum) throw new RefusedError(`at least ${quorum} of the members sampled must have signed the same, got ${agreeing}`);
 }
 
 /** Refuses members that signed another list: they would open another sum. */
@@ -208,7 +208,7 @@ export interface Verified {
   readonly members: ReadonlySet<number>;
 }
 
-/** The survivors that enough neighbours, and enough of the members drawn, have signed as this device has. */
+/** The survivors that enough neighbours, and enough of the members sampled, have signed as this device has. */
 export interface AgreedList {
   readonly [checked]: "agreed list";
   readonly survivors: Flags;
@@ -264,8 +264,8 @@ export function neighboursAgree(verified: Verified, neighbours: readonly number[
   return verified;
 }
 
-/** The survivors whose sum a device opens: those that it has signed, as enough of the members drawn have. */
-export function quorumAgrees(near: Verified, far: Verified, drawn: ReadonlySet<number>, quorum: number, survivors: Flags): AgreedList {
-  enoughOfCohort([...drawn].filter((member) => near.members.has(member) || far.members.has(member)).length, quorum);
+/** The survivors whose sum a device opens: those that it has signed, as enough of the members sampled have. */
+export function quorumAgrees(near: Verified, far: Verified, sampled: ReadonlySet<number>, quorum: number, survivors: Flags): AgreedList {
+  enoughOfCohort([...sampled].filter((member) => near.members.has(member) || far.members.has(member)).length, quorum);
   return { survivors } as AgreedList;
 }

@@ -1,15 +1,15 @@
 /**
  * Graph terms: the neighbours of a member, the shares that open a secret, and the members that a device samples.
  *
- * Both sides compute them from the size of the cohort; nothing is sent. docs/secure-aggregation.md proves, under "Why the graph
- * protects", that these numbers are enough.
+ * Both sides compute them from the size of the cohort; nothing is sent. The claims that comments name are proved in
+ * common/palate_core/masks/graph_terms.py.
  */
 
 import { InputError } from "../errors.js";
+import { FAILURE } from "../mechanism/cohort.js";
 
 /** Up to so many members everybody is a neighbour. */
 export const LARGEST_COMPLETE = 250;
-const FAILURE = -40;
 const ABORT = -20;
 const TOSS_BITS = 10;
 
@@ -34,7 +34,7 @@ export function graphTerms(n: number, corrupt: number, dropped: number): GraphTe
 
 function complete(n: number, corrupt: number, dropped: number): GraphTerms {
   const k = n - 1;
-  const threshold = Math.floor((k + corrupt) / 2) + 1;
+  const threshold = Math.floor((k + corrupt) / 2) + 1; // claim 1, where c is at most `corrupt`
   if (threshold > k - dropped) {
     throw new InputError(`a cohort of ${n} must leave ${threshold} of ${k} neighbours, got ${corrupt} corrupt and ${dropped} dropped`);
   }
@@ -62,23 +62,23 @@ class Chances {
   ring(corrupt: number, dropped: number): GraphTerms | null {
     const { n } = this;
     const union = Math.log2(n);
-    // Half of the failure for each way to fail. Two bad windows: (np)^2 / 2.
+    // Claim 6: half for two bad windows, (n p)^2 / 2 of claim 4, and half for the two secrets of claim 1.
     const [windows, secrets] = [(FAILURE - TOSS_BITS) / 2, FAILURE - TOSS_BITS - 1];
     for (let k = 4; k < n - 1; ) {
       const windowCorrupt = this.bound(n, corrupt, k / 2, windows - union);
-      const least = Math.floor((k + this.bound(n - 1, corrupt, k, secrets - union)) / 2) + 1;
-      const threshold = Math.max(k / 2 + windowCorrupt + 2, least);
-      const short = threshold + this.bound(n - 1, dropped, k, ABORT - union) - k;
+      const least = Math.floor((k + this.bound(n - 1, corrupt, k, secrets - union)) / 2) + 1; // claim 1
+      const threshold = Math.max(k / 2 + windowCorrupt + 2, least); // claim 5
+      const short = threshold + this.bound(n - 1, dropped, k, ABORT - union) - k; // claim 7
       if (short <= 0) {
-        const window = union + this.tail(n, corrupt, k / 2, windowCorrupt + 1);
-        const both = this.tail(n - 1, corrupt, k, 2 * threshold - k);
-        const failure = TOSS_BITS + log2Sum(2 * window - 1, union + both);
-        const gap = this.tail(n, dropped, k / 2, k / 2 - windowCorrupt);
-        const abort = union + log2Sum(this.tail(n - 1, dropped, k, k - threshold + 1), gap);
-        const drawn = this.draw(corrupt, dropped, k - threshold, failure, abort);
-        if (drawn) return { neighbours: k, threshold, windowCorrupt, complete: false, sample: drawn[0], quorum: drawn[1] };
+        const window = union + this.tail(n, corrupt, k / 2, windowCorrupt + 1); // claim 4: n p
+        const both = union + this.tail(n - 1, corrupt, k, 2 * threshold - k); // claim 1
+        const failure = TOSS_BITS + log2Sum(2 * window - 1, both); // claim 6
+        const gap = this.tail(n, dropped, k / 2, k / 2 - windowCorrupt); // claim 3
+        const abort = union + log2Sum(this.tail(n - 1, dropped, k, k - threshold + 1), gap); // claim 7
+        const sampled = this.draw(corrupt, dropped, k - threshold, failure, abort);
+        if (sampled) return { neighbours: k, threshold, windowCorrupt, complete: false, sample: sampled[0], quorum: sampled[1] };
       }
-      k += 2 * Math.max(short, 1);
+      k += 2 * Math.max(short, 1); // claim 8
     }
     return null;
   }
@@ -88,15 +88,16 @@ class Chances {
     if (failure >= FAILURE || abort >= ABORT) return null;
     const { n, logs } = this;
     const union = Math.log2(n);
+    // Claim 2: C(2x + 1, x + 1), for each member and toss.
     const ways = (logs[2 * spare + 1] - logs[spare + 1] - logs[spare]) / Math.LN2 + union + TOSS_BITS;
     const [others, minority] = [n - 1, Math.floor((n + corrupt) / 2) - 1];
-    const allowed = (log2Less(FAILURE, failure) - ways) / (spare + 1);
+    const allowed = (log2Less(FAILURE, failure) - ways) / (spare + 1); // log2 of the largest p with p^(x + 1) in the rest
     for (let size = 8; size < others; size += Math.floor(size / 8)) {
       const quorum = this.bound(others, minority, size, allowed) + 1;
-      const refused = union + this.tail(others, dropped, size, size - quorum + 1);
+      const refused = union + this.tail(others, dropped, size, size - quorum + 1); // claim 7
       if (quorum <= size && refused <= log2Less(ABORT, abort)) return [size, quorum];
     }
-    // All members are sampled: nothing is left to chance.
+    // All others are sampled: nothing is left to chance.
     return minority < others - dropped ? [others, minority + 1] : null;
   }
 

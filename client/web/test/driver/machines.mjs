@@ -75,7 +75,7 @@ const commands = {
       identity: await source.SigningKey.fromSecret(bytes(secret)),
       directory: source.Directory.of(identities),
       serverKey: server,
-      vector: async () => Float64Array.from(vector),
+      vector: async () => ({ steps: Float64Array.from(vector) }),
       latch,
     }));
   },

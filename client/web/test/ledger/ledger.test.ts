@@ -4,10 +4,11 @@ import { chargedMu2, costsMore, deltaOf, epsilonOf, muOf, totalMu2 } from "../..
 import { isqrt, shareSigma } from "../../src/mechanism/cohort.js";
 import { canonicalJson, Float } from "../../src/records/canonical.js";
 import { utf8 } from "../../src/records/bytes.js";
-import { readPlan, RoundPlan } from "../../src/rounds/plan.js";
+import { readPlan, RoundPlan, type KeptPlan } from "../../src/rounds/plan.js";
 import { spendingOf } from "../../src/rounds/report.js";
 import { Service } from "../../src/service.js";
 import { equal, ok, refused, test, vectors } from "../harness.js";
+import { kept } from "./kept.js";
 
 /** The plan of the vectors at another place, at another cost. */
 async function planAt(round: number, attempt: number, run = "run-1", mu2?: number): Promise<RoundPlan> {
@@ -15,21 +16,23 @@ async function planAt(round: number, attempt: number, run = "run-1", mu2?: numbe
   return new RoundPlan({ ...(plan.value as object), round, attempt, run, ...(mu2 === undefined ? {} : { mu2: new Float(mu2) }) });
 }
 
+const keptAt = async (...place: Parameters<typeof planAt>): Promise<KeptPlan> => kept(await planAt(...place));
+
 test("the ledger charges once, and never above a limit", async () => {
   const storage = new MemoryStorage();
   const open = (participations: number, limitMu2 = Infinity) => new DeviceLedger(storage, { limitMu2, participations }, () => 1.5);
   const ledger = open(3);
-  await ledger.charge(await planAt(0, 0), "train");
-  await refused(async () => ledger.charge(await planAt(0, 0), "train"), /again/);
-  await ledger.charge(await planAt(0, 1), "train");
-  await refused(async () => ledger.charge(await planAt(0, 0), "train"), /again/);
-  await ledger.charge(await planAt(0, 0, "run-2", 0.25), "analytics");
-  await refused(async () => ledger.charge(await planAt(1, 0), "train"), /limit of its own/);
+  await ledger.charge(await keptAt(0, 0), "train");
+  await refused(async () => ledger.charge(await keptAt(0, 0), "train"), /again/);
+  await ledger.charge(await keptAt(0, 1), "train");
+  await refused(async () => ledger.charge(await keptAt(0, 0), "train"), /again/);
+  await ledger.charge(await keptAt(0, 0, "run-2", 0.25), "analytics");
+  await refused(async () => ledger.charge(await keptAt(1, 0), "train"), /limit of its own/);
   const { mu2 } = await planAt(0, 0);
   equal((await ledger.receipts()).map((each) => each.mu2), [mu2, mu2, 0.25]);
   equal(await open(9).spent(), totalMu2([mu2, mu2, 0.25]));
-  await refused(async () => open(9, totalMu2([mu2, mu2, 0.25, mu2]) * (1 - 2 ** -53)).charge(await planAt(1, 0), "train"), /limit/);
-  await open(9, totalMu2([mu2, mu2, 0.25, mu2])).charge(await planAt(1, 0), "train");
+  await refused(async () => open(9, totalMu2([mu2, mu2, 0.25, mu2]) * (1 - 2 ** -53)).charge(await keptAt(1, 0), "train"), /limit/);
+  await open(9, totalMu2([mu2, mu2, 0.25, mu2])).charge(await keptAt(1, 0), "train");
   ok(await open(4).atLimit());
 });
 
@@ -37,7 +40,7 @@ test("many at once: one charge, one latch", async () => {
   const storage = new MemoryStorage();
   const ledger = new DeviceLedger(storage, { limitMu2: Infinity, participations: 9 }, () => 0);
   const plan = await planAt(0, 0);
-  const charged = await Promise.allSettled([1, 2, 3].map(() => ledger.charge(plan, "train")));
+  const charged = await Promise.allSettled([1, 2, 3].map(() => ledger.charge(kept(plan), "train")));
   equal(charged.filter(({ status }) => status === "fulfilled").length, 1);
   await ledger.latch(plan, "input", "ab".repeat(32));
   await ledger.latch(plan, "input", "ab".repeat(32));
@@ -93,7 +96,7 @@ test("spending in epsilon, with what it relies on", async () => {
   const service = new Service({ publicKey: "ab".repeat(32), population: "readers", epsilon: 4 });
   const ledger = new DeviceLedger(new MemoryStorage(), { limitMu2: service.limitMu2, participations: service.participations }, () => 0);
   equal((await spendingOf(ledger, service)).epsilon, 0);
-  await ledger.charge(await planAt(0, 0, "run-1", 0.25), "train");
+  await ledger.charge(await keptAt(0, 0, "run-1", 0.25), "train");
   const { epsilon, remaining, conditions, epsilonAlone, participations } = await spendingOf(ledger, service);
   ok(epsilon !== null && epsilon > 2 && epsilon < 4 && remaining !== null && Math.abs(epsilon + remaining - 4) < 1e-9);
   equal([conditions, epsilonAlone, participations], [["the server, which saw what was sent, added its noise"], null, 1]);

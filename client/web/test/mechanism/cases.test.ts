@@ -31,6 +31,7 @@ import * as transcript from "../../src/secagg/transcript.js";
 import { concat, u32 } from "../../src/records/bytes.js";
 import { Service } from "../../src/service.js";
 import { equal, ok, refused, test, vectors } from "../harness.js";
+import { kept } from "../ledger/kept.js";
 import { residues, wholes } from "../secagg/residues.js";
 import { blockOf, layoutOf } from "./blocks.js";
 
@@ -75,9 +76,10 @@ test("draws.json: noise of given words", async () => {
   equal(own.length, 5);
   for (const { says, sigma, shares: parts, share_sigma, seed_hex, steps, noised } of own) {
     const shared = { n_max: 20_000, n_min: parts + 1, c_max: 1, masks: false, directory: null, max_tosses: 16 };
-    const plan = await planWith(parts ? { sigma, cohort: shared } : { sigma, dp: "local", cohort: null });
+    const seeded = { sigma, noise: "seeded", grid: 2 ** 20 }; // a grid that all of the steps are within
+    const plan = await planWith({ ...seeded, ...(parts ? { cohort: shared, cohort_floor: 1 } : { dp: "local", cohort: null }) });
     equal(plan.shareSigma, share_sigma);
-    equal([...(await addShare({ steps: Float64Array.from(steps), grid: plan.grid }, plan, await Source.seeded(fromHex(seed_hex))))], noised, says);
+    equal([...(await addShare({ steps: Float64Array.from(steps), grid: plan.grid }, plan, await Source.seeded(fromHex(seed_hex)))).steps], noised, says);
   }
 });
 
@@ -241,7 +243,7 @@ test("ledgers.json: a device's charges, and the states that it keeps", async () 
     const ledger = new DeviceLedger(new MemoryStorage(), limits, () => 0);
     for (const { run, round, attempt, mu2, found } of steps) {
       const plan = await planWith({ run, round, attempt, mu2 });
-      const charged = await ledger.charge(plan, "train").then(
+      const charged = await ledger.charge(kept(plan), "train").then(
         () => "taken",
         (error) => (error instanceof BudgetError ? "limit" : "again"),
       );

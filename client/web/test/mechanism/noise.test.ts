@@ -3,7 +3,7 @@ import { Source } from "../../src/mechanism/randomness.js";
 import { addShare, shareSource } from "../../src/mechanism/shares.js";
 import { fromHex, hex } from "../../src/records/bytes.js";
 import { RoundPlan } from "../../src/rounds/plan.js";
-import { equal, ok, test, vectors } from "../harness.js";
+import { equal, ok, refused, test, vectors } from "../harness.js";
 
 test("noise.json: words of a seed, and the values that they make", async () => {
   const found = await vectors("noise.json");
@@ -20,9 +20,14 @@ test("noise.json: a device's share of a plan's noise, on its contribution", asyn
   const { share } = await vectors("noise.json");
   const plan = new RoundPlan(share.plan);
   const clipped = { steps: Float64Array.from(share.steps), grid: plan.grid };
-  equal([...(await addShare(clipped, plan, await shareSource(plan, share.device)))], share.noised);
+  equal([...(await addShare(clipped, plan, await shareSource(plan, share.device))).steps], share.noised);
+  // Whatever made the numbers: beyond the grid they are zero, and what is left is the noise.
+  const beyond = { steps: clipped.steps.map((each) => each * plan.grid), grid: plan.grid ** 2 };
+  const alone = share.noised.map((each: number, at: number) => each - (share.steps[at] ?? 0));
+  equal([...(await addShare(beyond, plan, await shareSource(plan, share.device))).steps], alone);
   const secure = new RoundPlan({ ...share.plan, noise: "secure" });
-  const [one, other] = [await addShare(clipped, secure, await shareSource(secure, 3)), await addShare(clipped, secure, await shareSource(secure, 3))];
+  await refused(async () => addShare(clipped, secure, await shareSource(plan, 3)), /from a secure source/);
+  const [{ steps: one }, { steps: other }] = [await addShare(clipped, secure, await shareSource(secure, 3)), await addShare(clipped, secure, await shareSource(secure, 3))];
   ok(one.some((each, at) => each !== other[at]), "secure noise never repeats");
 });
 

@@ -7,15 +7,18 @@ import { REFUSED } from "../../src/rounds/wire.js";
 import { Service } from "../../src/service.js";
 import { equal, ok, test, vectors } from "../harness.js";
 
-test("a plan whose ledger doesn't extend a state that was seen while it was charged is refused", async () => {
+test("a plan whose ledger doesn't extend a state that was seen since it was verified is refused", async () => {
   const [{ cases, device }, { public_key: publicKey }] = [await vectors("verdict.json"), await vectors("plan.json")];
   const [plan, model] = [utf8(cases[0].signed_plan), fromHex(cases[0].model_file_hex)];
   for (const [between, taken] of [["a".repeat(64), false], ["", true]] as const) {
-    /** A storage in which another state is stored between a plan's verification and its charge, as another tab's model would. */
+    /** A storage in which another state is stored between a plan's verification and its own, as another tab's model would. */
     class Meanwhile extends MemoryStorage {
+      private came = !between;
       override async transaction<T>(names: readonly string[], change: (read: ReadonlyMap<string, Uint8Array>) => Change<T>): Promise<T> {
         const ledger = new DeviceLedger(this, { limitMu2: 0, participations: 0 }, () => 0);
-        if (between && names.includes("ledger/charges")) await ledger.see("readers", { size: 2, root: between }, async () => new Uint8Array());
+        const comes = !this.came && names.includes("ledger/seen/readers");
+        this.came ||= comes;
+        if (comes) await ledger.see("readers", { size: 2, root: between }, async () => new Uint8Array());
         return super.transaction(names, change);
       }
     }
@@ -28,7 +31,7 @@ test("a plan whose ledger doesn't extend a state that was seen while it was char
       note: async ({ what }) => void left.push(what), refused: async (_, reason) => void refusals.push(reason),
     });
     equal((await rounds.contribute(plan, model, device)) !== REFUSED, taken);
-    equal([left.length, (await rounds.ledger.receipts()).length], [Number(taken), 1], "nothing leaves, though it was charged");
+    equal([left.length, (await rounds.ledger.receipts()).length], [Number(taken), Number(taken)], "nothing leaves, nor is charged");
     if (!taken) ok(/another log/.test(refusals[0]), refusals[0]);
   }
 });

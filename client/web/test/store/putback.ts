@@ -13,6 +13,7 @@ import { limitsOf } from "../../src/store/retention.js";
 import type { Sealed } from "../../src/store/sealed.js";
 import { EventStore } from "../../src/store/store.js";
 import { equal, ok, vectors } from "../harness.js";
+import { kept } from "../ledger/kept.js";
 
 const NOW = 1_790_000_000;
 const LIMITS = { limitMu2: Infinity, participations: 9 };
@@ -31,7 +32,7 @@ export async function lived(storage: Sealed, hour: number): Promise<void> {
   await store.add(Array.from({ length: 70 }, (_, at) => ({ event: eventOf({ kind: "like", item: `book-${at}` }), nonce: `n${hour}-${at}` })));
   const plan = await planAt(hour);
   const ledger = new DeviceLedger(storage, LIMITS, () => NOW);
-  await ledger.charge(plan, "train");
+  await ledger.charge(kept(plan), "train");
   await ledger.latch(plan, "open", "ab".repeat(32));
   await ledger.see("readers", { size: 3 + hour, root: "ab".repeat(32) }, async () => utf8("signed"));
   await new Journal(storage).adopt({ population: "readers", version: 1 + hour, root: "", manifest: "", time: NOW }, new Map([["items", Uint8Array.of(hour)]]));

@@ -1,6 +1,7 @@
 /** A device on a page, at a real server, which is driven from outside. See `members.mjs` and `attempts.mjs`. */
 
 import { forFew, FLOORS } from "../../src/floors.js";
+import type { NoisedVector } from "../../src/mechanism/shares.js";
 import { open, type Device, type ServiceOptions } from "../../src/index.js";
 
 declare const told: ((item: string) => Promise<void>) | undefined;
@@ -25,9 +26,9 @@ function text(data: ArrayBufferView): string {
 
 Object.assign(globalThis, {
   /** What a bundle that tells calls in the place where the vector is made. */
-  contributed: (plan: Uint8Array, model: Uint8Array, steps: Float64Array): Float64Array => {
-    if (telling) contributed.push({ plan: text(plan), model: text(model), steps: text(steps) });
-    return steps;
+  contributed: (plan: Uint8Array, model: Uint8Array, share: NoisedVector): NoisedVector => {
+    if (telling) contributed.push({ plan: text(plan), model: text(model), steps: text(share.steps) });
+    return share;
   },
 
   /** Opens the device of this profile, whose user agrees to everything. */

@@ -228,9 +228,9 @@ def _tell(folder: Path, site: Site) -> None:
     if missing:
         typer.echo(f"give it in {folder / 'server.toml'}; palate serve check {folder} says what is still missing")
     bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None)
-    if bounds.shares < Floors.min_honest:
+    if bounds.noise_shares < Floors.min_honest:
         typer.echo(
-            f"attempts of {size} devices count on {bounds.shares} honest ones: a device whose app doesn't say "
+            f"attempts of {size} devices count on {bounds.noise_shares} honest ones: a device whose app doesn't say "
             f"`palate.Floors().for_few()` wants {Floors.min_honest}, and refuses"
         )
     if not missing:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from palate_client.flower import Host, Shards, node_app
 from palate_common.interactions import Interactions
-from palate_core.device.ledger import Seen
+from palate_core.device.participation import KeptPlan, Seen
 from palate_core.errors import InputError
 from palate_core.log.merkle import Checkpoint
 from palate_server.flower.transport import GridTransport
@@ -67,7 +67,7 @@ class LedgerKeeper:
         """Call a method of the ledger."""
         return getattr(self._ledger, name)(*args, **kwargs)
 
-    def charge(self, plan_hash: str, *, devices: Sequence[int] | Ids, **facts: Any) -> npt.NDArray[np.bool_]:
+    def charge(self, kept: KeptPlan, *, devices: Sequence[int] | Ids, **facts: Any) -> npt.NDArray[np.bool_]:
         """Charge the devices of a node, once an attempt, however often the node is asked.
 
         A node is asked a second time only where its machine was lost before it had answered. Its devices have been
@@ -76,11 +76,11 @@ class LedgerKeeper:
         **Guarantees:** a second charge of the same plan is none: what the first found is returned, without an entry.
         **Guarantees:** another plan is charged anew: and refused where a device has answered its attempt already.
         """
-        if plan_hash != self._plan:
-            self._plan, self._charged = plan_hash, {}
+        if kept.plan.hash != self._plan:
+            self._plan, self._charged = kept.plan.hash, {}
         node = int(devices[0]), len(devices)
         if node not in self._charged:
-            self._charged[node] = self._ledger.charge(plan_hash, devices=devices, **facts)
+            self._charged[node] = self._ledger.charge(kept, devices=devices, **facts)
         return self._charged[node]
 
     def advance(self, users: int) -> None:
@@ -103,11 +103,11 @@ class KeptLedger:
     def __init__(self, keeper: Any) -> None:
         self._keeper = keeper
 
-    def charge(self, plan_hash: str, **facts: Any) -> npt.NDArray[np.bool_]:
+    def charge(self, kept: KeptPlan, **facts: Any) -> npt.NDArray[np.bool_]:
         """As `SimulatedLedger.charge`."""
         import ray
 
-        mask: npt.NDArray[np.bool_] = ray.get(self._keeper.charge.remote(plan_hash, **facts))
+        mask: npt.NDArray[np.bool_] = ray.get(self._keeper.charge.remote(kept, **facts))
         return mask
 
     def seen(self, population: str) -> Seen:

@@ -1,19 +1,7 @@
-"""SimulatedLedger: the ledgers of many simulated devices, in one file: `DeviceLedger` for each, charged together.
-
->>> with SimulatedLedger(":memory:", max_participations=2) as ledger:
-...     for round_ in range(3):
-...         mask = ledger.charge(
-...             "ab" * 32, run="run-1", round_=round_, attempt=0, mu2=0.25, n_bytes=4096, devices=range(3)
-...         )
-...         print(mask.tolist(), ledger.spent(0))
-[True, True, True] 0.25
-[True, True, True] 0.5
-[False, False, False] 0.5
-"""
+"""SimulatedLedger: the ledgers of many simulated devices, in one file: `DeviceLedger` for each, charged together."""
 
 from __future__ import annotations
 
-import operator
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +13,12 @@ import numpy.typing as npt
 
 from palate_common.records.database import PLAIN, Database, Driver
 from palate_core.accounting import total_mu2
-from palate_core.device.ledger import Receipt, SeenStates, check_charge, check_latched, check_limits
+from palate_core.device.ledger import Receipt, SeenStates, check_latched, check_limits
+from palate_core.device.participation import KeptPlan
 from palate_core.device.schema import SEEN
 from palate_core.device.trust import Trust
 from palate_core.errors import RefusedError
+from palate_core.plan import RoundPlan
 from palate_sim.engines.ledger.device_ids import IdRuns, Ids, pack, runs_of, unpack
 from palate_sim.engines.ledger.device_totals import DeviceTotals
 
@@ -41,8 +31,6 @@ SCHEMA = (
     " step TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(device, run, round, attempt, step)) WITHOUT ROWID",
     SEEN,
 )
-NO_TRUST = Trust(None, None, None)
-"""The cost relies on the server's noise."""
 
 
 class SimulatedLedger(SeenStates):
@@ -86,57 +74,37 @@ class SimulatedLedger(SeenStates):
         super().__init__(Database(path, kind=KIND, schema=SCHEMA, durable=durable, driver=driver))
 
     def charge(
-        self,
-        plan_hash: str,
-        *,
-        run: str,
-        round_: int,
-        attempt: int,
-        mu2: float,
-        n_bytes: int,
-        devices: Sequence[int] | range | Ids,
-        trust: Trust = NO_TRUST,
-        purpose: str = "train",
+        self, kept: KeptPlan, *, n_bytes: int, purpose: str, devices: Sequence[int] | range | Ids
     ) -> npt.NDArray[np.bool_]:
         """Record, before they compute, that devices take part in an attempt.
 
         Args:
-            plan_hash: SHA-256 of the signed plan.
-            run: the plan's run.
-            round_: the plan's round, from 0.
-            attempt: the plan's attempt, from 0.
-            mu2: the cost for each device, mu^2; 0 if nothing is protected (`--dp off`).
+            kept: the plan, as for `DeviceLedger.charge`.
             n_bytes: bytes that each will send.
-            devices: ids [n], each once, in any order.
-            trust: what the cost relies on.
             purpose: what the user has agreed to for it.
+            devices: ids [n], each once, in any order.
 
         Returns:
             bool [n], aligned with `devices`: which may take part. The others would exceed a limit and aren't charged.
 
         Raises:
-            InputError: an argument out of range, or a device twice.
+            InputError: a device twice.
             RefusedError: a device has taken part in this (run, round, attempt) or a later one; nobody is charged.
         """
-        round_, attempt, n_bytes = operator.index(round_), operator.index(attempt), operator.index(n_bytes)
-        mu2 = float(mu2)
-        check_charge(plan_hash, run, round_, attempt, mu2, n_bytes)
-        asked, place = runs_of(devices)
+        plan, (asked, place) = kept.plan, runs_of(devices)
         with self._view(write=True) as connection:
-            allowed, runs = self._runs_within_limits(asked, run, round_, attempt, mu2)
+            allowed, runs = self._runs_within_limits(asked, plan)
             if allowed.any():
                 packed = pack(IdRuns(runs.first[allowed], runs.last[allowed]).joined())
-                values = (run, round_, attempt, plan_hash, mu2, n_bytes, self._clock(), packed)
+                values = (plan.run, plan.round, plan.attempt, plan.hash, plan.mu2, n_bytes, self._clock(), packed)
                 connection.execute(
                     "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, devices, trust, purpose)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*values, trust.text, purpose),
+                    (*values, Trust.of(plan).text, purpose),
                 )
         return _in_order_asked(np.repeat(allowed, runs.lengths()), place)
 
-    def affords(
-        self, *, run: str, round_: int, attempt: int, mu2: float, devices: Sequence[int] | range | Ids
-    ) -> npt.NDArray[np.bool_]:
+    def affords(self, plan: RoundPlan, *, devices: Sequence[int] | range | Ids) -> npt.NDArray[np.bool_]:
         """Which devices could be charged now, as `charge` would find it: nothing is written.
 
         Raises:
@@ -144,19 +112,18 @@ class SimulatedLedger(SeenStates):
         """
         asked, place = runs_of(devices)
         with self._view():
-            allowed, runs = self._runs_within_limits(asked, run, round_, attempt, mu2)
+            allowed, runs = self._runs_within_limits(asked, plan)
         return _in_order_asked(np.repeat(allowed, runs.lengths()), place)
 
-    def _runs_within_limits(
-        self, asked: IdRuns, run: str, round_: int, attempt: int, mu2: float
-    ) -> tuple[npt.NDArray[np.bool_], IdRuns]:
+    def _runs_within_limits(self, asked: IdRuns, plan: RoundPlan) -> tuple[npt.NDArray[np.bool_], IdRuns]:
         """Which of these runs of devices may take part, bool, and the runs that it is told of."""
         rows = self._totals.rows(asked)
-        if self._totals.reached(rows, run, round_, attempt):
+        if self._totals.reached(rows, plan.run, plan.round, plan.attempt):
             raise RefusedError(
-                f"(round, attempt) must be above every earlier one of run {run!r}, got ({round_}, {attempt}) again"
+                f"(round, attempt) must be above every earlier one of run {plan.run!r}, "
+                f"got ({plan.round}, {plan.attempt}) again"
             )
-        return self._totals.affords(rows, mu2), self._totals.runs(rows)
+        return self._totals.affords(rows, plan.mu2), self._totals.runs(rows)
 
     def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
         """Fix the message of a device at a step of a masked attempt; it can never send another one there.

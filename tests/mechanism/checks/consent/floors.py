@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from flwr.app import Context, RecordDict
+from plans import kept_plan
 
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
 from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
@@ -117,7 +118,7 @@ def _broken() -> dict[str, tuple[RoundPlan, Any]]:
         "allow_local": (plans["local"], False),
         "allow_events": (plans["events"], False),
         "allow_unmasked": (shared, False),
-        "min_honest": (shared, cohort.shares + 1),
+        "min_honest": (shared, cohort.noise_shares + 1),
         "min_corrupt": (shared, cohort.c_max + 1),
         "min_corrupt_share": (shared, (cohort.c_max + 1e-3) / cohort.n_max),
         "max_alone_mu2": (shared, math.nextafter(shared.mu2_alone, 0.0)),
@@ -200,7 +201,7 @@ def _hosts() -> Iterator[str]:
         for users in (4, 5):
             save_interactions(home / f"{users}", crowd([[0]] * users, n_items=PLAIN))
         with SimulatedLedger(home / "1.db", durable=False) as ledger:
-            ledger.charge("ab" * 32, run="run", round_=0, attempt=0, mu2=0.5, n_bytes=1, devices=[0])
+            ledger.charge(kept_plan(), n_bytes=1, purpose="train", devices=[0])
         several: dict[str, dict[Any, Any]] = {
             HISTORIES: {str(home / f"{users}"): users for users in (4, 5)},
             DEVICES: {str(home / f"{charges}.db"): charges for charges in (0, 1)},

@@ -28,6 +28,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from plans import kept_plan
 
 from mechanism.checks.ledgers.books import beside, done, up
 from mechanism.harness.probe_run import POPULATION
@@ -37,10 +38,10 @@ from palate_client.device import open_device
 from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
-from palate_core.device.trust import Trust
+from palate_core.cohort_terms import CohortTerms
 from palate_core.errors import PalateError
 from palate_core.log.merkle import Checkpoint
-from palate_sim.engines.ledger.simulated_ledger import NO_TRUST, SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from reference.cost import epsilon
 from reference.ledgers import DeviceBook
 
@@ -65,8 +66,17 @@ def says(number: int) -> dict[str, Any]:
     return {
         "n_bytes": 1 + number % 7,
         "purpose": ("train", "analytics")[number % 2],
-        "trust": (NO_TRUST, Trust(1, 24, None), Trust(None, None, 0.5), Trust(2, 30, 1.5))[number % 4],
     }
+
+
+def modes(number: int) -> dict[str, Any]:
+    """Who adds the noise: what a charge relies on changes nothing of what it costs."""
+    return (
+        {},
+        {"dp": "distributed", "cohort": CohortTerms(n_max=24, n_min=20, c_max=1, masks=False)},
+        {"dp": "local"},
+        {"dp": "distributed", "cohort": CohortTerms(n_max=30, n_min=20, c_max=2, masks=False)},
+    )[number % 4]
 
 
 class _Pair:
@@ -97,12 +107,11 @@ class _Pair:
         """A charge in both; returns how they differ."""
         self.plans += 1
         expected, found, would = self.book.charge(devices, run, round_, attempt, mu2), None, None
-        plan = f"{run} {round_} {attempt}".encode().hex().ljust(64, "0")  # of the same attempt: the same plan again
-        asked: dict[str, Any] = {"run": run, "round_": round_, "attempt": attempt, "mu2": mu2, "devices": devices}
+        kept = kept_plan(round_, attempt, run=run, mu2=mu2, **modes(self.plans))
         with suppress(PalateError):
-            would = self.ledger.affords(**asked).tolist()
+            would = self.ledger.affords(kept.plan, devices=devices).tolist()
         with suppress(PalateError):
-            found = self.ledger.charge(plan, **asked, **says(self.plans)).tolist()
+            found = self.ledger.charge(kept, devices=devices, **says(self.plans)).tolist()
         if would != expected:
             return f"attempt {attempt} of round {round_} at mu^2 {mu2!r}: {expected} may take part, and {would} could"
         if found != expected:
@@ -228,16 +237,8 @@ def _own() -> Iterator[str]:
             cost = math.nextafter(rest, math.inf) if number == 70 else part
             run, attempt = f"run-{number % 2}", number % 3
             expected = book.charge([ONE], run, number, attempt, cost)
-            joined = bool(
-                ledger.charge(
-                    f"{number:064d}",
-                    run=run,
-                    round_=number,
-                    attempt=attempt,
-                    mu2=cost,
-                    **says(number),
-                )
-            )
+            kept = kept_plan(number, attempt, run=run, mu2=cost, **modes(number))
+            joined = ledger.charge(kept, **says(number))
             if [joined] != expected:
                 yield f"charge {number} of {cost:g} with {rest:g} left: joined or refused, wrongly"
             if number % 31 == 30:

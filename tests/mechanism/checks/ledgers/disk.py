@@ -20,6 +20,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from plans import kept_plan
+
 from mechanism.checks.ledgers.books import beside, done
 from mechanism.harness.durable import Commits, watched_commits
 from mechanism.harness.probe_run import POPULATION
@@ -36,7 +38,7 @@ from palate_core.log.merkle import Checkpoint
 from palate_core.log.notes import COSIGNATURE, VerifierKey
 from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
-from palate_sim.engines.ledger.simulated_ledger import NO_TRUST, SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 HASH = "ab" * 32
 KEY = bytes(range(32))
@@ -136,10 +138,9 @@ def _population() -> Iterator[str]:
 
 def _calls(ledger: Participations) -> Calls:
     """The methods of a device's ledger that write."""
-    place: dict[str, Any] = {"run": "one", "round_": 0, "attempt": 0, "trust": NO_TRUST, "purpose": "train"}
     step: dict[str, Any] = {"device": ONE, "run": "one", "round_": 0, "attempt": 0}
     return {
-        "charge": lambda: ledger.charge(HASH, **place, mu2=0.5, n_bytes=1, devices=[ONE]),
+        "charge": lambda: ledger.charge(kept_plan(run="one", mu2=0.5), n_bytes=1, purpose="train", devices=[ONE]),
         "latch": lambda: ledger.latch("input", HASH, **step),
         "see": lambda: ledger.see(POPULATION, Checkpoint(3, HASH), b"evidence", after=None),
     }

@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+from plans import kept_plan
 
 from mechanism.checks.ledgers.books import beside, done, up
 from mechanism.harness.probe_run import POPULATION
@@ -37,7 +38,7 @@ from palate_client.leaving.statement import Statement
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.service import Service
 from palate_client.store.journal import Journal, Sent
-from palate_core.device.trust import Trust
+from palate_core.device.participation import KeptPlan
 
 PLACES = (1, 9, 10, 11, 99, 100, 101, 127, 129, 255, 257, 999, 1001, 1025)
 """Numbers of attempts at which earlier ledgers are put back."""
@@ -98,16 +99,7 @@ def _attempts(device: Device, service: Service, book: _Book, numbers: range) -> 
     with OwnLedger(device.store, service) as ledger, Journal(device.store.file) as journal:
         for number in numbers:
             purpose = SURVEY if number % 5 == 4 else TRAIN
-            ledger.charge(
-                f"{number:064x}",
-                run=f"run {number}",
-                round_=number,
-                attempt=0,
-                mu2=COST,
-                n_bytes=1,
-                trust=Trust(None, None, COST),
-                purpose=purpose,
-            )
+            ledger.charge(_kept(number), n_bytes=1, purpose=purpose)
             book.charged.append(purpose)
             steps = (STEPS, STEPS[:2], ("contribution",), ())[number % 4]
             for step in steps:
@@ -116,10 +108,13 @@ def _attempts(device: Device, service: Service, book: _Book, numbers: range) -> 
                 book.sent.append(sent)
             book.left[purpose] += "input" in steps or "contribution" in steps
         for number in (0, *(place - 1 for place in PLACES if place <= numbers.stop)):
-            place: dict[str, Any] = {"run": f"run {number}", "round_": number, "attempt": 0, "mu2": COST}
-            if done(partial(ledger.affords, **place)):
+            if done(partial(ledger.affords, _kept(number).plan)):
                 yield f"after {numbers.stop} attempts, each of another run, attempt {number} can be answered again"
     yield ""
+
+
+def _kept(number: int) -> KeptPlan:
+    return kept_plan(number, run=f"run {number}", mu2=COST, dp="local")
 
 
 def _told(device: Device, book: _Book) -> Iterator[str]:

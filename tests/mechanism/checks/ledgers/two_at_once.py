@@ -20,6 +20,8 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
+from plans import kept_plan
+
 from mechanism.checks.ledgers.books import before_transaction, beside, done
 from mechanism.harness.probe_run import POPULATION
 from mechanism.harness.watched_run import memory, release_key
@@ -32,7 +34,7 @@ from palate_client.service import Service
 from palate_core.errors import PalateError
 from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.ledger import Ledger
-from palate_sim.engines.ledger.simulated_ledger import NO_TRUST, SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 ROOM = 1
 """Charges for which there is room."""
@@ -96,8 +98,8 @@ def _outcome(opened: Opened, one: Call, two: Call, moment: int | None) -> tuple[
 
 def _charge_device(place: dict[str, Any], ledger: Participations) -> None:
     """Charge a device; who may not take part is refused."""
-    rest = {"n_bytes": 1, "trust": NO_TRUST, "purpose": "train"}
-    if not ledger.charge(HASH, **place, mu2=COST, devices=[ONE], **rest).all():  # type: ignore[arg-type]
+    kept = kept_plan(**place, mu2=COST)
+    if not ledger.charge(kept, n_bytes=1, purpose="train", devices=[ONE]).all():
         raise PalateError("the device must be below its limits")
 
 

@@ -124,6 +124,10 @@ class _Edge:
                 self.now += seconds
             yield edge, reply
 
+    def close(self) -> None:
+        """End its event loop."""
+        self._loop.close()
+
     def begin(self) -> None:
         """Another attempt."""
         self.look(self.late)
@@ -236,6 +240,7 @@ def _served(name: str, acts: tuple[int, ...]) -> _Served:
         )
         object.__setattr__(host, "models", site.round_models)
         edge = _Edge(host)
+        stack.callback(edge.close)
         stack.enter_context(mock.patch.object(time, "sleep"))
         clock = SimpleNamespace(monotonic=lambda: edge.now, sleep=time.sleep)
         stack.enter_context(mock.patch.object(transport, "time", clock))
