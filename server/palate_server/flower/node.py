@@ -31,7 +31,7 @@ from palate_server.folder.server_folder import Site
 
 logger = logging.getLogger("palate")
 
-SOON, LATER, GROWTH = 0.25, 1.0, 1.1
+SOON, LATER, GROWTH = 0.25, 3.0, 1.1
 """Seconds between two questions for messages, right after one and later, and the factor between: each costs the
 SuperLink some milliseconds."""
 PAUSE: Final = 1.0
