@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from palate_core.errors import InputError
+from palate_sim.baselines.device_only import DeviceOnly, catalogue_features
+from palate_sim.baselines.popularity import PopularityBaseline
 from palate_sim.evaluation.blocks import cores
 from palate_sim.evaluation.evaluation import CatalogueScorer
 
@@ -54,7 +56,7 @@ def fit_baselines(
 
 
 def _fit(name: str, split: Split, seed: int, items: pd.DataFrame | None) -> Baseline:
-    """Fit one; each is imported when it is asked for, as some take their time for it."""
+    """Fit one; those that load more are imported when they are asked for."""
     match name:
         case "item_knn":
             from palate_sim.baselines.item_knn import ItemKnn
@@ -73,11 +75,7 @@ def _fit(name: str, split: Split, seed: int, items: pd.DataFrame | None) -> Base
 
             return Ials.fit(split.train, seed=seed, threads=cores())
         case "device_only":
-            from palate_sim.baselines.device_only import DeviceOnly, catalogue_features
-
             return DeviceOnly.fit(
                 split.train, features=None if items is None else catalogue_features(items, split.items)
             )
-    from palate_sim.baselines.popularity import PopularityBaseline
-
     return PopularityBaseline.fit(split.train)
