@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -432,11 +434,14 @@ def test_attempts_that_cannot_be_masked_are_not_charged(
         run = make_run(**terms)
         run.folder = tmp_path / f"most-{n_max}"
         run.folder.mkdir()
-        nodes = {device: device + 1 for device in range(invited)}
-        transport = GridTransport(nobody(), ttl=1.0, cohort=nodes)
+        transport = SimpleNamespace(invite=partial(_invited, invited))
         with pytest.raises(IntegrityError, match=rf"{DEVICES} to {n_max} devices, got {invited}: nothing is charged"):
             run_round(run.coordinator(), transport, directory=larger.directory)
         assert run.kinds() == ["open"]
+
+
+def _invited(count: int, *, masked: bool) -> range:
+    return range(count)
 
 
 def test_terms_are_those_of_the_plan(make_run: Callable[..., Any], identities: Identities) -> None:
@@ -454,7 +459,7 @@ def test_who_claims_a_device_first_is_not_pushed_out() -> None:
         def _deliver(self, message: Message) -> Message:
             return Message(RecordDict({"palate": ConfigRecord({"device": 7})}), reply_to=message)
 
-    assert roll_call(Claims(ClientApp(), nodes=3), ttl=1.0, timeout=1.0) == {7: 1}
+    assert roll_call(Claims(ClientApp(), nodes=3), ttl=1.0) == {7: 1}
 
 
 def test_a_release_below_n_min_is_none(make_run: Callable[..., Any]) -> None:

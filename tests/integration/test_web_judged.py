@@ -33,4 +33,4 @@ def test_every_verdict_is_the_same() -> None:
     assert (done.returncode, int(said[3])) == (0, 0), done.stdout[-3000:]
     assert int(said[1]) > 1000
     assert int(said[2]) > 1000
-    assert int(said[1]) - int(said[2]) > 50, "and some are taken"
+    assert int(said[1]) - int(said[2]) >= 50, "and some are taken"

@@ -17,6 +17,7 @@ from mechanism.enumerated.attempts import noise_of_attempts
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION
 from palate_audit.evidence.evidence import Finding, Verdict
+from palate_client.online.sync import Session
 from palate_common.rounds.wire import REFUSED
 from palate_core.errors import LockedError
 from palate_server.rounds import coordinator, noise
@@ -56,29 +57,15 @@ def test_the_calls_of_an_answer_are_found_and_can_fail(operator: LyingOperator) 
 
 
 def test_a_purpose_that_is_forgotten_for_what_is_sent_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = sending._Server.take
+    real, asked = Session._ask, set[str]()
 
-    def instead(self: sending._Server, number: int) -> Any:
-        found = real(self, number)
-        self.host.purpose = None  # type: ignore[attr-defined]
-        return found
+    def instead(self: Session, exchanges: Any, answer: Any, host: Any) -> Any:
+        if answer.exchange in asked:
+            host.purpose = None
+        asked.add(answer.exchange)
+        return real(self, exchanges, answer, host)
 
-    session = sending._session
-
-    class Host(sending.OwnHost):
-        """One that its server knows."""
-
-    def begun(operator: Any, server: Any) -> None:
-        class Known(Host):
-            def __init__(self, *given: Any) -> None:
-                super().__init__(*given)
-                server.host = self
-
-        monkeypatch.setattr(sending, "OwnHost", Known)
-        session(operator, server)
-
-    monkeypatch.setattr(sending._Server, "take", instead)
-    monkeypatch.setattr(sending, "_session", begun)
+    monkeypatch.setattr(Session, "_ask", instead)
     assert "for `train` is tried after its purpose was revoked" in next(sending.sending(quick=True))
 
 

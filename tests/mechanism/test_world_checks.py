@@ -67,15 +67,16 @@ def test_progress_that_counts_events_is_found(monkeypatch: pytest.MonkeyPatch) -
 def test_messages_that_are_removed_after_a_failure_only_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     clean = service.service(quick=True)
     assert alarms(clean) == []
-    assert clean[0].said.startswith("6 attempts; ")
+    assert clean[0].said.startswith("8 attempts; ")
     real = Operation._attempt
 
     def kept(self: Any, *given: Any) -> bool:
-        purge, self._purge = self._purge, lambda: None
+        messenger, close = self._messenger, self._messenger.close
+        messenger.close = lambda: None
         released = real(self, *given)
-        self._purge = purge
+        messenger.close = close
         if not released:
-            purge()
+            close()
         return released
 
     monkeypatch.setattr(Operation, "_attempt", kept)

@@ -109,7 +109,8 @@ def test_what_an_operator_is_told_while_things_break(made: Any, capsys: pytest.C
     assert {each["code"] for each in status(site, capsys)["problems"]} == set(problems(server))
     assert httpx.get(f"http://{site.config.metrics.address}/metrics").status_code == 401
 
-    # The witness folder: before anything is charged.
+    # The witness folder: before anything is charged, and after it was tried at the start.
+    server.wait(lambda: bool(server.events("serving")), seconds=60.0)
     moved = site.witness.with_name("elsewhere")
     site.witness.rename(moved)
     found = told(server, "witness_unwritable")
