@@ -54,7 +54,7 @@ superlink_port = {ports[1]}
 metrics_port = {ports[2]}
 link = "{link}"
 requests_per_second = 100000
-connections = 100000
+connections = 65535
 """
 
 
