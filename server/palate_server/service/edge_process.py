@@ -121,7 +121,7 @@ class EdgeProcess(Closing):
             telling.cancel()
 
     def stop(self) -> None:
-        """Ask `serve` to end: whoever waits is answered that nothing came."""
+        """Ask `serve` to end: whoever waits is told to try again."""
         for server, _ in self._servers:
             server.should_exit = server.force_exit = True
 
