@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
+import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import Message
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, pull_objects
-from flwr.supernode.fleet_http_connection import http_request_response
+from flwr.supernode import fleet_http_connection
 
 from palate_core.errors import PalateError
 from palate_server.edge.waiting_room import WaitingRoom
-from palate_server.flower.control import LinkControl
+from palate_server.flower.control import BEAT, LinkControl
 from palate_server.flower.edge_link import batch_of, records_of
 from palate_server.folder.server_folder import Site
 
@@ -38,6 +41,69 @@ PAUSE: Final = 1.0
 """Seconds before a SuperLink that isn't there, or knows this node no more, is asked again."""
 TRIES, SECONDS = 3, 10.0
 """How often, and for how long, one request is tried."""
+
+
+class _System:
+    """Stands for `os` where Flower interrupts the process of a node that its SuperLink doesn't know."""
+
+    getpid = staticmethod(os.getpid)
+
+    @staticmethod
+    def kill(process: int, number: int) -> NoReturn:
+        """Kill nobody."""
+        raise PalateError("the SuperLink must know this node, and doesn't")
+
+
+class _Tries:
+    """Tries a request again where nothing is heard. Flower's own interrupts the process after a refusal."""
+
+    max_tries, max_time = 1, 0.0
+
+    def invoke(self, call: Callable[[Any], Any], request: Any) -> Any:
+        """What a call returns."""
+        until = time.monotonic() + self.max_time
+        for _ in range(self.max_tries - 1):
+            with suppress(httpx.TransportError):
+                return call(request)
+            if time.monotonic() > until:
+                break
+            time.sleep(PAUSE)
+        return call(request)
+
+
+class _Beats:
+    """Says that a node is there, in a thread, whatever becomes of it: who asks for messages notices the rest.
+
+    Args:
+        beat: says it once.
+    """
+
+    def __init__(self, beat: Callable[[], object]) -> None:
+        self._beat, self._ending = beat, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="edge-beats")
+        self.start, self.is_running = self._thread.start, True
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            with suppress(httpx.HTTPError, RuntimeError, PalateError):
+                self._beat()
+            self._ending.wait(BEAT)
+
+
+def _not_begun(*_: object) -> NoReturn:
+    """Stands for Flower's end of a process whose node can't be begun."""
+    raise PalateError("the SuperLink must take a node, and doesn't")
+
+
+# An edge outlives its SuperLink, as devices wait at it: only the node fails, and is begun anew with another key.
+fleet_http_connection.__dict__.update(
+    os=_System, flwr_exit=_not_begun, make_simple_http_retry_invoker=_Tries, HeartbeatSender=_Beats
+)
 
 
 class EdgeNode(AbstractContextManager["EdgeNode"]):
@@ -81,7 +147,7 @@ class EdgeNode(AbstractContextManager["EdgeNode"]):
         public = key.public_key()
         self._control.register(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
         pause = SOON
-        with http_request_response(
+        with fleet_http_connection.http_request_response(
             self._control.address, False, str(self._control.authority), (key, public), TRIES, SECONDS
         ) as (_, receive, send, _, _, pull, push, confirm):
             while not self._ending.is_set():
