@@ -158,6 +158,17 @@ def test_a_server_that_asks_the_same_for_ever_is_answered_now_and_then(world: Wo
     assert len(set(world.answers())) == 1
 
 
+@pytest.mark.parametrize("with_plan", [True, False])
+def test_a_server_that_asks_for_ever_what_is_refused_is_answered_now_and_then(world: World, with_plan: bool) -> None:
+    """Whatever it asks in between: two lies by turns, each of which is new, or a plan that was answered and a lie."""
+    device = world.device()
+    world.asks(*[world.plan if with_plan else b"{}", b"[]"] * 500)
+    result = device.sync(seconds=3, poll_seconds=0.5)
+    assert (result.ended, result.rounds) == ("time", int(with_plan))
+    assert 2 <= len(world.server.answers) <= 12
+    assert charges(device) == int(with_plan)
+
+
 def test_an_answer_that_comes_too_late_is_no_error_and_counts_if_it_is_asked_for_again(world: World) -> None:
     """An edge that was killed knows no exchange, until it is told again."""
     device = world.device()

@@ -101,6 +101,11 @@ class OwnHost(Closing):
         """Whether its latest answer is to such a message, whatever the name of the exchange is."""
         return self._given is not None and (message.kind, message.body) == (self._given.kind, self._given.body)
 
+    @property
+    def has_refused(self) -> bool:
+        """Whether its latest answer is a refusal."""
+        return self._given is not None and self._given.answer == REFUSED
+
     def reply_to(self, message: ServerMessage) -> bytes:
         """The answer to a message. The same message again gets the same bytes, and nothing is computed.
 

@@ -234,7 +234,8 @@ class Session:
                 return SyncEnd("come back", next=message.seconds)
             news = message is not None and not host.has_answered(message)
             quick = time.monotonic() - began < self.poll_seconds
-            if not news and quick and (over := deadline.pause(self.poll_seconds)):
+            # What is refused is soon computed: a server could else have as many signatures as its line carries.
+            if (not news or host.has_refused) and quick and (over := deadline.pause(self.poll_seconds)):
                 return over
             if message is not None:
                 with turns:

@@ -110,7 +110,7 @@ class DeviceDoor:
             await _reply(send, refused.status, {"palate-taken": taken} if taken else {})
         except ConnectionResetError:
             return
-        except PalateError:  # not the request's fault: the device may try again
+        except (PalateError, asyncio.CancelledError):  # not the request's fault, or the edge ends: it may try again
             await _reply(send, 503, {})
         else:
             headers = ({} if message is None else message.headers()) | ({"palate-taken": taken} if taken else {})

@@ -91,10 +91,14 @@ class Edges:
         asked = dict.fromkeys(edges, pack({"ask": LOOK, "wait": wait, "enough": enough}))
         for edge, reply in self.link.ask(asked, seconds=wait + COLLECT_SECONDS):
             head, _ = unpack(reply)
+            try:
+                name = str(head["name"])
+                there = {int(device): Availability(float(stays), int(takes)) for device, stays, takes in head["online"]}
+            except (KeyError, ValueError, TypeError, OverflowError):
+                raise IntegrityError("an edge must say who is online, got something else") from None
             self._name_of.pop(edge, None)  # the latest to be named is the one that lives
-            self._name_of[edge] = str(head["name"])
-            for device, stays, takes in head["online"]:
-                found[device] = edge, Availability(stays, takes)
+            self._name_of[edge] = name
+            found |= {device: (edge, available) for device, available in there.items()}
         return found
 
 
@@ -231,7 +235,7 @@ class _Desk:
         try:
             boot, known = str(head["boot"]), bool(head["known"])
             turn = int(head["turn"]) if known else 0
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, OverflowError):
             raise IntegrityError("an edge must say what it knows of an exchange, got something else") from None
         if not known or (self._boot and boot != self._boot):
             self._boot = ""

@@ -222,7 +222,7 @@ class WaitingRoom:
                 self._open = None
             else:
                 raise ValueError
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, OverflowError):
             raise IntegrityError("a batch must ask for what an edge knows, got something else") from None
         return pack({"boot": self.boot})
 

@@ -3,7 +3,8 @@
     coordinator -> EdgeLink -> SuperLink -> EdgeNode -> WaitingRoom.answer -> SuperLink -> coordinator
 
 Flower has no public node that runs in a process of somebody else's: this uses the connection of its own one. A thread
-asks for messages, each of which has a batch; the batch is answered in the edge's event loop.
+asks for messages, each of which has a batch; the batch is answered in the edge's event loop. Where a SuperLink refuses
+a node, Flower interrupts its process (SIGINT): an edge's process ignores that, and begins a new node.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from palate_core.log.notes import VerifierKey
 from palate_core.plan import Noise
 from palate_core.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_server.folder.certificates import pair_of
-from palate_server.folder.profiles import PROFILES, TRIAL, SettingInForce, complete, loosened
+from palate_server.folder.profiles import MOST_CONNECTIONS, PROFILES, TRIAL, SettingInForce, complete, loosened
 from palate_server.ledger.history import one_line
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class GatewaySettings(_Section):
     """Port of `/metrics`, `/health` and `/ready`."""
     requests_per_second: int = Field(default=50, ge=1)
     """Requests per second of one address; twenty times as many in a burst."""
-    connections: int = Field(default=200, ge=1)
+    connections: int = Field(default=200, ge=1, le=MOST_CONNECTIONS)
     """Simultaneous connections of one address."""
     body_mib: int = Field(default=16, ge=1)
     """Largest request, in MiB."""

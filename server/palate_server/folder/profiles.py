@@ -30,6 +30,8 @@ YEAR = 365
 """Days of the period in which a profile's epsilon is spent."""
 MOST_COHORT = 1000
 """Devices of the largest cohort that a rule chooses: 16 s of one core a round, see docs/operations.md."""
+MOST_CONNECTIONS: Final = 65_535
+"""The most connections of one address that nginx counts."""
 DELTAS = (1e-8, 1e-6)
 """The least and the largest delta that a rule chooses."""
 
@@ -209,9 +211,12 @@ RULES: Final = (
     ),
     Rule(
         "gateway.connections",
-        "200, or two for each device of a cohort: all of them may come from one address",
-        lambda _, get: max(200, 2 * int(get("cohort.size"))),
-        lambda _, get: f"{_of_size(get)}, and all may come from one address with two connections each; at least 200",
+        f"200, or two for each device of a cohort, at most {MOST_CONNECTIONS:,}: all of them may come from one address",
+        lambda _, get: min(max(200, 2 * int(get("cohort.size"))), MOST_CONNECTIONS),
+        lambda _, get: (
+            f"{_of_size(get)}, and all may come from one address with two connections each; at least 200, at most "
+            f"{MOST_CONNECTIONS:,}"
+        ),
     ),
     Rule(
         "gateway.requests_per_second",

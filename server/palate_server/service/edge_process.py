@@ -108,10 +108,10 @@ class EdgeProcess(Closing):
             self._linked = EdgeNode(site, self.room)
 
     async def serve(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until SIGTERM. SIGINT is ignored: Flower sends it to a node that its SuperLink doesn't know."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         waits: list[Awaitable[object]] = [server.serve(sockets=[place]) for server, place in self._servers]
         with ExitStack() as stack:
             if self._linked is not None:
@@ -121,7 +121,7 @@ class EdgeProcess(Closing):
             telling.cancel()
 
     def stop(self) -> None:
-        """Ask `serve` to end: whoever waits is answered that nothing came."""
+        """Ask `serve` to end: whoever waits is told to try again."""
         for server, _ in self._servers:
             server.should_exit = server.force_exit = True
 

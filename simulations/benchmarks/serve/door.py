@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import resource
 import ssl
 import subprocess
 import tempfile
@@ -37,6 +38,8 @@ from palate_server.service.supervisor import FLOWER
 
 EXCHANGES, DOWN, UP = 13, 1_500, 3_000
 """Exchanges of an attempt, and bytes of a request and of an answer."""
+MOST_FILES = 100_000
+"""Open files of each process: this must be allowed to set it."""
 ITEMS = tuple(f"item-{number}" for number in range(40))
 CONFIG = """
 population = "bench"
@@ -61,6 +64,7 @@ connections = 60000
 @contextmanager
 def served(devices: int, *, link: str) -> Iterator[tuple[Site, dict[str, psutil.Process], list[SigningKey]]]:
     """A server's processes without its ServerApp and supervisor, with enrolled devices."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = CONFIG.format(size=max(devices, 10), ports=free_ports(), link=link)

@@ -445,3 +445,20 @@ def test_a_register_that_cannot_be_read_is_not_the_devices_fault() -> None:
         assert (await world.ask(signed(asked()))).status == 503
 
     played(scene)
+
+
+@pytest.mark.parametrize("body", [b"", b"mine"])
+def test_who_is_there_when_the_edge_is_stopped_is_told_to_come_again(body: bytes) -> None:
+    """And is no error, of which a log would have a page for each device."""
+
+    async def scene(world: World) -> None:
+        await world.begin(7) if body else None
+        there = asyncio.ensure_future(world.ask(signed(asked(body=body)), body[:1] + b"", asyncio.Event()))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not there.done()
+        there.cancel()
+        found = await there
+        assert (found.status, found.headers.get("palate-taken"), found.body) == (503, None, b"")
+
+    played(scene)

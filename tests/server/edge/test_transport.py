@@ -247,7 +247,16 @@ def test_each_is_sent_home_by_its_edge_and_what_was_asked_last_is_forgotten() ->
         assert link.gone_home == {1: 60.0, 3: 86400.0}
 
 
-@pytest.mark.parametrize("head", [{}, {"boot": "x"}, {"boot": "x", "known": True}, {"known": False}])
+@pytest.mark.parametrize(
+    "head",
+    [
+        {},
+        {"boot": "x"},
+        {"boot": "x", "known": True},
+        {"known": False},
+        {"boot": "x", "known": True, "turn": float("inf")},
+    ],
+)
 def test_an_edge_that_says_something_else_is_refused(head: dict[str, Any]) -> None:
     class Odd:
         def edges(self) -> Collection[str]:
@@ -260,3 +269,31 @@ def test_an_edge_that_says_something_else_is_refused(head: dict[str, Any]) -> No
     assert messenger.online() == {1: Availability(9.0, 3)}
     with pytest.raises(IntegrityError, match="must say what it knows of an exchange"):
         list(messenger.transport([1], timeout=9.0).exchange(request(1)))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {},
+        {"name": "edge"},
+        {"online": []},
+        {"name": "edge", "online": 7},
+        {"name": "edge", "online": [7]},
+        {"name": "edge", "online": [[7, 9.0]]},
+        {"name": "edge", "online": [[[7], 9.0, 3]]},
+        {"name": "edge", "online": [["seven", 9.0, 3]]},
+        {"name": "edge", "online": [[7, "long", 3]]},
+        {"name": "edge", "online": [[7, 9.0, None]]},
+        {"name": "edge", "online": [[float("inf"), 9.0, 3]]},
+    ],
+)
+def test_an_edge_that_says_something_else_of_who_is_online_is_refused(head: dict[str, Any]) -> None:
+    class Odd:
+        def edges(self) -> Collection[str]:
+            return ["a"]
+
+        def ask(self, asked: Mapping[str, bytes], *, seconds: float) -> Iterator[tuple[str, bytes]]:
+            yield "a", pack(head)
+
+    with pytest.raises(IntegrityError, match="must say who is online"):
+        EdgeMessenger(Odd()).online()

@@ -283,6 +283,7 @@ def test_who_is_needed_after_all_is_not_sent_home_in_the_middle_of_it() -> None:
         {"ask": "run"},
         {"ask": "look"},
         {"ask": "look", "wait": "long", "enough": 0},
+        {"ask": "look", "wait": 0, "enough": float("inf")},
         {"ask": "home"},
         {"ask": "home", "devices": [7]},
         {"ask": "exchange", "exchange": FIRST},

@@ -19,10 +19,7 @@ MOST = 20
 
 
 def private_names(file: Path) -> Iterator[str]:
-    """The names of Flower's that a file imports, but for public ones; in our folder also those of its objects' insides.
-
-    Who imports a module to look into it later would not be found; nobody does.
-    """
+    """The names of Flower's that a file imports, but for public ones; in our folder those of its insides, too."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names if each.name.split(".")[0] == "flwr")

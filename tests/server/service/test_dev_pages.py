@@ -88,3 +88,25 @@ def test_a_preflight_opens_nothing_else(site: Site) -> None:
 def test_a_page_whose_browser_knows_no_certificate_of_the_folders_is_told_before(site: Site) -> None:
     found = {each.code: each for each in checked(site, now=0.0, dev=True, starting=True).problems}
     assert "tls/ca.pem" in found["page_certificate"].act
+
+
+def test_who_hangs_up_in_the_middle_of_an_enrolment_is_no_error(site: Site) -> None:
+    """Of which the log would have a page for each."""
+    parts = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    said = list[object]()
+
+    async def receive() -> dict[str, object]:
+        return parts.pop(0)
+
+    async def send(message: object) -> None:
+        said.append(message)
+
+    async def hang_up() -> None:
+        with EnrolmentService(site) as enrolling, Enrolments(site.enrolment_file) as register:
+            path = site.config.gateway.path
+            door = DeviceDoor(WaitingRoom(), register, population="p", path=path)
+            scope = {"type": "http", "method": "POST", "path": f"{path}/v1/enroll", "headers": [], "query_string": b""}
+            await application(site, door, enrolling, stand_in=True)(scope, receive, send)
+
+    asyncio.run(hang_up())
+    assert len(said) == 2, "nobody reads it"

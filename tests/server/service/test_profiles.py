@@ -88,6 +88,14 @@ def test_what_follows_spends_no_more_than_was_answered(profile: str, devices: in
     assert config.gateway.connections >= 2 * config.cohort.size or config.gateway.connections == 200
 
 
+@pytest.mark.parametrize(("size", "connections"), [(100, 200), (32_767, 65_534), (32_768, 65_535), (99_999, 65_535)])
+def test_of_one_address_no_more_connections_follow_than_nginx_counts(size: int, connections: int) -> None:
+    config = made("public", devices=10**6, cohort__size=size)
+    assert config.gateway.connections == connections
+    with pytest.raises((InputError, ValidationError), match="65535"):
+        made("public", devices=10**6, gateway__connections=65_536)
+
+
 @pytest.mark.parametrize(
     ("profile", "changes", "message"),
     [

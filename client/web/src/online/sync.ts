@@ -227,7 +227,8 @@ class Session {
       const asked: string = message ? `${message.kind} ${digest(message.body)}` : "";
       // A server that asks the same again has lost the answer: it gets the same bytes, and nothing is computed again.
       const fresh: boolean = made?.asked !== asked;
-      if ((!message || !fresh) && monotonic() - asking < this.poll) {
+      // What is refused is soon computed: a server could else have as many signatures as its line carries.
+      if ((!message || !fresh || made?.bytes === REFUSED) && monotonic() - asking < this.poll) {
         const paused = await this.pause(this.poll);
         if (paused) return paused;
       }

@@ -88,6 +88,13 @@ test("a plan for which a sync has no time is declined before it is charged", asy
   ok(/^a plan needs a device that has 400 s for it, and this sync ends in 9\d s$/.test(refusals[0]), refusals[0]);
 });
 
+test("a server that asks for ever what is refused is answered now and then, though each message is new", async () => {
+  const began = performance.now();
+  const { result } = await play(() => Array.from({ length: 50 }, (_, number): Message => ["step", 0, Uint8Array.of(number % 2)]));
+  equal(brief(result), { ended: "come back", rounds: 0, dropped: 0, refused: 50 });
+  ok(performance.now() - began > 250, "there are pauses of 10 ms and a fifth less or more between them");
+});
+
 /** Fails the first answers so, one after the other. */
 const first = (...troubles: Trouble[]) => (asked: Named): Trouble => (answers(asked) ? troubles.shift() : undefined);
 
