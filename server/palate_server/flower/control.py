@@ -89,16 +89,29 @@ class LinkControl:
         self.address = f"localhost:{site.config.gateway.superlink_port}"
         self.authority = site.tls / "ca.pem"
         self._secret = site.superlink_secret
+        self._asking: HTTPSConnection | None = None
 
     def ready(self) -> bool:
-        """Whether the SuperLink answers. It is asked again and again, so that this costs little."""
+        """Whether the SuperLink answers, over a connection that is kept while it does: it is asked again and again."""
         host, _, port = self.address.partition(":")
+        asking, self._asking = self._asking, None
         try:
-            with closing(HTTPSConnection(host, int(port), context=self._context, timeout=ANSWERS)) as connection:
-                connection.request("GET", HEALTH)
-                return connection.getresponse().status == httpx.codes.OK
+            asking = asking or HTTPSConnection(host, int(port), context=self._context, timeout=ANSWERS)
+            asking.request("GET", HEALTH)
+            answer = asking.getresponse()
+            answer.read()
         except (OSError, HTTPException):
+            if asking is not None:
+                asking.close()
             return False
+        self._asking = asking
+        return answer.status == httpx.codes.OK
+
+    def close(self) -> None:
+        """Close the connection that `ready` keeps; asked again, it makes another one."""
+        if self._asking is not None:
+            self._asking.close()
+            self._asking = None
 
     def register(self, public_key: bytes) -> None:
         """Register an edge's public key, P-384 in PEM, as a node's."""

@@ -19,7 +19,7 @@ from palate_core.errors import PalateError
 
 RECORD_BYTES: Final = 2**22
 """Bytes of a record."""
-FIRST_LOOK, LAST_LOOK, GROWTH = 0.25, 3.0, 1.3
+FIRST_LOOK, LAST_LOOK, GROWTH = 0.25, 5.0, 1.3
 """Seconds between two looks for replies, at first and at most, and the factor between: a look costs the SuperLink some
 milliseconds. More often is slower: Flower waits a second for objects that it came upon."""
 NEWS: Final = 3.0

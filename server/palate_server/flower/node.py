@@ -78,6 +78,7 @@ class EdgeNode(AbstractContextManager["EdgeNode"]):
         """Register a new key, and answer messages until a request fails."""
         if not self._control.ready():
             raise PalateError("the SuperLink must answer, and doesn't")
+        self._control.close()
         key = ec.generate_private_key(ec.SECP384R1())
         public = key.public_key()
         self._control.register(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))

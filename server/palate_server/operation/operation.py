@@ -61,7 +61,7 @@ from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.shelf import ModelShelf
 from palate_server.secagg.conduct import Conduct
 
-GATHERING, TRICKLING, IDLE = 1.0, 4.0, 15.0
+GATHERING, TRICKLING, IDLE = 1.0, 4.0, 30.0
 """Seconds between two checks of who is online, at least; while a cohort gathers that hasn't enough, at most; and while
 nothing is due and nobody comes, at most."""
 DRAWN = 10.0

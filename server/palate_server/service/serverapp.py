@@ -70,6 +70,7 @@ def link_of(site: Site) -> EdgeLink:
     control, until = LinkControl(site), time.monotonic() + LINK_SECONDS
     while not control.ready() and time.monotonic() < until:
         time.sleep(0.5)
+    control.close()
     return FlowerLink(control.join())
 
 

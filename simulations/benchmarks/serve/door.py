@@ -24,6 +24,7 @@ import psutil
 from benchmarks.serve.world import free_ports
 from palate_common.rounds.exchange import PATH, Availability, ExchangeRequest, MessageKind, ServerMessage
 from palate_core.log.signing import SigningKey
+from palate_server.edge.sockets import reachable
 from palate_server.edge.transport import EdgeMessenger
 from palate_server.flower.control import LinkControl
 from palate_server.flower.superlink import superlink_command
@@ -38,8 +39,6 @@ from palate_server.service.supervisor import FLOWER
 
 EXCHANGES, DOWN, UP = 13, 1_500, 3_000
 """Exchanges of an attempt, and bytes of a request and of an answer."""
-MOST_FILES = 100_000
-"""Open files of each process: this must be allowed to set it."""
 ITEMS = tuple(f"item-{number}" for number in range(40))
 CONFIG = """
 population = "bench"
@@ -61,13 +60,19 @@ connections = 60000
 """
 
 
+Served = tuple[Site, dict[str, psutil.Process], list[SigningKey]]
+
+
 @contextmanager
-def served(devices: int, *, link: str) -> Iterator[tuple[Site, dict[str, psutil.Process], list[SigningKey]]]:
+def served(
+    devices: int, *, link: str, gateway: bool = True
+) -> Iterator[tuple[Site, dict[str, psutil.Process], list[SigningKey]]]:
     """A server's processes without its ServerApp and supervisor, with enrolled devices."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        config = CONFIG.format(size=max(devices, 10), ports=free_ports(), link=link)
+        config = CONFIG.format(size=max(devices, 10) if gateway else 10, ports=free_ports(), link=link)
         site = make_site(home / "site", config, ITEMS)
         make_certificates(site)
         make_secret(site)
@@ -91,9 +96,10 @@ def served(devices: int, *, link: str) -> Iterator[tuple[Site, dict[str, psutil.
         if link == "flower":
             start("SuperLink", superlink_command(site), LinkControl(site).ready)
         start("edge", edge_command(site, dev=False), lambda: edge_answers(site, dev=False))
-        write_configuration(site)
-        at = site.config.gateway
-        start("gateway", nginx_command(site), lambda: answers_at(at.listen, at.port, "localhost"), site.public)
+        if gateway:
+            write_configuration(site)
+            at = site.config.gateway
+            start("gateway", nginx_command(site), lambda: answers_at(at.listen, at.port, "localhost"), site.public)
         yield site, found, keys
 
 
@@ -103,10 +109,12 @@ class Fleet:
     Args:
         site: the server folder.
         keys: their identities.
+        gateway: whether they come through it; else they are at the edge's socket.
     """
 
-    def __init__(self, site: Site, keys: list[SigningKey]) -> None:
+    def __init__(self, site: Site, keys: list[SigningKey], *, gateway: bool = True) -> None:
         self._port, self._keys, self._gate = site.config.gateway.port, keys, asyncio.Semaphore(100)
+        self._socket = "" if gateway else reachable(site.edge_socket)
         self._tls = ssl.create_default_context(cafile=str(site.tls / "ca.pem"))
         self._thread = threading.Thread(target=lambda: asyncio.run(self._all()), daemon=True)
         self._thread.start()
@@ -120,9 +128,12 @@ class Fleet:
 
     async def _one(self, number: int) -> None:
         async with self._gate:
-            reader, writer = await asyncio.open_connection(
-                "127.0.0.1", self._port, ssl=self._tls, server_hostname="localhost", limit=2**22
-            )
+            if self._socket:
+                reader, writer = await asyncio.open_unix_connection(self._socket, limit=2**22)
+            else:
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", self._port, ssl=self._tls, server_hostname="localhost", limit=2**22
+                )
         answers, body, at = "", b"", 0
         while True:
             at = max(at + 1, int(time.time() * 1000))
@@ -169,10 +180,10 @@ def transport(devices: int, *, link: str = "flower") -> dict[str, Any]:
 
 def waiting(devices: int) -> dict[str, Any]:
     """What devices that wait hold at an edge, and what it takes to wake them all."""
-    with served(devices, link="direct") as (site, processes, keys):
+    with served(devices, link="direct", gateway=False) as (site, processes, keys):
         messenger, edge = EdgeMessenger(link_of(site)), processes["edge"]
         alone = edge.memory_info().rss
-        fleet = Fleet(site, keys)
+        fleet = Fleet(site, keys, gateway=False)
         while len(messenger.online(wait=5.0)) < devices:
             pass
         time.sleep(2.0)

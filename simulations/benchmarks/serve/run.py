@@ -485,7 +485,7 @@ def door_tables(figures: Any) -> list[Table]:
          f"{held['seconds']:.1f}"),
     ]  # fmt: skip
     columns = ("devices", "edge alone", "all wait", "at most", "of a core while all wait", "s to ask all and hear all")
-    said = "Direct link; each is sent 1 kB and answers 3 kB."
+    said = "Direct link, at the edge's socket, without nginx; each is sent 1 kB and answers 3 kB."
     return [Table("Transport", header, rows, note), Table("Devices that wait at one edge", columns, waits, said)]
 
 
