@@ -32,6 +32,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid.http_grid import HttpGrid
 
+from palate_common.records.closing import Closing
 from palate_core.errors import InputError, PalateError, RefusedError
 from palate_server.flower.guard import HEADER, HEALTH, bearer, token_of
 from palate_server.folder.server_folder import Site
@@ -75,7 +76,7 @@ def check_version() -> None:
         )
 
 
-class LinkControl:
+class LinkControl(Closing):
     """Asks a server folder's SuperLink what only the folder's own processes may.
 
     Args:

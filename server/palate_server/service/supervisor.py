@@ -111,12 +111,14 @@ class Supervisor(Closing):
             PartLog(logs / "supervisor.log", "supervisor", most=self._bounds[0], keep=self._bounds[1])
         )
         self._children, self._watches = list[Child](), list[PartWatch]()
+        self._control: Closing | None = None
         if site.config.gateway.link == "flower":
             from palate_server.flower.control import LinkControl, check_version  # loads Flower
             from palate_server.flower.superlink import superlink_command
 
             check_version()
-            self._add("superlink", superlink_command(site), LinkControl(site).ready, umask=0o077)
+            self._control = control = LinkControl(site)
+            self._add("superlink", superlink_command(site), control.ready, umask=0o077)
         self._add("edge", edge_command(site, dev=dev), lambda: edge_answers(site, dev=dev))
         self._serverapp = self._part("serverapp", serverapp_command(site))
         self._watches.append(PartWatch(self._serverapp, _Pulse(site.state / "lock")))
@@ -203,6 +205,8 @@ class Supervisor(Closing):
         for listener in self._listeners.values():
             listener.stop()
         self._watched.close()
+        if self._control is not None:
+            self._control.close()
         self._inviting.close()
         self._await_serverapps_end()
         self._lock.close()

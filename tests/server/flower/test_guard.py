@@ -98,7 +98,8 @@ def test_a_copy_of_a_folder_is_another_folder_to_the_server_that_runs(
         LinkControl(Site.at(restored)).register(b"key")
     assert asked == []
     LinkControl(site).register(b"key")
-    assert LinkControl(site).ready()
+    with LinkControl(site) as control:
+        assert control.ready()
     assert asked == [("/v1/control/register-node", True), ("/health", False)]
 
 
