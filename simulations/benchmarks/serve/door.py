@@ -15,7 +15,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,32 +128,50 @@ class Fleet:
         await asyncio.gather(*(self._one(number) for number in range(len(self._keys))))
 
     async def _one(self, number: int) -> None:
-        async with self._gate:
-            if self._socket:
-                reader, writer = await asyncio.open_unix_connection(self._socket, limit=2**22)
-            else:
-                reader, writer = await asyncio.open_connection(
-                    "127.0.0.1", self._port, ssl=self._tls, server_hostname="localhost", limit=2**22
-                )
-        answers, body, at = "", b"", 0
-        while True:
-            at = max(at + 1, int(time.time() * 1000))
-            asked = ExchangeRequest(
-                number, answers, 25.0, Availability(3600.0, 3), at, len(body), hashlib.sha256(body).hexdigest()
-            )
-            headers = asked.signed("bench", PATH, self._keys[number])
-            lines = [f"POST {PATH} HTTP/1.1", "host: localhost", *(f"{name}: {headers[name]}" for name in headers)]
-            writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-            status, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
-            got = dict(field.split(": ", 1) for field in fields if field)
-            data = await reader.readexactly(int(got.get("content-length", "0")))
-            answers, body = "", b""
-            if " 200" in status:
-                message = ServerMessage.read(got, data)
-                if message.kind is MessageKind.COME_BACK:
-                    writer.close()
-                    return
-                answers, body = message.exchange, os.urandom(UP)
+        """A device, which connects again and says the same once more where its connection is lost."""
+        said = _Said()
+        while not said.over:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                async with self._gate:
+                    reader, writer = await self._connect()
+                with closing(writer):
+                    while not said.over:
+                        await self._ask(number, said, reader, writer)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._socket:
+            return await asyncio.open_unix_connection(self._socket, limit=2**22)
+        return await asyncio.open_connection(
+            "127.0.0.1", self._port, ssl=self._tls, server_hostname="localhost", limit=2**22
+        )
+
+    async def _ask(self, number: int, said: _Said, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said.time, body = max(said.time + 1, int(time.time() * 1000)), said.body
+        asked = ExchangeRequest(
+            number, said.answers, 25.0, Availability(3600.0, 3), said.time, len(body), hashlib.sha256(body).hexdigest()
+        )
+        headers = asked.signed("bench", PATH, self._keys[number])
+        lines = [f"POST {PATH} HTTP/1.1", "host: localhost", *(f"{name}: {headers[name]}" for name in headers)]
+        writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+        status, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+        got = dict(field.split(": ", 1) for field in fields if field)
+        data = await reader.readexactly(int(got.get("content-length", "0")))
+        if " 200" in status or " 204" in status:
+            said.answers, said.body = "", b""
+        if " 200" in status:
+            message = ServerMessage.read(got, data)
+            said.over = message.kind is MessageKind.COME_BACK
+            said.answers, said.body = message.exchange, os.urandom(UP)
+
+
+@dataclass
+class _Said:
+    """What a device says next."""
+
+    answers: str = ""
+    body: bytes = b""
+    time: int = 0
+    over: bool = False
 
 
 def transport(devices: int, *, link: str = "flower") -> dict[str, Any]:
