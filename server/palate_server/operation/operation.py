@@ -109,9 +109,9 @@ class Operation:
         """Take over from a former process, then do one step after the other."""
         self._tidy()  # after an attempt in which a former process ended
         self._progress.take_over()
+        self.events.tell("serving")
         with self.site.ledger() as ledger:
             self._witnessed(ledger)
-            self.events.tell("serving")
             self._take_over(ledger)
         while not until():
             with self.site.ledger() as ledger:

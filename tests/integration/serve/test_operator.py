@@ -111,6 +111,7 @@ def test_what_an_operator_is_told_while_things_break(made: Any, capsys: pytest.C
 
     # The witness folder: before anything is charged, and after it was tried at the start.
     server.wait(lambda: bool(server.events("serving")), seconds=60.0)
+    time.sleep(2.0)  # the ServerApp tries it right after that, and again a minute later where it failed
     moved = site.witness.with_name("elsewhere")
     site.witness.rename(moved)
     found = told(server, "witness_unwritable")
