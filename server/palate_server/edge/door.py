@@ -64,7 +64,8 @@ class DeviceDoor:
     """The application.
 
     **Guarantees:** nothing of a body is read before the device that it is of has signed its length and its SHA-256; a
-    signed request is taken once; of a body no more is kept than the exchange that it answers has room for.
+    signed request is taken once while an edge runs, and by one that was started again as late or twice; of a body no
+    more is kept than the exchange that it answers has room for.
 
     **Assumes:** whoever is in front of it ends TLS, and bounds the headers, the connections and the time of a request.
 
