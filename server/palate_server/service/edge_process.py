@@ -32,6 +32,7 @@ from palate_server.edge.sockets import listening, reachable
 from palate_server.edge.waiting_room import WaitingRoom
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site, owner_only
+from palate_server.service.listener import settings_of
 
 ANSWERS = 5.0
 """Seconds in which an edge answers that it is there."""
@@ -137,21 +138,7 @@ class EdgeProcess(Closing):
 
 
 def _served(application: ASGIApp, *, certificate: tuple[Path, Path] | None = None) -> uvicorn.Server:
-    pair = certificate or (None, None)
-    return _Server(
-        uvicorn.Config(
-            application,
-            ssl_certfile=None if pair[0] is None else str(pair[0]),
-            ssl_keyfile=None if pair[1] is None else str(pair[1]),
-            access_log=False,
-            log_level="warning",
-            log_config=None,
-            lifespan="off",
-            ws="none",
-            timeout_keep_alive=KEEP_SECONDS,
-            server_header=False,
-        )
-    )
+    return _Server(settings_of(application, certificate=certificate, keep=KEEP_SECONDS))
 
 
 def main() -> None:

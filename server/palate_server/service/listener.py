@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -80,6 +80,33 @@ def name_of(host: str) -> str | None:
         return None
 
 
+def settings_of(
+    application: ASGIApp, *, certificate: tuple[Path, Path] | None, keep: int = 65, **place: Any
+) -> uvicorn.Config:
+    """How an application is served: no line for a request, which would say who came, and nothing but HTTP.
+
+    Args:
+        application: the application.
+        certificate: files of PEM chain and key, for TLS; None: plain HTTP.
+        keep: seconds for which a connection is kept without a request.
+        place: host and port, where no socket is given to the server.
+    """
+    chain, key = (None, None) if certificate is None else map(str, certificate)
+    return uvicorn.Config(
+        application,
+        ssl_certfile=chain,
+        ssl_keyfile=key,
+        access_log=False,
+        log_level="warning",
+        log_config=None,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        timeout_keep_alive=keep,
+        **place,
+    )
+
+
 class Listener:
     """A uvicorn server in a thread.
 
@@ -93,21 +120,7 @@ class Listener:
     def __init__(
         self, application: ASGIApp, *, host: str, port: int, certificate: tuple[Path, Path] | None = None
     ) -> None:
-        pair = certificate or (None, None)
-        settings = uvicorn.Config(
-            application,
-            host=host,
-            port=port,
-            ssl_certfile=None if pair[0] is None else str(pair[0]),
-            ssl_keyfile=None if pair[1] is None else str(pair[1]),
-            access_log=False,
-            log_level="warning",
-            log_config=None,
-            lifespan="off",
-            ws="none",
-            timeout_keep_alive=65,
-        )
-        self._server = uvicorn.Server(settings)
+        self._server = uvicorn.Server(settings_of(application, certificate=certificate, host=host, port=port))
         self._thread = threading.Thread(target=self._server.run, name=f"listener-{port}", daemon=True)
 
     def start(self) -> None:
