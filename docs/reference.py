@@ -2,7 +2,7 @@
 
     python docs/reference.py
 
-Writes what stands between the marks of cli.md, configuration.md and operations.md: from the help of the commands, and
+Writes what stands between the marks of cli.md, configuration.md and server.md: from the help of the commands, and
 from the fields of the settings with their docstrings. And the alerts of deploy/prometheus/palate.rules.yml, from the
 list of problems. `tests/docs/test_reference.py` and `tests/server/service/test_alerts.py` compare.
 """
@@ -122,25 +122,25 @@ def settings() -> str:
 
 
 def server_settings() -> str:
-    """What stands between the marks of operations.md."""
-    return f"{_questions()}\n{_profiles()}\n{_rules()}\n#### All keys\n\n{_table(ServerConfig)}".strip()
+    """What stands between the marks of server.md."""
+    return f"{_questions()}\n{_profiles()}\n{_rules()}\n### All keys\n\n{_table(ServerConfig)}".strip()
 
 
 ASKED = """\
-#### Before the first round
+### Before the first round
 
 These must be understood before the first round of the public, and no others. `palate serve init` asks for them on a
 terminal; scripts give them as options. Everything else follows, or has a default.
 """
 HELD = """\
-#### Profiles
+### Profiles
 
 `profile` says whom a server is for. What it sets can be set otherwise beside it, but never looser than the last rows
 say: such a configuration is refused, with the way out. What it asks for before it serves, `palate serve run` insists
 on.
 """
 FOLLOWS = """\
-#### What follows from what
+### What follows from what
 
 With a profile, these follow where they are left out. `palate serve config FOLDER` prints each setting with its value,
 and whether it is set, the profile's, derived, or a default.
@@ -281,7 +281,7 @@ FURTHER = """\
         labels: {severity: ticket}
         annotations:
           summary: "most attempts of the last day on {{ $labels.instance }} released nothing"
-          act: "see `palate_aborts_total` for the reasons, and their table in docs/operations.md#events"
+          act: "see `palate_aborts_total` for the reasons, and their table in docs/server.md#events"
       - alert: PalateLifetimeShort
         expr: palate_mu2_left < 0.2 * palate_mu2_lifetime
         labels: {severity: ticket}
@@ -302,7 +302,7 @@ FURTHER = """\
 def alerts() -> str:
     """The rules for Prometheus: one for each problem that somebody should hear of, with what to do."""
     lines = [
-        "# Written by docs/reference.py from the problems of docs/operations.md#problems: an alert for each code.",
+        "# Written by docs/reference.py from the problems of docs/server.md#problems: an alert for each code.",
         "# `job` must be `palate`, as in prometheus.yml beside it.",
         "groups:",
         "  - name: palate",
@@ -325,7 +325,7 @@ def alerts() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"cli.md": commands, "configuration.md": settings, "operations.md": server_settings}
+PAGES = {"cli.md": commands, "configuration.md": settings, "server.md": server_settings}
 
 
 def main() -> None:

@@ -799,7 +799,7 @@ class Device(Closing):
         return written
 
     def statement(self) -> Statement:
-        """What would remain if the user left now, in words and numbers; see "Leaving" in docs/sdk.md.
+        """What would remain if the user left now, in words and numbers; see "Leaving" in docs/leaving.md.
 
         To make it writes nothing to the store, and nothing is erased.
 

@@ -60,7 +60,7 @@ def leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + name, default
 
 
-@pytest.mark.parametrize("name", ["cli.md", "configuration.md", "operations.md"])
+@pytest.mark.parametrize("name", ["cli.md", "configuration.md", "server.md"])
 def test_a_reference_is_what_the_code_makes(name: str, reference: Any, pages: dict[str, Any]) -> None:
     """If this fails, run docs/reference.py."""
     text = pages[f"docs/{name}"].text
@@ -83,7 +83,7 @@ def test_every_setting_and_every_option_is_there_and_says_what_it_means(referenc
     )
     assert {name for name, _ in leaves(ModuleSettings)} <= set(rows)
     served = {
-        names(row[0])[0]: row for row in pages["docs/operations.md"].rows(reference.server_settings()) if names(row[0])
+        names(row[0])[0]: row for row in pages["docs/server.md"].rows(reference.server_settings()) if names(row[0])
     }
     assert {key for key, _ in leaves(ServerConfig)} == set(served)
     assert not [key for key, row in {**rows, **served}.items() if not row[-1]]
@@ -237,7 +237,7 @@ def test_wire_protocol_names_every_member(pages: dict[str, Any]) -> None:
     for entry in (PopulationEntry, OpenEntry, ChargeEntry, SealEntry, CloseEntry, PublishEntry, RestoredEntry):
         row = next(row for row in page.rows(log) if row[0] == f"`{entry.model_fields['kind'].default}`")
         assert not [name for name in entry.model_fields if name not in ("kind", "seq") and f"`{name}`" not in row[1]]
-    header = page.section("A contribution")
+    header = pages["docs/wire-exchange.md"].section("A contribution")
     assert not [name for name in ContributionHeader.model_fields if f"`{name}`" not in header]
 
 

@@ -92,13 +92,13 @@ def test_errors(pages: dict[str, Any]) -> None:
 
 
 def test_every_method_is_shown(pages: dict[str, Any]) -> None:
-    text = pages["docs/sdk.md"].text
+    text = "".join(pages[f"docs/{name}.md"].text for name in ("sdk", "sdk-rounds", "leaving"))
     public = {name for name in vars(palate.Device) if not name.startswith("_")}
     assert {name for name in public if f"{name}(" not in text and f"`{name}`" not in text} <= {"export_lines"}
 
 
 def test_a_service(pages: dict[str, Any]) -> None:
-    rows = tables(pages["docs/sdk.md"], "Models")
+    rows = tables(pages["docs/sdk-rounds.md"], "Models")
     fields = {field.name: field.default for field in dataclasses.fields(palate.Service)}
     assert set(rows) == {*fields, "palate.Service"}
     for name, default in fields.items():
@@ -107,24 +107,24 @@ def test_a_service(pages: dict[str, Any]) -> None:
 
 
 def test_floors(pages: dict[str, Any]) -> None:
-    rows = tables(pages["docs/sdk.md"], "Floors")
+    rows = tables(pages["docs/sdk-rounds.md"], "Floors")
     assert {name: cells[0].strip("`") for name, cells in rows.items() if name != "palate.Floors"} == {
         field.name: str(field.default) for field in dataclasses.fields(palate.Floors)
     }
 
 
 def test_the_privacy_report_names_its_members(pages: dict[str, Any]) -> None:
-    section = pages["docs/sdk.md"].section("The privacy report").rpartition("```")[2]
+    section = pages["docs/sdk-rounds.md"].section("The privacy report").rpartition("```")[2]
     fields = {field.name for field in dataclasses.fields(PrivacyReport)}
     assert fields - {"app", "time", "simulated"} <= {*NAME.findall(section)}
 
 
 def test_a_published_model(pages: dict[str, Any]) -> None:
-    rows = tables(pages["docs/wire-protocol.md"], "A published model")
+    rows = tables(pages["docs/wire-exchange.md"], "A published model")
     files = {published.MANIFEST, published.SIGNATURE, published.ITEMS, published.DOMAINS, published.NEW_ITEMS}
     files |= {published.FEATURES, published.MODEL, published.COMPACT, "delta-<base>.z"}
-    named = {name for row in pages["docs/wire-protocol.md"].rows(
-        pages["docs/wire-protocol.md"].section("A published model")
+    named = {name for row in pages["docs/wire-exchange.md"].rows(
+        pages["docs/wire-exchange.md"].section("A published model")
     ) for name in NAME.findall(row[0])}  # fmt: skip
     assert files | set(published.Manifest.model_fields) | {SPENT} == named
     assert set(rows) <= named

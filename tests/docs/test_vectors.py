@@ -608,7 +608,7 @@ def test_evidence_names_one_device_or_none() -> None:
 
 
 def test_the_table_of_terms_is_what_the_code_says() -> None:
-    page = (FOLDER.parent / "wire-protocol.md").read_text(encoding="utf-8")
+    page = (FOLDER.parent / "wire-masks.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([\d,]+) \| (\d+) % \| (.+) \|$", page, re.M)
     assert len(rows) == 20
     for size, corrupt, cells in rows:
@@ -696,7 +696,7 @@ def test_who_leaves_by_hand() -> None:
 
 
 def test_a_request_is_signed_over_all_that_it_says() -> None:
-    """As the table of docs/wire-protocol.md has it: every header but the signature, and whose it is."""
+    """As the table of docs/wire-exchange.md has it: every header but the signature, and whose it is."""
     found = vectors("exchange.json")
     for case in found["requests"]:
         said, body = dict(case["headers"]), bytes.fromhex(case["body_hex"])

@@ -69,7 +69,7 @@ class SyncResult:
     """The result of a sync.
 
     Attributes:
-        ended: why it ended, see `docs/sdk.md`.
+        ended: why it ended, see `docs/sdk-rounds.md`.
         reason: details, for the user and the log.
         model: whether a newer model was taken into use.
         rounds: attempts that the device took part in to their end.

@@ -1,4 +1,4 @@
-"""Delta: the difference of two decompressed compact models, for devices with the first. See docs/wire-protocol.md.
+"""Delta: the difference of two decompressed compact models, for devices with the first. See docs/wire-exchange.md.
 
     base, delta -> inflate -> for each tensor: its prediction from the base, plus the rest -> result
 

@@ -288,5 +288,5 @@ def _spelled(headers: Mapping[str, str], name: str) -> str:
     """
     value = headers.get(name, "")
     if _SPELLINGS[name].fullmatch(value) is None:
-        raise InputError(f"`{name}` must be spelled as docs/wire-protocol.md says, got {value!r:.80}")
+        raise InputError(f"`{name}` must be spelled as docs/wire-exchange.md says, got {value!r:.80}")
     return value

@@ -1,4 +1,4 @@
-"""Door: the ASGI application that devices talk to, see "The exchange" in docs/wire-protocol.md.
+"""Door: the ASGI application that devices talk to, see "The exchange" in docs/wire-exchange.md.
 
     headers -> spelled right? -> whose? -> signed by that identity, now, once -> body -> answer taken -> next message
 

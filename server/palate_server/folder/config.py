@@ -167,7 +167,7 @@ class CohortSettings(_Section):
 
     size: int = Field(default=100, ge=2)
     """The most devices in an attempt; the privacy terms say how many of them must remain. With fewer than 25, or a
-    `privacy.corrupt` below 0.1, devices refuse unless their app says `for_few`: docs/sdk.md#models."""
+    `privacy.corrupt` below 0.1, devices refuse unless their app says `for_few`: docs/sdk-rounds.md#models."""
     wait_seconds: float = Field(default=1800.0, gt=0)
     """Seconds that a cohort may take to gather; after that its devices are sent home."""
     exchange_seconds: float = Field(default=60.0, gt=0)
@@ -248,7 +248,7 @@ class GatewaySettings(_Section):
     """The certificate's private key."""
     acme_port: int = Field(default=0, ge=0, le=65535)
     """Port on which the gateway answers an ACME authority, 80 as seen from outside, with what an ACME client puts into
-    `public`: docs/operations.md#a-public-certificate. The certificate is then the one that `palate serve certificate`
+    `public`: docs/setup.md#a-public-certificate. The certificate is then the one that `palate serve certificate`
     installs. 0: none."""
     origins: list[str] = Field(default_factory=list, max_length=64)
     """Origins of web pages whose browsers may take part, such as `https://shop.example`. Empty: no page may."""
@@ -343,7 +343,7 @@ class LogSettings(_Section):
 
 
 class ProblemSettings(_Section):
-    """From when on something is a problem that the operator is told of, see docs/operations.md#problems."""
+    """From when on something is a problem that the operator is told of, see docs/server.md#problems."""
 
     certificate_days: int = Field(default=21, ge=0)
     """Days before the end of a certificate."""
@@ -395,7 +395,7 @@ class ServerConfig(_Section):
     population: str = Field(min_length=1, max_length=200)
     """Name of the population; an app is built for one population."""
     profile: Literal["trial", "company", "public"] | None = None
-    """What all keys that are left out follow from, and what no key may be looser than: docs/operations.md#profiles.
+    """What all keys that are left out follow from, and what no key may be looser than: docs/server.md#profiles.
     Left out: each has the default of this table."""
     devices: int | None = Field(default=None, ge=2, le=10**9)
     """How many devices are expected, with a profile; sizes follow from it."""
@@ -445,7 +445,7 @@ class ServerConfig(_Section):
         if profile.watched and not self.witnesses.keys:
             found.append(
                 "`witnesses.keys` and `witnesses.urls` must name a witness of the ledger: give it the key that "
-                "`palate serve status` prints, see docs/operations.md#witnesses-of-the-ledger"
+                "`palate serve status` prints, see docs/recover.md#witnesses-of-the-ledger"
             )
         return found
 
@@ -556,7 +556,7 @@ def _unknown(key: str, section: str) -> str:
     """What is said of a key that there isn't: the keys nearest to it, here or in another section."""
     known = [f"{section}.{each}" if section else each for section, each in _keys()]
     near = get_close_matches(f"{section}.{key}" if section else key, known, n=1, cutoff=0.8)
-    return f"`{key}` is no key of a server{f': did you mean `{near[0]}`?' if near else ', see docs/operations.md'}"
+    return f"`{key}` is no key of a server{f': did you mean `{near[0]}`?' if near else ', see docs/server.md'}"
 
 
 def _keys() -> Iterator[tuple[str, str]]:

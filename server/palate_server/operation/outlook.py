@@ -33,7 +33,7 @@ TROUBLES = {
     "lost": "the ServerApp ended in a charged attempt: look at logs/serverapp.log, and at the machine's memory",
     "unwitnessed": "make `backup.witness` writable: nothing is charged until it is",
     "uncosigned": "see that enough of `witnesses.urls` answer, and watch this ledger: nothing is charged until they do",
-    "aborted": "docs/operations.md has the reason; it is tried again, up to `cohort.attempts` charges in a row",
+    "aborted": "docs/server.md has the reason; it is tried again, up to `cohort.attempts` charges in a row",
     "refused": "wait for the next period, or, where the lifetime is used up, begin a new population",
     "no cohort": "a longer `cohort.wait_seconds`, a smaller `cohort.size`, or more devices",
     "items refused": "mend `items`, or give the new list by `palate serve items`; no training begins before",

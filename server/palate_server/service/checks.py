@@ -46,7 +46,7 @@ CHECKS: Mapping[str, Kind] = {
     "profile_lacks": Kind(
         "error",
         "something is missing that the profile asks for before it serves",
-        "give it in `server.toml`: docs/operations.md#profiles",
+        "give it in `server.toml`: docs/server.md#profiles",
     ),
     "flower_unknown": Kind(
         "error",

@@ -46,7 +46,7 @@ ALLOWED = (
     f"{LEDGER})"
 )
 """The allowed request paths, after `gateway.path`."""
-AWAITED = "docs/operations.md#a-public-certificate"
+AWAITED = "docs/setup.md#a-public-certificate"
 NOBODY = "nobody"
 """The account of nginx's workers if root runs the server: one without rights."""
 

@@ -2,7 +2,7 @@
 
     server folder, events, clock, disks, ports, parts -> problems(site) -> status, health, metrics, console, alerts
 
-Each has a code, by which alerts are made and which `KINDS` and docs/operations.md describe, and says in one line what
+Each has a code, by which alerts are made and which `KINDS` and docs/server.md describe, and says in one line what
 is wrong and in another what to do. The list is read from files and the system: no part of the server has to work for
 it. It never names a device, an address of one, or a key. The file is long as the list and what finds it are one thing.
 
@@ -76,7 +76,7 @@ class Kind:
 
     Attributes:
         severity: how bad it is.
-        means: what it means, for the table of docs/operations.md.
+        means: what it means, for the table of docs/server.md.
         act: what to do.
     """
 
@@ -131,7 +131,7 @@ KINDS: Mapping[str, Kind] = {
     "certificate_awaited": Kind(
         "error",
         "no public authority has issued the gateway's certificate yet: nobody can be invited",
-        "let an ACME client get it, `palate serve certificate` as its hook: docs/operations.md#a-public-certificate",
+        "let an ACME client get it, `palate serve certificate` as its hook: docs/setup.md#a-public-certificate",
     ),
     "clock_off": Kind(
         "error",

@@ -37,7 +37,7 @@ from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import noise_delta
 
 HEAD = """\
-# What follows from this, and why: palate serve config FOLDER. Every key is described in docs/operations.md.
+# What follows from this, and why: palate serve config FOLDER. Every key is described in docs/server.md.
 """
 FEATURES_FILE = "features.npy"
 """The file of public item features in a new folder."""
@@ -51,7 +51,7 @@ SAID: Mapping[str, str] = {
     "privacy.period_epsilon": "of the runs that begin in one period",
     "cohort.size": "most devices in an attempt",
     "gateway.port": "the gateway's; others are on the loopback interface alone",
-    "gateway.acme_port": "docs/operations.md#a-public-certificate",
+    "gateway.acme_port": "docs/setup.md#a-public-certificate",
     "backup.witness": "on another disk: signed plans with their charges",
     "training.features": "public numbers of each item",
 }
@@ -65,7 +65,7 @@ def server_toml(settings: Mapping[str, Any]) -> str:
         settings: key, such as `privacy.epsilon`, -> value; one that is None or empty is left out.
 
     >>> print(server_toml({"population": "readers", "gateway.port": 443, "gateway.path": ""}).partition("FOLDER")[2])
-    . Every key is described in docs/operations.md.
+    . Every key is described in docs/server.md.
     population = "readers"
     <BLANKLINE>
     [gateway]

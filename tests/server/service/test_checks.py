@@ -26,7 +26,7 @@ from palate_server.service.problems import KINDS, ServerProblem
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
 
 Maker = Callable[..., Any]
-PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
+PAGE = Path(__file__).parents[3] / "docs" / "server.md"
 
 
 @pytest.fixture

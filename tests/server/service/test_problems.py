@@ -39,7 +39,7 @@ from palate_server.service.status import read_status
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
 
 Maker = Callable[..., Any]
-PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
+PAGE = Path(__file__).parents[3] / "docs" / "server.md"
 RUNS = {"gateway": True, "superlink": True, "serverapp": True, "edge": True}
 
 

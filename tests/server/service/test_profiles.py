@@ -201,7 +201,7 @@ def test_each_setting_is_told_with_where_it_is_from(tmp_path: Path) -> None:
 def test_nobody_has_to_understand_more_than_eight_settings(profile: str, tmp_path: Path) -> None:
     """What the documents list as to be understood is what is asked, in that order, and no more."""
     (tmp_path / "items").write_text("a\n")
-    page = (Path(__file__).parents[3] / "docs/operations.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/server.md").read_text()
     table = page.partition("### Before the first round")[2].partition("### Profiles")[0]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
     with CliRunner().isolation(f"\n{profile}\n{tmp_path / 'items'}\n\n\n\n\n\n") as (out, *_):

@@ -101,7 +101,7 @@ export function readMessage(headers: Headers, body: Uint8Array): ServerMessage {
 
 function spelled(headers: Headers, name: string, spelling: RegExp): string {
   const value = headers.get(name) ?? "";
-  if (!spelling.test(value)) throw new IntegrityError(`\`${name}\` must be spelled as docs/wire-protocol.md says, got ${value.slice(0, 80)}`);
+  if (!spelling.test(value)) throw new IntegrityError(`\`${name}\` must be spelled as docs/wire-exchange.md says, got ${value.slice(0, 80)}`);
   return value;
 }
 

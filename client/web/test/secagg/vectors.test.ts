@@ -63,7 +63,7 @@ test("secagg.json: rings, terms and the directory", async () => {
 });
 
 test("the table of terms in the document", async () => {
-  const page = await environment().readRepository("docs/wire-protocol.md");
+  const page = await environment().readRepository("docs/wire-masks.md");
   const rows = [...page.matchAll(/^\| ([\d,]+) \| (\d+) % \| (.+) \|$/gm)];
   equal(rows.length, 20);
   for (const [, size, corrupt, cells] of rows) {

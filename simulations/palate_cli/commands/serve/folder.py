@@ -44,7 +44,7 @@ def init(
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="What the rest follows from: trial, company or public, see docs/operations.md#profiles."),
+        typer.Option(help="What the rest follows from: trial, company or public, see docs/server.md#profiles."),
     ] = None,
     devices: Annotated[int | None, typer.Option(help="With a profile: how many devices are expected.")] = None,
     features: Annotated[

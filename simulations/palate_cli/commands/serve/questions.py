@@ -164,7 +164,7 @@ QUESTIONS = (
         read_witness, lambda given: "later", also=("witnesses.urls",), whom=_WATCHED,
     ),
 )  # fmt: skip
-"""What must be understood before the first round, in the order in which it is asked; docs/operations.md lists them."""
+"""What must be understood before the first round, in the order in which it is asked; docs/server.md lists them."""
 
 
 def ask(given: Mapping[str, Any]) -> dict[str, Any]:

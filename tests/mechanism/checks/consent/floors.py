@@ -52,9 +52,9 @@ DEFAULTS: Mapping[str, Any] = {
     "allow_off": False, "allow_central": False, "allow_distributed": True, "allow_local": True, "allow_events": False,
     "allow_unmasked": False, "min_honest": 20, "min_corrupt": 1, "min_corrupt_share": 0.1, "max_alone_mu2": math.inf,
 }  # fmt: skip
-"""docs/sdk.md, floors."""
+"""docs/sdk-rounds.md, floors."""
 LOOSENED: Mapping[str, frozenset[str]] = {"for_few": frozenset({"min_honest", "min_corrupt", "min_corrupt_share"})}
-"""docs/sdk.md: which fields each method gives up."""
+"""docs/sdk-rounds.md: which fields each method gives up."""
 TOLD = ("allow_off", "allow_seeded", "allow_unmasked")
 """Floors that only experiments loosen, and that the privacy report names."""
 LOOSEST = Floors(
