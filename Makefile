@@ -51,6 +51,7 @@ needs:
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python docs/words.py
 
 types: $(VENV)/.dev
 	$(BIN)/mypy

@@ -27,8 +27,15 @@ TERMS = ROOT / "docs" / "zh" / "terms.toml"
 USERS, PICTURE = ROOT / "docs" / "population.md", ROOT / "docs" / "img" / "population.svg"
 BENCHMARKS = ROOT / "simulations" / "benchmarks"
 BEGIN, END = "<!-- measured: written by docs/measured.py -->", "<!-- end of measured -->"
-SHOWN = (("quality", "main"), ("quality", "sets"))
-"""What the README shows."""
+LISTS = (
+    ("most popular", "everybody", ("popularity", "recall_capped@20"), "popularity"),
+    ("most popular, with noise", "nobody", ("5", "noised popularity"), "noised popularity"),
+    ("**Palate**", "**nobody**", ("5", "Palate, recall_capped@20"), "Palate"),
+    ("iALS", "everybody", ("iALS (implicit)", "recall_capped@20"), "iALS"),
+    ("EASE", "everybody", ("EASE", "recall_capped@20"), "EASE"),
+)
+"""The README's rows: a kind of list, who hands a history over, and where quality's tables have the figures: row and
+column of MovieLens 1M's, column of the other logs'."""
 SUMMARY = {
     "quality": ("MovieLens 1M: recall_capped@20 against eps", "Other logs at eps 5: recall_capped@20"),
     "published": ("MovieLens 1M: recall_capped@20 on test users",),
@@ -74,12 +81,13 @@ from benchmarks.sheet import Sheet, Table  # noqa: E402 - the path is what finds
 
 def section() -> str:
     """What stands between the marks of the README."""
-    return "\n".join(_shown({})).strip()
+    return "\n".join(_compared())
 
 
 def chinese() -> str:
     """The same in its Chinese edition: the figures are the record's, the words those of docs/zh/terms.toml."""
-    return "\n".join(_shown(tomllib.loads(TERMS.read_text(encoding="utf-8"))["tables"])).strip()
+    words = tomllib.loads(TERMS.read_text(encoding="utf-8"))["tables"]
+    return "\n".join(_in(words, line) for line in _compared())
 
 
 def page() -> str:
@@ -180,12 +188,20 @@ def _links(benchmark: str, folder: Path) -> str:
     return f"{other}, [method]({os.path.relpath(BENCHMARKS / benchmark, folder)})."
 
 
-def _shown(words: Mapping[str, str]) -> Iterator[str]:
-    """The tables of each part of the README with other words; how they were measured is on the benchmarks' pages."""
-    for benchmark, part in SHOWN:
-        for record, tables in recorded(benchmark):
-            if record["part"] == part:
-                yield from (_in(words, line) for table in tables for line in _table(table))
+def _compared() -> Iterator[str]:
+    """The README's table: each list's quality, and who had to hand a history over for it."""
+    found = [table for record, tables in recorded("quality") if record["part"] in ("main", "sets") for table in tables]
+    films = {
+        (row[0], name): cell
+        for table in found[:2]
+        for row in table.rows
+        for name, cell in zip(table.header, row, strict=True)
+    }
+    shop = dict(zip(found[2].header, found[2].rows[0], strict=True))
+    yield "| the list | who hands a history over | films | a shop |"
+    yield "| --- | --- | --- | --- |"
+    for name, whose, cell, column in LISTS:
+        yield f"| {name} | {whose} | {BAR.sub('', films[cell])} | {shop[column]} |"
 
 
 def _table(table: Table) -> Iterator[str]:

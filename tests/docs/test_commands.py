@@ -228,11 +228,11 @@ def test_extras_exist(root: Path, pages: dict[str, Any]) -> None:
     for page in pages.values():
         for extras in re.findall(r"(?:palate|\.)\[([a-z,-]+)\]", page.text):
             assert set(extras.split(",")) <= set(known), f"{page.name}: {extras}"
-    readme = pages["README.md"]
-    rows = list(readme.rows(readme.section("Install")))[1:]
+    page = pages["docs/install.md"]
+    rows = list(page.rows(page.text))[1:]
     assert [row[0].strip("`") for row in rows] == ["(none)", *known]
     for extra, brings in ((row[0].strip("`"), row[1].lower()) for row in rows):
         for requirement in project["dependencies"] if extra == "(none)" else known[extra]:
             name = re.match(r"[A-Za-z0-9-]+", requirement)[0]
             if name not in ("palate", "flwr", "click", "pandas-stubs", "pytest-xdist"):
-                assert name in brings, f"README: the extra {extra} brings {name}"
+                assert name in brings, f"docs/install.md: the extra {extra} brings {name}"

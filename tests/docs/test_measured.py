@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +52,22 @@ def test_the_page_on_users_and_its_picture_show_what_was_measured(measured: Any,
     assert between(measured, pages["docs/population.md"]) == f"\n\n{measured.users()}\n\n"
     if drawn := measured.picture():
         assert measured.PICTURE.read_text(encoding="utf-8") == drawn
+
+
+@pytest.mark.parametrize("name", ["cost", "epsilon"])
+def test_a_page_that_quotes_figures_has_those_on_record(name: str, measured: Any, pages: dict[str, Any]) -> None:
+    """Each figure of a row stands on the page of tables that the row, or what is below the table, leads to."""
+    page = pages[f"docs/{name}.md"]
+    found = 0
+    for text in page.text.split("\n## "):
+        linked = re.findall(r"\(benchmarks/(\w+)\.md\)", text)
+        for row in page.rows(text):
+            own = re.findall(r"\(benchmarks/(\w+)\.md\)", row[-1]) or linked
+            figures = re.findall(r"\d[\d,]*(?:\.\d+)?", " ".join(row[1:])) if own else []
+            there = "".join(pages[f"docs/benchmarks/{each}.md"].text for each in own)
+            assert [each for each in figures if each not in there] == [], row
+            found += len(figures)
+    assert found >= 10
 
 
 def test_every_benchmark_is_on_the_page_once_and_leads_there(measured: Any, root: Any) -> None:
