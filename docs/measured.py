@@ -3,8 +3,8 @@
     python docs/measured.py
 
 Reads `simulations/benchmarks/*/figures.jsonl`, has each script make its tables of them, and writes what stands between
-the marks in README.md, its Chinese edition, docs/benchmarks.md and docs/population.md, docs/img/population.svg, and
-docs/benchmarks/: a page of each benchmark with all of its tables. No figure is typed by hand:
+the marks in README.md, its Chinese edition and docs/benchmarks.md, docs/img/population.svg, and docs/benchmarks/: a page
+of each benchmark with all of its tables. No figure is typed by hand:
 `tests/docs/test_measured.py` compares.
 """
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README, CHINESE, PAGE = ROOT / "README.md", ROOT / "README.zh.md", ROOT / "docs" / "benchmarks.md"
 TABLES = ROOT / "docs" / "benchmarks"
 TERMS = ROOT / "docs" / "zh" / "terms.toml"
-USERS, PICTURE = ROOT / "docs" / "population.md", ROOT / "docs" / "img" / "population.svg"
+PICTURE = ROOT / "docs" / "img" / "population.svg"
 BENCHMARKS = ROOT / "simulations" / "benchmarks"
 BEGIN, END = "<!-- measured: written by docs/measured.py -->", "<!-- end of measured -->"
 LISTS = (
@@ -130,22 +130,10 @@ def standing(benchmark: str) -> Sequence[Table]:
     return found
 
 
-def users() -> str:
-    """What stands between the marks of the page on quality and users."""
-    lines = [line for record, tables in recorded("population") for line in _whole(record, tables)]
-    return "\n".join(lines).strip()
-
-
 def picture() -> str:
-    """The picture of that page; nothing before it is measured."""
+    """The picture of docs/population.md; nothing before it is measured."""
     figures = {name: record["figures"] for name, record in Sheet(BENCHMARKS / "population").parts.items()}
     return str(importlib.import_module("benchmarks.population.run").picture(figures)) if "million" in figures else ""
-
-
-def _whole(record: Mapping[str, Any], tables: Sequence[Table]) -> Iterator[str]:
-    """A record's tables and how it was measured."""
-    yield from (table.markdown() for table in tables)
-    yield f"<sub>{_how(record['measured'])}</sub>\n"
 
 
 def method(benchmark: str) -> tuple[str, str]:
@@ -220,11 +208,6 @@ def _in(words: Mapping[str, str], line: str) -> str:
     return line
 
 
-def _how(measured: Mapping[str, Any]) -> str:
-    """Command, seeds, protocol, hardware and date in one line."""
-    return f"`{measured['command']}`; {_facts(measured)}."
-
-
 def _facts(measured: Mapping[str, Any]) -> str:
     """Seeds, protocol, hardware and date."""
     first, last = ("command",), ("hardware", "date")
@@ -234,7 +217,7 @@ def _facts(measured: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Write all."""
-    for file, text in ((README, section()), (CHINESE, chinese()), (PAGE, page()), (USERS, users())):
+    for file, text in ((README, section()), (CHINESE, chinese()), (PAGE, page())):
         whole = file.read_text(encoding="utf-8")
         before, _, rest = whole.partition(BEGIN)
         _, _, after = rest.partition(END)

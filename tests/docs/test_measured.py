@@ -47,9 +47,8 @@ def test_the_tables_of_each_benchmark_are_those_of_its_records(measured: Any, pa
     assert [name for name in names if pages[f"docs/benchmarks/{name}.md"].text != measured.tables(name)] == []
 
 
-def test_the_page_on_users_and_its_picture_show_what_was_measured(measured: Any, pages: dict[str, Any]) -> None:
+def test_the_picture_of_the_page_on_users_shows_what_was_measured(measured: Any) -> None:
     """If this fails, run docs/measured.py."""
-    assert between(measured, pages["docs/population.md"]) == f"\n\n{measured.users()}\n\n"
     if drawn := measured.picture():
         assert measured.PICTURE.read_text(encoding="utf-8") == drawn
 
