@@ -3,9 +3,8 @@
     python docs/measured.py
 
 Reads `simulations/benchmarks/*/figures.jsonl`, has each script make its tables of them, and writes what stands between
-the marks in README.md, its Chinese edition and docs/benchmarks.md, docs/img/population.svg, and docs/benchmarks/: a page
-of each benchmark with all of its tables. No figure is typed by hand:
-`tests/docs/test_measured.py` compares.
+the marks in README.md, its Chinese edition and docs/benchmarks.md, docs/img/population.svg, and docs/benchmarks/: a
+page of each benchmark with all of its tables. No figure is typed by hand: `tests/docs/test_measured.py` compares.
 """
 
 from __future__ import annotations

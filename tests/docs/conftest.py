@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
-WHOLE_SET = re.compile(r"""load\("complete-journey|simulate\(("movielens-small|epsilon)""")
+WHOLE_SET = re.compile(r"simulate\(epsilon")
 """In blocks that train on a whole data set, which run in `make soak`; their commands train on it here."""
 
 
