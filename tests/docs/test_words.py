@@ -40,7 +40,8 @@ def counter() -> Any:
 
 
 def test_prose_is_what_somebody_wrote_to_be_read(counter: Any) -> None:
-    assert counter.words(counter.prose(TEXT)) == len("A page, Three words here, and is none, 四个 汉字".split())
+    written = "A page, Three words here, and is none, 四个 汉字"
+    assert counter.words(counter.prose(TEXT)) == len(written.split())
     around = "a table, ```python, some code, reference: written by docs/reference.py, made of code, end of reference"
     assert counter.words(TEXT) == counter.words(counter.prose(TEXT)) + len(around.split())
 
