@@ -71,7 +71,7 @@ class Case:
 
 CASES = {
     "million": Case(
-        DataSet("A made log of a million users", "a1m.parquet"),
+        DataSet("A simulated log of a million users", "a1m.parquet"),
         delta=1e-7,
         sizes=(1000, 3000, 10_000, 30_000, 100_000, 300_000, 0),
         starts=(1000, 10_000),
@@ -284,7 +284,7 @@ def picture(figures: Any) -> str:
             lines.append(Line(label, points, COLOURS[colour], dash, "projected", dots=place == 2))
     words = Words(
         title="Quality against the number of users, measured and projected",
-        heading="What more users buy: a made log, 100,000 items",
+        heading="What more users buy: a simulated log, 100,000 items",
         metric=METRIC,
         over="users",
         axis=f"users who learn, log scale (δ = {found['delta']:g}, unit: user, adjacency: zero-out, {ACCOUNTANT})",
@@ -318,7 +318,7 @@ def heads_tables(figures: Any) -> Sequence[Table]:
         f"{METRIC} of validation users; {figures['users']:,} users who learn, eps {figures['epsilon']:g}, unit user, "
         f"adjacency zero-out, delta {figures['delta']:g}, accountant {ACCOUNTANT}."
     )
-    title = "A made log of a million users: items in the collaborative rounds"
+    title = "A simulated log of a million users: items in the collaborative rounds"
     return [Table(title, ("`head_items`", METRIC), rows, note)]
 
 
