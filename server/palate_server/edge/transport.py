@@ -100,18 +100,23 @@ class Edges:
         return set({name: edge for edge, name in there.items() if name}.values())
 
     def online(self, *, wait: float, enough: int) -> dict[int, Availability]:
-        """The devices that are online, each with what it declares."""
+        """The devices that are online, each with what it declares.
+
+        Each edge waits for its share. Once enough are there, wherever they are, the others are asked as they are.
+        """
         live, found = self.live(), dict[int, tuple[str, Availability]]()
-        asked = dict.fromkeys(live, pack({"ask": LOOK, "wait": wait, "enough": -(-enough // max(1, len(live)))}))
-        for edge, reply in self.ask(asked, seconds=wait + COLLECT_SECONDS):
-            try:
-                there, known = _read_look(reply)
-            except IntegrityError as error:
-                logger.warning("%s", error)
-                continue
-            found |= {device: (edge, available) for device, available in there.items()}
-            if known is not None:
-                self._bring_up(edge, *known)
+        rest = set(live)
+        share = pack({"ask": LOOK, "wait": wait, "enough": -(-enough // max(1, len(live)))})
+        for edge, reply in self.ask(dict.fromkeys(live, share), seconds=wait + COLLECT_SECONDS):
+            rest.remove(edge)
+            found |= {device: (edge, available) for device, available in self._note(edge, reply).items()}
+            if len(found) >= enough:
+                break
+        else:
+            rest.clear()  # those that don't answer
+        now = pack({"ask": LOOK, "wait": 0.0, "enough": 0})
+        for edge, reply in self.ask(dict.fromkeys(rest, now), seconds=COLLECT_SECONDS):
+            found |= {device: (edge, available) for device, available in self._note(edge, reply).items()}
         self._edge_of = {device: edge for device, (edge, _) in found.items()}
         return {device: available for device, (_, available) in found.items()}
 
@@ -131,20 +136,34 @@ class Edges:
                     yield edge, reply
 
     def _greet(self, edges: Collection[str]) -> None:
-        """Let edges answer anything; it is waited for only as long as none has a name."""
+        """Let edges answer anything; it is waited for when one is seen for the first time."""
         now, look = time.monotonic(), pack({"ask": LOOK, "wait": 0.0, "enough": 0})
+        before = {edge for edge, _ in self._greeted.values()}
         self._greeted = {
             asked: (edge, until) for asked, (edge, until) in self._greeted.items() if edge in edges and now < until
         }
         for edge in set(edges) - {edge for edge, _ in self._greeted.values()}:
             self._greeted[self.link.send(edge, look, seconds=GREETING)] = edge, now + GREETING
-        until = now if any(self.link.edges().values()) else now + COLLECT_SECONDS
+        until = now if before.issuperset(edges) else now + COLLECT_SECONDS
         while self._greeted:
             left = until - time.monotonic()
-            for asked, _ in self.link.replies(self._greeted, seconds=max(0.0, left)):
-                del self._greeted[asked]
-            if left <= 0 or any(self.link.edges().values()):
+            for asked, reply in self.link.replies(self._greeted, seconds=max(0.0, left)):
+                edge, _ = self._greeted.pop(asked)
+                if reply is not None:
+                    self._note(edge, reply)
+            if left <= 0:
                 return
+
+    def _note(self, edge: str, reply: bytes) -> dict[int, Availability]:
+        """Who is online at an edge, by its reply to a look; it is told what it hasn't got of the register."""
+        try:
+            there, known = _read_look(reply)
+        except IntegrityError as error:
+            logger.warning("%s", error)
+            return {}
+        if known is not None:
+            self._bring_up(edge, *known)
+        return there
 
     def _bring_up(self, edge: str, count: int, revoked: int) -> None:
         """Give an edge what it hasn't got of the register."""
@@ -157,8 +176,8 @@ class Edges:
         parts = [pack(head, [(since, self._register.identities(since, most))]) for since in range(count, numbers, most)]
         if revoked != out:
             parts.append(pack(head | {"revoked": self._register.revoked()}))
-        heard = [edge for part in parts for edge, _ in self.ask({edge: part}, seconds=COLLECT_SECONDS)]
-        if len(heard) == len(parts):
+        heard = sum(bool(list(self.ask({edge: part}, seconds=COLLECT_SECONDS))) for part in parts)
+        if heard == len(parts):
             self._told.add(edge)
 
 

@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,7 +31,7 @@ class Edges:
         self._loop = loop
         self.rooms = {name: WaitingRoom() for name in homes}
         self.names = dict.fromkeys(homes, "")
-        self._asked = dict[str, tuple[str, bytes]]()
+        self._asked = dict[str, tuple[str, str, Future[bytes]]]()
         self.home = {device: edge for edge, devices in homes.items() for device in devices}
         """Device -> where it asks."""
         self.down, self.dead = set[str](), set[str]()
@@ -49,23 +50,25 @@ class Edges:
         return {edge: name for edge, name in self.names.items() if edge not in self.down}
 
     def send(self, edge: str, batch: bytes, *, seconds: float) -> str:
-        self._asked[name := secrets.token_hex(4)] = edge, batch
+        name, fate = secrets.token_hex(4), self.on_ask(edge)
+        if fate != "lost" and edge not in self.dead:
+            answer = asyncio.run_coroutine_threadsafe(self.rooms[edge].answer(batch), self._loop)
+            self._asked[name] = edge, fate, answer
         return name
 
     def replies(self, asked: Collection[str], *, seconds: float) -> Iterable[tuple[str, bytes | None]]:
-        found = list[tuple[str, bytes | None]]()
-        for each in asked:
-            edge, batch = self._asked.pop(each, ("", b""))
-            fate = self.on_ask(edge) if edge else "lost"
-            if fate == "lost" or edge in self.dead:
-                continue
-            reply = asyncio.run_coroutine_threadsafe(self.rooms[edge].answer(batch), self._loop).result(9.0)
-            if fate != "unheard":
-                self.names[edge] = self.names.pop(edge) or edge
-                found.append((each, reply))
-        if not found:
-            time.sleep(min(seconds, 0.002))
-        return found
+        until = time.monotonic() + seconds
+        while True:
+            done = [each for each in asked if each in self._asked and self._asked[each][2].done()]
+            found = list[tuple[str, bytes | None]]()
+            for each in done:
+                edge, fate, answer = self._asked.pop(each)
+                if fate != "unheard":
+                    self.names[edge] = self.names.pop(edge) or edge
+                    found.append((each, answer.result()))
+            if found or time.monotonic() >= until:
+                return found
+            time.sleep(0.001)
 
     def restart(self, edge: str) -> None:
         self.rooms[edge] = WaitingRoom()
@@ -77,9 +80,10 @@ class Edges:
     async def _let_live(self, lives: list[Coroutine[Any, Any, None]]) -> None:
         devices = [asyncio.ensure_future(each) for each in lives]
         await self._ending.wait()
-        for each in devices:
+        others = asyncio.all_tasks() - {asyncio.current_task()}  # devices, and edges that are still asked
+        for each in others:
             each.cancel()
-        await asyncio.gather(*devices, return_exceptions=True)
+        await asyncio.gather(*devices, *others, return_exceptions=True)
 
     async def _live(self, device: int) -> None:
         """A device: it asks, answers by what it was asked, and asks on."""
@@ -128,7 +132,9 @@ def request(*to: int, step: int = 1) -> Request:
 
 @pytest.fixture(autouse=True)
 def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "COLLECT_SECONDS", 0.01)
+    monkeypatch.setattr(transport, "COLLECT_SECONDS", 0.05)
+    monkeypatch.setattr(transport, "PAUSE", 0.005)
+    monkeypatch.setattr(transport, "NEWS", 0.02)
     monkeypatch.setattr(waiting_room, "LOOK_EVERY", 0.001)
 
 
@@ -144,6 +150,15 @@ def test_devices_of_two_edges_are_asked_each_its_own_and_answer_once() -> None:
         assert list(carrier.exchange(request(2))) == [(2, b"2 answers 2?")], "a later step asks fewer"
         assert messenger.transport([1], timeout=9.0) is not None
         assert messenger.heard == set(), "of the latest attempt"
+
+
+def test_once_enough_are_online_at_some_edges_the_others_are_not_waited_for() -> None:
+    with edges(a=(1, 2, 3), b=(4,), c=()) as link:
+        messenger = EdgeMessenger(link)
+        seen(messenger, 4)
+        begun = time.monotonic()
+        assert set(messenger.online(wait=60.0, enough=3)) == {1, 2, 3, 4}
+        assert time.monotonic() - begun < 30.0
 
 
 def test_messages_have_their_kind_and_share_what_they_share(monkeypatch: pytest.MonkeyPatch) -> None:
