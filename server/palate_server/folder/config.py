@@ -235,7 +235,7 @@ class GatewaySettings(_Section):
     """Port of Flower's SuperLink."""
     superlink_listen: str = "127.0.0.1"
     """Address on which Flower's SuperLink listens: one on a private network, where edges are on other hosts, see
-    docs/operations.md#edges-on-other-hosts."""
+    docs/edges.md."""
     metrics_port: int = Field(default=8445, ge=1, le=65535)
     """Port of `/metrics`, `/health` and `/ready`, on the loopback interface."""
     requests_per_second: int = Field(default=50, ge=1)
