@@ -55,12 +55,13 @@ COMMANDS = {
     "data": ("data:app", "Named data sets, and what is in a log."),
     "device": ("online:app", "A device's encrypted store: what the SDK does, from a shell."),
     "serve": ("serve:app", "A server that devices take part in: rounds, models, budgets."),
+    "edge": ("serve.edges:edge", "An edge of a server, on a host of its own, where devices wait."),
     "witness": ("witness:app", "A witness of ledgers: it cosigns what only ever grew."),
     "survey": ("survey:app", "Surveys of a server: figures for the operator, and what they cost."),
 }
 """Command -> where it is in `palate_cli.commands`, and what its help begins with: only what runs is imported."""
 
-SERVERS = {"sandbox", "serve"}
+SERVERS = {"edge", "sandbox", "serve"}
 """Commands that have a server in them, which there is none of on Windows."""
 
 # Help is plain text here, in which typer would still escape its brackets for rich: \[required].

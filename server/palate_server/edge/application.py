@@ -165,10 +165,12 @@ class EnrolmentService(Closing):
         return False
 
 
-def application(site: Site, door: DeviceDoor, enrolling: EnrolmentService, *, stand_in: bool) -> ASGIApp:
+def application(site: Site, door: DeviceDoor, enrolling: EnrolmentService | None, *, stand_in: bool) -> ASGIApp:
     """Make the application; with `stand_in` it also replaces the gateway."""
 
     async def enrol(request: Request) -> Response:
+        if enrolling is None:
+            return Response(status_code=404)
         body = await _bounded(request, MOST_REQUEST)
         if body is None:
             return JSONResponse(REFUSAL, status_code=413)

@@ -5,6 +5,7 @@
                                                 <-  who is online, each with what it declares
     exchange (id, kind, have, wait, requests)   ->
                                                 <-  turn, and the answers since then
+    register (identities, or who is revoked)    ->    (to an edge on another host)
     home     (device -> seconds)                ->
     close                                       ->
 
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 from palate_core.errors import IntegrityError
 
-LOOK, EXCHANGE, HOME, CLOSE = "look", "exchange", "home", "close"
+LOOK, EXCHANGE, REGISTER, HOME, CLOSE = "look", "exchange", "register", "home", "close"
 """What a batch asks for: the value of `ask` in its head."""
 MOST_HEAD: Final = 2**26
 """The most bytes of a head: of a look at a million devices."""

@@ -8,9 +8,10 @@ It has no Flower in between: for one machine, for trials and for tests. Beside o
 from __future__ import annotations
 
 import http.client
+import secrets
 import socket
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -69,27 +70,36 @@ class DirectLink:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._asked: dict[str, tuple[bytes, float]] = {}
 
-    def edges(self) -> Collection[str]:
+    def edges(self) -> Mapping[str, str]:
         """The one edge."""
-        return (EDGE,)
+        return {EDGE: EDGE}
 
-    def ask(self, batches: Mapping[str, bytes], *, seconds: float) -> Iterator[tuple[str, bytes]]:
-        """Ask the edge; while it is started again, nothing comes, after a short pause."""
-        for edge, batch in batches.items():
-            connection = _UnixConnection(self._path, timeout=seconds)
-            try:
-                connection.request("POST", "/", batch)
-                reply = connection.getresponse()
-                data = reply.read(2 * MOST_HEAD)
-            except (OSError, http.client.HTTPException):
-                time.sleep(min(PAUSE, seconds))
-                continue
-            finally:
-                connection.close()
-            if reply.status != http.client.OK:
-                raise IntegrityError(f"an edge must know what it is asked, got status {reply.status}")
-            yield edge, data
+    def send(self, edge: str, batch: bytes, *, seconds: float) -> str:
+        """Keep a question until its reply is waited for."""
+        asked = secrets.token_hex(8)
+        self._asked = {asked: (batch, seconds)}
+        return asked
+
+    def replies(self, asked: Collection[str], *, seconds: float) -> Iterable[tuple[str, bytes | None]]:
+        """Ask the edge; while it is started again, its questions are lost, after a short pause."""
+        return [(each, self._reply(*self._asked.pop(each))) for each in asked if each in self._asked]
+
+    def _reply(self, batch: bytes, seconds: float) -> bytes | None:
+        connection = _UnixConnection(self._path, timeout=seconds)
+        try:
+            connection.request("POST", "/", batch)
+            reply = connection.getresponse()
+            data = reply.read(2 * MOST_HEAD)
+        except (OSError, http.client.HTTPException):
+            time.sleep(min(PAUSE, seconds))
+            return None
+        finally:
+            connection.close()
+        if reply.status != http.client.OK:
+            raise IntegrityError(f"an edge must know what it is asked, got status {reply.status}")
+        return data
 
 
 class _UnixConnection(http.client.HTTPConnection):

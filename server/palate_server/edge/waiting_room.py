@@ -1,7 +1,7 @@
 """Waiting room: who is online at an edge, what each device is asked, and what it has answered; all of it in memory.
 
     DeviceDoor   -> arrive, take, wait_for_message, leave      (what devices do)
-    coordinator  -> answer: look, exchange, home, close        (see `batches`)
+    coordinator  -> answer: look, exchange, register, home, close        (see `batches`)
 
 It decides nothing: a coordinator says who is asked what, and judges the answers. It runs in one event loop.
 """
@@ -18,7 +18,8 @@ from typing import Any, Final, Literal
 
 from palate_common.rounds.exchange import Availability, MessageKind, ServerMessage
 from palate_core.errors import IntegrityError
-from palate_server.edge.batches import CLOSE, EXCHANGE, HOME, LOOK, MOST_BATCH, Frame, pack, unpack
+from palate_server.edge.batches import CLOSE, EXCHANGE, HOME, LOOK, MOST_BATCH, REGISTER, Frame, pack, unpack
+from palate_server.edge.told_register import ToldRegister
 
 GONE_SECONDS: Final = 60.0
 """Seconds after which a device that doesn't ask any more isn't online."""
@@ -108,15 +109,15 @@ class WaitingRoom:
     """The state of an edge.
 
     Args:
-        name: the edge's, which another start of it has, too.
+        register: the enrolled devices, of which the coordinator tells; None: the edge has the server's own register.
         clock: returns monotonic seconds.
 
     Attributes:
         boot: a name that another start of the edge doesn't have.
     """
 
-    def __init__(self, name: str = "edge", clock: Callable[[], float] = time.monotonic) -> None:
-        self.boot, self._name = secrets.token_hex(8), name
+    def __init__(self, register: ToldRegister | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.boot, self._register = secrets.token_hex(8), register
         self._clock = clock
         self._visitors: dict[int, _Visitor] = {}
         self._home: dict[int, tuple[float, float]] = {}
@@ -220,6 +221,9 @@ class WaitingRoom:
                 await self._send_home({int(device): float(seconds) for device, seconds in head["devices"]})
             elif asked == CLOSE:
                 self._open = None
+            elif asked == REGISTER and self._register is not None:
+                revoked = [int(device) for device in head["revoked"]] if "revoked" in head else None
+                self._register.hear(int(head["count"]), frames, revoked)
             else:
                 raise ValueError
         except (KeyError, ValueError, TypeError, OverflowError):
@@ -243,7 +247,8 @@ class WaitingRoom:
         while len(found := self.online()) < enough and (left := until - self._clock()) > 0:
             await asyncio.sleep(min(left, LOOK_EVERY))
         online = [[device, round(each.stays, 3), each.takes] for device, each in found.items()]
-        return pack({"boot": self.boot, "name": self._name, "online": online})
+        known = {} if self._register is None else {"register": self._register.extent()}
+        return pack({"boot": self.boot, "online": online} | known)
 
     async def _exchange(self, head: Mapping[str, Any], frames: list[Frame]) -> bytes:
         """Ask devices, and return what has been answered; the latest turn again, if the coordinator hasn't got it."""

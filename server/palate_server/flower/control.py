@@ -1,6 +1,6 @@
 """Control: what a server folder's own processes ask of its SuperLink: edges become nodes, the ServerApp gets its task.
 
-    edge       -> register(key)                         -> a node, see `node`
+    edge       -> register(key)                         -> a node, see `node`; also from another host
     ServerApp  -> join: a run -> its task -> a grid     -> `edge_link`
 
 Flower's public API can do neither from a program, so this module uses what Flower's own commands use. `check_version`
@@ -34,7 +34,8 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.records.closing import Closing
 from palate_core.errors import InputError, PalateError, RefusedError
-from palate_server.flower.guard import HEADER, HEALTH, bearer, token_of
+from palate_server.flower.guard import HEADER, HEALTH, REGISTERING, bearer, token_of
+from palate_server.folder.edges import grant_of, token_for
 from palate_server.folder.server_folder import Site
 
 KNOWN: Final = ("1.41.", "1.42.")
@@ -46,6 +47,7 @@ ANSWERS: Final = 5.0
 """Seconds in which a SuperLink answers that it is there."""
 BEAT: Final = 20.0
 """Seconds between two heartbeats of a task; without any the SuperLink gives it up after sixty."""
+EVERYWHERE: Final = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104 - one that `localhost` reaches, too
 SUPERLINK: Final = 1
 """Flower's number of the SuperLink among its nodes."""
 PROJECT: Final = """\
@@ -80,21 +82,22 @@ class LinkControl(Closing):
     """Asks a server folder's SuperLink what only the folder's own processes may.
 
     Args:
-        site: the server folder.
+        site: the server folder, or an edge's.
 
     Raises:
         PalateError: from each method, if the SuperLink doesn't answer or refuses.
     """
 
     def __init__(self, site: Site) -> None:
-        self.address = f"localhost:{site.config.gateway.superlink_port}"
+        self._grant = grant = grant_of(site)
+        self.address = own_address(site) if grant is None else f"{grant.host}:{grant.superlink_port}"
         self.authority = site.tls / "ca.pem"
         self._secret = site.superlink_secret
         self._asking: HTTPSConnection | None = None
 
     def ready(self) -> bool:
         """Whether the SuperLink answers, over a connection that is kept while it does: it is asked again and again."""
-        host, _, port = self.address.partition(":")
+        host, _, port = self.address.rpartition(":")
         asking, self._asking = self._asking, None
         try:
             asking = asking or HTTPSConnection(host, int(port), context=self._context, timeout=ANSWERS)
@@ -146,10 +149,18 @@ class LinkControl(Closing):
 
     @contextmanager
     def _client(self) -> Iterator[ControlHttpClient]:
-        shown = _Shown(bearer(token_of(self._secret)))
+        grant = self._grant
+        shown = _Shown(bearer(token_of(self._secret) if grant is None else token_for(grant.secret, REGISTERING)))
         url = f"https://{self.address}"
         with _translated(), closing(ControlHttpClient(url, verify=self._context, interceptors=[shown])) as client:
             yield client
+
+
+def own_address(site: Site) -> str:
+    """Where a server's own processes reach its SuperLink."""
+    gateway = site.config.gateway
+    host = "localhost" if gateway.superlink_listen in EVERYWHERE else gateway.superlink_listen
+    return f"{host}:{gateway.superlink_port}"
 
 
 class _Shown:

@@ -3,75 +3,135 @@
     EdgeTransport -> FlowerLink -> Grid -> SuperLink -> EdgeNode of each edge
 
 Of Flower it needs what every ServerApp has. A batch travels in records of a few MB, of which Flower needs least memory.
+A reply is authenticated by the key that the edge shares with the server's folder (HMAC-SHA256, RFC 2104), over what was
+asked: Flower's own authentication says that a node was registered, and not which edge it is.
+
+    ask   = nonce (16 bytes), batch
+    reply = name's length (1 byte), name, code (32 bytes), batch
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import logging
+import secrets
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 import httpx
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from palate_core.errors import PalateError
+from palate_core.errors import IntegrityError, PalateError
+
+logger = logging.getLogger("palate")
 
 RECORD_BYTES: Final = 2**22
 """Bytes of a record."""
-FIRST_LOOK, LAST_LOOK, GROWTH = 0.25, 5.0, 1.3
-"""Seconds between two looks for replies, at first and at most, and the factor between: a look costs the SuperLink some
-milliseconds. More often is slower: Flower waits a second for objects that it came upon."""
-NEWS: Final = 3.0
-"""Seconds between two looks for an edge that is new."""
+FIRST_LOOK, LAST_LOOK, SHARE = 0.25, 5.0, 0.3
+"""Seconds between two looks for replies, at least and at most, and their share of what the latest question has waited:
+a look costs the SuperLink some milliseconds. More often is slower: Flower waits a second for objects that it came
+upon."""
 SPARE: Final = 60.0
 """Seconds that Flower keeps a message longer than its reply is waited for."""
+MOST_WAIT: Final = 3600.0
+"""Seconds after which a question is forgotten."""
+NONCE_BYTES: Final = 16
+CODE_BYTES: Final = 32
 
 
 class FlowerLink:
     """An `EdgeLink` over a grid.
 
+    **Guarantees:** what it yields as an edge's was made by who has that edge's key, for what this edge was asked.
+
     Args:
         grid: the ServerApp's.
+        key_of: returns the key of an edge, by name; None: there is no such edge.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
-        self._nodes = set[int]()
+    def __init__(self, grid: Grid, key_of: Callable[[str], bytes | None]) -> None:
+        self._grid, self._key_of = grid, key_of
+        self._names: dict[str, str] = {}
+        self._asked: dict[str, tuple[str, bytes, float]] = {}
 
-    def edges(self) -> Collection[str]:
-        """The nodes that are online."""
+    def edges(self) -> Mapping[str, str]:
+        """The nodes that are online, each with the name of its edge."""
         try:
-            self._nodes = set(self._grid.get_node_ids())
+            there = {str(node) for node in self._grid.get_node_ids()}
         except httpx.HTTPError as error:
             raise _lost(error) from None
-        return [str(node) for node in self._nodes]
+        self._names = {node: name for node, name in self._names.items() if node in there}
+        return dict.fromkeys(there - self._names.keys(), "") | self._names
 
-    def ask(self, batches: Mapping[str, bytes], *, seconds: float) -> Iterator[tuple[str, bytes]]:
-        """Ask edges, and yield each one's reply as it comes."""
-        until = time.monotonic() + seconds
+    def send(self, edge: str, batch: bytes, *, seconds: float) -> str:
+        """Ask an edge; the name of the question is Flower's of the message."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        message = Message(records_of(nonce + batch), int(edge), MessageType.QUERY, ttl=seconds + SPARE)
         try:
-            messages = [
-                Message(records_of(batch), int(edge), MessageType.QUERY, ttl=seconds + SPARE)
-                for edge, batch in batches.items()
-            ]
-            waiting = set(self._grid.push_messages(messages)) if messages else set[str]()
-            pause, look = FIRST_LOOK, time.monotonic() + NEWS
-            while waiting and time.monotonic() < until:
-                if time.monotonic() > look:  # an edge that was started again is another node
-                    if set(self._grid.get_node_ids()) - self._nodes:
-                        return
-                    look = time.monotonic() + NEWS
-                found = list(self._grid.pull_messages(waiting))
-                for reply in found:
-                    waiting.discard(reply.metadata.reply_to_message_id)
-                    if not reply.has_error():
-                        yield str(reply.metadata.src_node_id), batch_of(reply)
-                if not found:
-                    time.sleep(pause)
-                    pause = min(GROWTH * pause, LAST_LOOK)
+            (asked,) = self._grid.push_messages([message])
         except httpx.HTTPError as error:
             raise _lost(error) from None
+        now = time.monotonic()
+        self._asked = {each: sent for each, sent in self._asked.items() if now < sent[2] + MOST_WAIT}
+        self._asked[asked] = edge, nonce, now
+        return asked
+
+    def replies(self, asked: Collection[str], *, seconds: float) -> Iterable[tuple[str, bytes | None]]:
+        """The replies to some questions, as soon as one is there, or the time is up."""
+        now = time.monotonic()
+        begun, until = max((self._asked[each][2] for each in asked if each in self._asked), default=now), now + seconds
+        while True:
+            try:
+                found = list(self._grid.pull_messages(asked))
+            except httpx.HTTPError as error:
+                raise _lost(error) from None
+            if found or (left := until - time.monotonic()) <= 0:
+                return [(reply.metadata.reply_to_message_id, self._read(reply)) for reply in found]
+            time.sleep(min(left, LAST_LOOK, max(FIRST_LOOK, SHARE * (time.monotonic() - begun))))
+
+    def _read(self, reply: Message) -> bytes | None:
+        """The batch of a reply; None: there is none, or nobody vouches for it."""
+        edge, nonce, _ = self._asked.pop(reply.metadata.reply_to_message_id, ("", b"", 0.0))
+        if not edge or reply.has_error():
+            return None
+        try:
+            name, batch = verified(batch_of(reply), nonce, self._key_of)
+        except IntegrityError as error:
+            logger.warning("%s", error)
+            return None
+        self._names.pop(edge, None)  # the latest to be named stands last
+        self._names[edge] = name
+        return batch
+
+
+def authenticated(name: str, key: bytes, nonce: bytes, batch: bytes) -> bytes:
+    """A reply with its code."""
+    named = name.encode()
+    return bytes([len(named)]) + named + _code(key, named, nonce, batch) + batch
+
+
+def verified(reply: bytes, nonce: bytes, key_of: Callable[[str], bytes | None]) -> tuple[str, bytes]:
+    """Who replied, and what.
+
+    Raises:
+        IntegrityError: nobody who has an edge's key made it for this question.
+    """
+    end = 1 + (reply[0] if reply else 0)
+    named, code, batch = reply[1:end], reply[end : end + CODE_BYTES], reply[end + CODE_BYTES :]
+    name = named.decode("ascii", "replace")
+    key = key_of(name)
+    if key is None or not hmac.compare_digest(code, _code(key, named, nonce, batch)):
+        raise IntegrityError(f"a reply must be an edge's that this server knows, got one as of {name!r:.80}")
+    return name, batch
+
+
+def _code(key: bytes, named: bytes, nonce: bytes, batch: bytes) -> bytes:
+    said = hmac.new(key, b"palate edge reply\n" + bytes([len(named)]) + named + nonce, hashlib.sha256)
+    said.update(batch)
+    return said.digest()
 
 
 def records_of(batch: bytes) -> RecordDict:

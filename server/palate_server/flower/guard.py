@@ -3,6 +3,7 @@
     POST /v1/fleet/NAME           edges: a registered node's key signs each request        -> passed on
     POST /v1/runtime/NAME         the ServerApp: the folder's secret, or its task's token    -> passed on
     GET  /health                  "it answers", and no more                                -> passed on
+    POST .../register-node        with the token of an edge on another host                -> passed on
     control, documentation, ...   with `authorization: Bearer TOKEN`: passed on; without: 401
 
 Flower has no authentication on these. Any account of the machine could start a run, and register a node.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +34,9 @@ from palate_core.errors import InputError
 OPEN: Final = ("/v1/fleet/", "/v1/runtime/")
 """Beginnings of paths on which Flower itself asks who is there."""
 HEALTH: Final = "/health"
+REGISTER: Final = "/v1/control/register-node"
+REGISTERING: Final = "register"
+"""What an edge's token is for."""
 HEADER: Final = "authorization"
 
 
@@ -43,10 +48,11 @@ class TokenGuard:
     Args:
         app: the SuperLink.
         token: the token.
+        edges: returns the tokens by which edges on other hosts may register themselves.
     """
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._inside, self._wanted = app, bearer(token).encode()
+    def __init__(self, app: ASGIApp, token: str, edges: Callable[[], Collection[str]] = tuple) -> None:
+        self._inside, self._token, self._edges = app, token, edges
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 401."""
@@ -59,7 +65,8 @@ class TokenGuard:
         if scope["type"] == "http" and (scope["path"].startswith(OPEN) or scope["path"] == HEALTH):
             return True
         given = [value for name, value in scope["headers"] if name == HEADER.encode()]
-        return len(given) == 1 and hmac.compare_digest(given[0], self._wanted)
+        wanted = [self._token, *(self._edges() if scope["type"] == "http" and scope["path"] == REGISTER else ())]
+        return len(given) == 1 and any([hmac.compare_digest(given[0], bearer(each).encode()) for each in wanted])
 
 
 def token_of(secret: Path) -> str:

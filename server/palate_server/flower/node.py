@@ -27,7 +27,8 @@ from flwr.supernode.fleet_http_connection import http_request_response
 from palate_core.errors import PalateError
 from palate_server.edge.waiting_room import WaitingRoom
 from palate_server.flower.control import LinkControl
-from palate_server.flower.edge_link import batch_of, records_of
+from palate_server.flower.edge_link import NONCE_BYTES, authenticated, batch_of, records_of
+from palate_server.folder.edges import OWN, grant_of, key_of
 from palate_server.folder.server_folder import Site
 
 logger = logging.getLogger("palate")
@@ -45,12 +46,12 @@ class EdgeNode(AbstractContextManager["EdgeNode"]):
     """The node of an edge; it serves while the context lasts, which is entered in the edge's event loop.
 
     Args:
-        site: the server folder.
+        site: the server folder, or an edge's.
         room: what answers.
     """
 
     def __init__(self, site: Site, room: WaitingRoom) -> None:
-        self._control, self._room = LinkControl(site), room
+        self._site, self._control, self._room = site, LinkControl(site), room
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="edge-node")
@@ -79,6 +80,10 @@ class EdgeNode(AbstractContextManager["EdgeNode"]):
         if not self._control.ready():
             raise PalateError("the SuperLink must answer, and doesn't")
         self._control.close()
+        grant = grant_of(self._site)
+        edge, shared = (OWN, key_of(self._site, OWN)) if grant is None else (grant.name, grant.secret)
+        if shared is None:
+            raise PalateError("an edge must share a key with its server, and has none")
         key = ec.generate_private_key(ec.SECP384R1())
         public = key.public_key()
         self._control.register(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
@@ -99,7 +104,9 @@ class EdgeNode(AbstractContextManager["EdgeNode"]):
                 confirm(run, name)
                 message = cast(Message, inflate_object_from_contents(name, contents))
                 message.metadata.__dict__["_message_id"] = name
-                reply = Message(records_of(self._answer(batch_of(message))), reply_to=message)
+                batch = batch_of(message)
+                nonce, said = batch[:NONCE_BYTES], self._answer(batch[NONCE_BYTES:])
+                reply = Message(records_of(authenticated(edge, shared, nonce, said)), reply_to=message)
                 reply.metadata.__dict__["_message_id"] = reply.object_id
                 objects = dict[str, Any]()
                 wanted, session = send(reply, _tree_of(reply, type(tree), objects), 0.0)

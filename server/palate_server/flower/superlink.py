@@ -1,4 +1,4 @@
-"""SuperLink: Flower's own, as it is, behind a guard, on loopback TLS.
+"""SuperLink: Flower's own, as it is, behind a guard, with TLS.
 
     python -m palate_server.flower.superlink --host ... --superexec-auth-secret-file STATE/superlink.secret ...
 
@@ -18,7 +18,8 @@ from flwr.superlink.cli.flower_superlink import SuperLinkLifespan, _parse_superl
 from flwr.superlink.main import create_app
 
 from palate_core.errors import InputError
-from palate_server.flower.guard import TokenGuard, token_of
+from palate_server.flower.guard import REGISTERING, TokenGuard, token_of
+from palate_server.folder.edges import tokens_for
 from palate_server.folder.server_folder import Site
 
 SECRET: Final = "--superexec-auth-secret-file"  # noqa: S105 # an option of Flower's
@@ -27,11 +28,11 @@ KEEP_SECONDS: Final = 75
 
 
 def superlink_command(site: Site) -> list[str]:
-    """The command of a folder's SuperLink: loopback, TLS, node authentication, and the ServerApp in another process."""
+    """The command of a folder's SuperLink: TLS, node authentication, and the ServerApp in another process."""
     tls = site.tls
     return [
         *(sys.executable, "-m", "palate_server.flower.superlink"),
-        *("--host", "127.0.0.1", "--port", str(site.config.gateway.superlink_port)),
+        *("--host", site.config.gateway.superlink_listen, "--port", str(site.config.gateway.superlink_port)),
         *("--ssl-certfile", str(tls / "superlink.pem"), "--ssl-keyfile", str(tls / "superlink.key")),
         *("--ssl-ca-certfile", str(tls / "ca.pem")),
         *("--enable-supernode-auth", "--isolation", "process", "--disable-runtime-dependency-installation"),
@@ -53,9 +54,10 @@ def value_of(arguments: Sequence[str], option: str) -> str:
 
 def main() -> None:
     """Run the SuperLink until it is stopped."""
-    token = token_of(Path(value_of(sys.argv, SECRET)))
+    secret = Path(value_of(sys.argv, SECRET))
     logging.getLogger("flwr").setLevel(logging.WARNING)  # one line for each request says nothing
-    served = TokenGuard(create_app(_parse_superlink_lifespan_config(), SuperLinkLifespan), token)
+    application = create_app(_parse_superlink_lifespan_config(), SuperLinkLifespan)
+    served = TokenGuard(application, token_of(secret), lambda: tokens_for(secret.parent.parent, REGISTERING))
     uvicorn.run(
         served,
         host=value_of(sys.argv, "--host"),

@@ -219,7 +219,7 @@ class ReleaseSettings(_Section):
 
 
 class GatewaySettings(_Section):
-    """Addresses and ports. All ports but the gateway's own are on the loopback interface."""
+    """Addresses and ports. All ports but the gateway's own are on the loopback interface, but for edges elsewhere."""
 
     listen: str = "0.0.0.0"  # noqa: S104 - the gateway is what faces the network
     """Address on which the gateway listens."""
@@ -232,9 +232,12 @@ class GatewaySettings(_Section):
     """What carries messages between the ServerApp and the edge, where devices wait: Flower's SuperLink, or, on one
     machine, a socket."""
     superlink_port: int = Field(default=8444, ge=1, le=65535)
-    """Port of Flower's SuperLink, on the loopback interface, like the next one."""
+    """Port of Flower's SuperLink."""
+    superlink_listen: str = "127.0.0.1"
+    """Address on which Flower's SuperLink listens: one on a private network, where edges are on other hosts, see
+    docs/edges.md."""
     metrics_port: int = Field(default=8445, ge=1, le=65535)
-    """Port of `/metrics`, `/health` and `/ready`."""
+    """Port of `/metrics`, `/health` and `/ready`, on the loopback interface."""
     requests_per_second: int = Field(default=50, ge=1)
     """Requests per second of one address; twenty times as many in a burst."""
     connections: int = Field(default=200, ge=1, le=MOST_CONNECTIONS)

@@ -379,6 +379,27 @@ class Enrolments(Closing):
             rows = connection.execute(query, (now,)).fetchall()
         return [_listed(row) for row in rows]
 
+    def extent(self) -> tuple[int, int]:
+        """How many numbers were given to devices, and how many of these are revoked."""
+        query = (
+            "SELECT (SELECT coalesce(max(number) + 1, 0) FROM devices),"
+            " (SELECT count(*) FROM devices WHERE revoked IS NOT NULL)"
+        )
+        with self._database.transaction() as connection:
+            numbers, revoked = connection.execute(query).fetchone()
+        return int(numbers), int(revoked)
+
+    def identities(self, since: int, most: int) -> bytes:
+        """The identities of at most so many devices from a number on, 32 bytes each."""
+        query = "SELECT identity FROM devices WHERE number >= ? ORDER BY number LIMIT ?"
+        with self._database.transaction() as connection:
+            return bytes.fromhex("".join(row[0] for row in connection.execute(query, (since, most))))
+
+    def revoked(self) -> list[int]:
+        """The devices that were excluded, or have left."""
+        with self._database.transaction() as connection:
+            return [row[0] for row in connection.execute("SELECT number FROM devices WHERE revoked IS NOT NULL")]
+
     def directory(self) -> Directory | None:
         """The directory of identities; None if no device is enrolled."""
         identities = tuple(device.identity for device in self.devices())

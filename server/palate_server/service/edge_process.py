@@ -1,11 +1,12 @@
-"""EdgeProcess: an edge of a server folder, in a process of its own that the supervisor starts.
+"""EdgeProcess: an edge of a server folder, or of a host of its own, in a process that a supervisor starts.
 
     python -m palate_server.service.edge_process FOLDER [--dev]
 
     gateway (nginx) -> public/edge.sock -> application -> door, enrolment
     coordinator     -> the link, see `direct` and `palate_server.flower.node`
 
-With --dev it listens on the gateway's port itself, with TLS. It has nothing on a disk that it couldn't lose.
+With --dev it listens on the gateway's port itself, with TLS. It has nothing on a disk that it couldn't lose. On a host
+of its own it is told of the register, and enrols nobody: its gateway passes that on to the server.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from palate_server.edge.application import EnrolmentService, application
 from palate_server.edge.direct import LinkService
 from palate_server.edge.door import DeviceDoor
 from palate_server.edge.sockets import listening, reachable
+from palate_server.edge.told_register import ToldRegister
 from palate_server.edge.waiting_room import WaitingRoom
+from palate_server.folder.edges import grant_of
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site, owner_only
 from palate_server.service.listener import settings_of
@@ -79,14 +82,15 @@ class EdgeProcess(Closing):
     """What an edge serves, in one event loop.
 
     Args:
-        site: the server folder.
+        site: the server folder, or an edge's.
         dev: whether there is no gateway.
     """
 
     def __init__(self, site: Site, *, dev: bool) -> None:
-        self.room = WaitingRoom()
-        self._register, self._enrolling = Enrolments(site.enrolment_file), EnrolmentService(site)
-        gateway = site.config.gateway
+        told = None if grant_of(site) is None else ToldRegister()
+        self.room, gateway = WaitingRoom(told), site.config.gateway
+        self._enrolling = None if told is not None else EnrolmentService(site)
+        self._register = Enrolments(site.enrolment_file) if told is None else told
         door = DeviceDoor(
             self.room,
             self._register,
@@ -117,7 +121,7 @@ class EdgeProcess(Closing):
         with ExitStack() as stack:
             if self._linked is not None:
                 stack.enter_context(self._linked)
-            telling = asyncio.ensure_future(self._tell())
+            telling = asyncio.ensure_future(self._tell_of(self._enrolling))
             await asyncio.gather(*waits)
             telling.cancel()
 
@@ -128,13 +132,14 @@ class EdgeProcess(Closing):
 
     def close(self) -> None:
         """Close the files; closing twice is fine."""
-        self._enrolling.close()
-        self._register.close()
+        for each in (self._enrolling, self._register):
+            if isinstance(each, Closing):
+                each.close()
 
-    async def _tell(self) -> None:
-        while True:
+    async def _tell_of(self, enrolling: EnrolmentService | None) -> None:
+        while enrolling is not None:
             await asyncio.sleep(TELL_SECONDS)
-            self._enrolling.tell()
+            enrolling.tell()
 
 
 def _served(application: ASGIApp, *, certificate: tuple[Path, Path] | None = None) -> uvicorn.Server:

@@ -9,7 +9,8 @@
     OPTIONS of the first three     -> whether a web page may: an answer, for the pages of `gateway.origins` alone
     everything else                -> 404; another host name: no handshake; plain HTTP: 400
 
-With `gateway.path` each of these places is below it.
+With `gateway.path` each of these places is below it. The gateway of an edge on another host passes on to the server's
+what isn't an exchange, and keeps files.
 
 It leaves no trace of clients: it logs no request, as a line would contain the address, and writes no body to the disk,
 where it would outlive its attempt. A body is passed on as it comes: nobody has memory here before the edge knows whose
@@ -36,6 +37,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from palate_common.rounds.exchange import HEADERS, REPLY_HEADERS
 from palate_core.errors import InputError
 from palate_server.folder.certificates import is_awaited
+from palate_server.folder.edges import TRUST_FILE, grant_of, token_for, tokens_for
 from palate_server.folder.server_folder import Site
 from palate_server.service.ports import listening, taken
 
@@ -51,6 +53,8 @@ NOBODY = "nobody"
 """The account of nginx's workers if root runs the server: one without rights."""
 
 
+PROXYING = "gateway"
+"""What an edge's token is for, at the server's gateway."""
 MOST_FILES = 32768
 """Files of nginx for a population, where the system allows it; more where its cohort needs them."""
 FILES = 4
@@ -81,7 +85,7 @@ def wanted_ports(site: Site, *, dev: bool = False) -> list[tuple[str, str, int]]
     if gateway.acme_port and not dev:
         wanted.append(("gateway.acme_port", gateway.listen, gateway.acme_port))
     if gateway.link == "flower":
-        wanted.append(("gateway.superlink_port", loopback, gateway.superlink_port))
+        wanted.append(("gateway.superlink_port", gateway.superlink_listen, gateway.superlink_port))
     wanted.append(("gateway.metrics_port", loopback, gateway.metrics_port))
     for section, settings in (("metrics", site.config.metrics), ("invitations", site.config.invitations)):
         if settings.address:
@@ -128,7 +132,7 @@ def configuration(site: Site, *, state: Path | None = None) -> str:
         site: the server folder.
         state: where nginx keeps its process id and its folders; None: where it is served from.
     """
-    gateway, enrolment = site.config.gateway, site.config.enrolment
+    gateway, enrolment, grant = site.config.gateway, site.config.enrolment, grant_of(site)
     chain, key = site.certificate
     made = Environment(
         loader=PackageLoader("palate_server.service"), autoescape=False, undefined=StrictUndefined,  # noqa: S701, no HTML
@@ -150,8 +154,12 @@ def configuration(site: Site, *, state: Path | None = None) -> str:
                 "enrol_rate": enrolment.requests_per_minute,
                 "per_address": gateway.connections,
                 "body": gateway.body_mib,
+                "upstream": "" if grant is None else f"{grant.host}:{grant.gateway_port}",
+                "authority": site.tls / TRUST_FILE,
+                "token": "" if grant is None else token_for(grant.secret, PROXYING),
             }
         ),
+        edges=tokens_for(site.folder, PROXYING),
         user=_user() if os.geteuid() == 0 else "",
         files=_files(site),
         allowed=f"^{gateway.path}{ALLOWED}$",

@@ -20,6 +20,13 @@ from palate_server.folder.logs import KEEP, MOST, PartLog
 
 PATIENCE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
+FLOWER: Mapping[str, str] = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Environment of the processes that may load Flower, in addition to this process's."""
 READ = 2.0
 """Seconds in which the last words of an ended process are read."""
 FIRST_PAUSE, LAST_PAUSE, STEADY = 0.5, 30.0, 60.0

@@ -15,11 +15,14 @@ import sys
 import threading
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 from palate_core.errors import LockedError, PalateError
 from palate_server.edge.direct import DirectLink
 from palate_server.edge.transport import EdgeLink, EdgeMessenger
+from palate_server.folder.edges import key_of
+from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.logs import PartLog
 from palate_server.folder.server_folder import Site, owner_only
@@ -41,7 +44,8 @@ def main(folder: Path) -> int:
     try:
         with _own(site) as lock:
             _show_life(lock.path)
-            Operation(site, EdgeMessenger(link_of(site))).serve()
+            with Enrolments(site.enrolment_file) as register:
+                Operation(site, EdgeMessenger(link_of(site), register)).serve()
     except Exception as error:
         text = str(error) if isinstance(error, PalateError) else type(error).__name__
         EventLog(site.events).tell("failed", kind=type(error).__name__, error=text)
@@ -71,7 +75,7 @@ def link_of(site: Site) -> EdgeLink:
     while not control.ready() and time.monotonic() < until:
         time.sleep(0.5)
     control.close()
-    return FlowerLink(control.join())
+    return FlowerLink(control.join(), partial(key_of, site))
 
 
 def _show_life(path: Path) -> None:

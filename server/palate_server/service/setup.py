@@ -29,6 +29,7 @@ from palate_core.errors import InputError
 from palate_core.log.signing import SigningKey
 from palate_server.folder.certificates import issue, keep_place, make_authority
 from palate_server.folder.config import parse_config
+from palate_server.folder.edges import hosts_of_edges
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site, write_format
 from palate_server.operation.releases import catalogue_out, check_keeps, publish_start, publishing
@@ -291,7 +292,7 @@ def renew_panel(site: Site, panel: State | None) -> None:
 
 def make_certificates(site: Site) -> None:
     """Issue the folder's own certificates, if they are missing or end soon."""
-    issue(site.tls, "superlink", ["localhost", "127.0.0.1"])
+    issue(site.tls, "superlink", ["localhost", "127.0.0.1", *hosts_of_edges(site.folder)])
     if site.config.gateway.acme_port:
         keep_place(site.tls, site.config.name)
     elif not site.config.gateway.certificate:

@@ -46,7 +46,7 @@ from palate_server.service.metrics import Metrics, guarded_listener, metrics_lis
 from palate_server.service.parts import PartsFile
 from palate_server.service.ports import end_left_over
 from palate_server.service.problems import SKEW, configuration_hash
-from palate_server.service.processes import Child
+from palate_server.service.processes import FLOWER, Child
 from palate_server.service.serverapp import serverapp_command
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
@@ -63,13 +63,6 @@ class Page(Protocol):
 
 PageMaker = Callable[[Site, Callable[[], Mapping[str, bool]]], Page]
 """A function that makes a page of a server folder; its second argument returns part -> whether it runs."""
-FLOWER: Mapping[str, str] = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
-"""Environment of the processes that may load Flower, in addition to this process's."""
 LOOK = 0.5
 """Seconds between two checks of the processes."""
 FAILING = 120.0

@@ -26,6 +26,7 @@ from palate_core.errors import InputError
 from palate_core.log.checkpoints import log_key, sign_checkpoint
 from palate_server.edge.sockets import listening
 from palate_server.folder.certificates import issue, make_authority
+from palate_server.folder.edges import grant_edge, make_edge_folder
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.mirror import Mirror
 from palate_server.rounds.shelf import ModelShelf
@@ -678,3 +679,37 @@ def test_the_limits_of_an_address_are_those_of_its_household(outside: Outside) -
 @pytest.mark.parametrize("line", ["ssl_reject_handshake on;", "merge_slashes off;", "proxy_request_buffering off;"])
 def test_the_configuration_says(outside: Outside, line: str) -> None:
     assert line in configuration(outside.site)
+
+
+def test_an_edge_on_another_host_passes_on_what_is_the_servers_and_keeps_files(tmp_path: Path) -> None:
+    """Two gateways, one before the other: exchanges stay at the first, whose own limits are the only ones."""
+    ports, config = free_ports(4), CONFIG.replace("superlink_port", 'superlink_listen = "0.0.0.0"\nsuperlink_port')
+    server = Outside(make_site(tmp_path / "site", config.format(ports=ports, rate=1, path=""), ("a", "b")))
+    grant = grant_edge(server.site, "one", "localhost", authority=trust_anchor(server.site))
+    limits = grant.config.replace('"requests_per_second": 1', '"requests_per_second": 1000')
+    grant = grant.model_copy(update={"config": limits})
+    edge = Outside(make_edge_folder(tmp_path / "edge", grant, listen="127.0.0.1", port=ports[3]))
+    (model := server.site.models / ("0" * 64)).mkdir()
+    (model / "table").write_bytes(b"of a model")
+    (server.site.models / "latest").write_bytes(b"{}")
+    write_configuration(server.site)
+    write_configuration(edge.site)
+    with recorded(server), recorded(edge), answering(server), answering(edge):
+        assert b"reached" in edge.ask("POST", "/v1/device/exchange", body=b"x")
+        assert edge.seen[-1] == ("POST", "/v1/device/exchange")
+        assert server.seen == []
+        assert b"reached" in edge.ask("POST", "/v1/enroll", body=b"x")
+        assert server.seen == [("POST", "/v1/enroll")]
+        assert edge.seen[1:] == []
+        for _ in range(40):  # more than the server would let one address have
+            assert edge.ask("GET", "/models/latest").startswith(b"HTTP/1.1 200")
+        page = from_page(edge, "GET", "/models/latest", PAGE)
+        assert page.count("Access-Control-Allow-Origin") == 1
+        assert edge.ask("GET", f"/models/{'0' * 64}/table").endswith(b"of a model")
+        assert edge.ask("GET", f"/models/{'0' * 64}/none").startswith(b"HTTP/1.1 404")
+        (model / "table").unlink()
+        assert edge.ask("GET", f"/models/{'0' * 64}/table").endswith(b"of a model"), "it is kept"
+        statuses = {server.ask("GET", "/models/latest")[9:12] for _ in range(40)}
+        assert statuses == {b"200", b"429"}, "others have its limits"
+        forged = f"GET /models/latest HTTP/1.1\r\nHost: {NAME}\r\nPalate-Edge: {'0' * 64}\r\nConnection: close\r\n\r\n"
+        assert server.send(forged.encode()).startswith(b"HTTP/1.1 429")

@@ -43,6 +43,13 @@ def served(path: Path, room: WaitingRoom) -> Iterator[None]:
         place.close()
 
 
+def asked(link: DirectLink, batch: bytes, *, seconds: float) -> bytes | None:
+    name = link.send(EDGE, batch, seconds=seconds)
+    ((heard, reply),) = link.replies([name], seconds=seconds)
+    assert heard == name
+    return reply
+
+
 @pytest.fixture(params=[False, True], ids=["short", "of 150 bytes"])
 def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """Where the socket is."""
@@ -59,23 +66,23 @@ def test_a_batch_goes_there_and_its_answer_back_also_after_the_edge_was_started_
     monkeypatch.setattr(direct, "PAUSE", 0.0)
     link, first, second = DirectLink(path), WaitingRoom(), WaitingRoom()
     assert list(link.edges()) == [EDGE]
-    assert list(link.ask({EDGE: b""}, seconds=1.0)) == [], "nobody is there yet"
+    assert asked(link, b"", seconds=1.0) is None, "nobody is there yet"
     large = pack({"ask": "close"}, [(7, bytes(2**23))])
     with served(path, first):
         first.arrive(7, Availability(90.0, 3))
         assert set(EdgeMessenger(link).online()) == {7}
-        assert [unpack(reply)[0] for _, reply in link.ask({EDGE: large}, seconds=9.0)] == [{"boot": first.boot}]
+        assert unpack(asked(link, large, seconds=9.0) or b"")[0] == {"boot": first.boot}
         with pytest.raises(IntegrityError, match="got status 400"):
-            list(link.ask({EDGE: b"none"}, seconds=9.0))
-    assert list(link.ask({EDGE: large}, seconds=1.0)) == []
+            asked(link, b"none", seconds=9.0)
+    assert asked(link, large, seconds=1.0) is None
     with served(path, second):
-        assert [unpack(reply)[0]["boot"] for _, reply in link.ask({EDGE: large}, seconds=9.0)] == [second.boot]
+        assert unpack(asked(link, large, seconds=9.0) or b"")[0]["boot"] == second.boot
 
 
 def test_who_does_not_answer_in_time_yields_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(direct, "PAUSE", 0.0)
     with contextlib.closing(listening(path, mode=0o600)):
-        assert list(DirectLink(path).ask({EDGE: b""}, seconds=0.05)) == []
+        assert asked(DirectLink(path), b"", seconds=0.05) is None
 
 
 def test_a_socket_is_for_whom_it_is_meant_from_its_first_moment(path: Path) -> None:

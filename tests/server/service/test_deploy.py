@@ -104,10 +104,11 @@ def test_image_compose_file_chart_and_units_are_of_one_server() -> None:
     about = yaml.safe_load((chart / "Chart.yaml").read_text())
     assert about["version"] == about["appVersion"]
     assert about["version"].startswith(".".join(version("palate").split(".")[:2]) + ".")
-    schema = json.loads((chart / "values.schema.json").read_text())["properties"]["server"]["properties"]
-    assert schema["profile"]["enum"] == list(PROFILES)
+    schema = json.loads((chart / "values.schema.json").read_text())["properties"]
+    assert schema["server"]["properties"]["profile"]["enum"] == list(PROFILES)
     values = yaml.safe_load((chart / "values.yaml").read_text())
-    assert set(values["server"]) == set(schema)
+    for section in ("server", "edges"):
+        assert set(values[section]) == set(schema[section]["properties"])
     pod = (chart / "templates" / "server.yaml").read_text()
     account = re.search(r"useradd --uid (\d+)", image)[1]  # type: ignore[index]
     assert f"runAsUser: {account}\n" in (chart / "templates" / "_helpers.tpl").read_text()
@@ -115,7 +116,7 @@ def test_image_compose_file_chart_and_units_are_of_one_server() -> None:
         name for param in inspect.signature(init).parameters.values() for name in [f"--{param.name.replace('_', '-')}"]
     }
     assert set(re.findall(r"^ +- (--[a-z-]+)$", pod, re.MULTILINE)) <= options
-    for unit in ("palate.service", "palate-backup.service", "palate-witness.service"):
+    for unit in ("palate.service", "palate-backup.service", "palate-edge.service", "palate-witness.service"):
         text = (DEPLOY / unit).read_text()
         assert "ProtectSystem=strict" in text
         assert "NoNewPrivileges=yes" in text
@@ -133,7 +134,7 @@ def test_systemd_accepts_the_units() -> None:
     """Where it is installed; what it may miss is the program, which isn't where a deployment has it."""
     verify = shutil.which("systemd-analyze")
     units = sorted(str(path) for path in DEPLOY.iterdir() if path.suffix in (".service", ".timer"))
-    assert len(units) == 4
+    assert len(units) == 5
     if verify is not None:
         done = subprocess.run([verify, "verify", "--man=no", *units], capture_output=True, text=True, check=False)
         assert {line for line in done.stderr.splitlines() if not line.endswith(ABSENT)} == set()

@@ -10,6 +10,11 @@ app.kubernetes.io/name: palate
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- define "palate.edgeSelector" -}}
+app.kubernetes.io/name: palate-edge
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
 {{- define "palate.image" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}

@@ -14,6 +14,7 @@ from palate_cli.commands.serve import (
     certificate,
     console,
     copies,
+    edges,
     folder,
     items,
     quarantine,
@@ -65,6 +66,7 @@ recorded("revoke", access.revoke)
 recorded("pardon", access.pardon)
 recorded("quarantine", quarantine.quarantine)
 recorded("evidence", access.evidence)
+recorded("edge", edges.grant)
 recorded("resume", running.resume)
 recorded("release", running.release)
 recorded("backup", copies.backup)

@@ -1,0 +1,53 @@
+"""An edge without a register of its own lets in whom it was told of, and nobody before that."""
+
+from __future__ import annotations
+
+import pytest
+
+from palate_core.errors import IntegrityError, PalateError
+from palate_server.edge.told_register import ToldRegister
+from palate_server.folder.enrolments import Enrolments, Standing
+
+IDENTITIES = [bytes([number]) * 32 for number in range(1, 6)]
+
+
+def test_what_was_told_is_known_and_nobody_else() -> None:
+    register = ToldRegister()
+    with pytest.raises(PalateError, match="wasn't yet"):
+        register.standing(0)
+    register.hear(3, [(0, b"".join(IDENTITIES[:2])), (2, IDENTITIES[2])], [1])
+    assert register.extent() == (3, 1)
+    assert [register.standing(device) for device in range(3)] == [
+        Standing(identity.hex(), device == 1) for device, identity in enumerate(IDENTITIES[:3])
+    ]
+    with pytest.raises(PalateError, match="wasn't yet"):
+        register.standing(3)
+    register.hear(4, [(3, IDENTITIES[3])], None)
+    assert register.extent() == (4, 1), "who is revoked stays so"
+
+
+def test_a_server_that_was_restored_tells_all_anew() -> None:
+    register = ToldRegister()
+    register.hear(4, [(0, b"".join(IDENTITIES[:4]))], [0, 3])
+    register.hear(2, [(0, IDENTITIES[0] + IDENTITIES[4])], [])
+    assert register.standing(1) == Standing(IDENTITIES[4].hex(), revoked=False)
+    assert register.extent() == (2, 0)
+
+
+@pytest.mark.parametrize("told", [(1, b"x" * 32), (0, b"x" * 33)], ids=["a gap", "half an identity"])
+def test_what_does_not_go_on_is_refused(told: tuple[int, bytes]) -> None:
+    register = ToldRegister()
+    with pytest.raises(IntegrityError, match="must go on at 0"):
+        register.hear(2, [told], None)
+    assert register.extent() == (0, 0)
+
+
+def test_a_register_tells_what_an_edge_needs() -> None:
+    with Enrolments(":memory:") as register:
+        for identity in IDENTITIES:
+            register.enrol(register.invite(now=0.0, hours=1.0), identity=identity.hex(), now=1.0)
+        register.revoke(3, now=2.0)
+        assert register.extent() == (5, 1)
+        assert register.revoked() == [3]
+        assert register.identities(1, 2) == IDENTITIES[1] + IDENTITIES[2]
+        assert register.identities(5, 9) == b""
