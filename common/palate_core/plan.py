@@ -106,6 +106,8 @@ class RoundPlan(_Frozen):
         if not names or len(names) < len(self.layout):
             raise ValueError("a layout has at least one block, and each has a name of its own")
         self.mode.check(self.cohort, self.events, cohort_floor=self.cohort_floor)
+        if self.cohort is not None and self.cohort.masks and self.cohort.directory is None:
+            raise ValueError("a plan with masks names a directory of identities")
         return self
 
     @property
