@@ -218,8 +218,9 @@ def test_a_secret_of_zeros_is_refused_though_its_key_is_not_known(monkeypatch: p
 def test_only_a_charged_plan_with_masks_has_terms_and_it_names_a_directory() -> None:
     charge = shown(0.5)[0].charge
     unmasked = CohortTerms(n_max=9, n_min=8, c_max=1, masks=False)
-    with pytest.raises(ValidationError, match="names a directory"):
-        make_plan(dp="distributed", cohort=CohortTerms(n_max=9, n_min=8, c_max=1, masks=True))
+    for changes in ({"masks": True}, {"directory": "ab" * 32}):
+        with pytest.raises(ValidationError, match="names a directory"):
+            make_plan(dp="distributed", cohort=unmasked.model_copy(update=changes))
     for plan in (make_plan(), make_plan(dp="distributed", cohort=unmasked)):
         with pytest.raises(InputError, match="a masked attempt needs a charged plan with masks"):
             attempt_terms(sign_plan(plan, charge, KEY))

@@ -259,9 +259,9 @@ class Coordinator:
 
     def _cohort(self, directory: Directory | None) -> CohortTerms | None:
         """The cohort of an attempt."""
-        if self.terms.cohort is None or directory is None:
-            return self.terms.cohort
-        return self.terms.cohort.model_copy(update={"directory": directory.hash})
+        if self.terms.cohort is None:
+            return None
+        return self.terms.cohort.model_copy(update={"directory": None if directory is None else directory.hash})
 
     def _take_plan(self) -> RoundPlan:
         """The open attempt's plan; after this no attempt is open."""
