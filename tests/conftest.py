@@ -28,6 +28,7 @@ from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_core.accounting import mu_of
 from palate_core.device.floors import Floors
 from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
 from palate_core.plan import MAX_USERS, ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_core.privacy_mode import DpMode
 from palate_server.ledger.ledger import Ledger
@@ -183,10 +184,10 @@ class Run:
     def one_round(self, coordinator: Coordinator, nodes: Sequence[Contributor] | None = None) -> Release:
         return run_round(coordinator, InProcess(self.nodes() if nodes is None else nodes))
 
-    def first(self) -> tuple[bytes, bytes]:
+    def first(self, directory: Directory | None = None) -> tuple[bytes, bytes]:
         """The first attempt's plan, and the model it starts from."""
         coordinator = self.coordinator()
-        return coordinator.open_attempt(), coordinator.model.data
+        return coordinator.open_attempt(directory), coordinator.model.data
 
     def altered(self, base: bytes, **changes: Any) -> bytes:
         """A later attempt with changes, charged in the ledger and signed by the operator like any other."""

@@ -77,7 +77,6 @@ if TYPE_CHECKING:
     from palate_common.enrolment import Invitation
     from palate_common.models.model import GlobalModel
     from palate_common.models.published import Published
-    from palate_core.masks.directory import Directory
 
 _Made = TypeVar("_Made")
 
@@ -545,14 +544,14 @@ class Device(Closing):
         """
         return self.rounds.contribute(plan, model, number)
 
-    def join(self, plan: bytes, model: bytes, directory: Directory, *, number: int | None = None) -> Masked | None:
+    def join(self, plan: bytes, model: bytes, directory: bytes, *, number: int) -> Masked | None:
         """Take part in a round with secure aggregation: what answers its messages, or None if this device refuses.
 
         Args:
             plan: the signed plan.
             model: the model file that the plan names.
-            directory: the pinned identities of the devices that take part; `identity` must be one of them.
-            number: the place that this device must have in the directory; None: any.
+            directory: who is invited, as it came with the plan.
+            number: number of this device in its population, under which the directory must have its `identity`.
         """
         return self.rounds.join(plan, model, directory, number)
 
@@ -585,7 +584,7 @@ class Device(Closing):
         """Ask the server to delete what it has of this device, and take part in nothing more.
 
         It needs no consent. A statement says whether the server was asked, and whether it has answered; make it, or
-        erase, afterwards. Number and identity stay in the server's directory, which only grows. This store can't be
+        erase, afterwards. Number and identity stay in the server's register, which only grows. This store can't be
         enrolled again; a new one can.
 
         Args:

@@ -1,7 +1,8 @@
 """The ClientApp: what a node of a simulation runs when it gets a signed plan.
 
     message "train"         plan, model            -> contribution
-            "train"         plan, model, request   -> answer       the first message of a masked attempt
+            "train"         the same, and
+                            directory, request     -> answer       the first message of a masked attempt
             "train.masked"  request                -> answer       its later messages
             "query"         anything               -> device       the number of the node's first installation
 
@@ -33,6 +34,8 @@ from palate_core.device.attempt import MaskedDevice
 from palate_core.device.floors import Floors
 from palate_core.errors import InputError, RefusedError
 from palate_core.log.pinned import Pinned
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
 from palate_core.masks.messages import step_of
 
 logger = logging.getLogger(__name__)
@@ -77,7 +80,7 @@ class Host:
         ledger: the devices' own ledger, or that of simulated ones.
         public_key: the pinned release key.
         floors: the conditions of the devices on a plan.
-        identity_of: gives a device's identity, for masked attempts.
+        key_of: gives a device's signing key, for masked attempts.
         advance: called with a number of users whose updates are made, in the course of a node's answer.
         pinned: the release key with the witnesses that the devices' app pins; None: it pins none.
     """
@@ -86,7 +89,7 @@ class Host:
     ledger: Participations
     public_key: str
     floors: Floors = field(default_factory=Floors)
-    identity_of: Callable[[int], Identity] | None = None
+    key_of: Callable[[int], SigningKey] | None = None
     advance: Callable[[int], None] = show_nobody
     pinned: Pinned | None = None
     _reader: ModelReader = field(default_factory=ModelReader, init=False, repr=False)
@@ -108,7 +111,7 @@ class Host:
             logger.exception("node %d failed and refuses", node)
             return REFUSED
 
-    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+    def join(self, node: int, plan: bytes, model: bytes, directory: bytes, request: bytes) -> bytes:
         """Take part in a masked attempt, and answer its first request; the constant refusal if anything is wrong.
 
         The state machine stays in this process's memory until the next attempt, and nowhere else: a device that
@@ -117,10 +120,11 @@ class Host:
         try:
             begun = self._masked.get(node)
             if begun is None or begun[0] != plan:
-                if self.identity_of is None:
+                if self.key_of is None:
                     raise RefusedError("this node has no identity among devices that mask for each other")
                 contributor = self._contributor(node)
-                machine = contributor.join(plan, model, self.identity_of(int(contributor.devices[0])))
+                identity = Identity(self.key_of(int(contributor.devices[0])), Directory.from_bytes(directory))
+                machine = contributor.join(plan, model, identity)
                 self._masked[node] = (plan, machine)
         except Exception as error:
             logger.info("node %d refuses: %s", node, error)
@@ -165,24 +169,25 @@ def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
     client = ClientApp()
 
     def host_and_values(message: Message, context: Context) -> tuple[Host, int, list[bytes]]:
-        """The host, the node's number, and plan, model and request, each empty where the message has none."""
+        """The host, the node's number, and plan, model, directory and request, each empty where there is none."""
         found = message.content.get(RECORD)
-        values = [found.get(name) if isinstance(found, ConfigRecord) else None for name in ("plan", "model", "request")]
+        names = "plan", "model", "directory", "request"
+        values = [found.get(name) if isinstance(found, ConfigRecord) else None for name in names]
         given = [value if isinstance(value, bytes) else b"" for value in values]
         return host_of(context), int(context.node_config["partition-id"]), given
 
     @client.train()
     def train(message: Message, context: Context) -> Message:
         """Answer a signed plan."""
-        host, node, (plan, model, request) = host_and_values(message, context)
+        host, node, (plan, model, directory, request) = host_and_values(message, context)
         if request:
-            return _reply(message, "answer", host.join(node, plan, model, request))
+            return _reply(message, "answer", host.join(node, plan, model, directory, request))
         return _reply(message, "contribution", host.answer(node, plan, model))
 
     @client.train("masked")
     def masked(message: Message, context: Context) -> Message:
         """Answer a later request of a masked attempt."""
-        host, node, (_, _, request) = host_and_values(message, context)
+        host, node, (*_, request) = host_and_values(message, context)
         return _reply(message, "answer", host.go_on(node, request))
 
     @client.query()

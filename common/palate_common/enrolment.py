@@ -164,7 +164,7 @@ class Enrolled(_Strict):
     """The server's answer.
 
     Attributes:
-        device: this installation's id: its place in directories.
+        device: this installation's id: its number, in directories too.
         population: the population that it has joined.
     """
 

@@ -53,7 +53,7 @@ class CohortTerms(BaseModel):
     masks: bool
     """Whether the sum is computed under masks. Without, the server sees each node's noised share: simulations only."""
     directory: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """Hash of the list of the devices' identities; with masks, and only then."""
+    """Hash of the directory: who is invited, and by which identities. In plans with masks, and nowhere else."""
     max_tosses: int = Field(default=16, ge=1, le=MAX_TOSSES)
     """How often the ring may be drawn in this attempt."""
 
@@ -61,8 +61,6 @@ class CohortTerms(BaseModel):
     def _is_one(self) -> Self:
         if not self.c_max < self.n_min <= self.n_max:
             raise ValueError("c_max must be below n_min, and n_min at most n_max")
-        if self.masks != (self.directory is not None):
-            raise ValueError("a directory of identities is given with masks, and only then")
         return self
 
     @property

@@ -106,6 +106,8 @@ class RoundPlan(_Frozen):
         if not names or len(names) < len(self.layout):
             raise ValueError("a layout has at least one block, and each has a name of its own")
         self.mode.check(self.cohort, self.events, cohort_floor=self.cohort_floor)
+        if self.cohort is not None and self.cohort.masks != (self.cohort.directory is not None):
+            raise ValueError("a plan names a directory of identities with masks, and only then")
         return self
 
     @property

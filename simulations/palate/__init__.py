@@ -85,13 +85,11 @@ if TYPE_CHECKING:
     from palate_common.models.published import Published
     from palate_core.device.ledger import Receipt
     from palate_core.log.merkle import Checkpoint
-    from palate_core.masks.directory import Directory
 
 _LATER = {
     "Checkpoint": "palate_core.log.merkle",
     "Contact": "palate_client.store.journal",
     "Contribution": "palate_client.recommend.explanation",
-    "Directory": "palate_core.masks.directory",
     "Edition": "palate_client.store.journal",
     "Enrolment": "palate_client.online.enrolment",
     "Explanation": "palate_client.recommend.explanation",
@@ -128,7 +126,6 @@ __all__ = [
     "Decision",
     "Delivery",
     "Device",
-    "Directory",
     "Edition",
     "Enrolment",
     "ErasedError",

@@ -204,7 +204,7 @@ class Operator(Closing):
     ) -> RunTerms:
         """Open a run of all devices that are there; as `palate_server.operation.runs.begin`, without masks."""
         now, privacy, training = self.clock(), config.privacy, config.training
-        bounds = choose_cohort(n_users=cohort.devices, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None)
+        bounds = choose_cohort(n_users=cohort.devices, corrupt=privacy.corrupt, dropout=privacy.dropout, masks=False)
         terms = make_terms(
             population=self.population,
             run=f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",

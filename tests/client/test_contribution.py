@@ -299,11 +299,11 @@ def test_one_devices_vector_passes_the_final_norm_check(
 ) -> None:
     """Where clipping lets through 650 clip norms, what leaves is what leaves of a user without events."""
     keys = [SigningKey.generate() for _ in range(40)]
-    directory = Directory(tuple(key.public for key in keys))
-    cohort = CohortTerms(n_max=40, n_min=40, c_max=1, masks=True, directory=directory.hash, max_tosses=4)
+    directory = Directory({number: key.public for number, key in enumerate(keys)})
+    cohort = CohortTerms(n_max=40, n_min=40, c_max=1, masks=True, max_tosses=4)
     facts = PublicFacts(n_users=40, n_items=30, mu=mu_of(epsilon=5.0, delta=1e-6), seed=3, local=dp == "local")
     run = make_run(dp=dp, epsilon=5.01, facts=facts, **({"cohort": cohort} if dp == "distributed" else {}))
-    masked, at = run.first(), int(np.argmax(np.diff(run.histories.indptr)))
+    masked, at = run.first(directory if dp == "distributed" else None), int(np.argmax(np.diff(run.histories.indptr)))
     clean, vectors = contribution.clip, list[Any]()
 
     def lengthened(update: Update, layout: Any, *, clip_norm: float, grid: int) -> ClippedUpdate:

@@ -412,7 +412,7 @@ def test_a_lying_server_gets_one_constant(world: World) -> None:
     device, plan = world.device(), world.plan
     lies = [b"", b"{}", plan[:-2] + b"}", world.run.altered(plan, population="viewers")]
     world.asks(*lies)
-    bodies = [first_body(each, b"?") for each in (*lies[1:], plan)]
+    bodies = [first_body(each, b"list", b"?") for each in (*lies[1:], plan)]
     world.server.messages += [
         *(ServerMessage(MessageKind.MASKED, f"{99 + number:032x}", 0.0, body) for number, body in enumerate(bodies)),
         ServerMessage(MessageKind.STEP, "d" * 32, 0.0, b"?"),

@@ -102,7 +102,7 @@ def test_a_message_is_read_as_the_vectors_say(case: dict[str, Any]) -> None:
     found = talk(wire).ask().message
     assert found is not None
     assert (found.kind, found.exchange, found.seconds) == (case["kind"], case["exchange"], case["seconds"])
-    assert [part.hex() for part in found.parts] == [case["plan_hex"], case["request_hex"]]
+    assert [part.hex() for part in found.parts] == [case[f"{name}_hex"] for name in ("plan", "directory", "request")]
 
 
 @pytest.mark.parametrize("case", VECTORS["refused_messages"], ids=lambda case: case["name"])

@@ -248,9 +248,16 @@ def test_another_directory_or_identity_is_refused() -> None:
         "vector": lambda: NoisedVector(world.vectors[0]),
         "latch": world.latches[0],
     }
-    other = Directory(world.directory.identities[::-1])
-    with pytest.raises(RefusedError, match="the directory this device has pinned"):
-        MaskedDevice(world.terms, id=0, identity=world.identities[0], directory=other, **common)
+    shown = dict(world.directory.identities)
+    swapped = {**shown, 3: shown[4], 4: shown[3]}
+    for identities, salt in ((swapped, world.directory.salt), (shown, bytes(32))):
+        with pytest.raises(RefusedError, match="the directory that comes with it"):
+            MaskedDevice(
+                world.terms, id=0, identity=world.identities[0], directory=Directory(identities, salt), **common
+            )
+    fewer = replace(world.terms, n_max=4)
+    with pytest.raises(RefusedError, match="one of too many"):
+        MaskedDevice(fewer, id=0, identity=world.identities[0], directory=world.directory, **common)
     for wrong in (1, 5, -1):
         with pytest.raises(InputError, match="must be the key of device"):
             MaskedDevice(world.terms, id=wrong, identity=world.identities[0], directory=world.directory, **common)

@@ -218,18 +218,17 @@ def test_no_mark_leaves_under_masks_and_what_does_is_noise(
     """A device made by `palate.open` takes part in masked rounds beside others; every byte it says is recorded."""
     keys = [SigningKey.generate() for _ in range(DEVICES)]
     publics = [key.public for key in keys]
-    run = make_run(**_terms(None))
+    run = make_run(**_terms())
     device = open_device(service=service_of(run))
     device.consent.grant("train")
     publics[OWN] = device.identity
-    directory = Directory(tuple(publics))
-    run.terms = run.terms.model_copy(update={"cohort": _cohort(directory.hash)})
+    directory = Directory(dict(enumerate(publics)))
     coordinator, outgoing, vectors = run.coordinator(), [device.identity.encode()], list[bytes]()
     device.update_model(run.publish(coordinator))
     marked(device)
     with SimulatedLedger(":memory:", durable=False) as ledger:
         while not coordinator.finished:
-            plan, model = coordinator.open_attempt(), coordinator.model.data
+            plan, model = coordinator.open_attempt(directory), coordinator.model.data
             others = {
                 number: Contributor(run.histories.user(number), [number], ledger, run.key.public, run.floors).join(
                     plan, model, Identity(keys[number], directory)
@@ -237,9 +236,9 @@ def test_no_mark_leaves_under_masks_and_what_does_is_noise(
                 for number in range(DEVICES)
                 if number != OWN
             }
-            own = device.join(plan, model, directory)
+            own = device.join(plan, model, directory.to_bytes(), number=OWN)
             assert own is not None, device.refusal
-            attempt = coordinator.unmasking(directory, invited=range(DEVICES))
+            attempt = coordinator.unmasking()
             while not attempt.finished:
                 step = attempt.step
                 for number in attempt.asked:
@@ -265,14 +264,10 @@ def test_no_mark_leaves_under_masks_and_what_does_is_noise(
     assert {sent.dp for sent in report.sent} == {"distributed"}
 
 
-def _cohort(directory: str | None) -> CohortTerms:
-    return CohortTerms(n_max=DEVICES, n_min=DEVICES, c_max=1, masks=True, directory=directory, max_tosses=4)
-
-
-def _terms(directory: str | None) -> dict[str, Any]:
-    """Terms of a run under masks; who takes part is known once the device has its identity."""
+def _terms() -> dict[str, Any]:
+    """Terms of a run under masks."""
     settings = {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}
-    cohort = _cohort(directory or Directory((SigningKey.generate().public,)).hash)
+    cohort = CohortTerms(n_max=DEVICES, n_min=DEVICES, c_max=1, masks=True, max_tosses=4)
     catalogue = ItemCatalogue(tuple(f"item-{row}" for row in range(30))).hash
     return {
         "algorithm": "als", "settings": settings, "dp": "distributed", "cohort": cohort, "epsilon": 5.01,

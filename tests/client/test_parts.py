@@ -85,7 +85,7 @@ def test_without_a_service_there_is_nothing_to_take_part_in(open_device: Open, t
     device = open_device()
     for call in (
         lambda: device.contribute(b"", b""),
-        lambda: device.join(b"", b"", palate.Directory(("ab" * 32,))),
+        lambda: device.join(b"", b"", b"", number=0),
         lambda: device.update_model(tmp_path),
         lambda: device.files_to_download(tmp_path),
     ):

@@ -30,8 +30,6 @@ def test_a_cohort_counts_on_the_honest_among_the_fewest() -> None:
         {"c_max": 900},
         {"n_min": 1001},
         {"n_min": 1, "c_max": 1},
-        {"masks": True},
-        {"directory": "ab" * 32},
         {"masks": True, "directory": "AB" * 32},
         {"max_tosses": 0},
         {"max_tosses": 1025},

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from plans import make_plan, open_as_device
+from pydantic import ValidationError
 
 from mechanism.secagg.cohort import MaskedCohort
 from palate_common.records.database import Database
@@ -214,9 +215,12 @@ def test_a_secret_of_zeros_is_refused_though_its_key_is_not_known(monkeypatch: p
         agreement.agree(agreement.KeyPair.generate(), bytes(32), info=b"")
 
 
-def test_only_a_charged_plan_with_masks_has_terms() -> None:
+def test_only_a_charged_plan_with_masks_has_terms_and_it_names_a_directory() -> None:
     charge = shown(0.5)[0].charge
     unmasked = CohortTerms(n_max=9, n_min=8, c_max=1, masks=False)
+    for changes in ({"masks": True}, {"directory": "ab" * 32}):
+        with pytest.raises(ValidationError, match="names a directory"):
+            make_plan(dp="distributed", cohort=unmasked.model_copy(update=changes))
     for plan in (make_plan(), make_plan(dp="distributed", cohort=unmasked)):
         with pytest.raises(InputError, match="a masked attempt needs a charged plan with masks"):
             attempt_terms(sign_plan(plan, charge, KEY))
@@ -310,7 +314,7 @@ def test_a_check_request_has_a_box_of_each_sharer() -> None:
         world.devices[0].answer(Step.CHECK, write(Header(Step.CHECK, 0, 0, world.terms.context), body, answer=False))
 
 
-IDS, NONCE = Directory((KEY.public, OTHER.public)), bytes(32)
+IDS, NONCE = Directory({0: KEY.public, 1: OTHER.public}), bytes(32)
 FEW = AttemptTerms(context=bytes(32), size=1, bits=8, n_max=4, n_min=3, c_max=1, directory=IDS.hash, max_tosses=4)
 ADVERT = Advert(NONCE, bytes(32), bytes(32), bytes(32), bytes(64))
 ALL, FIRST = np.ones(3, np.bool_), np.array([True, False, False])
@@ -319,7 +323,7 @@ RULES: dict[str, tuple[Callable[[], object], str]] = {
     "too many tosses": (lambda: checks.next_toss(4, 1, terms=FEW), "below 4, got 4"),
     "another toss": (lambda: checks.same_toss(2, 1), "must be of toss 1, got 2"),
     "a device twice": (lambda: checks.known_members([0, 0], directory=IDS, terms=FEW), "each device once"),
-    "no pinned device": (lambda: checks.known_members([0, 2], directory=IDS, terms=FEW), "2 pinned devices, got 2"),
+    "a device that isn't invited": (lambda: checks.known_members([0, 2], directory=IDS, terms=FEW), "2 devices of the"),
     "too few": (lambda: checks.known_members([0, 1], directory=IDS, terms=FEW), "must have 3 to 4 devices, got 2"),
     "another root": (lambda: checks.same_root(b"a", b"b"), "whose root this device has signed"),
     "no own entry": (lambda: checks.own_entry(None, ADVERT), "own entry, got another or none"),

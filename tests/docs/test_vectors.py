@@ -9,6 +9,7 @@ import importlib.util
 import json
 import math
 import re
+import struct
 import sys
 import zlib
 from fractions import Fraction
@@ -434,8 +435,14 @@ def many(population: int, marked: int, draws: int, least: int) -> Fraction:
 
 def test_directory_by_hand() -> None:
     case = vectors("secagg.json")["directory"]
-    assert hashlib.sha256(case["file"].encode()).hexdigest() == case["hash"]
-    assert set(json.loads(case["file"])) == {"version", "identities"}
+    keys = sorted((int(number), bytes.fromhex(key)) for number, key in case["identities"].items())
+    data = bytes(range(32)) + b"".join(struct.pack("<I32s", *each) for each in keys)
+    assert case["bytes_hex"] == data.hex()
+    assert hashlib.sha256(b"palate/secagg/directory/1\0" + data).hexdigest() == case["hash"]
+    assert Directory.from_bytes(data).hash == case["hash"]
+    for wrong in case["refused"]:
+        with pytest.raises(InputError):
+            Directory.from_bytes(bytes.fromhex(wrong["bytes_hex"]))
 
 
 def signed_by(case: dict[str, Any], tag: str, payload: bytes, signature: bytes) -> None:
@@ -601,7 +608,7 @@ def test_costs_by_hand() -> None:
 
 def test_evidence_names_one_device_or_none() -> None:
     case = vectors("secagg.json")["evidence"]
-    directory = Directory.from_json(case["directory"].encode())
+    directory = Directory.from_bytes(bytes.fromhex(case["directory"]))
     assert check(case["record"].encode(), directory) == case["names"] == 3
     with pytest.raises(IntegrityError, match="as it must be"):
         check(case["none"].encode(), directory)

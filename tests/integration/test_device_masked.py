@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 import palate
 from palate_client.flower import Host, Shards, node_app
 from palate_client.online.hosting import OwnHost
-from palate_client.rounds.contribution import Identity
 from palate_client.rounds.participation import Masked
 from palate_common.rounds.wire import REFUSED
 from palate_core.cohort_terms import CohortTerms
@@ -34,15 +34,14 @@ class WithDevice(Host):
     """A host one of whose nodes is an app."""
 
     app: palate.Device
-    directory: Directory
     machine: Masked | None = None
     plan: bytes = b""
 
-    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+    def join(self, node: int, plan: bytes, model: bytes, directory: bytes, request: bytes) -> bytes:
         """What the app does with a plan."""
         if node != OURS:
-            return super().join(node, plan, model, request)
-        machine = self.app.join(plan, model, self.directory)
+            return super().join(node, plan, model, directory, request)
+        machine = self.app.join(plan, model, directory, number=OURS)
         object.__setattr__(self, "machine", machine)
         object.__setattr__(self, "plan", plan)
         return REFUSED if machine is None else machine.answer(request)
@@ -54,9 +53,8 @@ class WithDevice(Host):
         return REFUSED if self.machine is None else self.machine.answer(request)
 
 
-def terms(directory: str | None) -> dict[str, Any]:
-    masks = directory is not None
-    cohort = CohortTerms(n_max=DEVICES, n_min=DEVICES, c_max=1, masks=masks, directory=directory, max_tosses=4)
+def terms(*, masks: bool) -> dict[str, Any]:
+    cohort = CohortTerms(n_max=DEVICES, n_min=DEVICES, c_max=1, masks=masks, max_tosses=4)
     algorithm = {"algorithm": "als", "settings": {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}}
     return {**algorithm, "dp": "distributed", "cohort": cohort, "epsilon": 5.01}
 
@@ -91,20 +89,17 @@ def test_a_device_masks_as_a_simulated_one_does(
         publics = [each.public for each in keys]
         publics[OURS] = device.identity
         assert device.identity == publics[OURS]
-        directory = Directory(tuple(publics))
-        run = make_run(floors=FLOORS, **terms(directory.hash))
+        directory = Directory(dict(enumerate(publics)))
+        run = make_run(floors=FLOORS, **terms(masks=True))
         run.key = key
         coordinator = run.coordinator()
         device.update_model(run.publish(coordinator))
         histories = Shards(run.histories, 1)
-        host = WithDevice(
-            histories, run.devices, key.public, FLOORS, identity_of=lambda number: Identity(keys[number], directory)
-        )
+        host = WithDevice(histories, run.devices, key.public, FLOORS, key_of=lambda number: keys[number])
         object.__setattr__(host, "app", device)
-        object.__setattr__(host, "directory", directory)
         releases: list[Release] = []
         transport = GridTransport(LocalGrid(node_app(lambda _: host), nodes=DEVICES), ttl=run.terms.plan_seconds)
-        run_rounds(coordinator, transport, directory=directory, on_release=releases.append)
+        run_rounds(coordinator, transport, directory_of=lambda _: directory, on_release=releases.append)
         report = device.privacy_report()
         assert (report.spending.participations, len(run.devices.receipts(OURS))) == (3, 0)  # type: ignore[union-attr]
         assert [sent.what for sent in report.sent[:5]] == [
@@ -133,20 +128,23 @@ def test_a_device_masks_as_a_simulated_one_does(
         assert host.machine.answer(b"anything") == REFUSED
         assert "no longer agrees" in host.machine.refusal
         host.machine.close()
-        assert device.join(b"", b"", directory) is None
+        assert device.join(b"", b"", directory.to_bytes(), number=OURS) is None
         device.consent.grant("train")
-        assert device.join(host.plan, b"", Directory(tuple(each.public for each in keys))) is None
-        assert "must name this device" in device.refusal
 
         # An attempt that it joined, and in which nothing left, can't have it. A sync counts it as paid for.
         coordinator = make_run_again(run, coordinator.ledger)
-        begun = coordinator.open_attempt()
-        with OwnHost(device.store, device.rounds, OURS, lambda _: directory, lambda _: coordinator.model.data) as own:
-            assert own.join(begun, b"anything") == REFUSED
+        without = replace(directory, identities=dict(enumerate(each.public for each in keys)))
+        lied, model = coordinator.open_attempt(without), coordinator.model.data
+        for listed, why in ((without, "must be the key of device"), (directory, "must name the directory that comes")):
+            assert device.join(lied, model, listed.to_bytes(), number=OURS) is None
+            assert why in device.refusal
+        begun = coordinator.open_attempt(directory)
+        with OwnHost(device.store, device.rounds, OURS, lambda _: model) as own:
+            assert own.join(begun, directory.to_bytes(), b"anything") == REFUSED
             assert (own.begun, own.rounds, own.refused, own.under_way) == (1, 0, 1, False), device.refusal
         assert [each.contributed for each in device.statement().rounds] == [True, True, True, False]
 
-    clear = make_run(floors=palate.Floors(allow_seeded=True, allow_unmasked=True).for_few(), **terms(None))
+    clear = make_run(floors=palate.Floors(allow_seeded=True, allow_unmasked=True).for_few(), **terms(masks=False))
     clear.folder = tmp_path / "clear"
     clear.folder.mkdir()
     again: list[Release] = []

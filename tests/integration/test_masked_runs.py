@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,6 @@ from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.layout import released_size
 from palate_core.log.merkle import Checkpoint
 from palate_core.masks.attempt_terms import attempt_terms
-from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Step
 from palate_core.plan import SignedPlan
 from palate_server.flower.transport import NEXT, GridTransport, roll_call
@@ -67,10 +67,7 @@ def identities() -> Identities:
 
 def distributed(identities: Identities | None = None, *, n_min: int = DEVICES, c_max: int = 1) -> dict[str, Any]:
     """Terms with masks, or, without identities, in the clear."""
-    directory = None if identities is None else identities.directory.hash
-    cohort = CohortTerms(
-        n_max=DEVICES, n_min=n_min, c_max=c_max, masks=identities is not None, directory=directory, max_tosses=4
-    )
+    cohort = CohortTerms(n_max=DEVICES, n_min=n_min, c_max=c_max, masks=identities is not None, max_tosses=4)
     return {**ALS, "dp": "distributed", "cohort": cohort, "epsilon": 5.01, "histories": HISTORIES}
 
 
@@ -92,17 +89,19 @@ class Lossy(LocalGrid):
         return reply
 
 
-def play(coordinator: Coordinator, grid: Grid, directory: Directory | None = None, **options: Any) -> None:
+def play(coordinator: Coordinator, grid: Grid, identities: Identities | None = None, **options: Any) -> None:
     """Every round over a grid."""
-    run_rounds(coordinator, GridTransport(grid, ttl=coordinator.terms.plan_seconds), directory=directory, **options)
+    directory_of = None if identities is None else identities.directory
+    transport = GridTransport(grid, ttl=coordinator.terms.plan_seconds)
+    run_rounds(coordinator, transport, directory_of=directory_of, **options)
 
 
 def masked(run: Any, identities: Identities, lost: dict[int, Step] | None = None) -> tuple[list[Release], Lossy]:
     """Every round of a run under masks."""
-    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, key_of=identities.of)
     grid = Lossy(node_app(lambda _: host), nodes=run.histories.n_users, lost=lost or {})
     releases: list[Release] = []
-    play(run.coordinator(), grid, identities.directory, on_release=releases.append)
+    play(run.coordinator(), grid, identities, on_release=releases.append)
     return releases, grid
 
 
@@ -199,18 +198,18 @@ def test_a_device_charges_before_it_answers_and_answers_an_attempt_once(
     make_run: Callable[..., Any], identities: Identities
 ) -> None:
     run = make_run(**distributed(identities))
-    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, key_of=identities.of)
     coordinator = run.coordinator()
-    plan, model = coordinator.open_attempt(), coordinator.model.data
-    attempt = coordinator.unmasking(identities.directory, invited=range(DEVICES))
-    request = attempt.request(5)
-    first = host.join(5, plan, model, request)
+    directory = identities.directory(range(DEVICES))
+    asked = coordinator.open_attempt(directory), coordinator.model.data, directory.to_bytes()
+    request = coordinator.unmasking().request(5)
+    first = host.join(5, *asked, request)
     assert first != REFUSED
     assert len(run.devices.receipts(5)) == 1
-    assert host.join(5, plan, model, request) == first  # resent as it was
+    assert host.join(5, *asked, request) == first  # resent as it was
     assert host.go_on(5, request) == first
-    restarted = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
-    assert restarted.join(5, plan, model, request) == REFUSED
+    restarted = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, key_of=identities.of)
+    assert restarted.join(5, *asked, request) == REFUSED
     assert restarted.go_on(5, request) == REFUSED
     assert len(run.devices.receipts(5)) == 1
 
@@ -236,8 +235,8 @@ def test_a_node_refuses_garbage_with_one_word(
     make_run: Callable[..., Any], identities: Identities, request_: bytes, plan: bytes
 ) -> None:
     run = make_run(**distributed(identities))
-    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
-    assert host.join(0, plan, b"", request_) == REFUSED
+    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, key_of=identities.of)
+    assert host.join(0, plan, b"", b"", request_) == REFUSED
     assert host.go_on(0, request_) == REFUSED
 
 
@@ -245,7 +244,7 @@ def test_what_is_asked_under_masks_is_not_answered_without(
     make_run: Callable[..., Any], identities: Identities
 ) -> None:
     run = make_run(**distributed(identities))
-    plan, model = run.first()
+    plan, model = run.first(identities.directory(range(DEVICES)))
     (node, *_) = run.nodes(users_per_node=1)
     assert node.answer(plan, model) == REFUSED
     assert "masks" in node.refusal
@@ -272,19 +271,27 @@ def test_a_device_counts_the_honest(make_run: Callable[..., Any]) -> None:
 def test_masks_want_one_installation_a_node_and_an_identity_of_the_directory(
     make_run: Callable[..., Any], identities: Identities
 ) -> None:
-    run = make_run(**distributed(identities))
-    plan, model = run.first()
+    run, directory = make_run(**distributed(identities)), identities.directory(range(DEVICES))
+    plan, model = run.first(directory)
     (several, *_) = run.nodes(users_per_node=2)
     with pytest.raises(InputError, match="one installation"):
-        several.join(plan, model, identities.of(0))
+        several.join(plan, model, Identity(identities.of(0), directory))
     single = run.nodes(users_per_node=1)[1]
-    others = Identities.generate(DEVICES)
-    with pytest.raises(RefusedError, match="directory"):
-        single.join(plan, model, others.of(1))
+    more = Identities.generate(DEVICES + 1).of(DEVICES).public
+    swapped = {**directory.identities, 2: directory.identities[3], 3: directory.identities[2]}
+    for others in (
+        identities.directory(range(DEVICES)),  # of another salt
+        replace(directory, identities=swapped),
+        replace(directory, identities={**directory.identities, 2: more}),
+        replace(directory, identities={**directory.identities, DEVICES: more}),
+        replace(directory, identities=identities.directory(range(DEVICES - 1)).identities),
+    ):
+        with pytest.raises(RefusedError, match="directory"):
+            single.join(plan, model, Identity(identities.of(1), others))
     with pytest.raises(InputError, match="identity"):
-        single.join(plan, model, Identity(identities.of(2).key, identities.directory))
+        single.join(plan, model, Identity(identities.of(2), directory))
     assert not run.devices.receipts(1)  # what doesn't fit costs nothing
-    single.join(plan, model, identities.of(1))
+    single.join(plan, model, Identity(identities.of(1), directory))
     (receipt,) = run.devices.receipts(1)
     plan_ = SignedPlan.model_validate_json(plan).plan
     assert receipt.n_bytes == -(-released_size(plan_.layout) * plan_.bits(1) // 8)
@@ -293,7 +300,7 @@ def test_masks_want_one_installation_a_node_and_an_identity_of_the_directory(
 @pytest.mark.parametrize("change", ["run", "round", "attempt", "model_hash", "sigma"])
 def test_the_context_names_everything(make_run: Callable[..., Any], identities: Identities, change: str) -> None:
     run = make_run(**distributed(identities))
-    signed = SignedPlan.model_validate_json(run.first()[0])
+    signed = SignedPlan.model_validate_json(run.first(identities.directory(range(DEVICES)))[0])
     values = {"run": "run-2", "round": 1, "attempt": 1, "model_hash": "ab" * 32, "sigma": signed.plan.sigma + 1}
     other = signed.model_copy(update={"plan": signed.plan.model_copy(update={change: values[change]})})
     assert attempt_terms(other).context != attempt_terms(signed).context
@@ -306,13 +313,14 @@ def test_the_context_names_everything(make_run: Callable[..., Any], identities: 
 def test_a_machine_of_another_attempt_closes_nothing(make_run: Callable[..., Any], identities: Identities) -> None:
     run = make_run(**distributed(identities))
     coordinator = run.coordinator()
-    coordinator.open_attempt()
-    stale = coordinator.unmasking(identities.directory, invited=range(DEVICES))
-    coordinator.open_attempt()
+    directory = identities.directory(range(DEVICES))
+    coordinator.open_attempt(directory)
+    stale = coordinator.unmasking()
+    coordinator.open_attempt(directory)
     with pytest.raises(InputError, match="another's"):
         coordinator.close_masked(stale)
     with pytest.raises(InputError):
-        coordinator.unmasking(identities.directory, invited=range(DEVICES))
+        coordinator.unmasking()
 
 
 def test_a_round_wants_a_directory_with_masks_and_only_then(
@@ -321,12 +329,15 @@ def test_a_round_wants_a_directory_with_masks_and_only_then(
     masks, central = make_run(**distributed(identities)), make_run()
     with pytest.raises(InputError, match=r"directory.*nothing is charged"):
         play(masks.coordinator(), nobody())
+    with pytest.raises(InputError, match="directory"):
+        masks.coordinator().open_attempt()
     assert masks.kinds() == ["open"]
     central.folder = tmp_path / "central"
     central.folder.mkdir()
-    with pytest.raises(InputError, match=r"directory.*nothing is charged"):
-        play(central.coordinator(), nobody(), identities.directory)
-    assert central.kinds() == ["open"]
+    coordinator = central.coordinator()
+    coordinator.open_attempt()
+    with pytest.raises(InputError, match="with masks"):
+        coordinator.unmasking()
 
 
 def nobody() -> LocalGrid:
@@ -336,10 +347,10 @@ def nobody() -> LocalGrid:
 
 def test_too_few_devices_cost_nothing(make_run: Callable[..., Any], identities: Identities) -> None:
     run = make_run(**distributed(identities))
-    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, key_of=identities.of)
     grid = LocalGrid(node_app(lambda _: host), nodes=DEVICES - 1)
     with pytest.raises(IntegrityError, match="nothing is charged"):
-        play(run.coordinator(), grid, identities.directory)
+        play(run.coordinator(), grid, identities)
     assert run.kinds() == ["open"]
 
 
@@ -384,17 +395,17 @@ def test_a_server_that_asks_for_no_noise_gets_nothing_of_a_device_that_masks(
 ) -> None:
     """An operator may sign and charge any plan: one with dp central would bring the clipped vector itself."""
     run = make_run(**ALS, noise="secure", floors=Floors())
-    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, key_of=identities.of)
     plan, model = run.first()
     assert host.answer(0, plan, model) == REFUSED
-    assert host.join(0, plan, model, b"") == REFUSED
+    assert host.join(0, plan, model, b"", b"") == REFUSED
     assert not run.devices.receipts(0)
 
 
 def test_a_device_that_masks_keeps_the_checkpoint_it_saw(make_run: Callable[..., Any], identities: Identities) -> None:
-    run = make_run(**distributed(identities))
-    plan, model = run.first()
-    run.nodes(users_per_node=1)[0].join(plan, model, identities.of(0))
+    run, directory = make_run(**distributed(identities)), identities.directory(range(DEVICES))
+    plan, model = run.first(directory)
+    run.nodes(users_per_node=1)[0].join(plan, model, Identity(identities.of(0), directory))
     assert run.devices.seen_checkpoint("readers") == SignedPlan.model_validate_json(plan).charge.checkpoint
 
 
@@ -410,18 +421,11 @@ class Blank(Lossy):
 def test_a_reply_without_an_answer_is_as_silence(make_run: Callable[..., Any], identities: Identities) -> None:
     """An honest device refuses with the constant; who sends what nobody has signed is named for nothing."""
     run = make_run(**distributed(identities, n_min=FEWER, c_max=3))
-    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, key_of=identities.of)
     grid = Blank(node_app(lambda _: host), nodes=DEVICES, lost={})
     coordinator = run.coordinator()
-    play(coordinator, grid, identities.directory, most=1)
+    play(coordinator, grid, identities, most=1)
     assert (coordinator.conduct.unsigned, coordinator.conduct.named) == ({3}, set())
-
-
-def test_another_runs_identities_cost_nothing(make_run: Callable[..., Any], identities: Identities) -> None:
-    run = make_run(**distributed(identities))
-    with pytest.raises(InputError, match="the run was started with"):
-        play(run.coordinator(), nobody(), Identities.generate(DEVICES).directory)
-    assert run.kinds() == ["open"]
 
 
 def test_attempts_that_cannot_be_masked_are_not_charged(
@@ -436,7 +440,7 @@ def test_attempts_that_cannot_be_masked_are_not_charged(
         run.folder.mkdir()
         transport = SimpleNamespace(invite=partial(_invited, invited))
         with pytest.raises(IntegrityError, match=rf"{DEVICES} to {n_max} devices, got {invited}: nothing is charged"):
-            run_round(run.coordinator(), transport, directory=larger.directory)
+            run_round(run.coordinator(), transport, directory_of=larger.directory)
         assert run.kinds() == ["open"]
 
 
@@ -446,8 +450,9 @@ def _invited(count: int, *, masked: bool) -> range:
 
 def test_terms_are_those_of_the_plan(make_run: Callable[..., Any], identities: Identities) -> None:
     run = make_run(**distributed(identities, n_min=FEWER, c_max=3))
-    signed = SignedPlan.model_validate_json(run.first()[0])
-    made, cohort = attempt_terms(signed), run.terms.cohort
+    directory = identities.directory(range(DEVICES))
+    signed = SignedPlan.model_validate_json(run.first(directory)[0])
+    made, cohort = attempt_terms(signed), run.terms.cohort.model_copy(update={"directory": directory.hash})
     assert signed.plan.cohort == cohort
     found = (made.n_max, made.n_min, made.c_max, made.max_tosses, made.directory, made.bits)
     expected = (cohort.n_max, cohort.n_min, cohort.c_max, cohort.max_tosses, cohort.directory, signed.plan.bits(1))

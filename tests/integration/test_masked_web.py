@@ -100,7 +100,7 @@ def web(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callab
             said = {each: getattr(terms, each) for each in sizes} | {"context": terms.context.hex()}
             said |= {"nMax": terms.n_max, "nMin": terms.n_min, "cMax": terms.c_max, "maxTosses": terms.max_tosses}
             secret = identity._private.private_bytes_raw().hex()
-            keys = {"identities": rest["directory"].identities, "server": rest["server_key"], "secret": secret}
+            keys = {"directory": rest["directory"].to_bytes().hex(), "server": rest["server_key"], "secret": secret}
             machines.ask("make", name=name, terms=said, id=id, vector=vector().steps.tolist(), **keys)
             return WebDevice(machines, name)
 

@@ -9,12 +9,9 @@ from palate_core.cohort_terms import CohortTerms, modulus_bits, share_sigma
 from palate_core.errors import InputError
 from palate_server.rounds.cohort import COARSE, FINE, choose_cohort, choose_grid
 
-DIRECTORY = "ab" * 32
-
 
 def chosen(n_users: int, corrupt: float, dropout: float, *, masks: bool = False) -> CohortTerms:
-    directory = DIRECTORY if masks else None
-    return choose_cohort(n_users=n_users, corrupt=corrupt, dropout=dropout, directory=directory)
+    return choose_cohort(n_users=n_users, corrupt=corrupt, dropout=dropout, masks=masks)
 
 
 @pytest.mark.parametrize(

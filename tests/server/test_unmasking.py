@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -137,15 +139,16 @@ def test_nothing_is_told_before_the_end_or_after_a_failure() -> None:
 
 def test_only_the_invited_are_asked() -> None:
     world = MaskedCohort(8, n_min=4, c_max=1)
-    world.begin()
-    server = Unmasking(world.terms, world.directory, world.server, invited=[6, 1, 2, 5])
+    server = world.begin([6, 1, 2, 5])
     while not server.finished:
         world.exchange(server, {})
     assert server.survivors == (1, 2, 5, 6)
     assert server.total.tolist() == world.sum_of([1, 2, 5, 6]).tolist()
-    for invited in ([1, 2], [*range(7), 8], [-1, 1, 2, 3]):
-        with pytest.raises(InputError, match="`invited` must be"):
-            Unmasking(world.terms, world.directory, world.server, invited=invited)
+    with pytest.raises(InputError, match="must have 4 to 8 devices, got 2"):
+        world.begin([1, 2])
+    world.begin()
+    with pytest.raises(InputError, match="the one the terms name"):
+        Unmasking(world.terms, replace(world.directory, salt=bytes(32)), world.server)
 
 
 def test_random_answers_are_dropped() -> None:

@@ -71,8 +71,7 @@ UNMASKED = "SIMULATED: masks off"
 
 def shared(*, masks: bool = False, **changes: Any) -> dict[str, Any]:
     """What makes terms distributed."""
-    directory = "ab" * 32 if masks else None
-    cohort = CohortTerms(n_max=100, n_min=90, c_max=10, masks=masks, directory=directory)
+    cohort = CohortTerms(n_max=100, n_min=90, c_max=10, masks=masks)
     return {"dp": "distributed", "cohort": cohort, "epsilon": EPSILON + 0.01, **changes}
 
 

@@ -108,7 +108,7 @@ def distributed(histories: Interactions, inputs: State | None = None, **settings
         population="readers", run="run-1", algorithm="als", n_users=n,
         settings={"popularity_only_below": 0.0, **settings}, n_items=histories.n_items, catalogue="0" * 64,
         inputs=inputs or {}, seed=3, dp="distributed", noise="seeded",
-        epsilon=5.0, delta=1e-5, cohort=choose_cohort(n_users=n, corrupt=0.0, dropout=0.0, directory=None),
+        epsilon=5.0, delta=1e-5, cohort=choose_cohort(n_users=n, corrupt=0.0, dropout=0.0, masks=False),
         cohort_floor=1, per_node=64, about={},
     )  # fmt: skip
 

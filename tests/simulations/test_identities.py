@@ -14,10 +14,12 @@ def test_identities_are_their_owners_alone(tmp_path: Path) -> None:
     made, path = Identities.generate(3), tmp_path / "identities"
     made.save(path)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert Identities.load(path).directory == made.directory
+    identities = made.directory([2, 0, 7]).identities
+    assert list(identities) == [0, 2]
+    assert Identities.load(path).directory([0, 2]).identities == identities
     with pytest.raises(FileExistsError):
         Identities.generate(3).save(path)
-    assert Identities.load(path).directory == made.directory
+    assert Identities.load(path).directory([0, 2]).identities == identities
 
 
 @pytest.mark.parametrize("content", [None, b"", b"x" * 33])

@@ -182,7 +182,7 @@ def test_attackers_know_the_plan_and_their_own_histories_alone(world: World) -> 
     one = np.zeros(world.train.n_items)
     one[3] = -7.0
     assert steps_of({COUNTS: one}, knowledge)[3] < 0
-    assert terms_of(world, AttackedSetting(), None, seed=0).facts.n_users == world.users
+    assert terms_of(world, AttackedSetting(), seed=0).facts.n_users == world.users
 
 
 def test_devices_that_judge_hold_a_pushed_item_back_unless_attackers_outvote_them(world: World) -> None:

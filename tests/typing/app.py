@@ -146,10 +146,10 @@ def on_round(device: palate.Device, plan: bytes, model: bytes, send: Callable[[b
 
 
 def on_masked_round(
-    device: palate.Device, plan: bytes, model: bytes, identities: tuple[str, ...], requests: Iterable[bytes]
+    device: palate.Device, plan: bytes, model: bytes, directory: bytes, requests: Iterable[bytes]
 ) -> Iterator[bytes]:
     assert_type(device.identity, str)
-    taking_part = device.join(plan, model, palate.Directory(identities))
+    taking_part = device.join(plan, model, directory, number=7)
     assert_type(taking_part, palate.Masked | None)
     if taking_part is None:
         return

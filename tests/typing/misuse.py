@@ -27,7 +27,7 @@ palate.Floors(allow_everything=True)  # error: call-arg
 device.contribute("a plan", b"a model")  # error: arg-type
 device.update_model(b"model")  # error: arg-type
 print(device.model().items)  # error: union-attr
-device.join(b"", b"", ["key"])  # error: arg-type
+device.join(b"", b"", ["key"], number=7)  # error: arg-type
 device.privacy_report()["sent"]  # error: index
 palate.Limits(max_events="many")  # error: arg-type
 device.identity = "another"  # error: misc

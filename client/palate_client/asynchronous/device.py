@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from palate_client.leaving.statement import Statement
     from palate_client.online.enrolment import Enrolment
     from palate_client.online.sync import SyncResult
-    from palate_core.masks.directory import Directory
 
 _Made = TypeVar("_Made")
 _Arguments = ParamSpec("_Arguments")
@@ -173,9 +172,7 @@ class AsyncDevice(Awaited[Device]):
         call = partial(self._blocking.messenger, own, channels=channels, control=control, expected=expected)
         return AsyncMessenger(await self._messages.run(call), self._messages)
 
-    async def join(
-        self, plan: bytes, model: bytes, directory: Directory, *, number: int | None = None
-    ) -> AsyncMasked | None:
+    async def join(self, plan: bytes, model: bytes, directory: bytes, *, number: int) -> AsyncMasked | None:
         """See `Device.join`."""
         found = await self._work.run(partial(self._blocking.join, plan, model, directory, number=number))
         return None if found is None else AsyncMasked(found, self._work)

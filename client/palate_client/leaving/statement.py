@@ -10,7 +10,7 @@ and no secret is in it.
     0.0924
 
 **It isn't signed.** A signature by the device's identity would show that whoever had that key wrote this, and nothing
-of whether it is true; and it would name the installation to everybody who has the directory of identities. So it is a
+of whether it is true; and it would name the installation to everybody who knows its identity. So it is a
 paper for the person, who trusts their own device. What others can check is the operator's own signature within it, over
 the ledger's state. `anonymous()` is the same without what names the installation to the server; the list of rounds may
 still single it out to who knows which devices took part in which.
@@ -140,9 +140,9 @@ class AtServer(_Frozen):
 
     server: str
     device: int
-    """Its number in the directory."""
+    """Its number in the register."""
     identity: str | None
-    """Its public identity, as the directory has it."""
+    """Its public identity, as the register has it."""
     asked: bool = False
     """Whether the device has asked the server to delete what it has of it (`Device.leave`)."""
     answered: bool = False
@@ -553,7 +553,7 @@ def _at_server(made: Statement) -> Iterator[str]:
             f" operator to revoke device {made.server.device}"
         )
     yield (
-        "  Number and identity stay in its directory, which only grows, and so does a record for which it was named;"
+        "  Number and identity stay in its register, which only grows, and so does a record for which it was named;"
         f" so do the charges of {len(runs)} run(s) in its ledger, which name no device. Its backups are not changed"
     )
 

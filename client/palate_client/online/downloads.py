@@ -1,8 +1,7 @@
-"""Downloads: models and directories from the enrolled server. They are public; a signature or hash verifies each.
+"""Downloads: models from the enrolled server. They are public; a signature or hash verifies each.
 
 GET /models/latest               {"manifest": sha256, "version": n}     unsigned: it only says where to look
 GET /models/<sha256>/<file>      a file of a published model
-GET /directory/<sha256>          the identities that a masked run's plan names
 GET /round/<sha256>              the model that a round starts from, which its plan names
 """
 
@@ -139,24 +138,6 @@ def model(
         if remote.over is not None:
             return remote.over
         raise
-
-
-def directory(https: Https, name: str, *, most: int) -> bytes:
-    """Download the directory of a hash, as canonical JSON.
-
-    Args:
-        https: the connection.
-        name: SHA-256, 64 hexadecimal digits, from a plan.
-        most: bytes of the largest directory that is read.
-
-    Raises:
-        UnreachableError: the download failed.
-        IntegrityError: the bytes have another hash.
-    """
-    data = _file(https, f"/directory/{name}", most).removesuffix(b"\n")
-    if digest(data) != name:
-        raise IntegrityError("the directory must be the one that the plan names, got another")
-    return data
 
 
 def round_model(https: Https, name: str, *, most: int, over: Callable[[], bool]) -> bytes:

@@ -1,6 +1,6 @@
 """Hosting: passes a server's messages to the app's device.
 
-    ServerMessage -> OwnHost -> Rounds.wanted_model -> model, directory: downloaded by the hashes in the plan
+    ServerMessage -> OwnHost -> Rounds.wanted_model -> model: downloaded by the hash in the plan
                              -> Rounds.contribute, Rounds.join -> the answer's bytes
 
 `Rounds` refuses an invalid plan and records the reason on the device; the server doesn't learn it.
@@ -9,10 +9,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from palate_client.consent import Purpose
 from palate_client.online.retry import SyncEnd
@@ -23,13 +21,8 @@ from palate_client.store.store import EventStore
 from palate_common.records.closing import Closing
 from palate_common.rounds.exchange import MessageKind, ServerMessage
 from palate_common.rounds.wire import REFUSED
-from palate_core.errors import RefusedError
-from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Step, step_of
 from palate_core.plan import read_plan
-
-_Got = TypeVar("_Got")
-_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -50,8 +43,7 @@ class OwnHost(Closing):
         store: the device's store.
         rounds: answers plans.
         number: the installation's number, from its enrolment.
-        directory_of: downloads the directory of a hash; returns a `SyncEnd` if the sync ends meanwhile.
-        model_of: likewise, the model file of a hash.
+        model_of: downloads the model file of a hash; returns a `SyncEnd` if the sync ends meanwhile.
 
     Attributes:
         over: why the sync ended before a message could be answered; None: it didn't.
@@ -70,7 +62,6 @@ class OwnHost(Closing):
         store: EventStore,
         rounds: Rounds,
         number: int,
-        directory_of: Callable[[str], Directory | SyncEnd],
         model_of: Callable[[str], bytes | SyncEnd],
     ) -> None:
         self.begun = self.rounds = self.refused = 0
@@ -78,7 +69,7 @@ class OwnHost(Closing):
         self.under_way = self.last = False
         self.over: SyncEnd | None = None
         self._store, self._rounds, self._number = store, rounds, number
-        self._directory_of, self._model_of = directory_of, model_of
+        self._model_of = model_of
         self._kept = "", b""
         self._given: _Given | None = None
         self._counted = False
@@ -116,11 +107,11 @@ class OwnHost(Closing):
             self.under_way, self.purpose, self.last = given.answer != REFUSED, given.purpose, given.last
             return given.answer
         self._given, self._counted, self.purpose, self.needs = None, False, None, message.seconds
-        plan, request = message.parts
+        plan, directory, request = message.parts
         if message.kind is MessageKind.PLAN:
             answer = self.answer(plan)
         elif message.kind is MessageKind.MASKED:
-            answer = self.join(plan, request)
+            answer = self.join(plan, directory, request)
         else:
             answer = self.go_on(request)
         self._given = _Given(message.kind, message.body, answer, self.purpose, self.last)
@@ -136,16 +127,15 @@ class OwnHost(Closing):
         purpose = None if answer == REFUSED else purpose_of(read_plan(plan).plan)
         return self._count(answer, purpose, begins=answer != REFUSED, last=True)
 
-    def join(self, plan: bytes, request: bytes) -> bytes:
+    def join(self, plan: bytes, directory: bytes, request: bytes) -> bytes:
         """Take part in a masked attempt, as `answer`. For the same plan again the same state machine answers."""
         begins = self._machine is None or self._plan != plan
         if begins:
             self.close()
             found = self._model(plan)
-            directory = None if found is None else self._fetch(lambda: self._directory_of(_directory_hash(plan)))
             if self.over:
                 return REFUSED
-            if found is None or directory is None or not self._has_time():
+            if found is None or not self._has_time():
                 return self._count(REFUSED, None)
             self._machine, self._plan = self._rounds.join(plan, found, directory, self._number), plan
             self._plan_purpose = purpose_of(read_plan(plan).plan)
@@ -182,21 +172,21 @@ class OwnHost(Closing):
     def _model(self, plan: bytes) -> bytes | None:
         """The model that a plan starts from; the latest one is kept, for another attempt at its round.
 
-        Nothing is fetched for a plan that is refused, its directory neither.
+        Nothing is fetched for a plan that is refused.
         """
         name = self._rounds.wanted_model(plan) if self._has_time() else None
         if name is not None and self._kept[0] != name:
             self.purpose = purpose_of(read_plan(plan).plan)
-            found = self._fetch(lambda: self._model_of(name))
+            found = self._fetch(name)
             if found is None:
                 return None
             self._kept = name, found
         return None if name is None else self._kept[1]
 
-    def _fetch(self, fetch: Callable[[], _Got | SyncEnd]) -> _Got | None:
-        """What is fetched for a plan; None if it can't be, which is noted, or if the sync ends meanwhile."""
+    def _fetch(self, name: str) -> bytes | None:
+        """The model of a hash; None if it can't be fetched, which is noted, or if the sync ends meanwhile."""
         try:
-            found = fetch()
+            found = self._model_of(name)
         except Exception as error:
             note_refusal(self._store, "plan", reason_of(error))
             return None
@@ -225,12 +215,3 @@ class OwnHost(Closing):
 
 def _for_ever() -> float:
     return math.inf
-
-
-def _directory_hash(plan: bytes) -> str:
-    """The hash of the directory that a plan names."""
-    cohort = read_plan(plan).plan.cohort
-    name = None if cohort is None else cohort.directory
-    if name is None or not _HEX.fullmatch(name):
-        raise RefusedError("a masked attempt's plan must name a directory, got none")
-    return name

@@ -33,8 +33,6 @@ from palate_client.store.store import EventStore
 from palate_common.enrolment import Invitation
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability, MessageKind
 from palate_core.errors import InputError, IntegrityError, LockedError, PalateError, RefusedError, UnreachableError
-from palate_core.log.canonical import digest
-from palate_core.masks.directory import Directory
 
 logger = logging.getLogger("palate")
 
@@ -180,12 +178,11 @@ class Session:
                 most=service.most_bytes,
                 declares=self._availability,
             )
-            directory_of = partial(self._directory, https, service.most_bytes)
 
             def model_of(name: str) -> bytes | SyncEnd:
                 return self._round_model(https, service.most_bytes, name, host)
 
-            with OwnHost(self.store, self.rounds, enrolment.device, directory_of, model_of) as host:
+            with OwnHost(self.store, self.rounds, enrolment.device, model_of) as host:
                 over = _run_to_end(lambda: self._answer(https, exchanges, host, service))
             if not over.quiet:
                 https.say_farewell(seconds=LEAVE_SECONDS)
@@ -286,19 +283,6 @@ class Session:
             logger.info("the newest model is not used: %s", error)
             return reason_of(error)
         return ""
-
-    def _directory(self, https: Https, most: int, name: str) -> Directory | SyncEnd:
-        """The directory of a plan, from the journal or downloaded. It is the same for many rounds."""
-        with Journal(self.store.file) as journal:
-            data = journal.read_secret("directory")
-        if data is None or digest(data) != name:
-            fetched = self.deadline.retry(partial(downloads.directory, https, name, most=most))
-            if isinstance(fetched, SyncEnd):
-                return fetched
-            data = fetched
-            with Journal(self.store.file) as journal:
-                journal.keep("directory", data)
-        return Directory.from_json(data)
 
     def _round_model(self, https: Https, most: int, name: str, host: OwnHost) -> bytes | SyncEnd:
         """The model that a plan names, downloaded while the user agrees to what it is for."""

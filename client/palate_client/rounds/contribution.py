@@ -90,7 +90,7 @@ class Identity:
 
     Attributes:
         key: its own signing key.
-        directory: the pinned identities of all devices.
+        directory: who else is invited, as it came with the plan.
     """
 
     key: SigningKey

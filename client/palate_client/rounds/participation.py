@@ -168,18 +168,13 @@ class Rounds:
                 return answer
         return REFUSED
 
-    def join(self, plan: bytes, model: bytes, directory: Directory, place: int | None = None) -> Masked | None:
+    def join(self, plan: bytes, model: bytes, directory: bytes, number: int) -> Masked | None:
         """Charge a masked attempt and return this device's part in it; None if it refuses; see `Device.join`."""
         service = require(self.service)
         with self._refuse_on_error(), ExitStack() as stack:
-            _check_size(service, plan, model)
-            asked, identity = read_plan(plan), Identity(self.identity(), directory)
-            if identity.key.public not in directory.identities:
-                raise RefusedError("the directory must name this device, got one without it")
+            _check_size(service, plan, model, directory)
+            asked, identity = read_plan(plan), Identity(self.identity(), Directory.from_bytes(directory))
             ledger = stack.enter_context(OwnLedger(self.store, service))
-            number = directory.identities.index(identity.key.public)
-            if place not in (None, number):
-                raise RefusedError(f"the directory must have this device at {place}, got it at {number}")
             machine = self._contributor(service, ledger, number, asked).join(plan, model, identity)
             stack.pop_all()  # the state machine needs the ledger until the attempt is over
             return Masked(machine, ledger, partial(self._note, asked.plan), partial(self._check_consent, asked.plan))
@@ -276,8 +271,8 @@ class Rounds:
             note_refusal(self.store, "plan", self.refusal)
 
 
-def _check_size(service: Service, plan: bytes, model: bytes = b"") -> None:
-    """Refuse a plan or model that is too large, before it is parsed."""
-    for name, data in (("plan", plan), ("model", model)):
+def _check_size(service: Service, plan: bytes, model: bytes = b"", directory: bytes = b"") -> None:
+    """Refuse a plan, model or directory that is too large, before it is parsed."""
+    for name, data in (("plan", plan), ("model", model), ("directory", directory)):
         if len(data) > service.most_bytes:
             raise RefusedError(f"a {name} must be at most {service.most_bytes} bytes, got {len(data)}")

@@ -266,7 +266,7 @@ export class Device {
    * Asks the server to delete what it has of this device, and takes part in nothing more.
    *
    * It needs no consent, and can be called again. A statement says whether the server was asked, and whether it has answered; make it, or
-   * erase, afterwards. Number and identity stay in the server's directory, which only grows.
+   * erase, afterwards. Number and identity stay in the server's register, which only grows.
    */
   async leave({ seconds = 30 } = {}): Promise<void> {
     await this.link.call("leave", [seconds]);

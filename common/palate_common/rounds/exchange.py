@@ -82,7 +82,8 @@ class MessageKind(StrEnum):
     PLAN = "plan"
     """A contribution to an attempt without masks. Body: the signed plan."""
     MASKED = "masked"
-    """The first answer in a masked attempt. Body: the length of the plan (4 bytes, big-endian), the plan, a request."""
+    """The first answer in a masked attempt. Body: the plan and the directory, each after its length (4 bytes,
+    big-endian), and a request."""
     STEP = "step"
     """A later answer in it. Body: the request."""
     COME_BACK = "come-back"
@@ -234,27 +235,30 @@ class ServerMessage:
         return cls(kind, exchange, seconds, body)
 
     @property
-    def parts(self) -> tuple[bytes, bytes]:
-        """The plan and the request that it carries; empty where its kind has none.
+    def parts(self) -> tuple[bytes, bytes, bytes]:
+        """The plan, the directory and the request that it carries; empty where its kind has none.
 
         Raises:
             IntegrityError: the body of a first message is too short for what it says.
         """
         if self.kind is MessageKind.PLAN:
-            return self.body, b""
+            return self.body, b"", b""
         if self.kind is MessageKind.STEP:
-            return b"", self.body
+            return b"", b"", self.body
         if self.kind is MessageKind.COME_BACK:
-            return b"", b""
-        end = 4 + int.from_bytes(self.body[:4])
-        if not 4 < end < len(self.body):
-            raise IntegrityError(f"a first message must have a plan and a request, got {len(self.body)} bytes")
-        return self.body[4:end], self.body[end:]
+            return b"", b"", b""
+        plan, rest = _split(self.body)
+        directory, request = _split(rest)
+        if not (plan and directory and request):
+            raise IntegrityError(
+                f"a first message must have a plan, a directory and a request, got {len(self.body)} bytes"
+            )
+        return plan, directory, request
 
 
-def first_body(plan: bytes, request: bytes) -> bytes:
+def first_body(plan: bytes, directory: bytes, request: bytes) -> bytes:
     """The body of the first message of a masked attempt."""
-    return len(plan).to_bytes(4) + plan + request
+    return len(plan).to_bytes(4) + plan + len(directory).to_bytes(4) + directory + request
 
 
 def common_version(spoken: str) -> int | None:
@@ -278,6 +282,12 @@ def _payload(headers: Mapping[str, str], population: str, path: str) -> bytes:
 
 def _milliseconds(seconds: float) -> str:
     return str(min(int(1000 * max(0.0, min(seconds, _MOST_MILLISECONDS))), _MOST_MILLISECONDS))
+
+
+def _split(data: bytes) -> tuple[bytes, bytes]:
+    """What stands after its length, and the rest; both empty where there is less."""
+    end = 4 + int.from_bytes(data[:4])
+    return (data[4:end], data[end:]) if end <= len(data) else (b"", b"")
 
 
 def _spelled(headers: Mapping[str, str], name: str) -> str:

@@ -105,7 +105,7 @@ class MaskedDevice:
         terms: the terms of the attempt.
         id: the device's number in the directory.
         identity: its signing key.
-        directory: the pinned identities.
+        directory: who is invited, as the plan names it.
         server_key: the operator's public key, pinned.
         vector: computes the checked steps plus this device's share of the noise.
         latch: stores (step, digest) durably; raises RefusedError if another digest is stored for the step.
@@ -126,9 +126,9 @@ class MaskedDevice:
         vector: Callable[[], NoisedVector],
         latch: Callable[[str, str], None],
     ) -> None:
-        if directory.hash != terms.directory:
-            raise RefusedError("the plan must name the directory this device has pinned, got another")
-        if not 0 <= id < len(directory.identities) or directory.identities[id] != identity.public:
+        if directory.hash != terms.directory or len(directory) > terms.n_max:
+            raise RefusedError("the plan must name the directory that comes with it, got another, or one of too many")
+        if directory.identities.get(id) != identity.public:
             raise InputError(f"`identity` must be the key of device {id} in the directory, got {identity.public[:16]}…")
         self.terms, self.id = terms, id
         self._identity, self._directory, self._server_key = identity, directory, server_key

@@ -48,11 +48,11 @@ def same_toss(toss: int, current: int) -> None:
 
 
 def known_members(ids: Sequence[int], *, directory: Directory, terms: AttemptTerms) -> None:
-    """Refuse a device that is named twice or has no pinned identity: one attacker could count as several devices."""
+    """Refuse a device that is named twice or isn't in the directory: one attacker could count as several devices."""
     if not all(first < second for first, second in pairwise(ids)):
         raise IntegrityError("a cohort must name each device once, by rising id, got another order")
-    if ids and ids[-1] >= len(directory.identities):
-        raise IntegrityError(f"a cohort must be of the {len(directory.identities)} pinned devices, got {ids[-1]}")
+    if others := [device for device in ids if device not in directory.identities]:
+        raise IntegrityError(f"a cohort must be of the {len(directory)} devices of the directory, got {others[0]}")
     if not terms.n_min <= len(ids) <= terms.n_max:
         raise RefusedError(f"a cohort must have {terms.n_min} to {terms.n_max} devices, got {len(ids)}")
 

@@ -3,7 +3,7 @@
 The protocol is SecAgg+ (Bell et al., Secure Single-Server Aggregation with (Poly)Logarithmic Overhead, CCS 2020) with
 a server that may lie. In path order:
 
-    directory   who may take part, pinned by the device
+    directory   who is invited, by which identities
     agreement   keys agreed between two devices, and sealed shares (HAZMAT)
     graph       which members are neighbours
     graph_terms how many neighbours and shares, and their failure bounds

@@ -50,7 +50,7 @@ class AttemptTerms:
         n_max: the most devices that may take part.
         n_min: the fewest whose sum may be opened.
         c_max: how many of the cohort, surviving or not, may be corrupt, at least 1.
-        directory: SHA-256 of the pinned identities, 64 lower-case hexadecimal digits.
+        directory: hash of the directory, 64 lower-case hexadecimal digits.
         max_tosses: how often the ring's seed may be drawn.
 
     Raises:

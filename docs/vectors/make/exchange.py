@@ -119,10 +119,10 @@ def _refused() -> list[dict[str, Any]]:
 
 def _messages() -> list[dict[str, Any]]:
     """Replies with status 200, and what a device reads in them."""
-    plan, request = b"a plan", b"a request"
+    plan, directory, request = b"a plan", b"a directory", b"a request"
     cases = [
         ServerMessage(MessageKind.PLAN, FIRST, 70.0, plan),
-        ServerMessage(MessageKind.MASKED, FIRST, 70.5, first_body(plan, request)),
+        ServerMessage(MessageKind.MASKED, FIRST, 70.5, first_body(plan, directory, request)),
         ServerMessage(MessageKind.STEP, SECOND, 0.0, request),
         ServerMessage(MessageKind.COME_BACK, THIRD, 3600.125),
     ]
@@ -134,7 +134,8 @@ def _messages() -> list[dict[str, Any]]:
             "exchange": case.exchange,
             "seconds": case.seconds,
             "plan_hex": case.parts[0].hex(),
-            "request_hex": case.parts[1].hex(),
+            "directory_hex": case.parts[1].hex(),
+            "request_hex": case.parts[2].hex(),
         }
         for case in cases
     ]
@@ -144,13 +145,15 @@ def _refused_messages() -> list[dict[str, Any]]:
     """Replies that are no message."""
     right = ServerMessage(MessageKind.MASKED, FIRST, 70.0).headers()
     cases = [
-        ("another kind", right | {"palate-kind": "run-this"}, first_body(b"plan", b"request")),
+        ("another kind", right | {"palate-kind": "run-this"}, first_body(b"plan", b"list", b"request")),
         ("no exchange", {name: value for name, value in right.items() if name != "palate-exchange"}, b""),
-        ("seconds below nothing", right | {"palate-seconds": "-1"}, first_body(b"plan", b"request")),
-        ("seconds in words", right | {"palate-seconds": "inf"}, first_body(b"plan", b"request")),
-        ("a first message that ends in its plan", right, first_body(b"plan", b"request")[:7]),
-        ("a first message without a request", right, first_body(b"plan", b"")),
-        ("a first message without a plan", right, first_body(b"", b"request")),
+        ("seconds below nothing", right | {"palate-seconds": "-1"}, first_body(b"plan", b"list", b"request")),
+        ("seconds in words", right | {"palate-seconds": "inf"}, first_body(b"plan", b"list", b"request")),
+        ("a first message that ends in its plan", right, first_body(b"plan", b"list", b"request")[:7]),
+        ("a first message that ends in its directory", right, first_body(b"plan", b"list", b"request")[:14]),
+        ("a first message without a request", right, first_body(b"plan", b"list", b"")),
+        ("a first message without a directory", right, first_body(b"plan", b"", b"request")),
+        ("a first message without a plan", right, first_body(b"", b"list", b"request")),
         ("an empty first message", right, b""),
     ]
     return [{"name": name, "headers": headers, "body_hex": body.hex()} for name, headers, body in cases]
@@ -161,7 +164,7 @@ def _conversation() -> list[dict[str, Any]]:
 
     Its first answer is asked for again, as by a server that was killed, and its last one comes too late.
     """
-    first, step = ServerMessage(MessageKind.MASKED, FIRST, 70.0, first_body(b"a plan", b"keys?")), b"sum?"
+    first, step = ServerMessage(MessageKind.MASKED, FIRST, 70.0, first_body(b"a plan", b"a list", b"keys?")), b"sum?"
     second = ServerMessage(MessageKind.STEP, SECOND, 0.0, step)
     home = ServerMessage(MessageKind.COME_BACK, THIRD, 600.0)
     steps: list[tuple[str, bytes, ServerMessage | None, str]] = [

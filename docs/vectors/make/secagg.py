@@ -292,11 +292,25 @@ def _evidence() -> dict[str, Any]:
     secret = bytes(range(100, 132)).hex()
     record = scene.record("complaint", 3, box=ShownBox.of(label, box), secret=secret, receipt=shown)
     wrong = scene.record("box", 1, box=ShownBox.of(label, box), secret=secret)
-    directory = Directory(tuple(key.public for key in DEVICES)).to_json().decode()
+    directory = Directory({number: key.public for number, key in enumerate(DEVICES)}, bytes(32)).to_bytes().hex()
     return {"directory": directory, "names": 3, "record": record.to_bytes().decode(), "none": wrong.to_bytes().decode()}
 
 
 def _directory() -> dict[str, Any]:
-    """Pinned identities."""
-    directory = Directory((test_key().public, "ab" * 32))
-    return {"file": directory.to_json().decode(), "hash": directory.hash}
+    """Who is invited to an attempt, and lists that are no directory."""
+    directory = Directory({7: test_key().public, 70000: "ab" * 32}, bytes(range(32)))
+    data = directory.to_bytes()
+    salt, one, other = data[:32], data[32:68], data[68:]
+    refused = {
+        "a byte too many": data + b"\x00",
+        "half a salt": salt[:16],
+        "the higher number first": salt + other + one,
+        "a number twice": salt + one + one[:4] + other[4:],
+        "a key twice": salt + one + other[:4] + one[4:],
+    }
+    return {
+        "bytes_hex": data.hex(),
+        "identities": {str(number): key for number, key in directory.identities.items()},
+        "hash": directory.hash,
+        "refused": [{"name": name, "bytes_hex": wrong.hex()} for name, wrong in refused.items()],
+    }

@@ -49,14 +49,14 @@ from palate_server.folder.server_folder import Site
 REFUSAL = {"error": "the enrolment is refused"}
 """The same answer for every reason; only the operator's log has the reason."""
 PUBLIC = re.compile(
-    r"(models/latest|models/[0-9a-f]{64}/[a-z0-9._-]{1,40}|(directory|round)/[0-9a-f]{64}|ledger/checkpoint|"
+    r"(models/latest|models/[0-9a-f]{64}/[a-z0-9._-]{1,40}|round/[0-9a-f]{64}|ledger/checkpoint|"
     r"ledger/tile/(\d|entries)/(x\d{3}/)*\d{3}(\.p/[1-9]\d{0,2})?)",
     re.ASCII,
 )
 PAGE_HEADERS = {
     "v1/device/": ", ".join(("content-type", *HEADERS)),
     "v1/enroll": "content-type",
-    **dict.fromkeys(("models/", "directory/", "round/"), "accept"),
+    **dict.fromkeys(("models/", "round/"), "accept"),
 }
 """Beginning of a path to which web pages may send requests -> headers that they may send; nginx has the same."""
 MANY = 10

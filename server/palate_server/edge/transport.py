@@ -315,9 +315,9 @@ class _Desk:
     _further: list[Frame] | None
 
     def __init__(self, name: str, request: Request, devices: list[int], left: Mapping[int, object]) -> None:
-        plan = request.shared.get("plan", b"")
+        plan, directory = (request.shared.get(each, b"") for each in ("plan", "directory"))
         self._name, self._own, self._devices, self._left = name, request.own, dict.fromkeys(devices), left
-        self._shared = plan if request.own is None else first_body(plan, b"") if plan else b""
+        self._shared = plan if request.own is None else first_body(plan, directory, b"") if plan else b""
         self._boot, self.asked, self._next = "", "", 0.0
         self._begin()
 

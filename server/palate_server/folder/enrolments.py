@@ -2,13 +2,12 @@
 
     token (hashed, one use, expires) -> device number, identity -> revoked, quarantined, named, or gone
 
-A device's number is its position in the directory of identities. A number is never reused, and a revoked device keeps
-its position, so that a directory only grows at its end.
+A device's number is never another's: a revoked device keeps it, with its identity.
 
 >>> with Enrolments(":memory:") as register:
 ...     token = register.invite(now=0.0, hours=1.0)
 ...     device = register.enrol(token, identity="ab" * 32, now=60.0)
-...     device.number, register.directory().identities == ("ab" * 32,)
+...     device.number, register.directory([0, 7]).identities == {0: "ab" * 32}
 (0, True)
 """
 
@@ -67,7 +66,7 @@ class EnrolledDevice:
     """One enrolled installation.
 
     Attributes:
-        number: its position in the directory.
+        number: under which it was enrolled, from 0.
         identity: public Ed25519 key, hexadecimal.
         revoked: when it was revoked, seconds since 1970; None if it wasn't.
         strikes: malformed answers since its last quarantine.
@@ -101,7 +100,7 @@ class Listed:
     """What an operator may see of one device: enough to end what nobody uses any more, too little to say who took part.
 
     Attributes:
-        number: its position in the directory.
+        number: under which it was enrolled, from 0.
         state: enrolled, revoked, quarantined, named or left.
         label: what its invitation was called; "" if it wasn't.
         enrolled: the quarter of a year in which it enrolled, as `quarter_of` says; None if it has left.
@@ -254,8 +253,8 @@ class Enrolments(Closing):
     def forget(self, number: int) -> None:
         """Delete what is known of a device that has left; a second time changes nothing.
 
-        **Guarantees:** who left is forgotten: nothing of it stays but its number and its identity, which directories
-        have, and a record for which it was named. No time stays, not even that of its leaving.
+        **Guarantees:** who left is forgotten: nothing of it stays but its number and its identity, which no other
+        device gets, and a record for which it was named. No time stays, not even that of its leaving.
 
         Raises:
             LockedError: somebody goes on reading what was there; the device asks again.
@@ -335,10 +334,10 @@ class Enrolments(Closing):
         with self._database.transaction() as connection:
             return {each for each in numbers if connection.execute(query, (*values, each)).fetchone()}
 
-    def first_eligible(self, limit: int, *, below: int | None, period: int, most: int, now: float) -> set[int]:
-        """The first so many devices that may be invited, as `eligible`; `below`: of a number below this one."""
-        query = f"{_ELIGIBLE} AND number < ? ORDER BY number LIMIT ?"
-        values = (period, now, most, 2**31 if below is None else below, limit)
+    def first_eligible(self, limit: int, *, period: int, most: int, now: float) -> set[int]:
+        """The first so many devices that may be invited, as `eligible`."""
+        query = f"{_ELIGIBLE} ORDER BY number LIMIT ?"
+        values = (period, now, most, limit)
         with self._database.transaction() as connection:
             return {number for (number,) in connection.execute(query, values)}
 
@@ -400,10 +399,12 @@ class Enrolments(Closing):
         with self._database.transaction() as connection:
             return [row[0] for row in connection.execute("SELECT number FROM devices WHERE revoked IS NOT NULL")]
 
-    def directory(self) -> Directory | None:
-        """The directory of identities; None if no device is enrolled."""
-        identities = tuple(device.identity for device in self.devices())
-        return Directory(identities) if identities else None
+    def directory(self, numbers: Collection[int]) -> Directory:
+        """A directory of some devices; numbers that nobody has are left out. It costs what these cost."""
+        query = "SELECT identity FROM devices WHERE number = ?"
+        with self._database.transaction() as connection:
+            found = {number: connection.execute(query, (number,)).fetchone() for number in sorted(numbers)}
+        return Directory({number: row[0] for number, row in found.items() if row is not None})
 
     def counts(self, *, now: float) -> dict[str, int]:
         """Numbers of devices by state, and of open invitations.

@@ -9,7 +9,6 @@
     runs/RUN/             a run's terms, releases and inputs
     surveys/WEEK.json     a survey's figures, signed
     public/models/SHA/    published models by the hash of their manifest; models/latest names the newest
-    public/directory/SHA  lists of identities, by hash
     public/round/SHA      the model that the open attempt starts from, by its hash: not in backups
     public/ledger/        the ledger as files that anybody may replay: checkpoint, tiles, entries
     tls/                  the folder's own certificate authority, and its certificates
@@ -353,11 +352,6 @@ class Site:
         return self.public / "models"
 
     @property
-    def directories(self) -> Path:
-        """The folder of directories of identities."""
-        return self.public / "directory"
-
-    @property
     def round_models(self) -> Path:
         """The folder of the model that the open attempt starts from."""
         return self.public / "round"
@@ -387,7 +381,7 @@ class Site:
         """Make all folders; only the owner can read the private ones."""
         for path in (self.folder, self.folder / "runs", self.folder / "keys", self.state, self.logs, self.tls):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in (self.public, self.models, self.directories, self.round_models, self.mirror):
+        for path in (self.public, self.models, self.round_models, self.mirror):
             path.mkdir(exist_ok=True, mode=0o755)
         self.witness.mkdir(parents=True, exist_ok=True)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from contextlib import AbstractContextManager, ExitStack, suppress
 from time import sleep
 from typing import Any
@@ -24,7 +24,6 @@ from palate_core.errors import BudgetError, InputError, IntegrityError, LockedEr
 from palate_core.log.checkpoints import sign_checkpoint
 from palate_core.log.merkle import Checkpoint
 from palate_core.log.notes import Note
-from palate_core.masks.directory import Directory
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.presence import SeenByQuarter
@@ -43,7 +42,6 @@ from palate_server.operation.messenger import MessageTransport
 from palate_server.operation.releases import catalogue_out, judged_items, publish_items, verdict_of
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import (
-    directory_of,
     just_closed,
     kind_of,
     latest_training,
@@ -256,8 +254,7 @@ class Operation:
                 if (last := latest_training(ledger)) is not None:
                     self._quarantine(ledger, last.run)  # a process may have ended between a verdict and this
                 check_quarantine(self.site, ledger)
-            directory = None if run is None else directory_of(self.site, terms_of(ledger, run))
-            cohort = self._gather(kind, least=least, within=None if directory is None else len(directory))
+            cohort = self._gather(kind, least=least)
             if cohort is not None and (run := run or self._begin(ledger, survey, judged)) is not None:
                 self._train(ledger, run, cohort)
         except TooFewError as error:
@@ -275,11 +272,10 @@ class Operation:
 
     def _train(self, ledger: Ledger, run: str, cohort: Set[int]) -> None:
         """Run all rounds that are left, the first with this cohort."""
-        directory = directory_of(self.site, terms_of(ledger, run))
         with self._opened(ledger, run) as coordinator:
             tries = 0
             while not coordinator.over:
-                released = self._try(coordinator, directory, cohort)
+                released = self._try(coordinator, cohort)
                 self._mirrored(ledger)
                 if released is None or coordinator.over:
                     break
@@ -287,9 +283,8 @@ class Operation:
                 if tries == self.config.cohort.attempts or self._restraint.exhausted(ledger.entries()):
                     self._not_before = time.time() + self.config.cohort.pause_seconds
                     return
-                within = None if directory is None else len(directory)
                 kind = kind_of(coordinator.terms.algorithm)
-                cohort = self._awaited(kind, least=coordinator.terms.cohort_floor, within=within)
+                cohort = self._awaited(kind, least=coordinator.terms.cohort_floor)
             self._close(ledger, coordinator)
 
     def _opened(self, ledger: Ledger, run: str) -> AbstractContextManager[Coordinator]:
@@ -325,15 +320,15 @@ class Operation:
             runs_out = self.config.judging.quarantine_runs
             self.events.tell("quarantined", run=run, items=named, unproved=doubtful, runs=runs_out)
 
-    def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Set[int]) -> bool | None:
+    def _try(self, coordinator: Coordinator, cohort: Set[int]) -> bool | None:
         """Make an attempt; returns whether it was released, or None if the run's budget allows no further one."""
         try:
-            return self._attempt(coordinator, directory, cohort)
+            return self._attempt(coordinator, cohort)
         except BudgetError as error:
             self.events.tell("refused", run=coordinator.terms.run, reason=str(error))
             return None
 
-    def _attempt(self, coordinator: Coordinator, directory: Directory | None, cohort: Set[int]) -> bool:
+    def _attempt(self, coordinator: Coordinator, cohort: Set[int]) -> bool:
         """Make an attempt; returns whether it was released. A failure is logged, and ends neither run nor process.
 
         Raises:
@@ -363,7 +358,7 @@ class Operation:
                 )  # fmt: skip
                 transport = self._messenger.transport(cohort, timeout=timeout)
                 watched = WatchedTransport(transport, self._progress)
-                released = run_round(coordinator, watched, directory=directory, shelf=self._shelf)
+                released = run_round(coordinator, watched, directory_of=self._register.directory, shelf=self._shelf)
         except (BudgetError, LockedError):
             self._progress.end("uncharged")
             raise
@@ -372,10 +367,8 @@ class Operation:
             facts |= {"reason": reason_of(error), "words": str(error)}
         finally:
             try:
-                strike(  # before all else, because this process may be killed
-                    coordinator, directory=directory,
-                    register=self._register, events=self.events, settings=self.config.cohort,
-                )  # fmt: skip
+                # Before all else, because this process may be killed.
+                strike(coordinator, register=self._register, events=self.events, settings=self.config.cohort)
             finally:
                 self._tidy()
         self._pass_over(cohort, coordinator.conduct)
@@ -413,13 +406,13 @@ class Operation:
         if silent := self._absences.note(cohort, heard=(cohort & self._messenger.heard) - as_silent):
             self.events.tell("silent", devices=silent)
 
-    def _awaited(self, kind: str, *, least: int, within: int | None) -> Set[int]:
+    def _awaited(self, kind: str, *, least: int) -> Set[int]:
         """Wait for the cohort of a run's next attempt."""
-        while (cohort := self._gather(kind, least=least, within=within)) is None:
+        while (cohort := self._gather(kind, least=least)) is None:
             sleep(GATHERING)
         return cohort
 
-    def _gather(self, kind: str, *, least: int, within: int | None) -> Set[int] | None:
+    def _gather(self, kind: str, *, least: int) -> Set[int] | None:
         """Gather a cohort; None if no device has come, so that other work can be done.
 
         With masks it has one device more than must remain, if there are as many. Of those that are online it has whom
@@ -429,17 +422,17 @@ class Operation:
             TooFewError: some devices came, but too few.
         """
         size = self.config.cohort.size
-        if self.config.privacy.mode.cohort and len(self._absences.present(self._some(within))) > least:
+        if self.config.privacy.mode.cohort and len(self._absences.present(self._some())) > least:
             least += 1  # so that no single device can end the attempt
         seconds = self.config.cohort.wait_seconds
         appointment = CohortGathering(size=size, least=least, seconds=seconds)
         takes = SURVEYS if kind == "survey" else TRAINING
         enough, wait = 1, IDLE
         while True:
-            some, online = self._some(within), self._online(wait=wait, enough=enough)
+            some, online = self._some(), self._online(wait=wait, enough=enough)
             # If absent devices are missing for a full cohort, it doesn't wait for others in their place.
             enough = min(size, max(least, len(self._absences.present(some)))) if len(some) >= size else size
-            present = self._absences.present(self._eligible(online, within))
+            present = self._absences.present(self._eligible(online))
             here, unfit = fit(present, online, takes=takes, stays=self._stays())
             if here or appointment.begun:
                 self._progress.gathering(here=len(here), least=least, enough=enough, seconds=seconds)
@@ -469,24 +462,21 @@ class Operation:
         self._presence.note(online)
         return online
 
-    def _eligible(self, online: Iterable[int], within: int | None) -> set[int]:
-        """Those of the devices that may be invited, and are in the run's directory if there is one."""
+    def _eligible(self, online: Collection[int]) -> set[int]:
+        """Those of the devices that may be invited."""
         now, most = time.time(), self.config.cohort.participations
-        asked = [device for device in online if within is None or device < within]
-        return self._register.eligible(asked, period=period_of(self.config, now), most=most, now=now)
+        return self._register.eligible(online, period=period_of(self.config, now), most=most, now=now)
 
-    def _some(self, within: int | None) -> set[int]:
+    def _some(self) -> set[int]:
         """All devices that may be invited, or so many of them that a full cohort is left, whoever is absent."""
         now, most = time.time(), self.config.cohort.participations
         limit = self.config.cohort.size + self._absences.count
-        return self._register.first_eligible(
-            limit, below=within, period=period_of(self.config, now), most=most, now=now
-        )
+        return self._register.first_eligible(limit, period=period_of(self.config, now), most=most, now=now)
 
     def _begin(self, ledger: Ledger, survey: Survey | None, judged: str | None) -> str | None:
         """Open a new run, for a verdict, a survey or for training; None: a verdict that can't be held."""
         try:
-            terms = runs.begin(self.site, ledger, self._register, survey, judged)
+            terms = runs.begin(self.site, ledger, survey, judged)
         except (InputError, IntegrityError) as error:  # a model that can't be read, or isn't of this catalogue
             if judged is None:
                 raise

@@ -401,7 +401,6 @@ def _first_terms(site: Site) -> RunTerms:
         site.config.model_copy(update={"privacy": site.config.privacy.model_copy(update={"dp": DpMode.CENTRAL})}),
         catalogue=catalogue.hash,
         n_items=len(catalogue.items),
-        directory=None,
         inputs=site.public_inputs,
         about={},
     )

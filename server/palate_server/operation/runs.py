@@ -8,10 +8,9 @@ from typing import Any
 
 from palate_common.algorithms.parts.quarantine import QUARANTINED
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.records.files import make_folder, write_durably
+from palate_common.records.files import make_folder
 from palate_common.survey import SURVEYING, Survey
 from palate_core.errors import InputError
-from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import judging
@@ -24,7 +23,7 @@ from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.terms import RunTerms
 
 
-def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | None, judged: str | None) -> RunTerms:
+def begin(site: Site, ledger: Ledger, survey: Survey | None, judged: str | None) -> RunTerms:
     """Open a new run, for a verdict on the run `judged`, a survey or for training.
 
     Its terms and its folder come first, then its entry in the ledger.
@@ -36,7 +35,7 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
         InputError: the latest model is of other items, or devices can't be asked about the run `judged`.
         IntegrityError: a model isn't the signed one.
     """
-    config, catalogue, directory = site.config, site.catalogue, register.directory()
+    config, catalogue = site.config, site.catalogue
     if judged is not None:
         verdict, inputs, catalogue = judging.question(site, ledger, judged)
         config, about = judging.as_run(config, verdict), dict[str, Any]()
@@ -54,7 +53,6 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
         config,
         catalogue=catalogue.hash,
         n_items=len(catalogue.items),
-        directory=directory,
         inputs=inputs,
         about=about,
     )
@@ -62,8 +60,6 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
     make_folder(folder)
     if inputs:
         Registry(folder).write_inputs(pack_inputs(inputs))
-    if terms.cohort is not None and directory is not None:
-        write_durably(site.directories / directory.hash, directory.to_json())
     ledger.open_run(terms.run, terms.model_dump(mode="json"))
     return terms
 

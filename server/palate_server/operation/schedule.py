@@ -9,9 +9,6 @@ from typing import Literal
 from palate_common.algorithms.registry import only_counts
 from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.survey import SURVEYING
-from palate_core.errors import IntegrityError
-from palate_core.masks.directory import Directory
-from palate_server.folder.server_folder import Site
 from palate_server.ledger.history import CloseEntry, Entry
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.terms import RunTerms
@@ -56,20 +53,6 @@ def kind_of(algorithm: str) -> Literal["survey", "verdict", "training"]:
 def terms_of(ledger: Ledger, run: str) -> RunTerms:
     """The terms with which a run was opened."""
     return RunTerms.model_validate(ledger.entries(run)[0].body["facts"])
-
-
-def directory_of(site: Site, terms: RunTerms) -> Directory | None:
-    """The directory of identities with which a run was opened; None without masks.
-
-    Raises:
-        IntegrityError: the file has another hash than in the terms.
-    """
-    if terms.cohort is None or terms.cohort.directory is None:
-        return None
-    directory = Directory.load(site.directories / terms.cohort.directory)
-    if directory.hash != terms.cohort.directory:
-        raise IntegrityError("the directory of a run must be the one its terms name, got another")
-    return directory
 
 
 def latest_training(ledger: Ledger) -> CloseEntry | None:

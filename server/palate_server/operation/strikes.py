@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 
-from palate_core.masks.directory import Directory
 from palate_server.folder.config import CohortSettings
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
@@ -20,7 +19,6 @@ from palate_server.secagg.conduct import holds
 def strike(
     coordinator: Coordinator,
     *,
-    directory: Directory | None,
     register: Enrolments,
     events: EventLog,
     settings: CohortSettings,
@@ -32,12 +30,11 @@ def strike(
 
     Args:
         coordinator: the coordinator of the attempt.
-        directory: the identities of a run with masks.
         register: the register of devices.
         events: the log.
         settings: the number of strikes before a quarantine, and its length.
     """
-    conduct, context = coordinator.conduct, coordinator.context
+    conduct, directory, context = coordinator.conduct, coordinator.directory, coordinator.context
     if directory is not None and context is not None:
         found = {
             device: record

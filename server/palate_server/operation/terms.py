@@ -28,7 +28,6 @@ from palate_core.accounting import mu_of, total_mu2
 from palate_core.cohort_terms import MAX_ATTEMPTS
 from palate_core.errors import BudgetError, InputError
 from palate_core.log.canonical import digest
-from palate_core.masks.directory import Directory
 from palate_core.privacy_mode import DpMode, mode_of
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.history import ChargeEntry, Entry, RestoredEntry, reserves
@@ -55,7 +54,6 @@ def next_terms(
     *,
     catalogue: str,
     n_items: int,
-    directory: Directory | None,
     inputs: State,
     about: dict[str, Any],
     now: float | None = None,
@@ -66,21 +64,17 @@ def next_terms(
         config: the operator's configuration.
         catalogue: hash of the item ids.
         n_items: number of items.
-        directory: the identities that may take part; None before the first enrolment.
         inputs: public arrays that the run starts from.
         about: further facts for the ledger.
         now: seconds since 1970.
 
     Raises:
-        InputError: the configuration's cohort, epsilon and algorithm don't fit each other, or no device is enrolled.
+        InputError: the configuration's cohort, epsilon and algorithm don't fit each other.
     """
     now = time.time() if now is None else now
     privacy, size = config.privacy, config.cohort.size
     distributed = privacy.mode.cohort
-    if distributed and directory is None:
-        raise InputError("a run with masks must have enrolled devices, got none: see `palate serve enroll`")
-    names = directory.hash if distributed and directory is not None else None
-    bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=names)
+    bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, masks=distributed)
     features, training = inputs.get(FEATURES), config.training
     if features is not None and features.shape[1] and FEATURES not in algorithm_class(training.algorithm).public_inputs:
         raise InputError(f"`training.features` must be empty: {training.algorithm} has no use for features")
@@ -130,8 +124,7 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
         InputError: its cohort, epsilon, algorithm, features or delta don't fit each other, or its verdicts could tell
             nothing.
     """
-    nobody = Directory(("00" * 32,))
-    next_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs=inputs, about={}, now=0.0)
+    next_terms(config, catalogue="", n_items=n_items, inputs=inputs, about={}, now=0.0)
     if config.judging.epsilon:
         privacy, name = config.privacy, config.training.algorithm
         if config.judging.quarantine_runs and not algorithm_class(name).leaves_items_out():

@@ -1,7 +1,7 @@
 """Cohort of a run: its size and assumptions with `--dp distributed`, and a grid for which the sum fits.
 
->>> choose_cohort(n_users=1000, corrupt=0.1, dropout=0.1, directory=None)
-CohortTerms(n_max=1000, n_min=900, c_max=100, masks=False, directory=None, max_tosses=16)
+>>> choose_cohort(n_users=1000, corrupt=0.1, dropout=0.1, masks=True)
+CohortTerms(n_max=1000, n_min=900, c_max=100, masks=True, directory=None, max_tosses=16)
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ WORD = 32
 """Number of bits of a sum that is cheapest to mask and to send."""
 
 
-def choose_cohort(*, n_users: int, corrupt: float, dropout: float, directory: str | None) -> CohortTerms:
+def choose_cohort(*, n_users: int, corrupt: float, dropout: float, masks: bool) -> CohortTerms:
     """The cohort for a configuration: all devices are invited.
 
     Args:
         n_users: number of installations.
         corrupt: share of them that may be corrupt; at least one.
         dropout: share of them that may drop out of an attempt; above 0 at least one.
-        directory: hash of the directory of their identities; None without masks.
+        masks: whether the sum is computed under masks.
 
     Raises:
         InputError: the devices are too few for these shares.
@@ -41,9 +41,9 @@ def choose_cohort(*, n_users: int, corrupt: float, dropout: float, directory: st
             "`privacy.corrupt` and `privacy.dropout` must leave an honest device beside the corrupt ones, got "
             f"{c_max} corrupt among the {n_min} of {n_users} that remain"
         )
-    if directory is not None:
+    if masks:
         _check_graph(n_users, corrupt=c_max, least=n_min)
-    return CohortTerms(n_max=n_users, n_min=n_min, c_max=c_max, masks=directory is not None, directory=directory)
+    return CohortTerms(n_max=n_users, n_min=n_min, c_max=c_max, masks=masks)
 
 
 def least_of(n_users: int, *, dropout: float) -> int:

@@ -10,7 +10,7 @@ without a seal is void, never refunded, and its round is repeated with what is l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from palate_common.models.model import GlobalModel
 from palate_common.secagg.evidence import FaultEvidence
+from palate_core.cohort_terms import CohortTerms
 from palate_core.errors import InputError, IntegrityError
 from palate_core.layout import released_size
 from palate_core.log.signing import SigningKey
@@ -98,8 +99,10 @@ class Coordinator:
         self._signed: SignedPlan | None = None
         self.conduct = Conduct()
         """Misconduct of devices, or, without masks, of nodes in the latest attempt; a refusal is none."""
+        self.directory: Directory | None = None
+        """Who was invited to the latest masked attempt."""
         self.context: bytes | None = None
-        """What names the latest masked attempt, in all that its devices have signed."""
+        """What names that attempt, in all that its devices have signed."""
         self.on_evidence: Callable[[int, FaultEvidence], None] | None = None
         """Called with each device that is named in a masked attempt, and the record, as soon as it is found."""
         self._seen, self._seals, self._charges = 0, 0, list[ChargeEntry]()
@@ -138,8 +141,11 @@ class Coordinator:
         """mu^2 charged to this run so far, with void attempts."""
         return self.ledger.spent(self.terms.run)
 
-    def open_attempt(self) -> bytes:
+    def open_attempt(self, directory: Directory | None = None) -> bytes:
         """Charge the next attempt and return its signed plan.
+
+        Args:
+            directory: who is invited, with masks.
 
         **Guarantees:** the charge is in the ledger before the plan is signed: durably.
         **Guarantees:** nothing is charged while too few witnesses are there: and a quorum has cosigned each charge
@@ -153,7 +159,7 @@ class Coordinator:
             IntegrityError: another process has continued the run.
             LockedError: this process no longer owns the run.
         """
-        self._signed, self.conduct, self.context = None, Conduct(), None
+        self._signed, self.conduct, self.directory, self.context = None, Conduct(), directory, None
         self.lock.check()
         self._read_on()
         if self.round == self.rounds:
@@ -183,7 +189,7 @@ class Coordinator:
                 dp=self.terms.dp,
                 noise=self.terms.noise,
                 cohort_floor=self.terms.cohort_floor,
-                cohort=self.terms.cohort,
+                cohort=self._cohort(directory),
                 per_node=self.terms.per_node,
                 events=self._budget.sampling(self.round),
                 mu2=mu2,
@@ -221,15 +227,15 @@ class Coordinator:
         self.conduct.offenders.update(summed.suspects)
         return self._release(plan, summed)
 
-    def unmasking(self, directory: Directory, *, invited: Collection[int]) -> Unmasking:
+    def unmasking(self) -> Unmasking:
         """The server's state machine for the open masked attempt.
 
         Raises:
-            InputError: no attempt is open, it has no masks, or the directory isn't the plan's.
+            InputError: no attempt is open, or it has no masks.
         """
-        if self._signed is None:
-            raise InputError("an attempt must be opened before its masks are")
-        machine = Unmasking(attempt_terms(self._signed), directory, self.key, invited=invited)
+        if self._signed is None or self.directory is None:
+            raise InputError("an attempt must be opened, with masks, before its masks are")
+        machine = Unmasking(attempt_terms(self._signed), self.directory, self.key)
         machine.conduct.on_evidence = self.on_evidence
         self.conduct, self.context = machine.conduct, machine.terms.context
         return machine
@@ -250,6 +256,12 @@ class Coordinator:
         if signed is None or attempt.terms != attempt_terms(signed):
             raise InputError("a masked attempt must be closed with its own machine, got another's")
         return self._release(plan, recovered(attempt))
+
+    def _cohort(self, directory: Directory | None) -> CohortTerms | None:
+        """The cohort of an attempt."""
+        if self.terms.cohort is None:
+            return None
+        return self.terms.cohort.model_copy(update={"directory": None if directory is None else directory.hash})
 
     def _take_plan(self) -> RoundPlan:
         """The open attempt's plan; after this no attempt is open."""

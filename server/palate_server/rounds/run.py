@@ -82,7 +82,8 @@ class Request:
 
     Attributes:
         to: the recipients.
-        shared: values for all, in the first exchange: the signed `plan`, and the `model` unless devices fetch it.
+        shared: values for all, in the first exchange: the signed `plan`, with masks the `directory`, and the `model`
+            unless devices fetch it.
         own: with masks, makes the bytes for one device, when they are sent; None without masks.
         step: with masks, the number of the step.
     """
@@ -97,17 +98,21 @@ class Transport(Protocol):
     """Carries the messages of attempts: a Flower grid, or a loop over the nodes of this process."""
 
     def invite(self, *, masked: bool) -> Collection[int]:
-        """Recipients for the next attempt: nodes, or, with masks, devices by their position in the directory."""
+        """Recipients for the next attempt: nodes, or, with masks, devices by their numbers."""
 
     def exchange(self, request: Request) -> Iterable[tuple[int, bytes]]:
         """Send a request, and yield (sender, answer) as answers come, only of its recipients."""
+
+
+DirectoryOf = Callable[[Collection[int]], Directory]
+"""The directory of the devices that are invited to an attempt; without those that nobody knows."""
 
 
 def run_round(
     coordinator: Coordinator,
     transport: Transport,
     *,
-    directory: Directory | None = None,
+    directory_of: DirectoryOf | None = None,
     shelf: ModelShelf | None = None,
 ) -> Release:
     """Run one attempt at the coordinator's next round, from the plan to the model.
@@ -115,7 +120,7 @@ def run_round(
     Args:
         coordinator: the server's side of the run.
         transport: carries the messages.
-        directory: the devices' identities, for a run with masks.
+        directory_of: see `DirectoryOf`, for a run with masks.
         shelf: where devices fetch the model by its hash; None: it goes with the plan, as in one machine's memory.
 
     Returns:
@@ -123,22 +128,24 @@ def run_round(
 
     Raises:
         BudgetError: the budget doesn't allow it; nothing is charged.
-        InputError: no node is online, or the directory isn't the run's; nothing is charged.
+        InputError: no node is online, or nobody knows the devices of a run with masks; nothing is charged.
         IntegrityError: there are too few or too many devices, and nothing is charged; or too few answers, or a
             secret that can't be opened: nothing is released, and the attempt stays charged.
         LockedError: this process no longer owns the run.
         OSError: the model can't be put on the shelf; nothing is charged.
     """
-    _check_directory(coordinator.terms, directory)
-    invited = transport.invite(masked=directory is not None)
-    if directory is None:
+    terms = coordinator.terms
+    masked = terms.cohort is not None and terms.cohort.masks
+    if masked and directory_of is None:
+        raise InputError("`directory_of` must be given for a run with masks: nothing is charged")
+    invited = transport.invite(masked=masked)
+    if not masked or directory_of is None:
         if not invited:
             raise InputError("at least one node must be online, got none: nothing is charged")
         asked = _opened(coordinator, shelf)
         return coordinator.close_attempt(first_answers(transport.exchange(Request(invited, asked))))
-    devices = _cohort(coordinator.terms, directory, invited)
-    asked = _opened(coordinator, shelf)
-    attempt = coordinator.unmasking(directory, invited=devices)
+    asked = _opened(coordinator, shelf, _directory(terms, directory_of(invited)))
+    attempt = coordinator.unmasking()
     while not attempt.finished:
         for device, answer in transport.exchange(Request(attempt.asked, asked, attempt.request, int(attempt.step))):
             attempt.receive(device, answer)
@@ -151,7 +158,7 @@ def run_rounds(
     coordinator: Coordinator,
     transport: Transport,
     *,
-    directory: Directory | None = None,
+    directory_of: DirectoryOf | None = None,
     shelf: ModelShelf | None = None,
     on_release: Callable[[Release], None] | None = None,
     most: int | None = None,
@@ -161,7 +168,7 @@ def run_rounds(
     Args:
         coordinator: the server's side of the run.
         transport: carries the messages.
-        directory: the devices' identities, for a run with masks.
+        directory_of: see `DirectoryOf`, for a run with masks.
         shelf: see `run_round`.
         on_release: called with each release, after it is sealed.
         most: the most attempts; None: until the coordinator is finished, which depends on released values only.
@@ -173,7 +180,7 @@ def run_rounds(
     attempts = 0
     while not coordinator.finished and attempts != most:
         attempts += 1
-        release = run_round(coordinator, transport, directory=directory, shelf=shelf)
+        release = run_round(coordinator, transport, directory_of=directory_of, shelf=shelf)
         if on_release is not None:
             on_release(release)
 
@@ -187,28 +194,22 @@ def first_answers(answers: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, b
             yield node, answer
 
 
-def _opened(coordinator: Coordinator, shelf: ModelShelf | None) -> dict[str, bytes]:
+def _opened(coordinator: Coordinator, shelf: ModelShelf | None, directory: Directory | None = None) -> dict[str, bytes]:
     """Open an attempt whose model is where devices find it; returns what each of them is sent."""
     model = coordinator.model.data
+    if shelf is not None:
+        shelf.put(model)
+    asked = {"plan": coordinator.open_attempt(directory)}
     if shelf is None:
-        return {"plan": coordinator.open_attempt(), "model": model}
-    shelf.put(model)
-    return {"plan": coordinator.open_attempt()}
+        asked["model"] = model
+    if directory is not None:
+        asked["directory"] = directory.to_bytes()
+    return asked
 
 
-def _check_directory(terms: RunTerms, directory: Directory | None) -> None:
-    """Check that a directory is given exactly for a run with masks, and is the run's."""
-    masks = terms.cohort is not None and terms.cohort.masks
-    if masks != (directory is not None):
-        raise InputError("`directory` must be given for a run with masks, and only then: nothing is charged")
-    if terms.cohort is not None and directory is not None and directory.hash != terms.cohort.directory:
-        raise InputError("`directory` must be the one that the run was started with, got another: nothing is charged")
-
-
-def _cohort(terms: RunTerms, directory: Directory, invited: Collection[int]) -> list[int]:
+def _directory(terms: RunTerms, directory: Directory) -> Directory:
     """The devices of a masked attempt, as many as the terms allow."""
-    devices = [device for device in invited if 0 <= device < len(directory.identities)]
-    if terms.cohort is None or not terms.cohort.n_min <= len(devices) <= terms.cohort.n_max:
+    if terms.cohort is None or not terms.cohort.n_min <= len(directory) <= terms.cohort.n_max:
         bounds = "a cohort of" if terms.cohort is None else f"{terms.cohort.n_min} to {terms.cohort.n_max}"
-        raise IntegrityError(f"a masked attempt needs {bounds} devices, got {len(devices)}: nothing is charged")
-    return devices
+        raise IntegrityError(f"a masked attempt needs {bounds} devices, got {len(directory)}: nothing is charged")
+    return directory

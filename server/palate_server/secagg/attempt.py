@@ -17,7 +17,7 @@ evidence against who has signed what is false.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.wire import REFUSED
@@ -40,29 +40,19 @@ class Unmasking:
 
     Args:
         terms: the terms of the attempt.
-        directory: the pinned identities, with the hash in the terms.
+        directory: the devices of the first step, with the hash in the terms.
         key: the operator's signing key.
-        invited: the devices of the first step; None: the whole directory.
 
     Raises:
-        InputError: the terms name another directory, or the devices aren't `n_min` to `n_max` of it.
+        InputError: the terms name another directory, or it hasn't `n_min` to `n_max` devices.
     """
 
-    def __init__(
-        self,
-        terms: AttemptTerms,
-        directory: Directory,
-        key: SigningKey,
-        *,
-        invited: Collection[int] | None = None,
-    ) -> None:
+    def __init__(self, terms: AttemptTerms, directory: Directory, key: SigningKey) -> None:
         if directory.hash != terms.directory:
             raise InputError("`directory` must be the one the terms name, got another")
-        devices = sorted(set(range(len(directory.identities)) if invited is None else invited))
+        devices = list(directory.identities)
         if not terms.n_min <= len(devices) <= terms.n_max:
-            raise InputError(f"`invited` must be {terms.n_min} to {terms.n_max} devices, got {len(devices)}")
-        if not 0 <= devices[0] <= devices[-1] < len(directory.identities):
-            raise InputError(f"`invited` must be devices of the directory, got {devices[0]} to {devices[-1]}")
+            raise InputError(f"`directory` must have {terms.n_min} to {terms.n_max} devices, got {len(devices)}")
         self.terms = terms
         self.invited = len(devices)
         self.counts: dict[Step, int] = {}

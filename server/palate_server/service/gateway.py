@@ -2,8 +2,7 @@
 
     POST /v1/device/exchange       -> the edge, on a Unix socket, as it comes
     POST /v1/enroll                -> the edge's enrolment service
-    GET  /models/..., /directory/,
-         /round/                   -> files, by hash
+    GET  /models/..., /round/      -> files, by hash
     GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
     GET  /.well-known/acme-challenge/TOKEN, by plain HTTP on `acme_port` alone -> what an ACME client has left
     OPTIONS of the first three     -> whether a web page may: an answer, for the pages of `gateway.origins` alone
@@ -44,8 +43,7 @@ from palate_server.service.ports import listening, taken
 LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
 """The files of the ledger's mirror."""
 ALLOWED = (
-    "/(v1/(device/exchange|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|(directory|round)/[0-9a-f]{64}|"
-    f"{LEDGER})"
+    f"/(v1/(device/exchange|enroll)|models/(latest|[0-9a-f]{{64}}/[a-z0-9][a-z0-9._-]*)|round/[0-9a-f]{{64}}|{LEDGER})"
 )
 """The allowed request paths, after `gateway.path`."""
 AWAITED = "docs/setup.md#a-public-certificate"
@@ -242,7 +240,7 @@ def write_configuration(site: Site) -> Path:
     Raises:
         InputError: nginx is missing, or refuses the configuration; the former one stays.
     """
-    for folder in (site.public, site.models, site.directories, site.round_models, site.mirror):
+    for folder in (site.public, site.models, site.round_models, site.mirror):
         folder.chmod(0o755)  # independent of the umask when it was made
     path, new = site.state / "nginx.conf", site.state / "nginx.conf.new"
     new.write_text(configuration(site), encoding="utf-8")

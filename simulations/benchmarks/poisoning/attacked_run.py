@@ -191,8 +191,7 @@ def play(
     honest, own = np.sort(order[modified:]), np.sort(order[:modified])
     histories = world.train.users(np.concatenate([honest, own]))
     identities = Identities.generate(world.users) if setting.masks else None
-    directory = None if identities is None else identities.directory.hash
-    terms = terms_of(world, setting, directory, seed=seed, question=question, inputs=given)
+    terms = terms_of(world, setting, seed=seed, question=question, inputs=given)
     node = 1 if identities is not None else node_size(world.users)
     present = histories if identities is not None else histories.users(slice(0, len(honest)))
     with ExitStack() as stack:
@@ -208,12 +207,12 @@ def play(
         )
         if identities is not None and attack is not None:
             stack.enter_context(transport.masked(range(len(honest), world.users)))
-        models, void, said = list[GlobalModel](), 0, ""
+        models, void, said, told = list[GlobalModel](), 0, "", run.releases.append
         for _ in range(attempts):
             if run.coordinator.over:
                 break
             try:
-                run_rounds(run.coordinator, transport, directory=run.directory, on_release=run.releases.append, most=1)
+                run_rounds(run.coordinator, transport, directory_of=run.directory_of, on_release=told, most=1)
                 models.append(run.coordinator.model)
             except IntegrityError as error:
                 void, said = void + 1, str(error)
@@ -227,7 +226,6 @@ def play(
 def terms_of(
     world: World,
     setting: AttackedSetting,
-    directory: str | None,
     *,
     seed: int,
     question: tuple[JudgedPair, State] | None = None,
@@ -241,7 +239,7 @@ def terms_of(
     dp = DpMode(setting.dp)
     cohort = None
     if dp is DpMode.DISTRIBUTED:
-        cohort = choose_cohort(n_users=world.users, corrupt=CORRUPT, dropout=DROPOUT, directory=directory)
+        cohort = choose_cohort(n_users=world.users, corrupt=CORRUPT, dropout=DROPOUT, masks=setting.masks)
     return make_terms(
         population="poisoned",
         run="poisoned",
@@ -258,7 +256,7 @@ def terms_of(
         delta=DELTA,
         cohort=cohort,
         cohort_floor=1,
-        per_node=1 if directory is not None else MAX_USERS,
+        per_node=1 if cohort is not None and cohort.masks else MAX_USERS,
         about={},
     )
 

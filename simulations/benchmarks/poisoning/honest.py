@@ -92,7 +92,7 @@ def honest_runs(seed: int, *, people: tuple[int, int] = PEOPLE, runs: int = RUNS
     budget, found = divided(EPSILON), HonestRuns(seed, setting.algorithm, world.users)
     judging = pays(world, budget.verdict)
     training = replace(setting, epsilon=budget.training if judging else EPSILON)
-    terms = terms_of(world, training, None, seed=seed)
+    terms = terms_of(world, training, seed=seed)
     in_use = GlobalModel(model_header(terms, 0), Replay(terms).algorithm.start())
     items, shown = tuple(f"item {row}" for row in range(world.train.n_items)), frozenset[int]()
     for run in range(runs):

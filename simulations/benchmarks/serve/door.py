@@ -14,17 +14,22 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 from benchmarks.serve.world import free_ports
 from palate_common.rounds.exchange import PATH, Availability, ExchangeRequest, MessageKind, ServerMessage
+from palate_core.device.attempt import MaskedDevice
 from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.masks.transcript import AttemptTerms
+from palate_core.noise_share import NoisedVector
 from palate_server.edge.sockets import reachable
 from palate_server.edge.transport import EdgeMessenger
 from palate_server.flower.control import LinkControl
@@ -32,6 +37,7 @@ from palate_server.flower.superlink import superlink_command
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.rounds.run import Request
+from palate_server.secagg.attempt import Unmasking
 from palate_server.service.edge_process import edge_answers, edge_command
 from palate_server.service.gateway import answers_at, nginx_command, write_configuration
 from palate_server.service.serverapp import link_of
@@ -40,6 +46,10 @@ from palate_server.service.supervisor import FLOWER
 
 EXCHANGES, DOWN, UP = 13, 1_500, 3_000
 """Exchanges of an attempt, and bytes of a request and of an answer."""
+COHORT, LARGE = 100, 1_000
+"""Devices of the usual cohort, and of a large one."""
+VECTOR = 1_000
+"""Numbers of a masked vector."""
 ITEMS = tuple(f"item-{number}" for number in range(40))
 CONFIG = """
 population = "bench"
@@ -219,12 +229,13 @@ def waiting(devices: int) -> dict[str, Any]:
 
 
 def register(count: int) -> dict[str, Any]:
-    """Milliseconds of CPU of what a server asks of its register, and does with it."""
+    """Milliseconds of CPU of what a server asks of its register, and does with it; and bytes of a masked attempt."""
+    keys = {place * count // COHORT: SigningKey.generate() for place in range(COHORT)}
     with tempfile.TemporaryDirectory() as home, Enrolments(Path(home) / "enrolment.db") as found:
         with found._database.transaction(write=True) as connection:
             connection.executemany(
                 "INSERT INTO devices(number, identity, enrolled) VALUES (?, ?, 0)",
-                ((number, f"{number:064x}") for number in range(count)),
+                ((each, keys[each].public if each in keys else f"{each:064x}") for each in range(count)),
             )
             connection.executemany(
                 "INSERT INTO tokens VALUES (?, 1e12, ?)", ((f"{number:x}", number) for number in range(count))
@@ -235,13 +246,45 @@ def register(count: int) -> dict[str, Any]:
         return {
             "enrolled": count,
             "look": _mean(lambda: found.eligible(range(100), period=1, most=5, now=now)),
-            "full": _mean(lambda: found.first_eligible(100, below=None, period=1, most=5, now=now)),
+            "full": _mean(lambda: found.first_eligible(100, period=1, most=5, now=now)),
             "enrol": _mean(lambda: found.enrol(next(tokens), identity=f"{next(fresh):064x}", now=now)),
             "seen": _mean(lambda: found.seen([count // 2], quarter=8000)),
             "door": _mean(lambda: found.standing(count // 2)),
             "scrape": _mean(lambda: found.counts(now=now)),
             "invite": _mean(lambda: found.invite(now=now, hours=1.0)),
+            "directory": _mean(lambda: found.directory(range(0, count, count // LARGE)).hash),
+            "bytes": {
+                "directory": {
+                    each: len(found.directory(range(0, count, count // each)).to_bytes()) for each in (COHORT, LARGE)
+                },
+                "attempt": _attempt(found.directory(keys), keys),
+            },
         }
+
+
+def _attempt(directory: Directory, keys: Mapping[int, SigningKey]) -> int:
+    """Bytes of a device in a masked attempt, in and out: its directory, all requests and all answers.
+
+    The plan and the model are as large whatever the cohort is; the vector has `VECTOR` numbers.
+    """
+    server = SigningKey.generate()
+    terms = AttemptTerms(
+        context=bytes(32), size=VECTOR, bits=32, n_max=COHORT, n_min=COHORT - COHORT // 10, c_max=COHORT // 10,
+        directory=directory.hash,
+    )  # fmt: skip
+    devices = {
+        number: MaskedDevice(
+            terms, id=number, identity=key, directory=directory, server_key=server.public,
+            vector=lambda: NoisedVector(np.zeros(VECTOR, np.int64)), latch=lambda *_: None,
+        )
+        for number, key in keys.items()
+    }  # fmt: skip
+    attempt, size = Unmasking(terms, directory, server), len(directory.to_bytes())
+    while not attempt.finished:
+        answers = {each: devices[each].answer(attempt.step, attempt.request(each)) for each in attempt.asked}
+        size += len(attempt.request(min(keys))) + len(answers[min(keys)])
+        attempt.collect(answers)
+    return size
 
 
 def _mean(do: Callable[[], object], *, times: int = 20) -> float:

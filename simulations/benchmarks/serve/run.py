@@ -496,10 +496,20 @@ def registers(_: Path, __: int) -> Any:
 
 def registers_tables(figures: Any) -> list[Table]:
     """One row a size."""
-    names = ("look", "full", "enrol", "seen", "door", "scrape", "invite")
+    names = ("look", "full", "enrol", "seen", "door", "scrape", "invite", "directory")
     rows = [(f"{each['enrolled']:,}", *(f"{each[name]:.2f}" for name in names)) for each in figures]
-    header = ("enrolled", "100 online", "a full cohort?", "enrol", "seen", "a request", "a scrape's numbers", "invite")
-    return [Table("The register", header, rows, "CPU-ms of one call; of the first column for a hundred devices.")]
+    header = (
+        "enrolled", "100 online", "a full cohort?", "enrol", "seen", "a request", "a scrape's numbers", "invite",
+        "a directory",
+    )  # fmt: skip
+    words = "CPU-ms of one call; of the first column for a hundred devices, of the last for a cohort of a thousand."
+    moved = [(each["enrolled"], *each["bytes"]["directory"].values(), each["bytes"]["attempt"]) for each in figures]
+    sizes = [(f"{enrolled:,}", *(f"{size / 1000:.1f} kB" for size in each)) for enrolled, *each in moved]
+    columns = ("enrolled", "directory of 100", "directory of 1,000", "a whole attempt of 100")
+    said = (
+        "Of a masked attempt, at one device, in and out; without plan and model, with a vector of a thousand numbers."
+    )
+    return [Table("The register", header, rows, words), Table("What a device moves", columns, sizes, said)]
 
 
 PARTS = {

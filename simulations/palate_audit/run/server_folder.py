@@ -1,4 +1,4 @@
-"""A server folder, audited: its ledger, the releases of each run, published models, surveys, directories, the witness.
+"""A server folder, audited: its ledger, the releases of each run, published models, surveys, the witness.
 
 A folder that serves goes on changing, so that no list of its files is signed. What left it is: models with their
 manifests, surveys, plans in the witness folder. The ledger has to extend what each of them shows, and every run's files
@@ -46,7 +46,6 @@ from palate_core.log.checkpoints import open_checkpoint, origin_of
 from palate_core.log.merkle import Checkpoint, MerkleTree
 from palate_core.log.notes import ED25519, Note, VerifierKey, read_note
 from palate_core.log.signing import SigningKey, verify
-from palate_core.masks.directory import Directory
 from palate_core.plan import PLAN_TAG, read_plan, signed_bytes, signer
 from palate_server.folder.witness import MODEL, WITNESS
 from palate_server.ledger.history import ChargeEntry, Entry, HandoverEntry, PublishEntry, RestoredEntry, SealEntry
@@ -209,7 +208,6 @@ def audit_server(
         ("private key", lambda: private_keys(folder, records.key and records.keys[-1])),
         ("runs", lambda: _runs(records)),
         ("surveys", lambda: _surveys(records)),
-        ("directories", lambda: _directories(records)),
         ("mirror", lambda: _mirror(records)),
         ("catalogue", lambda: _catalogue(records)),
         ("files not covered", lambda: _names(records)),
@@ -472,28 +470,6 @@ def _surveys(records: ServerRecords) -> Iterator[Finding]:
             yield Finding.checked(test, False, f"surveys/{name} is of another week or run")
             continue
         yield Finding.checked(test, True, f"surveys/{name} has the operator's signature")
-
-
-def _directories(records: ServerRecords) -> Iterator[Finding]:
-    """Each list of identities has the hash that it is named after; those of masked runs are there."""
-    test, place, good = "directories", records.folder / "public" / "directory", 0
-    cohorts = [run.terms.cohort for run in records.runs.values()]
-    owed = {str(cohort.directory) for cohort in cohorts if cohort is not None and cohort.directory is not None}
-    there = {path.name for path in place.iterdir() if not DRAFT.fullmatch(path.name)} if place.is_dir() else set()
-    for name in sorted(there | owed):
-        if name not in there:
-            yield Finding.checked(test, False, f"public/directory/{name} is gone: a run's terms name it")
-            continue
-        try:
-            data = (place / name).read_bytes()
-            same = Directory.from_json(data).hash == name and Directory.from_json(data).to_json() == data
-        except PalateError:
-            same = False
-        if not same:
-            yield Finding.checked(test, False, f"public/directory/{name} isn't the list that it is named after")
-        good += same
-    if good:
-        yield Finding.checked(test, True, f"{good} lists of identities have the hashes that they are named after")
 
 
 def _mirror(records: ServerRecords) -> Iterator[Finding]:

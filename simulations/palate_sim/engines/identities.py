@@ -1,21 +1,20 @@
-"""Identities: the signing keys of simulated devices for secure aggregation, and the directory that all of them pin.
+"""Identities: the signing keys of simulated devices for secure aggregation.
 
 A run with masks makes them once; the file lies in the run folder, mode 0600, for `--resume`.
 
     >>> identities = Identities.generate(3)
-    >>> identities.of(2).key.public == identities.directory.identities[2]
+    >>> identities.of(2).public == identities.directory([0, 2]).identities[2]
     True
 """
 
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from collections.abc import Collection
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_client.rounds.contribution import Identity
 from palate_common.records.files import create_durably
 from palate_core.errors import InputError
 from palate_core.log.signing import SigningKey
@@ -68,14 +67,11 @@ class Identities:
         """Write the keys, mode 0600; an existing file is not overwritten."""
         create_durably(path, self._keys, mode=0o600)
 
-    @cached_property
-    def directory(self) -> Directory:
-        """The public keys of all devices."""
-        return Directory(tuple(self._key(device).public for device in range(len(self._keys) // KEY)))
+    def directory(self, devices: Collection[int]) -> Directory:
+        """A directory of some devices; numbers that nobody has are left out."""
+        here = (device for device in sorted(devices) if 0 <= device < len(self._keys) // KEY)
+        return Directory({device: self.of(device).public for device in here})
 
-    def of(self, device: int) -> Identity:
-        """One device's key, with the directory."""
-        return Identity(self._key(device), self.directory)
-
-    def _key(self, device: int) -> SigningKey:
+    def of(self, device: int) -> SigningKey:
+        """One device's key."""
         return SigningKey(Ed25519PrivateKey.from_private_bytes(self._keys[device * KEY :][:KEY]))

@@ -74,8 +74,8 @@ def run_local(
             meter = Meter(cpu_seconds, on_release)
             startup_cpu, startup = cpu_seconds() - begun_cpu, time.perf_counter() - begun
             meter.resume()
-            directory = None if identities is None else identities.directory
-            run_rounds(coordinator, shown, directory=directory, on_release=meter)
+            directory_of = None if identities is None else identities.directory
+            run_rounds(coordinator, shown, directory_of=directory_of, on_release=meter)
             model = coordinator.model
     return Outcome(model, meter.updates, meter.cpu_seconds, meter.wall_seconds, startup_cpu, startup)
 
@@ -107,9 +107,9 @@ def _in_process(
 ) -> Iterator[Carrier]:
     """The nodes in this process."""
     with SimulatedLedger(job.devices, durable=False) as devices:
-        identity_of = None if identities is None else identities.of
+        key_of = None if identities is None else identities.of
         shards = Shards(histories, job.users_per_node)
-        host = Host(shards, devices, public_key, job.floors, identity_of=identity_of, advance=advance)
+        host = Host(shards, devices, public_key, job.floors, key_of=key_of, advance=advance)
         grid = LocalGrid(node_app(lambda _: host), nodes=job.nodes(histories.n_users))
         yield GridTransport(grid, ttl=job.terms.plan_seconds), time.process_time
 

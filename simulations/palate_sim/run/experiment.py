@@ -120,11 +120,10 @@ def start(
     identities = None
     if config.privacy.masks == "on":
         identities = Identities.generate(prepared.split.train.n_users)
-    directory = None if identities is None else identities.directory.hash
     check_ledger(ledger_path, path, given=ledger is not None)
     former = former_release(config, population=population, items=prepared.split.items, ledger=ledger_path)
     run = path.resolve().name
-    terms = simulated_terms(config, prepared, population=population, run=run, former=former, directory=directory)
+    terms = simulated_terms(config, prepared, population=population, run=run, former=former)
     check_budget(ledger_path, config, terms)
     facts = {
         "config": config.model_dump(mode="json"),

@@ -43,14 +43,13 @@ def simulated_terms(
     population: str,
     run: str,
     former: FormerRelease | None = None,
-    directory: str | None = None,
 ) -> RunTerms:
-    """The terms of a run, from its configuration, its data and `former`; `directory` is the devices', for masks."""
+    """The terms of a run, from its configuration, its data and `former`."""
     privacy, split = config.privacy, prepared.split
     n_users, cohort = split.train.n_users, None
     if privacy.mode.cohort:
         bounds = {"corrupt": privacy.corrupt, "dropout": privacy.dropout}
-        cohort = choose_cohort(n_users=n_users, **bounds, directory=directory)
+        cohort = choose_cohort(n_users=n_users, **bounds, masks=privacy.masks == "on")
     if privacy.cohort_floor > n_users:
         raise InputError(
             f"`privacy.cohort_floor` must be at most the {n_users} training users, got {privacy.cohort_floor}"

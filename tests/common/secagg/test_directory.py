@@ -1,69 +1,88 @@
 import hashlib
-import json
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from palate_core.errors import InputError
 from palate_core.log.signing import SigningKey
-from palate_core.masks.directory import Directory
+from palate_core.masks.directory import LINE, SALT, Directory
+from palate_core.masks.transcript import MAX_DEVICES
 
 KEYS = tuple(SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([i] * 32))).public for i in range(5))
+SOME = {0: KEYS[0], 3: KEYS[3], 2**32 - 1: KEYS[4]}
 
 
-def test_round_trip(tmp_path):
-    directory = Directory(KEYS)
-    path = tmp_path / "directory.json"
-    for end in (b"", b"\n"):
-        path.write_bytes(directory.to_json() + end)
-        assert Directory.load(path) == directory
-    assert len(directory) == 5
+def test_round_trip():
+    directory = Directory(SOME)
+    assert Directory.from_bytes(directory.to_bytes()) == directory
+    assert (len(directory), len(directory.to_bytes())) == (3, SALT + 3 * LINE)
+    assert len(Directory({})) == 0
 
 
 def test_one_hash():
-    text = '{"identities":' + json.dumps(KEYS).replace(" ", "") + ',"version":1}'
-    assert Directory(KEYS).hash == hashlib.sha256(text.encode()).hexdigest()
-    assert Directory(KEYS[::-1]).hash != Directory(KEYS).hash != Directory(KEYS[:4]).hash
+    lines = b"".join(number.to_bytes(4, "little") + bytes.fromhex(key) for number, key in SOME.items())
+    salt = bytes(range(32))
+    expected = hashlib.sha256(b"palate/secagg/directory/1\0" + salt + lines).hexdigest()
+    assert Directory(SOME, salt).hash == expected
+    others = (
+        Directory({**SOME, 3: KEYS[1]}, salt),
+        Directory({0: KEYS[0], 3: KEYS[3]}, salt),
+        Directory(SOME, bytes(32)),
+    )
+    assert len({expected, *(other.hash for other in others)}) == 4
+
+
+def test_nobody_learns_from_a_hash_who_was_invited():
+    assert Directory(SOME).hash != Directory(SOME).hash, "without the salt, who knows the identities tries the lists"
 
 
 def test_no_key_twice():
     with pytest.raises(InputError, match="identity 5 must be another key than identity 2"):
-        Directory((*KEYS, KEYS[2]))
+        Directory({**dict(enumerate(KEYS)), 5: KEYS[2]})
 
 
-@pytest.mark.parametrize(
-    "identities",
-    [(), list(KEYS), (KEYS[0].upper(),), (KEYS[0][:-1],), (KEYS[0] + "\n",), (5,), (None,), ("",), ("é" * 64,)],
-)
-def test_other_identities_are_refused(identities):
+@pytest.mark.parametrize("key", [KEYS[0].upper(), KEYS[0][:-1], KEYS[0] + "\n", 5, None, "", "é" * 64])
+def test_other_identities_are_refused(key):
+    with pytest.raises(InputError, match="must be"):
+        Directory({0: key})
+
+
+@pytest.mark.parametrize("identities", [{-1: KEYS[0]}, {2**32: KEYS[0]}, {1: KEYS[0], 0: KEYS[1]}])
+def test_other_numbers_are_refused(identities):
     with pytest.raises(InputError, match="must be"):
         Directory(identities)
 
 
+def test_a_salt_of_another_length_is_refused():
+    with pytest.raises(InputError, match="a salt of 32 bytes"):
+        Directory(SOME, bytes(31))
+
+
+def test_more_devices_than_an_attempt_may_have_are_refused(monkeypatch):
+    monkeypatch.setattr("palate_core.masks.directory.MAX_DEVICES", 2)
+    with pytest.raises(InputError, match="at most 2 devices"):
+        Directory(SOME)
+    with pytest.raises(InputError, match="a device, got 140 bytes"):
+        Directory.from_bytes(bytes(SALT + 3 * LINE))
+    assert MAX_DEVICES == 2**20
+
+
+def first(number, key=KEYS[0]):
+    return number.to_bytes(4, "little") + bytes.fromhex(key)
+
+
 @pytest.mark.parametrize(
-    "text",
+    "data",
     [
         b"",
-        b"[]",
-        b"{}",
-        b'{"identities":[],"version":1}',
-        b'{"identities":{},"version":1}',
-        b'{"identities":["' + KEYS[0].encode() + b'"],"version":2}',
-        b'{"identities":["' + KEYS[0].encode() + b'"],"version":true}',
-        b'{"identities":["' + KEYS[0].encode() + b'"],"version":1.0}',
-        b'{"identities":["' + KEYS[0].encode() + b'"],"more":1,"version":1}',
-        b'{"version":1,"identities":["' + KEYS[0].encode() + b'"]}',
-        b'{"identities":["' + KEYS[0].encode() + b'"],"version":1}\n\n',
-        b"\xff",
+        bytes(SALT - 1),
+        bytes(SALT) + first(0)[:-1],
+        bytes(SALT) + first(0) + b"\n",
+        bytes(SALT) + first(1) + first(0, KEYS[1]),
+        bytes(SALT) + first(1) + first(1, KEYS[1]),
+        bytes(SALT) + first(0) + first(1),
     ],
 )
-def test_other_files_are_refused(text, tmp_path):
-    path = tmp_path / "directory.json"
-    path.write_bytes(text)
-    with pytest.raises(InputError, match="must be"):
-        Directory.load(path)
-
-
-def test_a_missing_file(tmp_path):
-    with pytest.raises(InputError, match="readable file"):
-        Directory.load(tmp_path / "none.json")
+def test_other_bytes_are_refused(data):
+    with pytest.raises(InputError, match="must"):
+        Directory.from_bytes(data)

@@ -82,10 +82,11 @@ def test_signed_by_the_one_it_names(found: dict[str, tuple[Life, Directory]]) ->
     for _, record, directory in records(found):
         for other in {*range(8)} - {HOSTILE}:
             assert not convicts(record.model_copy(update={"device": other}), directory)
-        stranger = list(directory.identities)
-        stranger[HOSTILE] = SigningKey.generate().public
-        assert not convicts(record, Directory(tuple(stranger)))
-        assert not convicts(record, Directory(directory.identities[:HOSTILE]))
+        assert not convicts(record, Directory({**directory.identities, HOSTILE: SigningKey.generate().public}))
+        assert convicts(record, Directory({each: directory.identities[each] for each in sorted(record.shown)}))
+        for left_out in record.shown:
+            others = {number: key for number, key in directory.identities.items() if number != left_out}
+            assert not convicts(record, Directory(others))
         for change in ({"attempt": "ab" * 32}, {"toss": record.toss + 1}):
             assert not convicts(record.model_copy(update=change), directory)
         if record.kind not in ("advert", "nonce"):  # signed before there was a cohort
@@ -136,7 +137,7 @@ class Honest:
     """Devices 0 and 1, honest: what they have signed in one toss. All else is signed by 2 to 4, and the server."""
 
     keys = tuple(SigningKey.generate() for _ in range(5))
-    directory = Directory(tuple(key.public for key in keys))
+    directory = Directory({number: key.public for number, key in enumerate(keys)})
     pairs = tuple(KeyPair.generate() for _ in range(5))
     binding = bytes(range(98))
     scene = Scene(binding)
@@ -238,14 +239,15 @@ def test_an_honest_device_is_never_convicted() -> None:
 def test_ed25519(found: dict[str, tuple[Life, Directory]]) -> None:
     """With a signature of anybody else in its place, no record holds: what is assumed is that nobody can forge one."""
     for _, record, directory in records(found):
-        swapped = (*directory.identities[:HOSTILE], *directory.identities[HOSTILE + 1 :], directory.identities[HOSTILE])
-        assert not convicts(record, Directory(swapped))
+        keys = list(directory.identities.values())
+        swapped = (*keys[:HOSTILE], *keys[HOSTILE + 1 :], keys[HOSTILE])
+        assert not convicts(record, Directory(dict(enumerate(swapped))))
 
 
 def test_a_device_with_many_neighbours_is_named_by_bytes_that_anybody_can_read() -> None:
     """Of 2,000 devices, 20 % of them corrupt and 30 % lost, each has 1,184 neighbours, and 768 open a secret."""
     degree, threshold, liar, pair = 1184, 768, SigningKey.generate(), KeyPair.generate()
-    directory = Directory((liar.public, SigningKey.generate().public))
+    directory = Directory({0: liar.public, 1: SigningKey.generate().public})
     context, root = bytes(32), b"r" * 32
     binding = context + bytes(2) + root + bytes(32)
     accused = np.ones(degree, np.bool_)

@@ -20,7 +20,6 @@ from palate_client.online.sync import SyncResult
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue
 from palate_core.log.canonical import digest
-from palate_core.masks.directory import Directory
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
@@ -83,14 +82,6 @@ class Fleet:
         public = self.deployment.site.public / "models"
         shutil.copytree(folder / "model", public / digest(manifest))
         (public / "latest").write_text(json.dumps({"version": ledger_size(manifest), "manifest": digest(manifest)}))
-
-    def directory(self) -> Directory:
-        """The identities as they were enrolled, where devices find them."""
-        made: Directory = self.deployment.directory()
-        folder = self.deployment.site.public / "directory"
-        folder.mkdir(exist_ok=True)
-        (folder / made.hash).write_bytes(made.to_json())
-        return made
 
     def order(self, **changes: Any) -> Callable[[], dict[str, Any]]:
         found: Callable[[], dict[str, Any]] = self.deployment.order(

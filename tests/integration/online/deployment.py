@@ -18,7 +18,6 @@ import pytest
 
 from palate_client.online.https import HttpResponse, Https
 from palate_common.enrolment import Invitation
-from palate_core.masks.directory import Directory
 from palate_server.edge.direct import DirectLink
 from palate_server.edge.transport import EdgeMessenger
 from palate_server.folder.enrolments import Enrolments
@@ -101,12 +100,6 @@ class Deployment:
 
         monkeypatch.setattr(Https, "_once", once)
 
-    def directory(self) -> Directory:
-        with Enrolments(self.site.enrolment_file) as register:
-            found = register.directory()
-        assert found is not None
-        return found
-
     def invitation(self, public_key: str) -> Invitation:
         with Enrolments(self.site.enrolment_file) as register:
             token = register.invite(now=time.time(), hours=1.0)
@@ -142,7 +135,6 @@ class Deployment:
         *,
         nodes: int,
         job: Any,
-        directory: Directory | None = None,
         timeout: float = 60.0,
         come_back: float | None = 90.0,
     ) -> dict[str, Any]:
@@ -159,7 +151,10 @@ class Deployment:
             with open_run(job.terms, job.folder, ledger=job.ledger, key=job.key) as coordinator:
                 transport = messenger.transport(self.online(), timeout=timeout)
                 shelf = ModelShelf(self.site.public / "round")
-                run_rounds(coordinator, transport, directory=directory, shelf=shelf, on_release=told)
+                with Enrolments(self.site.enrolment_file) as register:
+                    run_rounds(
+                        coordinator, transport, directory_of=register.directory, shelf=shelf, on_release=told
+                    )  # fmt: skip
             messenger.close()
             if come_back is not None:
                 messenger.online()

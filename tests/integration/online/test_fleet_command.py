@@ -10,6 +10,7 @@ import pytest
 
 from palate_cli.cli import run
 from palate_common.rounds.exchange import PATH
+from palate_server.folder.enrolments import Enrolments
 from palate_sim.studies import device_fleet
 from palate_sim.studies.device_fleet import FleetPlan, Member, run_fleet, summary
 
@@ -64,7 +65,8 @@ def test_a_fleet_takes_part_and_its_stores_are_used_again(
     assert palate(*words, "--seconds", 1, "--processes", 2) == 0  # nobody enrols a second time
     table = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert {name.strip(): value.strip() for name, value in table.items()}["ended: time"] == "3"
-    assert len(mine.deployment.directory().identities) == 3
+    with Enrolments(mine.deployment.site.enrolment_file) as register:
+        assert len(register.devices()) == 3
 
 
 def test_members_vanish_without_a_word_and_a_bad_start_holds_up_nobody(

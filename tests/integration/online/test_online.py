@@ -17,9 +17,8 @@ N, MASKING = 4, 6
 ALS = {"algorithm": "als", "settings": {"rounds": 2, "popularity_only_below": 0, "embedding_size": 4}}
 
 
-def distributed(n: int, *, directory: str | None = None) -> dict[str, Any]:
-    masks = directory is not None
-    cohort = CohortTerms(n_max=n, n_min=n, c_max=1, masks=masks, directory=directory, max_tosses=4)
+def distributed(n: int, *, masks: bool = False) -> dict[str, Any]:
+    cohort = CohortTerms(n_max=n, n_min=n, c_max=1, masks=masks, max_tosses=4)
     return {**ALS, "dp": "distributed", "cohort": cohort, "epsilon": 5.01}
 
 
@@ -52,8 +51,7 @@ def test_masked_rounds_are_the_simulations_and_a_killed_edge_costs_none_of_them(
     The edge is killed in the middle of the first attempt, with answers in its memory: all are sent again.
     """
     mine, answered, guard = fleet(MASKING, publish=False), list[str](), threading.Lock()
-    directory = mine.directory()
-    mine.run.terms = RunTerms.model_validate({**dict(mine.run.terms), **distributed(MASKING, directory=directory.hash)})
+    mine.run.terms = RunTerms.model_validate({**dict(mine.run.terms), **distributed(MASKING, masks=True)})
     mine.publish()
 
     def trouble(path: str, phase: str, who: str) -> None:
@@ -66,13 +64,11 @@ def test_masked_rounds_are_the_simulations_and_a_killed_edge_costs_none_of_them(
 
     mine.deployment.trouble = trouble
     results = mine.sync(pool)
-    outcome = mine.order(directory=directory)()
+    outcome = mine.order()()
     assert "error" not in outcome, outcome
     found = [each.result() for each in results]
     assert {(each.ended, each.refused, each.rounds) for each in found} == {("come back", 0, 2)}, found
-    fetched = [path for path in mine.deployment.seen if path.startswith("/directory/")]
-    assert fetched == [f"/directory/{directory.hash}"] * MASKING  # once, and then it is kept
-    clear = CohortTerms(n_max=MASKING, n_min=MASKING, c_max=1, masks=False, directory=None, max_tosses=4)
+    clear = CohortTerms(n_max=MASKING, n_min=MASKING, c_max=1, masks=False, max_tosses=4)
     assert [release["model"] for release in outcome["releases"]] == mine.simulated(cohort=clear)
 
 

@@ -231,7 +231,6 @@ FOR_PAGES = (
     ("POST", "/v1/enroll"),
     ("GET", "/models/latest"),
     ("GET", f"/models/{'0' * 64}/manifest.json"),
-    ("GET", f"/directory/{'0' * 64}"),
     ("GET", f"/round/{'0' * 64}"),
 )
 
@@ -325,13 +324,11 @@ def test_what_is_meant_gets_through(outside: Outside, path: str) -> None:
     assert outside.seen[before:] == [("POST", path)]
 
 
-def test_models_and_directories_are_files(outside: Outside) -> None:
+def test_models_are_files(outside: Outside) -> None:
     latest = outside.ask("GET", "/models/latest")
     assert latest.startswith(b"HTTP/1.1 200")
     name = next(path.name for path in outside.site.models.iterdir() if path.is_dir())
     assert outside.ask("GET", f"/models/{name}/manifest.json").startswith(b"HTTP/1.1 200")
-    (outside.site.directories / ("ab" * 32)).write_bytes(b"{}")
-    assert outside.ask("GET", f"/directory/{'ab' * 32}").startswith(b"HTTP/1.1 200")
     (outside.site.models / "stolen").symlink_to(outside.site.folder / "key")
     (outside.site.models / name / "stolen").symlink_to(outside.site.folder / "items")
     for path in (
@@ -340,7 +337,6 @@ def test_models_and_directories_are_files(outside: Outside) -> None:
         f"/models/{name}",
         f"/models/{name}/",
         "/models/",
-        "/directory/",
         "/round/",
         "/key",
     ):
@@ -417,7 +413,7 @@ def test_neither_an_address_nor_a_body_is_left_behind(outside: Outside) -> None:
     assert outside.ask("POST", "/v1/device/exchange", body=b"large", before_reading=0.3).endswith(LARGE)
     assert outside.ask("POST", "/v1/device/exchange", body=b"broken").startswith(b"HTTP/1.1 502")
     assert outside.ask("PUT", "/v1/device/exchange").startswith(b"HTTP/1.1 403")
-    assert outside.ask("GET", f"/directory/{'0' * 64}").startswith(b"HTTP/1.1 404")
+    assert outside.ask("GET", f"/round/{'0' * 64}").startswith(b"HTTP/1.1 404")
     assert outside.ask("POST", "/v1/enroll", body=bytes(8192)).startswith(b"HTTP/1.1 413")
     assert outside.log[before:] == ""
     assert [folder.stat().st_mtime_ns for folder in folders] == touched, "no file was ever made there"

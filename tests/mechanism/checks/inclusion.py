@@ -198,7 +198,7 @@ def _again(stage: WatchedRun, nodes: range) -> list[int]:
     """Nodes that give another answer when asked a second time, which would be a second release of theirs."""
     plan, model = stage.seen.asked
     latest = stage.releases[-1].plan
-    if stage.directory is not None:
+    if stage.directory_of is not None:
         return []  # the tests of masked attempts cover this
     answered = [node for node in nodes if (latest.round, latest.attempt, node) in stage.seen.replies]
     return [node for node in answered if stage.host.answer(node, plan, model) != REFUSED]

@@ -122,7 +122,7 @@ def _names() -> list[str]:
 def _wrong(stack: ExitStack) -> Iterator[str]:
     """What is wrong."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
-    terms = SETTING.terms(ALGORITHM, n_users=1, n_items=ITEMS, directory=None)
+    terms = SETTING.terms(ALGORITHM, n_users=1, n_items=ITEMS)
     stage = stack.enter_context(WatchedRun(terms, crowd([[0]], n_items=ITEMS), users_per_node=1))
     floors = Floors(allow_central=True, allow_unmasked=True).for_few()
     service = Service(public_key=stage.key.public, population=POPULATION, epsilon=200.0, floors=floors)

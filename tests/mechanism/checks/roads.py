@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,6 @@ from palate_audit.evidence.evidence import Finding
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.flower import Host
-from palate_client.rounds.contribution import Identity
 from palate_client.rounds.participation import Masked
 from palate_client.service import Service
 from palate_common.mechanism.update import Int64
@@ -83,7 +82,6 @@ class AppHost(Host):
     """Simulated devices, and one that is an app's."""
 
     app: Device
-    directory: Directory | None = None
     begun: tuple[bytes, Masked | None] = (b"", None)
 
     def take(self, **members: Any) -> None:
@@ -95,13 +93,13 @@ class AppHost(Host):
         """What the app does with a plan without masks."""
         return super().answer(node, plan, model) if node != OURS else self.app.contribute(plan, model)
 
-    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+    def join(self, node: int, plan: bytes, model: bytes, directory: bytes, request: bytes) -> bytes:
         """What the app does with the first request of a masked attempt."""
-        if node != OURS or self.directory is None:
-            return super().join(node, plan, model, request)
+        if node != OURS:
+            return super().join(node, plan, model, directory, request)
         if self.begun[0] != plan:
             self.leave()
-            self.take(begun=(plan, self.app.join(plan, model, self.directory)))
+            self.take(begun=(plan, self.app.join(plan, model, directory, number=OURS)))
         return self.go_on(node, request)
 
     def go_on(self, node: int, request: bytes) -> bytes:
@@ -121,11 +119,15 @@ class PinnedSource:
     """The identities of the cohort: simulated ones, and the app's."""
 
     keys: tuple[SigningKey, ...]
-    directory: Directory
+    publics: tuple[str, ...]
 
-    def of(self, device: int) -> Identity:
-        """One simulated device's."""
-        return Identity(self.keys[device], self.directory)
+    def directory(self, devices: Collection[int]) -> Directory:
+        """A directory of some devices."""
+        return Directory({device: self.publics[device] for device in sorted(devices)})
+
+    def of(self, device: int) -> SigningKey:
+        """One simulated device's key."""
+        return self.keys[device]
 
 
 @dataclass
@@ -191,19 +193,16 @@ def _lived(road: Road, items: tuple[int, ...]) -> Lived:
             [Event("like", names[item], time=now - AGE / (place - each)) for each, item in enumerate(items)]
         )
         pinned = identities_with(device) if road.masks else None
-        directory = None if pinned is None else pinned.directory.hash
         stage = stack.enter_context(
             WatchedRun(
-                setting.terms("als", n_users=DEVICES, n_items=ITEMS, directory=directory),
+                setting.terms("als", n_users=DEVICES, n_items=ITEMS),
                 crowd(acts, n_items=ITEMS),
                 users_per_node=1,
                 identities=pinned,
             )
         )
-        host = AppHost(
-            stage.host.source, stage.devices, stage.key.public, stage.host.floors, identity_of=stage.host.identity_of
-        )
-        host.take(app=device, directory=None if pinned is None else pinned.directory)
+        host = AppHost(stage.host.source, stage.devices, stage.key.public, stage.host.floors, key_of=stage.host.key_of)
+        host.take(app=device)
         stack.callback(host.leave)
         stage.host = host
         stage.coordinator.registry.publish(
@@ -242,7 +241,7 @@ def identities_with(device: Device) -> PinnedSource:
     """Identities of which one is the app's."""
     keys = tuple(SigningKey.generate() for _ in range(DEVICES))
     publics = [key.public if place != OURS else device.identity for place, key in enumerate(keys)]
-    return PinnedSource(keys, Directory(tuple(publics)))
+    return PinnedSource(keys, tuple(publics))
 
 
 def _numbers(stage: WatchedRun, seen: Recording, model: Any, device: Device, lived: Lived) -> Iterator[str]:

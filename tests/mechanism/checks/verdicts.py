@@ -57,7 +57,6 @@ from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_server.flower.transport import GridTransport
 from palate_server.folder.config import JudgingSettings
-from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import judging, releases, runs
@@ -333,8 +332,7 @@ class JudgedWorld:
         host = Host(Shards(histories, 1), self.devices, self.site.key().public, Floors(allow_central=True).for_few())
         with ExitStack() as stack:
             ledger = stack.enter_context(self.site.ledger())
-            register = stack.enter_context(Enrolments(self.site.enrolment_file))
-            terms = runs.begin(self.site, ledger, register, None, judged)
+            terms = runs.begin(self.site, ledger, None, judged)
             folder, key = self.site.run(terms.run), self.site.key()
             coordinator = stack.enter_context(open_run(terms, folder, ledger=ledger, key=key))
             transport = GridTransport(LocalGrid(node_app(lambda _: host), nodes=DEVICES), ttl=terms.plan_seconds)

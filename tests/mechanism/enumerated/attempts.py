@@ -67,7 +67,7 @@ def noise_of_attempts(*, quick: bool = False) -> list[Finding]:
 
 def _played(setting: Setting, noises: list[str]) -> Iterator[str]:
     """A run, and how an attempt's noise isn't its own; `noises` receives those that were looked at."""
-    terms = setting.terms(NAME, n_users=DEVICES, n_items=1, directory=None)
+    terms = setting.terms(NAME, n_users=DEVICES, n_items=1)
     terms = terms.model_copy(update={"cohort_floor": ENOUGH})
     run = WatchedRun(terms, crowd([[]] * DEVICES, n_items=1), users_per_node=1, algorithm=performing([Gesture()]))
     full = cycle((False, True))

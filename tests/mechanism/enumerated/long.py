@@ -100,7 +100,7 @@ def _round(setting: Setting) -> Iterator[str]:
 
 def _shown(stage: WatchedRun, plan: RoundPlan, seen: Recording) -> Mapping[int, Int64]:
     """What each node sent, or its device masked; zeros where the server's dummies will be."""
-    if stage.directory is not None:
+    if stage.directory_of is not None:
         return {device: steps for _, device, steps in seen.vectors}
     answers = {node: each[0] or b"" for (_, _, node), each in stage.seen.replies.items()}
     if plan.mode.noised_by_devices:

@@ -226,7 +226,7 @@ def lying_operator(
     names, name = [f"item-{row}" for row in range(items)], str(setting.algorithm)
     stage = stack.enter_context(
         WatchedRun(
-            setting.terms(name, n_users=2, n_items=items, directory=None), crowd([[0]] * 2, n_items=items),
+            setting.terms(name, n_users=2, n_items=items), crowd([[0]] * 2, n_items=items),
             users_per_node=1,
         )
     )  # fmt: skip

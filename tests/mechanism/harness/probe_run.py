@@ -78,14 +78,12 @@ class Setting:
     settings: dict[str, Any] = field(default_factory=dict)
     inputs: State = field(default_factory=dict)
 
-    def terms(self, name: str, *, n_users: int, n_items: int, directory: str | None) -> RunTerms:
+    def terms(self, name: str, *, n_users: int, n_items: int) -> RunTerms:
         """The terms of a run with so many users."""
         cohort, delta = None, DELTA - self.mode.reserved_delta(self.events)
         if self.mode.cohort:
             least = n_users - self.lost
-            cohort = CohortTerms(
-                n_max=n_users, n_min=least, c_max=self.c_max, masks=self.masks, directory=directory, max_tosses=4
-            )
+            cohort = CohortTerms(n_max=n_users, n_min=least, c_max=self.c_max, masks=self.masks, max_tosses=4)
         mu = mu_of(epsilon=self.epsilon, delta=delta)
         return RunTerms(
             population=POPULATION,
@@ -117,12 +115,7 @@ def probe_run(setting: Setting, histories: Interactions, script: Sequence[Gestur
         script: the gestures.
     """
     identities = _identities(histories.n_users) if setting.masks else None
-    terms = setting.terms(
-        setting.algorithm or NAME,
-        n_users=histories.n_users,
-        n_items=histories.n_items,
-        directory=None if identities is None else identities.directory.hash,
-    )
+    terms = setting.terms(setting.algorithm or NAME, n_users=histories.n_users, n_items=histories.n_items)
     return WatchedRun(
         terms,
         histories,

@@ -23,12 +23,12 @@ from flwr.clientapp import ClientApp
 
 from palate_audit.harness.production import memory, release_key
 from palate_client.flower import RECORD, Host, Shards, node_app
-from palate_client.rounds.contribution import Identity
 from palate_common.algorithms import State
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Int64
 from palate_common.records.closing import Closing
 from palate_core.device.floors import Floors
+from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Step, step_of
 from palate_core.plan import Noise, SignedPlan
@@ -44,12 +44,11 @@ from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 class Pinning(Protocol):
     """The identities of a cohort under masks, such as `palate_sim.engines.identities.Identities`."""
 
-    @property
-    def directory(self) -> Directory:
-        """The pinned identities of all devices."""
+    def directory(self, devices: Collection[int], /) -> Directory:
+        """A directory of some devices."""
 
-    def of(self, device: int, /) -> Identity:
-        """One device's."""
+    def of(self, device: int, /) -> SigningKey:
+        """One device's key."""
 
 
 class WatchedRun(Closing):
@@ -82,7 +81,7 @@ class WatchedRun(Closing):
         inputs: State | None = None,
     ) -> None:
         self.terms, self.histories, self.users_per_node = terms, histories, users_per_node
-        self.directory = None if identities is None else identities.directory
+        self.directory_of = None if identities is None else identities.directory
         self._stack = ExitStack()
         try:
             self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
@@ -106,7 +105,7 @@ class WatchedRun(Closing):
                 self.devices,
                 self.key.public,
                 floors,
-                identity_of=identities.of if identities else None,
+                key_of=identities.of if identities else None,
             )
             nodes = -(-histories.n_users // users_per_node)
             self.grid = WatchedGrid(node_app(lambda _: self.host), nodes=nodes, keep=keep)
@@ -155,8 +154,8 @@ class WatchedRun(Closing):
         self.grid.absent, self.grid.repeated = frozenset(absent), frozenset(repeated)
         self.grid.late = frozenset(late)
         transport = GridTransport(self.grid, ttl=self.terms.plan_seconds)
-        told, directory = self.releases.append, self.directory
-        run_rounds(self.coordinator, transport, directory=directory, on_release=told, most=rounds)
+        told, directory_of = self.releases.append, self.directory_of
+        run_rounds(self.coordinator, transport, directory_of=directory_of, on_release=told, most=rounds)
 
     def files(self) -> dict[str, bytes]:
         """Every file of the run folder, by its name in it."""

@@ -87,7 +87,6 @@ class MaskedCohort:
     ) -> None:
         self.identities = _keys(n)
         self.server = _keys(1)[0]
-        self.directory = Directory(tuple(key.public for key in self.identities))
         self.vectors: Any = _made_vectors(n, size, bits, seed) if vectors is None else vectors
         self._terms: dict[str, Any] = {
             "size": size,
@@ -95,21 +94,22 @@ class MaskedCohort:
             "n_max": n_max or n,
             "n_min": n_min,
             "c_max": c_max,
-            "directory": self.directory.hash,
             "max_tosses": max_tosses,
         }
-        self.devices: list[MaskedDevice] = []
+        self.devices: list[Any] = []
         self.latches: list[Latch] = []
         self.refusals: list[str] = []
         self.begin()
 
     def begin(self, invited: Collection[int] | None = None) -> Unmasking:
         """Begin a new attempt, of all devices or of some, with fresh terms, devices and server."""
-        self.terms = AttemptTerms(context=os.urandom(32), **self._terms)
+        some = range(len(self.identities)) if invited is None else sorted(invited)
+        self.directory = Directory({i: self.identities[i].public for i in some})
+        self.terms = AttemptTerms(context=os.urandom(32), directory=self.directory.hash, **self._terms)
         self.latches = [Latch() for _ in self.identities]
-        self.devices = [self.device(i) for i in range(len(self.identities))]
+        self.devices = [self.device(i) if i in some else None for i in range(len(self.identities))]
         self.refusals = []
-        return Unmasking(self.terms, self.directory, self.server, invited=invited)
+        return Unmasking(self.terms, self.directory, self.server)
 
     def device(self, i: int, latch: Callable[[str, str], None] | None = None) -> MaskedDevice:
         """One device at the start of the current attempt."""

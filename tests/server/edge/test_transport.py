@@ -177,16 +177,17 @@ def test_messages_have_their_kind_and_share_what_they_share(monkeypatch: pytest.
         messenger = EdgeMessenger(link)
         seen(messenger, 1)
         carrier, plan = messenger.transport([1], timeout=9.0), {"plan": b"plan"}
+        first = {**plan, "directory": b"list"}
         for each in (
             Request([1], plan),
-            Request([1], plan, lambda _: b"keys?", 1),
+            Request([1], first, lambda _: b"keys?", 1),
             Request([1], {}, lambda _: b"?", 2),
         ):
             list(carrier.exchange(each))
     most = transport.MOST_SMALL + transport.MOST_OF_EACH + 1000
     assert said == [
         (MessageKind.PLAN, b"plan", most),
-        (MessageKind.MASKED, first_body(b"plan", b"keys?"), most),
+        (MessageKind.MASKED, first_body(b"plan", b"list", b"keys?"), most),
         (MessageKind.STEP, b"?", most),
     ]
 

@@ -91,7 +91,7 @@ class Devices:
         with Enrolments(self.site.enrolment_file) as register:
             for device in range(self.count):
                 token = register.invite(now=0.0, hours=1e6)
-                register.enrol(token, identity=self.identities.of(device).key.public, now=1.0)
+                register.enrol(token, identity=self.identities.of(device).public, now=1.0)
         users = [user for user in range(self.count) for _ in range(3)]
         items = [(7 * user + step) % len(ITEMS) for user in range(self.count) for step in range(3)]
         self.histories = Interactions.from_pairs(users, items, n_users=self.count, n_items=len(ITEMS))
@@ -127,19 +127,19 @@ class _Transport:
         devices.cohorts.append(self._cohort)
         public = devices.site.key().public
         shards = Shards(devices.histories, 1)
-        self._host = _Spoiling(shards, devices.ledger, public, devices.floors, identity_of=devices.identities.of)
+        self._host = _Spoiling(shards, devices.ledger, public, devices.floors, key_of=devices.identities.of)
         self._host.devices = devices
 
     def invite(self, *, masked: bool) -> Collection[int]:
         return self._cohort
 
     def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
-        plan = request.shared.get("plan", b"")
+        plan, directory = (request.shared.get(name, b"") for name in ("plan", "directory"))
         for device in request.to:
             if request.own is None:
                 answer = self._host.answer(device, plan, b"")
             elif plan:
-                answer = self._host.join(device, plan, b"", request.own(device))
+                answer = self._host.join(device, plan, b"", directory, request.own(device))
             else:
                 answer = self._host.go_on(device, request.own(device))
             if device not in self._devices.silent:
@@ -164,8 +164,8 @@ class _Spoiling(Host):
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
         return super().answer(node, plan, self._fetched(plan))
 
-    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
-        return super().join(node, plan, self._fetched(plan), request)
+    def join(self, node: int, plan: bytes, model: bytes, directory: bytes, request: bytes) -> bytes:
+        return super().join(node, plan, self._fetched(plan), directory, request)
 
     def _fetched(self, plan: bytes) -> bytes:
         """What the gateway has by the hash in a plan."""

@@ -24,7 +24,6 @@ FOR_PAGES = (
     ("POST", "/v1/enroll"),
     ("GET", "/models/latest"),
     ("GET", f"/models/{HASH}/manifest.json"),
-    ("GET", f"/directory/{HASH}"),
     ("GET", f"/round/{HASH}"),
 )
 

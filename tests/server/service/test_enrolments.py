@@ -65,15 +65,14 @@ def test_an_identity_belongs_to_one_device() -> None:
         assert [device.number for device in register.devices()] == [0]
 
 
-def test_a_revoked_device_keeps_its_place_in_the_directory() -> None:
+def test_a_revoked_device_keeps_its_number_and_identity() -> None:
     with Enrolments(":memory:") as register:
-        assert register.directory() is None
+        assert register.directory([0, 1]).identities == {}
         enrolled(register, A)
         enrolled(register, B)
         register.revoke(0, now=1.0)
-        directory = register.directory()
-        assert directory is not None
-        assert directory.identities == (A, B)
+        assert list(register.directory([1, 0, 7]).identities.items()) == [(0, A), (1, B)]
+        assert register.directory([1]).identities == {1: B}
         assert eligible(register, now=2.0) == {1}
         assert register.revoke(0, now=5.0).revoked == 1.0
         with pytest.raises(InputError, match="enrolled device"):

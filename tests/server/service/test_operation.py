@@ -17,6 +17,7 @@ from palate_common.rounds.exchange import TRAINING, Availability
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.evidence import FaultEvidence, check
 from palate_core.errors import IntegrityError, LockedError, PalateError
+from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Step
 from palate_server.folder.enrolments import Enrolments
 from palate_server.operation.releases import latest, publish
@@ -158,7 +159,7 @@ def test_a_device_that_deals_boxes_nobody_can_open_is_named_and_costs_nothing(ma
     assert [5 in cohort for cohort in service.devices.cohorts] == [True] + [False] * (releases - 1)
     with Enrolments(service.site.enrolment_file) as register:
         assert [device.number for device in register.devices() if device.named] == [5]
-        directory, record = register.directory(), register.evidence(5)
+        directory, record = register.directory(range(6)), register.evidence(5)
         assert register.evidence(4) is None
     assert (check(record, directory), FaultEvidence.from_bytes(record).kind) == (5, "box")
     told = "".join(path.read_text() for path in service.site.folder.rglob("*.jsonl"))
@@ -227,7 +228,7 @@ def test_evidence_is_exported_and_checked_without_the_server(
     assert run(["serve", "evidence", folder, "2"]) == 2, "nobody else's"
     record = out / "evidence.json"
     assert record.read_bytes() == shown
-    assert (record.stat().st_mode & 0o77, (out / "directory.json").stat().st_mode & 0o77) == (0, 0)
+    assert (record.stat().st_mode & 0o77, (out / "directory").stat().st_mode & 0o77) == (0, 0)
     capsys.readouterr()
     shutil.rmtree(service.site.folder)
     assert run(["audit", "evidence", str(record)]) == 0
@@ -341,7 +342,7 @@ def test_a_run_goes_on_where_it_was_killed(make_service: Maker) -> None:
     def die(coordinator: Any) -> None:
         seen.append(coordinator.round)
         if len(seen) == 2:
-            coordinator.open_attempt()
+            coordinator.open_attempt(Directory({0: "ab" * 32}))
             raise KeyboardInterrupt
 
     service.devices.before = die

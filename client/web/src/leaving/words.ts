@@ -103,7 +103,7 @@ function* atServer({ server, rounds }: Said): Generator<string> {
   if (server.answered) yield "  It was asked to delete that, and has answered that it did. Nobody can check it from here";
   else if (server.asked) yield "  It was asked to delete that, and has not answered: `device.leave()` asks again";
   else yield `  It was not asked to delete anything, and has answered nothing: \`device.leave()\` asks it. Or ask the operator to revoke device ${server.device}`;
-  yield `  Number and identity stay in its directory, which only grows, and so does a record for which it was named; so do the charges of ${new Set(rounds.map(({ run }) => run)).size} run(s) in its ledger, which name no device. Its backups are not changed`;
+  yield `  Number and identity stay in its register, which only grows, and so does a record for which it was named; so do the charges of ${new Set(rounds.map(({ run }) => run)).size} run(s) in its ledger, which name no device. Its backups are not changed`;
 }
 
 /** A line on the ledger's state. */

@@ -1,4 +1,4 @@
-/** Downloads: models and directories from the enrolled server. They are public; a signature or hash verifies each. */
+/** Downloads: models from the enrolled server. They are public; a signature or hash verifies each. */
 
 import { IntegrityError } from "../errors.js";
 import { MOST_POINTER, newestIn } from "../models/models.js";
@@ -25,15 +25,6 @@ export async function modelFile(https: Https, manifest: string, name: string, mo
   if (reply.status !== 200) throw new RejectedError(`a request for ${name}`, reply.status);
   if (name === "manifest.json" && digest(reply.body) !== manifest) throw new IntegrityError("the manifest must be the one that was asked for, got another");
   return reply.body;
-}
-
-/** The directory of a hash, as canonical JSON. */
-export async function directoryFile(https: Https, name: string, most: number): Promise<Uint8Array> {
-  const reply = await https.request("GET", `/directory/${name}`, { most, seconds: FILE_SECONDS });
-  if (reply.status !== 200) throw new RejectedError("a request for the directory", reply.status);
-  const data = reply.body.at(-1) === 10 ? reply.body.subarray(0, -1) : reply.body;
-  if (digest(data) !== name) throw new IntegrityError("the directory must be the one that the plan names, got another");
-  return data;
 }
 
 /** The file of the model that a round starts from, by the hash in its plan. */

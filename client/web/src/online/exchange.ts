@@ -79,9 +79,10 @@ export interface ServerMessage {
   readonly exchange: string;
   /** With a plan: for how long the server waits for the answers of an exchange. With `come-back`: after how many the device syncs again. */
   readonly seconds: number;
-  /** What it asks with; `plan` and `request` are in it, empty where its kind has none. */
+  /** What it asks with; `plan`, `directory` and `request` are in it, empty where its kind has none. */
   readonly body: Uint8Array;
   readonly plan: Uint8Array;
+  readonly directory: Uint8Array;
   readonly request: Uint8Array;
 }
 
@@ -89,14 +90,21 @@ export interface ServerMessage {
 export function readMessage(headers: Headers, body: Uint8Array): ServerMessage {
   const [exchange, seconds] = [spelled(headers, "palate-exchange", EXCHANGE), Number(spelled(headers, "palate-seconds", SECONDS))];
   const kind = KINDS.find((each) => each === headers.get("palate-kind"));
-  const none = new Uint8Array();
-  if (kind === "come-back") return { kind, exchange, seconds: Math.min(seconds, MOST_COME_BACK), body: none, plan: none, request: none };
-  if (kind === "plan") return { kind, exchange, seconds, body, plan: body, request: none };
-  if (kind === "step") return { kind, exchange, seconds, body, plan: none, request: body };
+  const none = { plan: new Uint8Array(), directory: new Uint8Array(), request: new Uint8Array() };
+  if (kind === "come-back") return { ...none, kind, exchange, seconds: Math.min(seconds, MOST_COME_BACK), body: none.plan };
+  if (kind === "plan") return { ...none, kind, exchange, seconds, body, plan: body };
+  if (kind === "step") return { ...none, kind, exchange, seconds, body, request: body };
   if (kind !== "masked") throw new IntegrityError("`palate-kind` must be of a message, got another");
-  const ends = body.length < 4 ? 0 : 4 + new DataView(body.buffer, body.byteOffset).getUint32(0);
-  if (ends <= 4 || ends >= body.length) throw new IntegrityError(`a first message must have a plan and a request, got ${body.length} bytes`);
-  return { kind, exchange, seconds, body, plan: body.slice(4, ends), request: body.slice(ends) };
+  const [plan, rest] = split(body);
+  const [directory, request] = split(rest);
+  if (!plan.length || !directory.length || !request.length) throw new IntegrityError(`a first message must have a plan, a directory and a request, got ${body.length} bytes`);
+  return { kind, exchange, seconds, body, plan, directory, request };
+}
+
+/** What stands after its length, and the rest; both empty where there is less. */
+function split(data: Uint8Array): [Uint8Array, Uint8Array] {
+  const end = data.length < 4 ? Infinity : 4 + new DataView(data.buffer, data.byteOffset).getUint32(0);
+  return end > data.length ? [new Uint8Array(), new Uint8Array()] : [data.slice(4, end), data.slice(end)];
 }
 
 function spelled(headers: Headers, name: string, spelling: RegExp): string {

@@ -14,7 +14,6 @@ import { purposeOf } from "../rounds/admission.js";
 import type { Masked, Purpose, Rounds } from "../rounds/participation.js";
 import { readPlan } from "../rounds/plan.js";
 import { REFUSED } from "../rounds/wire.js";
-import { Directory } from "../secagg/directory.js";
 import { stepOf } from "../secagg/messages.js";
 import type { Service } from "../service.js";
 import * as downloads from "./downloads.js";
@@ -26,7 +25,6 @@ const [FIRST_BACKOFF, LONGEST_BACKOFF] = [1, 30];
 const GIVE_UP_SECONDS = 120;
 /** Seconds after the end of its time in which a device still finishes the attempt that it is in. */
 const GRACE_SECONDS = 60;
-const DIRECTORY = "directory";
 
 export type Ended = "come back" | "model" | "time" | "stopped" | "policy" | "no consent" | "spent" | "not enrolled" | "busy" | "unreachable" | "rejected" | "failed";
 
@@ -292,8 +290,8 @@ class Session {
   }
 
   /** The answer to a message. */
-  private async dispatch(https: Https, { kind, plan, request }: ServerMessage, number: number): Promise<Omit<Made, "asked"> | SyncEnd> {
-    if (kind === "masked") return this.join(https, plan, request, number);
+  private async dispatch(https: Https, { kind, plan, directory, request }: ServerMessage, number: number): Promise<Omit<Made, "asked"> | SyncEnd> {
+    if (kind === "masked") return this.join(https, plan, directory, request, number);
     if (kind === "step") {
       const answer = await this.next(request);
       const last = answer !== REFUSED && stepOf(request) === "unmask";
@@ -306,7 +304,7 @@ class Session {
   }
 
   /** Takes part in a masked attempt. For the same plan again the same state machine answers. */
-  private async join(https: Https, plan: Uint8Array, request: Uint8Array, number: number): Promise<Omit<Made, "asked"> | SyncEnd> {
+  private async join(https: Https, plan: Uint8Array, directory: Uint8Array, request: Uint8Array, number: number): Promise<Omit<Made, "asked"> | SyncEnd> {
     const begins = !this.machine || digest(this.plan) !== digest(plan);
     if (begins) {
       [this.machine, this.plan] = [null, plan];
@@ -314,10 +312,6 @@ class Session {
       if (found && "ended" in found) return found;
       if (!found) return this.count(REFUSED, null);
       try {
-        const hash = readPlan(plan).plan.cohort?.directory; // it only says which directory to download
-        if (!hash) throw new RefusedError("a masked attempt's plan must name a directory, got none");
-        const directory = await this.directory(https, hash);
-        if ("ended" in directory) return directory;
         if (!(await this.hasTime())) return this.count(REFUSED, null);
         this.machine = await this.options.rounds.join(plan, found, directory, number);
       } catch (error) {
@@ -342,7 +336,7 @@ class Session {
 
   /**
    * The model that a plan starts from, kept or downloaded; null: the plan is refused, or the server has no such model. For a
-   * plan that is refused nothing is fetched, its directory neither.
+   * plan that is refused nothing is fetched.
    */
   private async roundModel(https: Https, plan: Uint8Array): Promise<Uint8Array | SyncEnd | null> {
     const { rounds, service } = this.options;
@@ -359,19 +353,6 @@ class Session {
       await rounds.noteRefusal("plan", error);
       return null;
     }
-  }
-
-  /** The directory of a plan, kept or downloaded. It is the same for many rounds. */
-  private async directory(https: Https, name: string): Promise<Directory | SyncEnd> {
-    const { storage, service } = this.options;
-    let data = await storage.get(DIRECTORY);
-    if (!data || digest(data) !== name) {
-      const fetched = await this.retry(() => downloads.directoryFile(https, name, service.mostBytes));
-      if ("ended" in fetched) return fetched;
-      data = fetched;
-      await storage.put(DIRECTORY, data);
-    }
-    return Directory.read(data);
   }
 
   /** Takes the newest model into use; otherwise the reason why not, and the model in use stays. */

@@ -72,8 +72,7 @@ export class Contributor {
   async join(planBytes: Uint8Array, modelBytes: Uint8Array, identity: SigningKey, directory: Directory): Promise<MaskedDevice> {
     const [verified, compute] = await this.verified(planBytes, modelBytes);
     const { plan, charge } = verified.signed;
-    const device = directory.identities.indexOf(identity.publicKey);
-    if (device < 0) throw new RefusedError("the directory must name this device, got one without it");
+    const device = this.options.number;
     const machine = new MaskedDevice({
       terms: attemptTerms(plan, charge?.checkpoint),
       id: device,

@@ -15,7 +15,7 @@ import { catalogueHash } from "../models/manifest.js";
 import { randomBytes } from "../records/crypto.js";
 import { SigningKey } from "../records/signing.js";
 import type { MaskedDevice } from "../secagg/attempt.js";
-import type { Directory } from "../secagg/directory.js";
+import { Directory } from "../secagg/directory.js";
 import { stepOf } from "../secagg/messages.js";
 import type { Service } from "../service.js";
 import { purposeOf } from "./admission.js";
@@ -121,13 +121,11 @@ export class Rounds {
   }
 
   /** Charges a masked attempt and gives this device's part in it; null if it refuses. */
-  async join(plan: Uint8Array, model: Uint8Array, directory: Directory, number: number): Promise<Masked | null> {
+  async join(plan: Uint8Array, model: Uint8Array, directory: Uint8Array, number: number): Promise<Masked | null> {
     try {
       const asked = this.read(plan, model);
-      const identity = await this.identity();
-      const place = directory.identities.indexOf(identity.publicKey);
-      if (place !== number) throw new RefusedError(`the directory must have this device at ${number}, got it at ${place}`);
-      const machine = await (await this.contributor(asked, number)).join(plan, model, identity, directory);
+      this.checkSize({ directory });
+      const machine = await (await this.contributor(asked, number)).join(plan, model, await this.identity(), Directory.read(directory));
       return new Masked(machine, purposeOf(asked), () => this.checkConsent(asked), (what, data) => this.note(asked, what, data), (error) => this.noteRefusal("request", error));
     } catch (error) {
       await this.noteRefusal("plan", error);

@@ -127,7 +127,7 @@ type State = Fresh | Advertised | Shared | Checked | MaskedSent | Agreed | Done;
 
 export interface MaskedOptions {
   readonly terms: AttemptTerms;
-  /** The device's number in the directory, and its signing key. */
+  /** The device's number, under which the directory has the key of its identity. */
   readonly id: number;
   readonly identity: SigningKey;
   readonly directory: Directory;
@@ -149,8 +149,10 @@ export class MaskedDevice {
 
   constructor(options: MaskedOptions) {
     const { terms, id, identity, directory } = options;
-    if (directory.hash !== terms.directory) throw new RefusedError("the plan must name the directory this device has pinned, got another");
-    if (directory.identities[id] !== identity.publicKey) throw new InputError(`\`identity\` must be the key of device ${id} in the directory, got another`);
+    if (directory.hash !== terms.directory || directory.identities.size > terms.nMax) {
+      throw new RefusedError("the plan must name the directory that comes with it, got another, or one of too many");
+    }
+    if (directory.identities.get(id) !== identity.publicKey) throw new InputError(`\`identity\` must be the key of device ${id} in the directory, got another`);
     [this.#options, this.#vector, this.#terms] = [options, options.vector, checkTerms(terms)];
     this.#state = { at: "fresh", toss: isCommitted(terms) ? -1 : 0, nonce: null };
   }
@@ -291,7 +293,7 @@ export class MaskedDevice {
       const [box, sender] = [boxes[at], cohort.ids[neighbours[slot]]];
       const label = this.#label(cohort, [sender, id], ownSlots[slot], state.sharePair.publicKey);
       try {
-        await checkSigned(label, box, directory.identities[sender]);
+        await checkSigned(label, box, directory.keyOf(sender));
       } catch (error) {
         if (!(error instanceof IntegrityError)) throw error;
         continue; // what its sender hasn't signed is no box, and nobody's fault
@@ -319,7 +321,7 @@ export class MaskedDevice {
     for (const complaint of complaints) {
       const slot = names.indexOf(complaint.device);
       if (slot < 0) throw new RefusedError(`a box is opened for a neighbour, got a complaint of device ${complaint.device}`);
-      await checks.complainedOf(complaint, ownSlots[slot], cohort.binding, directory.identities[complaint.device]);
+      await checks.complainedOf(complaint, ownSlots[slot], cohort.binding, directory.keyOf(complaint.device));
       const label = this.#label(cohort, [id, complaint.device], slot, state.shareKeys[slot]);
       checks.ownBox(complaint, ownSlots[slot], leafOf(label, state.boxes[slot]));
       const secret = state.madeWith[slot].privateBytes();

@@ -29,11 +29,10 @@ export function sameToss(toss: number, current: number): void {
   if (toss !== current) throw new IntegrityError(`a record must be of toss ${current}, got ${toss}`);
 }
 
-/** Refuses a device that is named twice or has no pinned identity: one attacker could count as several devices. */
+/** Refuses a device that is named twice or isn't in the directory: one attacker could count as several devices. */
 export function knownMembers(ids: readonly number[], directory: Directory, terms: AttemptTerms): void {
   if (!ids.every((id, at) => !at || ids[at - 1] < id)) throw new IntegrityError("a cohort must name each device once, by rising id, got another order");
-  const last = ids.at(-1);
-  if (last !== undefined && last >= directory.identities.length) throw new IntegrityError(`a cohort must be of the ${directory.identities.length} pinned devices, got ${last}`);
+  ids.forEach((id) => directory.keyOf(id));
   if (ids.length < terms.nMin || ids.length > terms.nMax) throw new RefusedError(`a cohort must have ${terms.nMin} to ${terms.nMax} devices, got ${ids.length}`);
 }
 
@@ -73,7 +72,7 @@ export function advertNonces(adverts: ShareRequest["adverts"], entries: ShareReq
 /** Refuses a key without its owner's signature: if it is the server's, the server can read all shares sent to it. */
 export async function signedAdverts(adverts: readonly { device: number; advert: Advert }[], context: Uint8Array, toss: number, root: Uint8Array, directory: Directory): Promise<void> {
   for (const { device, advert } of adverts) {
-    await verify(directory.identities[device], ADVERT, advertPayload(context, toss, root, device, advertBody(advert)), advert.signature);
+    await verify(directory.keyOf(device), ADVERT, advertPayload(context, toss, root, device, advertBody(advert)), advert.signature);
   }
 }
 
@@ -136,7 +135,7 @@ export function stillThere(survivors: Flags, u1: Flags): void {
 /** Refuses survivors that saw another list of sharers: they masked with few, which the server could declare lost. */
 export async function sameSharers(others: readonly number[], signatures: readonly Uint8Array[], binding: Uint8Array, u1: Uint8Array, keys: Directory): Promise<void> {
   if (signatures.length !== others.length) throw new RefusedError(`${others.length} more survivors must have signed this list, got ${signatures.length}`);
-  for (const [at, device] of others.entries()) await verify(keys.identities[device], INPUT, concat(binding, u1), signatures[at]);
+  for (const [at, device] of others.entries()) await verify(keys.keyOf(device), INPUT, concat(binding, u1), signatures[at]);
 }
 
 /** Refuses signatures of devices that haven't survived: corrupt ones would sign any list that the server wants. */
@@ -173,7 +172,7 @@ export function enoughOfCohort(agreeing: number, quorum: number): void {
 
 /** Refuses members that signed another list: they would open another sum. */
 export async function signedSurvivors(signers: Iterable<number>, signatures: ReadonlyMap<number, Uint8Array>, payload: Uint8Array, cohort: Cohort, keys: Directory): Promise<void> {
-  for (const member of signers) await verify(keys.identities[cohort.ids[member]], CONSISTENCY, payload, signatures.get(member) ?? new Uint8Array());
+  for (const member of signers) await verify(keys.keyOf(cohort.ids[member]), CONSISTENCY, payload, signatures.get(member) ?? new Uint8Array());
 }
 
 declare const checked: unique symbol;

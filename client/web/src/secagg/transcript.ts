@@ -26,7 +26,7 @@ export interface AttemptTerms {
   readonly nMax: number;
   readonly nMin: number;
   readonly cMax: number;
-  /** SHA-256 of the pinned identities. */
+  /** Hash of the directory. */
   readonly directory: string;
   readonly maxTosses: number;
 }

@@ -62,7 +62,7 @@ settle({});
 
 const commands = {
   settle,
-  async make({ name, terms, id, secret, identities, server, vector }) {
+  async make({ name, terms, id, secret, directory, server, vector }) {
     const held = new Map();
     const latch = async (step, digest) => {
       if (!latching.has(step)) return;
@@ -73,7 +73,7 @@ const commands = {
       terms: { ...terms, context: bytes(terms.context) },
       id,
       identity: await source.SigningKey.fromSecret(bytes(secret)),
-      directory: source.Directory.of(identities),
+      directory: source.Directory.read(bytes(directory)),
       serverKey: server,
       vector: async () => ({ steps: Float64Array.from(vector) }),
       latch,

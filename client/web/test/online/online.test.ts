@@ -33,9 +33,9 @@ test("exchange.json: what a device says, and its signature", async () => {
 
 test("exchange.json: what a device reads, and the version that it takes", async () => {
   const { messages, refused_messages, versions } = await vectors("exchange.json");
-  for (const { headers, body_hex, kind, exchange, seconds, plan_hex, request_hex } of messages) {
+  for (const { headers, body_hex, kind, exchange, seconds, plan_hex, directory_hex, request_hex } of messages) {
     const found = readMessage(new Headers(headers), fromHex(body_hex));
-    equal([found.kind, found.exchange, found.seconds, hex(found.plan), hex(found.request)], [kind, exchange, Number(seconds), plan_hex, request_hex]);
+    equal([found.kind, found.exchange, found.seconds, hex(found.plan), hex(found.directory), hex(found.request)], [kind, exchange, Number(seconds), plan_hex, directory_hex, request_hex]);
   }
   for (const { headers, body_hex } of refused_messages) await refused(() => readMessage(new Headers(headers), fromHex(body_hex)), /must/);
   for (const { spoken, taken } of versions) equal(commonVersion(spoken), taken === null ? null : Number(taken), spoken);

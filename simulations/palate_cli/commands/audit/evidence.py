@@ -14,23 +14,24 @@ def evidence(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A record, as `palate serve evidence` exports it.")],
     directory: Annotated[
         Path | None,
-        typer.Option("--directory", metavar="FILE", help="The identities. Default: directory.json beside the record."),
+        typer.Option("--directory", metavar="FILE", help="The identities. Default: `directory` beside the record."),
     ] = None,
     attempt: Annotated[
         str | None, typer.Option("--attempt", metavar="HEX", help="The attempt's context, where you know it.")
     ] = None,
 ) -> None:
-    """Check a record of evidence against a device: from what the device signed, and the directory, alone."""
+    """Check a record of evidence against a device: from what the device signed, and identities, alone."""
     from palate_common.secagg.evidence import MOST, FaultEvidence, check
     from palate_core.masks.directory import Directory
 
-    place = directory or file.parent / "directory.json"
+    place = directory or file.parent / "directory"
     try:
-        with file.open("rb") as opened:
-            data = opened.read(MOST + 1)
+        with file.open("rb") as opened, place.open("rb") as named:
+            data, identities = opened.read(MOST + 1), Directory.from_bytes(named.read(MOST))
     except OSError as error:
-        raise InputError(f"`FILE` must be a readable record, got {file}: {error.strerror}") from None
-    identities = Directory.load(place)
+        raise InputError(
+            f"record and identities must be readable files, got {error.filename}: {error.strerror}"
+        ) from None
     try:
         device, found = check(data, identities), FaultEvidence.from_bytes(data)
     except IntegrityError as error:
@@ -39,4 +40,4 @@ def evidence(
         raise EvidenceError(f"{file} is of the attempt {found.attempt}, and not of the one that was expected")
     typer.echo(f"{file}: device {device}, {found.kind}")
     typer.echo(f"identity {identities.identities[device]}")
-    typer.echo(f"attempt {found.attempt}, toss {found.toss}; directory of {len(identities)} identities")
+    typer.echo(f"attempt {found.attempt}, toss {found.toss}")

@@ -164,18 +164,21 @@ def evidence(
     device: Annotated[int, typer.Argument(help="The device's number.")],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="New folder for the record and the directory; printed when left out."),
+        typer.Option(
+            metavar="DIR", help="New folder for the record and the identities it needs; printed when left out."
+        ),
     ] = None,
 ) -> None:
     """Show, or export, the record for which a device is named: for that device alone, or whom it asks to judge."""
-    from palate_common.secagg.evidence import check
+    from palate_common.secagg.evidence import FaultEvidence, check
     from palate_server.folder.enrolments import Enrolments
     from palate_server.folder.server_folder import Site
 
     with Enrolments(Site.at(folder).enrolment_file) as register:
-        record, directory = register.evidence(device), register.directory()
-    if record is None or directory is None:
-        raise InputError(f"`device` must be named with evidence, got {device}: see `palate serve pardon`")
+        record = register.evidence(device)
+        if record is None:
+            raise InputError(f"`device` must be named with evidence, got {device}: see `palate serve pardon`")
+        directory = register.directory(FaultEvidence.from_bytes(record).shown)
     check(record, directory)
     if out is None:
         typer.echo(record.decode())
@@ -184,5 +187,5 @@ def evidence(
         raise InputError(f"`--out` must be a new folder, got {out}")
     out.mkdir(parents=True)
     create_durably(out / "evidence.json", record, mode=0o600)
-    create_durably(out / "directory.json", directory.to_json(), mode=0o600)
+    create_durably(out / "directory", directory.to_bytes(), mode=0o600)
     typer.echo(f"evidence against device {device}: {out}")

@@ -227,7 +227,7 @@ def _tell(folder: Path, site: Site) -> None:
         typer.echo(f"before it serves: {each}")
     if missing:
         typer.echo(f"give it in {folder / 'server.toml'}; palate serve check {folder} says what is still missing")
-    bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None)
+    bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, masks=False)
     if bounds.noise_shares < Floors.min_honest:
         typer.echo(
             f"attempts of {size} devices count on {bounds.noise_shares} honest ones: a device whose app doesn't say "

@@ -186,11 +186,11 @@ class FailingHost(AppHost):
     wrong: list[str]
     steps: list[str]
 
-    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+    def join(self, node: int, plan: bytes, model: bytes, directory: bytes, request: bytes) -> bytes:
         """The first request of a masked attempt."""
         if node != OURS:
-            return super().join(node, plan, model, request)
-        return self._again(step_of(request).name.lower(), lambda: self.own.join(plan, request))
+            return super().join(node, plan, model, directory, request)
+        return self._again(step_of(request).name.lower(), lambda: self.own.join(plan, directory, request))
 
     def go_on(self, node: int, request: bytes) -> bytes:
         """A later one."""
@@ -238,7 +238,7 @@ def _masked() -> Iterator[str]:
             device.consent.grant(purpose)
         device.track_many([Event("like", names[0])])
         keys = identities_with(device)
-        terms = setting.terms("popularity", n_users=DEVICES, n_items=len(names), directory=keys.directory.hash)
+        terms = setting.terms("popularity", n_users=DEVICES, n_items=len(names))
         crowded = crowd([[0]] * DEVICES, n_items=len(names))
         stage = stack.enter_context(WatchedRun(terms, crowded, users_per_node=1, identities=keys))
         stage.coordinator.registry.publish(
@@ -247,10 +247,10 @@ def _masked() -> Iterator[str]:
         )  # fmt: skip
         device.update_model(stage.coordinator.registry.folder / "model")
         host = FailingHost(
-            stage.host.source, stage.devices, stage.key.public, stage.host.floors, identity_of=stage.host.identity_of
+            stage.host.source, stage.devices, stage.key.public, stage.host.floors, key_of=stage.host.key_of
         )
-        directory, model = keys.directory, stage.coordinator.model.data
-        own = OwnHost(device.store, device.rounds, OURS, lambda _: directory, lambda _: model)
+        model = stage.coordinator.model.data
+        own = OwnHost(device.store, device.rounds, OURS, lambda _: model)
         host.take(app=device, own=own, wrong=[], steps=[])
         stack.callback(host.leave)
         stage.host = host

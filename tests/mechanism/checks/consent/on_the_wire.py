@@ -137,7 +137,7 @@ class _World:
         ages = [AGE / (1 + place) for place in range(len(acts))]
         self.device.track_many([Event("like", item, self._now - age) for item, age in zip(acts, ages, strict=True)])
         enrolled(self.device, operator)
-        self._directory = Directory((self.device.identity, *OTHERS)) if masks else None
+        self._directory = Directory(dict(enumerate((self.device.identity, *OTHERS)))) if masks else None
         update: dict[str, object] = {"expires": operator.plan.expires + YEARS}
         if self._directory is not None:
             update["cohort"] = CohortTerms(
@@ -167,11 +167,9 @@ class _World:
 
     def _synced(self, fails: Callable[[int], str], plans: list[bytes]) -> StandIn:
         self._now += LATER
-        server = StandIn(self.device.identity, asked(plans, masks=self._directory is not None), population=POPULATION)
+        server = StandIn(self.device.identity, asked(plans, directory=self._directory), population=POPULATION)
         server.publish(self._operator.folder)
         server.offer("round", self._operator.model.data)
-        if self._directory is not None:
-            server.offer("directory", self._directory.to_json())
         with online(server, fails):
             for _ in range(SESSIONS):
                 try:

@@ -96,11 +96,11 @@ class RevokingHost(AppHost):
             return super().answer(node, plan, model)
         return self._asked("contribution", lambda: self.own.answer(plan))
 
-    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+    def join(self, node: int, plan: bytes, model: bytes, directory: bytes, request: bytes) -> bytes:
         """The first request of a masked attempt."""
         if node != OURS:
-            return super().join(node, plan, model, request)
-        return self._asked(step_of(request).name, lambda: self.own.join(plan, request))
+            return super().join(node, plan, model, directory, request)
+        return self._asked(step_of(request).name, lambda: self.own.join(plan, directory, request))
 
     def go_on(self, node: int, request: bytes) -> bytes:
         """A later one."""
@@ -237,7 +237,6 @@ def _play(purposes: tuple[Purpose, ...], masks: bool, during: bool, played: _Pla
         device = _app(stack, masks)
         device.track_many([Event("like", name) for name in ("item-0", f"item-{ITEMS - 1}", *SURVEY.questions())])
         keys = identities_with(device) if masks else None
-        listed: Any = None if keys is None else keys.directory
         asked = [b""]
         now: list[Purpose] = [purposes[0]]
 
@@ -246,7 +245,7 @@ def _play(purposes: tuple[Purpose, ...], masks: bool, during: bool, played: _Pla
                 played.wrong.append(f"a model is fetched for `{now[0]}` without consent")
             return asked[0]
 
-        own = OwnHost(device.store, device.rounds, OURS, lambda _: listed, fetched)
+        own = OwnHost(device.store, device.rounds, OURS, fetched)
         stack.callback(own.close)
         for now[0] in purposes:
             stage = _stage(stack, stage, now[0], keys)
@@ -254,7 +253,7 @@ def _play(purposes: tuple[Purpose, ...], masks: bool, during: bool, played: _Pla
                 _publish(stage, device, [f"item-{row}" for row in range(ITEMS)])
             host = RevokingHost(
                 stage.host.source, stage.devices, stage.key.public, stage.host.floors,
-                identity_of=stage.host.identity_of,
+                key_of=stage.host.key_of,
             )  # fmt: skip
             host.take(app=device, own=own, purpose=now[0], during=during, wrong=played.wrong, steps=played.steps)
             stage.host, asked[0] = host, stage.coordinator.model.data
@@ -269,8 +268,7 @@ def _stage(stack: ExitStack, before: WatchedRun | None, purpose: Purpose, keys: 
         algorithm=SURVEYING if purpose == "analytics" else "popularity",
         settings=SURVEY.model_dump(mode="json") if purpose == "analytics" else {},
     )  # fmt: skip
-    directory = None if keys is None else keys.directory.hash
-    terms = setting.terms(str(setting.algorithm), n_users=DEVICES, n_items=len(names), directory=directory)
+    terms = setting.terms(str(setting.algorithm), n_users=DEVICES, n_items=len(names))
     terms = terms.model_copy(update={"catalogue": catalogue_hash(names), "run": f"for {purpose}"})
     histories = crowd([[0]] * DEVICES, n_items=len(names))
     return stack.enter_context(_OneLedger(before, terms, histories, users_per_node=1, identities=keys))
@@ -311,7 +309,7 @@ def _opened() -> Iterator[str]:
     with ExitStack() as stack:
         device = _app(stack, False)
         names = [f"item-{row}" for row in range(ITEMS)]
-        terms = Setting(algorithm="popularity").terms("popularity", n_users=4, n_items=ITEMS, directory=None)
+        terms = Setting(algorithm="popularity").terms("popularity", n_users=4, n_items=ITEMS)
         stage = stack.enter_context(WatchedRun(terms, crowd([[0]] * 4, n_items=ITEMS), users_per_node=1))
         _publish(stage, device, names)
         device.track_many([Event("like", names[0])])

@@ -143,7 +143,7 @@ def _survey() -> tuple[RoundPlan, GlobalModel]:
         algorithm=SURVEYING, settings=SURVEY.model_dump(mode="json"), users_per_node=1, epsilon=0.5
     )  # fmt: skip
     names = list(SURVEY.questions())
-    terms = setting.terms(SURVEYING, n_users=2, n_items=len(names), directory=None)
+    terms = setting.terms(SURVEYING, n_users=2, n_items=len(names))
     terms = terms.model_copy(update={"catalogue": catalogue_hash(names)})
     with WatchedRun(terms, crowd([[0]] * 2, n_items=len(names)), users_per_node=1) as stage:
         stage.play(rounds=1)

@@ -21,6 +21,7 @@ from palate_client.device import Device
 from palate_client.online import enrolment, https, retry
 from palate_common.rounds.exchange import MessageKind, ServerMessage, first_body
 from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Header, Step, write
 from palate_core.plan import read_plan
 
@@ -38,10 +39,12 @@ def enrolled(device: Device, operator: LyingOperator) -> None:
     enrolment.keep(device.store, enrolment.Enrolment(*where))
 
 
-def asked(plans: list[bytes], *, masks: bool = False) -> list[ServerMessage]:
+def asked(plans: list[bytes], *, directory: Directory | None = None) -> list[ServerMessage]:
     """The messages that ask for the first answer to each plan, each in an exchange of its own."""
-    kind = MessageKind.MASKED if masks else MessageKind.PLAN
-    bodies = [first_body(plan, _first_request(plan)) if masks else plan for plan in plans]
+    kind, bodies = MessageKind.PLAN, plans
+    if directory is not None:
+        kind = MessageKind.MASKED
+        bodies = [first_body(plan, directory.to_bytes(), _first_request(plan)) for plan in plans]
     return [ServerMessage(kind, f"{number:032x}", 0.0, body) for number, body in enumerate(bodies)]
 
 

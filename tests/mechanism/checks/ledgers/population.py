@@ -42,7 +42,6 @@ from palate_common.survey import SURVEYING, Survey
 from palate_core.accounting import mu_of
 from palate_core.errors import InputError
 from palate_core.log.merkle import Checkpoint
-from palate_core.masks.directory import Directory
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.extract import verify_extract
@@ -356,7 +355,6 @@ def _many_attempts(pair: _Pair) -> Iterator[str]:
 
 DAY = 86400.0
 PERIODS, MONTHS = 4, 24
-NOBODY = Directory(("00" * 32,))
 
 
 def _configured(dp: str) -> ServerConfig:
@@ -408,7 +406,6 @@ def _months(config: ServerConfig) -> Iterator[str]:
                 asked,
                 catalogue=HASH,
                 n_items=_items(asked),
-                directory=Directory(("00" * 32,)),
                 inputs={},
                 about={},
                 now=now,
@@ -493,7 +490,7 @@ def _alike(said: float, exact: Fraction) -> bool:
 def _prices() -> Iterator[str]:
     """A void attempt is paid for: what is left is divided among the rounds that are left."""
     for dp in (CENTRAL, DISTRIBUTED):
-        terms = Setting(mode=dp, epsilon=4.0).terms("probe", n_users=8, n_items=1, directory=None)
+        terms = Setting(mode=dp, epsilon=4.0).terms("probe", n_users=8, n_items=1)
         whole = Fraction(terms.facts.mu or 0.0) ** 2
         for shares in ((1.0,), (0.25, 0.75), (0.1, 0.2, 0.3, 0.4)):
             book = PopulationBook(budget=whole)

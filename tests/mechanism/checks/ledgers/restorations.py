@@ -85,7 +85,7 @@ def _restored() -> Iterator[str]:
 def _site(home: Path) -> tuple[Site, SignedPlan, GlobalModel]:
     """A server folder, and a plan and a model of its population."""
     setting = Setting(algorithm="popularity", users_per_node=1, epsilon=0.5)
-    terms = setting.terms("popularity", n_users=2, n_items=len(ITEMS), directory=None)
+    terms = setting.terms("popularity", n_users=2, n_items=len(ITEMS))
     with WatchedRun(terms, crowd([[0]] * 2, n_items=len(ITEMS)), users_per_node=1) as stage:
         stage.play(rounds=1)
         asked, model = stage.seen.asked

@@ -143,7 +143,7 @@ def _played(few: int, *, without: int | None) -> _World:
         for reporting in (worker, steps):  # each report is made, whatever the clock says: also on a busy machine
             stack.enter_context(mock.patch.object(reporting, "EVERY", -1.0))
         save_key(release_key(), home / "key")
-        terms = setting.terms("popularity", n_users=USERS, n_items=ITEMS, directory=None)
+        terms = setting.terms("popularity", n_users=USERS, n_items=ITEMS)
         job = Job(
             folder=home / "run", terms=terms, ledger=home / "ledger.db", key=home / "key", users_per_node=6, workers=2,
             floors=Floors(allow_central=True).for_few(),

@@ -159,10 +159,10 @@ class _Edge:
         return self._loop.run_until_complete(look())
 
     def _answer(self, device: int, message: ServerMessage) -> bytes:
-        plan, request = message.parts
+        plan, directory, request = message.parts
         if message.kind is MessageKind.PLAN:
             return self._host.answer(device, plan, b"")
-        return self._host.join(device, plan, b"", request) if plan else self._host.go_on(device, request)
+        return self._host.join(device, plan, b"", directory, request) if plan else self._host.go_on(device, request)
 
 
 class _Fetching(Host):
@@ -174,9 +174,9 @@ class _Fetching(Host):
         """A plan without masks."""
         return super().answer(node, plan, self._fetched(plan))
 
-    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+    def join(self, node: int, plan: bytes, model: bytes, directory: bytes, request: bytes) -> bytes:
         """The first request of a masked attempt."""
-        return super().join(node, plan, self._fetched(plan), request)
+        return super().join(node, plan, self._fetched(plan), directory, request)
 
     def _fetched(self, plan: bytes) -> bytes:
         return (self.models / read_plan(plan).plan.model_hash).read_bytes()
@@ -235,9 +235,7 @@ def _served(name: str, acts: tuple[int, ...]) -> _Served:
         ledger = stack.enter_context(SimulatedLedger(":memory:", durable=False))
         floors = Floors(allow_seeded=True, allow_central=True, allow_unmasked=True, population="audited").for_few()
         public = site.key().public
-        host = _Fetching(
-            Shards(crowd(histories, n_items=len(ITEMS)), 1), ledger, public, floors, identity_of=identities.of
-        )
+        host = _Fetching(Shards(crowd(histories, n_items=len(ITEMS)), 1), ledger, public, floors, key_of=identities.of)
         object.__setattr__(host, "models", site.round_models)
         edge = _Edge(host)
         stack.callback(edge.close)
@@ -268,7 +266,7 @@ def _enrol(site: Site, identities: Identities) -> None:
     with Enrolments(site.enrolment_file) as register:
         for device in range(DEVICES):
             token = register.invite(now=0.0, hours=1e6)
-            register.enrol(token, identity=identities.of(device).key.public, now=1.0)
+            register.enrol(token, identity=identities.of(device).public, now=1.0)
 
 
 def _files(site: Site) -> dict[str, Any]:
