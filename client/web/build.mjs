@@ -2,7 +2,7 @@
 //
 //     index.js, page-*.js        what a page loads
 //     worker.js, engine-*.js     what its worker loads beside them, to recommend
-//     taking-*.js, seldom-*.js   what it loads to take part in rounds, and to enrol, answer a survey or judge a model
+//     taking-*.js, seldom-*.js   what it loads to take part in rounds, and to enrol, answer a survey
 //     page/page.js, de-*.js      the user's own page, of which an app imports it apart, and its languages
 //     others                     loaded where they are needed: messages, the report, fallbacks for older browsers, a file in Node
 //     LICENSES                   of the packages whose code is in them

@@ -54,7 +54,6 @@ FILES = (
         "statement.json",
         "noise.json",
         "contributed.json",
-        "verdict.json",
         "accounting.json",
     ),
     "recommend.json",

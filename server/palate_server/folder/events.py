@@ -26,11 +26,11 @@ MOST = 2**26
 LEVELS: Mapping[str, str] = {
     **dict.fromkeys(("failed", "lost", "unwitnessed", "uncosigned", "clock"), "error"),
     **dict.fromkeys(("ended", "restarted", "aborted", "refused", "no cohort", "held", "survey refused"), "warning"),
-    **dict.fromkeys(("verdict refused", "items refused"), "warning"),
     **dict.fromkeys(
-        ("enrolment failed", "enrolment refused", "unmirrored", "left over ended", "not opened"), "warning"
+        ("items refused", "enrolment failed", "enrolment refused", "unmirrored", "left over ended", "not opened"),
+        "warning",
     ),
-    **dict.fromkeys(("silent", "malformed", "unsigned", "named", "quarantined"), "warning"),
+    **dict.fromkeys(("silent", "malformed", "unsigned", "named"), "warning"),
 }
 """The level of an event that isn't "info"."""
 DAILY = {"enrolled"}

@@ -20,7 +20,6 @@ from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog, told_reason
 from palate_server.folder.server_folder import Site, site_signs
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation.judging import awaited
 from palate_server.operation.releases import added_items
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import next_run, unfinished_run
@@ -38,7 +37,6 @@ TROUBLES = {
     "no cohort": "a longer `cohort.wait_seconds`, a smaller `cohort.size`, or more devices",
     "items refused": "mend `items`, or give the new list by `palate serve items`; no training begins before",
     "held": "leave the old model, from which the next run starts; or lower the gate and `palate serve release`",
-    "verdict refused": "read the reason; the model stays unpublished: wait for the next run or period",
     "survey refused": "the week stays unasked",
     "enrolment failed": "the SuperLink didn't answer: the device tries again by itself",
 }
@@ -191,10 +189,7 @@ def _next(
     ]
     if "no cohort" in told and events[told["no cohort"]].get("kind") != "survey":  # training doesn't wait for one
         waits.append((_at(events[told["no cohort"]]) + config.cohort.pause_seconds, "too few devices came"))
-    refused = told.get("verdict refused", -1) > told.get("closed", -1)
-    if not goes_on and not refused and awaited(config, ledger, now=now) is not None:
-        waits[0] = now, "now, when enough devices are there: they judge the last model"
-    elif not goes_on:
+    if not goes_on:
         every, after = config.training.every_hours, config.cohort.pause_seconds
         waits.append((next_run(ledger, every_hours=every, pause=after), "`training.every_hours` after the last"))
         cost = cost_of(config)

@@ -36,7 +36,7 @@ from palate_server.folder.config import read_config
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventFollower, told_reason
 from palate_server.folder.server_folder import Site
-from palate_server.operation.judging import too_many
+from palate_server.operation.left_out import too_many
 from palate_server.operation.outlook import local
 from palate_server.operation.releases import added_items
 from palate_server.operation.restraint import restraint_of
@@ -215,9 +215,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "model_held": Kind(
         "warning",
-        "the latest run's model isn't published: a gate or its verdict refused it, or a file isn't the sealed one",
-        "leave the old model, from which the next run starts; or lower the gate and `palate serve release`; where a "
-        "verdict names an item that isn't in quarantine: `palate serve quarantine --add`",
+        "the latest run's model isn't published: a gate refused it, or a file isn't the sealed one",
+        "leave the old model, from which the next run starts; or lower the gate and `palate serve release`",
     ),
     "mirror_unwritten": Kind(
         "warning",
@@ -227,21 +226,15 @@ KINDS: Mapping[str, Kind] = {
     "survey_refused": Kind(
         "warning", "a survey of the last week was refused", "read the event's reason; the week stays unasked"
     ),
-    "verdict_refused": Kind(
-        "warning",
-        "no devices judge the latest run's model: a budget can't pay, or it can't be read or is of other items",
-        "read the event's reason; with `judging.unjudged` hold it stays unpublished: wait for the next run or period",
-    ),
     "items_quarantined": Kind(
-        "warning",
-        "items are in quarantine, as devices' verdict says that somebody pushes them, or the operator: no run learns "
-        "about them, and no list shows them",
-        "look who joined lately; it ends by itself, or by `palate serve quarantine --lift`",
+        "note",
+        "items are in quarantine: no run learns about them, and no list shows them",
+        "nothing: it ends by itself, or by `palate serve quarantine --lift`",
     ),
     "quarantine_full": Kind(
         "error",
-        "more items are in quarantine than `judging.quarantine_items`, or all: nothing is trained",
-        "look who joined lately; `palate serve quarantine --lift` those that may come back",
+        "all items are in quarantine, or some with an algorithm that can't leave them out: nothing is trained",
+        "`palate serve quarantine --lift` those that may come back",
     ),
     "enrolment_failing": Kind(
         "warning", "devices with valid invitations couldn't enrol in the last hour", "read `logs/edge.log`"
@@ -639,7 +632,6 @@ def _happened(seen: _Seen) -> Iterator[ServerProblem]:
         ("no cohort", ("gathered", "round"), "no_cohort", math.inf),
         ("held", ("published",), "model_held", math.inf),
         ("survey refused", ("opened",), "survey_refused", 7 * DAY),
-        ("verdict refused", ("opened", "published"), "verdict_refused", math.inf),
         ("enrolment failed", (), "enrolment_failing", 3600.0),
         ("unmirrored", ("serving", "round", "closed"), "mirror_unwritten", math.inf),
     ):

@@ -35,7 +35,7 @@ from palate_server.folder.server_folder import Site, site_signs
 from palate_server.folder.watched import WatchedSite
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.witnesses import RECENT, UncosignedError
-from palate_server.operation.releases import CardMaker, UnjudgedError, publish, renew, unwritten
+from palate_server.operation.releases import CardMaker, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock, own_folder
 from palate_server.service.edge_process import edge_answers, edge_command
@@ -140,7 +140,7 @@ class Supervisor(Closing):
         self._told: PartsFile | None = None
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
-        self._judged_at = math.inf
+        self._again_at = math.inf
         self._renew_at, self._uncosigned = 0.0, False
         self._ends: dict[str, int] = {}
         self._certificate = stamp_of(site.certificate)
@@ -289,9 +289,9 @@ class Supervisor(Closing):
         if self._renew_at != math.inf or not site_signs(self.site):
             return  # witnesses, or the release key, are waited for
         news = self.site.ledger_file.stat().st_mtime_ns, self._wal_stamp()
-        if news == self._ledger_stamp and time.monotonic() < self._judged_at:
+        if news == self._ledger_stamp and time.monotonic() < self._again_at:
             return
-        self._ledger_stamp, self._judged_at = news, math.inf
+        self._ledger_stamp, self._again_at = news, math.inf
         with self._watched.reading() as ledger:
             run = unwritten(self.site, ledger) or unpublished(ledger)
         if run is None or run == self._held:
@@ -302,9 +302,8 @@ class Supervisor(Closing):
             self._tell_cosigned()
         except UncosignedError as error:
             self._tell_uncosigned(error)
-        except (UnjudgedError, WitnessError):
-            # A verdict is waited for, but only for so long; or the witness folder, as `witness_unwritable` says.
-            self._judged_at = time.monotonic() + RECENT
+        except WitnessError:  # its folder is waited for, as `witness_unwritable` says
+            self._again_at = time.monotonic() + RECENT
         except PalateError as error:  # a gate refuses it, or a release isn't the sealed one: it stays unpublished
             self._held = run
             self._events.tell("held", run=run, reason=str(error))

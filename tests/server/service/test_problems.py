@@ -380,7 +380,6 @@ def test_what_events_tell_is_a_problem_until_something_better_happens(site: Site
         ("no cohort", "gathered", "no_cohort"),
         ("held", "published", "model_held"),
         ("survey refused", "opened", "survey_refused"),
-        ("verdict refused", "published", "verdict_refused"),
         ("unmirrored", "serving", "mirror_unwritten"),
         ("lost", "round", "charge_lost"),
     ):
@@ -400,7 +399,7 @@ def test_what_events_tell_is_a_problem_until_something_better_happens(site: Site
 def test_items_in_quarantine_are_told_until_they_are_lifted(site: Site) -> None:
     site.quarantine.add(["item-1"], until=2)
     assert "1 item in quarantine: item-1" in wrong(site)["items_quarantined"].said
-    site.quarantine.add([f"item-{row}" for row in range(site.config.judging.quarantine_items + 1)], until=2)
+    site.quarantine.add([f"item-{row}" for row in range(len(site.catalogue.items))], until=2)
     found = wrong(site)
     assert list(found) == ["quarantine_full"]
     assert found["quarantine_full"].said.endswith(", ...")
