@@ -1,6 +1,6 @@
 """Progress: how far the server is with its present cohort or attempt, in numbers of devices, for who looks on.
 
-    Operation, and the transport of its attempt -> state/progress.json -> palate_server.console
+    Operation, and the transport of its attempt -> state/progress.json -> `palate serve status`
 
 The file is made anew at each step and says nothing that lasts: no device, no node, nothing of a former attempt. It
 isn't needed for anything: a disk that is full, or a file that is lost, changes no attempt.

@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from palate_core.errors import InputError
 from palate_server.folder.config import Elsewhere, MetricsSettings
@@ -247,7 +247,7 @@ LEAST_TOKEN, MOST_TOKEN = 32, 4096
 
 
 def metrics_listeners(
-    application: Starlette, *, port: int, settings: MetricsSettings, folder: Path, pages: Starlette | None = None
+    application: Starlette, *, port: int, settings: MetricsSettings, folder: Path
 ) -> dict[str, Listener]:
     """The listeners of metrics and health: on the loopback interface, and on an address of their own, if there is one.
 
@@ -256,14 +256,11 @@ def metrics_listeners(
         port: on the loopback interface, without a token.
         settings: the address of their own.
         folder: the server folder, which files are relative to.
-        pages: what answers all other paths, on the loopback interface alone.
 
     Raises:
         InputError: the token can't be read or is too short, or other accounts may read it, or a certificate is missing.
     """
-    here = application if pages is None else Starlette(routes=[*application.routes, Mount("", app=pages)])
-    paths = {route.path for route in application.routes if isinstance(route, Route)}
-    found = {"metrics": Listener(ForLoopback(here, paths), host="127.0.0.1", port=port)}
+    found = {"metrics": Listener(ForLoopback(application), host="127.0.0.1", port=port)}
     if settings.address:
         found["metrics elsewhere"] = guarded_listener(application, settings=settings, folder=folder)
     return found

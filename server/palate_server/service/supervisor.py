@@ -1,7 +1,7 @@
 """Supervisor: starts every part of a server, and restarts parts that end or hang.
 
     gateway (nginx) -> edge (where devices wait; enrolment) -> SuperLink <- ServerApp (the runs)
-    metrics, page, invitations: in this process     with --dev the edge is the gateway, too
+    metrics, invitations: in this process     with --dev the edge is the gateway, too
 
     with Supervisor(site, card=make_card) as supervisor:
         supervisor.run()
@@ -22,9 +22,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
-
-from starlette.applications import Starlette
+from typing import Any
 
 from palate_common.records.closing import Closing
 from palate_core.errors import LockedError, PalateError
@@ -52,17 +50,6 @@ from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
 from palate_server.service.watch import STARTING, PartWatch
 
-
-class Page(Protocol):
-    """A page on the metrics port."""
-
-    @property
-    def application(self) -> Starlette:
-        """What answers its paths."""
-
-
-PageMaker = Callable[[Site, Callable[[], Mapping[str, bool]]], Page]
-"""A function that makes a page of a server folder; its second argument returns part -> whether it runs."""
 FLOWER: Mapping[str, str] = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -83,7 +70,6 @@ class Supervisor(Closing):
         site: the server folder.
         card: makes the privacy card of a model.
         dev: whether to run without nginx, on the loopback interface.
-        page: makes the operator's page; None: there is none.
 
     Raises:
         InputError: nginx or a known Flower is missing, or the configuration isn't valid for nginx.
@@ -91,7 +77,7 @@ class Supervisor(Closing):
         PalateError: the witness can't be written.
     """
 
-    def __init__(self, site: Site, *, card: CardMaker, dev: bool = False, page: PageMaker | None = None) -> None:
+    def __init__(self, site: Site, *, card: CardMaker, dev: bool = False) -> None:
         self.site, self.dev = site, dev
         self.ready = threading.Event()
         self._card, self._events = card, EventLog(site.events, must=False)
@@ -135,7 +121,6 @@ class Supervisor(Closing):
         self._watched = WatchedSite(site.folder)
         self._metrics = Metrics(self._watched, self.parts)
         self._inviting = InvitationService(site)
-        self._page = None if page is None else page(self._watched, self.parts)
         self._listeners = self._make_listeners()
         self._told: PartsFile | None = None
         self._ledger_stamp: tuple[int, int] | None = None
@@ -229,7 +214,6 @@ class Supervisor(Closing):
             )
         return invited | metrics_listeners(
             self._metrics.application(),
-            pages=None if self._page is None else self._page.application,
             port=self.site.config.gateway.metrics_port,
             settings=self.site.config.metrics,
             folder=self.site.folder,

@@ -15,10 +15,10 @@ from palate_common.rounds.wire import REFUSED
 from palate_common.survey import Survey
 from palate_core.log.notes import COSIGNATURE, VerifierKey
 from palate_core.log.signing import SigningKey
-from palate_server.console.pages import Console
 from palate_server.folder.events import EventLog
 from palate_server.operation.survey_results import latest_results, write_result
 from palate_server.rounds.progress import ActivityFile
+from palate_server.service.page import operator_page
 from palate_server.service.report import ServerReport, read_report
 
 Maker = Callable[..., Any]
@@ -138,10 +138,10 @@ def test_surveys_have_their_intervals_and_a_changed_file_is_not_believed(make_se
     looks = {"new-order": {"looks": ["2026-11-16"], "found": compared}}
     for tests, words in ((survey["tests"], "new-order"), (looks, "+0.100 to +0.300, p = 0.001, at 97.5 %")):
         write_result(service.site, {**survey, "tests": tests})
-        page = html.unescape(bytes(Console(service.site, lambda: WELL)._shown().body).decode())
+        page = html.unescape(operator_page(service.site, now=clock.now, parts=WELL))
         (mau,) = [each for each in told if each["name"] == "mau"]
         assert f"{mau['low']:.4g} to {mau['high']:.4g}" in page
         assert words in page
     path.write_bytes(path.read_bytes().replace(b"readers", b"writers"))
-    assert b"what was signed" in Console(service.site, lambda: WELL)._shown().body
+    assert "what was signed" in html.unescape(operator_page(service.site, now=clock.now, parts=WELL))
     assert latest_results(service.site) == [{"week": "2026-11-16", "broken": "the file isn't what was signed"}]

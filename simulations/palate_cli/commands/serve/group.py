@@ -12,7 +12,6 @@ import typer
 from palate_cli.commands.serve import (
     access,
     certificate,
-    console,
     copies,
     folder,
     items,
@@ -54,7 +53,6 @@ recorded("run", running.run)
 app.command("check")(running.check)
 app.command("status")(status.status)
 recorded("certificate", certificate.certificate)
-recorded("console", console.console)
 app.command("operators")(status.operators)
 app.command("config")(folder.config)
 recorded("panel", folder.panel)
