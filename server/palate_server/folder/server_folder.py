@@ -16,7 +16,6 @@
     state/                sockets, secrets, generated configuration and locks, made anew at each start; and the time of
                           the latest attempt
     format                the format of the folder, and the version that made it
-    operators.jsonl       which account gave which command; it only grows
     logs/                 events.jsonl (structured, without identifiers) and the output of the processes
 
 The population's ledger and `enrolment.db` can't be recreated: see `palate serve backup`.

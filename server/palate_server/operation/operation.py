@@ -106,7 +106,7 @@ class Operation:
     def _serve(self, until: Callable[[], bool]) -> None:
         """Take over from a former process, then do one step after the other."""
         self._tidy()  # after an attempt in which a former process ended
-        self._progress.take_over()
+        self._progress.end()
         self.events.tell("serving")
         with self.site.ledger() as ledger:
             self._witnessed(ledger)
@@ -328,16 +328,14 @@ class Operation:
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
         try:
             with self._restraint.attempt(coordinator.ledger.checkpoint().size):
-                timeout = self.config.cohort.seconds_of_exchange(len(cohort))
+                survey = coordinator.terms.algorithm == SURVEYING
                 self._progress.begin(
-                    run=coordinator.terms.run, round_=coordinator.round, invited=len(cohort), seconds=timeout,
-                    survey=coordinator.terms.algorithm == SURVEYING,
-                )  # fmt: skip
-                transport = self._messenger.transport(cohort, timeout=timeout)
-                watched = WatchedTransport(transport, self._progress)
+                    run=coordinator.terms.run, round_=coordinator.round, survey=survey, invited=len(cohort)
+                )
+                timeout = self.config.cohort.seconds_of_exchange(len(cohort))
+                watched = WatchedTransport(self._messenger.transport(cohort, timeout=timeout))
                 released = run_round(coordinator, watched, directory=directory, shelf=self._shelf)
-        except (BudgetError, LockedError):
-            self._progress.end("uncharged")
+        except (BudgetError, LockedError):  # nothing is charged
             raise
         except (PalateError, OSError) as error:
             failed = error
@@ -349,6 +347,7 @@ class Operation:
                     register=self._register, events=self.events, settings=self.config.cohort,
                 )  # fmt: skip
             finally:
+                self._progress.end()
                 self._tidy()
         self._pass_over(cohort, coordinator.conduct)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
@@ -356,14 +355,11 @@ class Operation:
             facts["refused"] = refused = 0 if watched is None else len(watched.refused)
             if facts["reason"] == "dropout" and refused > len(cohort) - coordinator.terms.least:
                 facts["reason"] = "refused"  # as many alone would have ended it
-            outcome = "void" if facts["charged"] else "uncharged"
-            self._progress.end(outcome, reason=str(facts.get("reason", "")))
             self.events.tell("aborted", **facts)
             if isinstance(failed, WitnessError | UncosignedError):
                 raise failed
             return False
         found = released.participation
-        self._progress.end("released", users=found.users)
         self.events.tell(
             "round", **facts, attempt=released.plan.attempt, users=found.users, refused=found.refused_nodes,
             malformed=found.malformed_nodes,
@@ -418,7 +414,7 @@ class Operation:
             try:
                 cohort = appointment.look(here, enough=enough, unfit=unfit)
             except TooFewError:
-                self._progress.gathered()
+                self._progress.end()
                 raise
             if cohort is not None:
                 self._dismissals.send(online.keys() - cohort, seconds=SOONEST)

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from palate_core.masks.messages import Step
 from palate_server.folder.events import EventFollower
 from palate_server.folder.profiles import TRIAL, TRIAL_WORDS
 from palate_server.folder.server_folder import Site
@@ -128,9 +127,6 @@ class ServerReport:
         if (attempt := self.activity.attempt) is not None:
             what = "a survey" if attempt.survey else f"round {attempt.round + 1}"
             yield f"an attempt at {what} goes on, with {attempt.invited:,} invited devices"
-            for each in attempt.exchanges:
-                name = Step(each.step).name.lower() if each.step in set(Step) else "contributions"
-                yield f"  {name}: {each.answered:,} of {each.asked:,} answered, {each.refused:,} refused"
         if (trouble := self.outlook.trouble) is not None:
             over = "; a round was released since" if trouble["over"] else ""
             yield f"latest trouble: {trouble['at']} {trouble['event']}{over}: {trouble['reason']}\n  {trouble['do']}"
@@ -164,18 +160,12 @@ def read_report(site: Site, *, now: float, parts: Mapping[str, bool] | None) -> 
         name: code not in wrong for name, code in NEEDED.items() if name == "witness" or site.config.witnesses.keys
     }
     there = {} if parts is None else {**parts, **needed}
+    alive = parts is not None and parts.get("serverapp", True)  # else who was about it is gone
     return ServerReport(
         status=read_status(site),
         outlook=read_outlook(site, now=now),
         parts={part: {"good": good, "since": began.get(part, began.get(""))} for part, good in there.items()},
         problems=found,
-        activity=_under_way(site, alive=parts is not None and parts.get("serverapp", True)),
+        activity=ActivityFile(site.progress_file).read() if alive else ServerActivity(),
         surveys=latest_results(site),
     )
-
-
-def _under_way(site: Site, *, alive: bool) -> ServerActivity:
-    """What goes on; nothing without the process that is about it, and no attempt that has ended."""
-    found = ActivityFile(site.progress_file).read() if alive else ServerActivity()
-    over = found.attempt is not None and found.attempt.ended is not None
-    return found.model_copy(update={"attempt": None}) if over else found

@@ -1,4 +1,4 @@
-"""`palate serve status` and `operators`."""
+"""`palate serve status`."""
 
 from __future__ import annotations
 
@@ -42,25 +42,3 @@ def status(
         typer.echo(f"{each.severity.upper()} {each.code}: {each.said}{since}\n  {each.act}")
     for lines in found.sections().values():
         typer.echo("\n".join(lines))
-
-
-def operators(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="For machines: the lines as they are.")] = False,
-) -> None:
-    """Print which account gave which command to a folder, and check that the record only grew."""
-    from palate_server.folder.operators import OperatorLog
-    from palate_server.folder.server_folder import Site
-
-    if not (folder / "server.toml").is_file():
-        Site.at(folder)  # refuses it
-    found = OperatorLog(folder).read()
-    for each in found:
-        if as_json:
-            typer.echo(json.dumps(each, ensure_ascii=False))
-            continue
-        who = f"{each.get('user', '?')} (sudo: {each['sudo']})" if each.get("sudo") else each.get("user", "?")
-        told = " ".join(f"{key}={value}" for key, value in each.get("arguments", {}).items())
-        typer.echo(f"{each.get('at', '?')} {who}: {' '.join(filter(None, (each['command'], told)))}: {each['outcome']}")
-    if not as_json:
-        typer.echo(f"{len(found)} lines, each after the one before")
