@@ -22,7 +22,6 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +33,7 @@ from palate_server.folder.backup import last_backup
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.config import read_config
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import EventFollower, told_reason
+from palate_server.folder.events import RESTARTS, EventSummary, at, told_reason
 from palate_server.folder.server_folder import Site
 from palate_server.operation.left_out import too_many
 from palate_server.operation.outlook import local
@@ -52,7 +51,7 @@ server deals with it by itself and somebody should know. note: it is as it was c
 
 STARTING = 60.0
 """Seconds after a start in which a part that isn't up yet is no problem."""
-FLAPS, FLAPPING = 3, 600.0
+FLAPS, FLAPPING = RESTARTS, 600.0
 """A part that was started again so often within so many seconds is ill."""
 SKEW = 60.0
 """Seconds by which a clock may differ from what is written."""
@@ -271,59 +270,6 @@ class ServerProblem:
         return asdict(self)
 
 
-class Told:
-    """What the events say, read on from where it was left: a running server reads each line once.
-
-    Args:
-        file: the file of the events.
-
-    Attributes:
-        last: event -> the latest one of this name.
-        restarts: part -> when it was started again lately, seconds since 1970.
-        ended: part -> its latest end, since the server was started.
-        few: since a cohort gathered: when the first was missed, the latest such event, and the most devices that came.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.last: dict[str, Mapping[str, Any]] = {}
-        self.restarts: dict[str, list[float]] = {}
-        self.ended: dict[str, Mapping[str, Any]] = {}
-        self.few: tuple[float, Mapping[str, Any], int] | None = None
-        self._tail, self._places, self._count = EventFollower(file), dict[str, int](), 0
-
-    def follow(self) -> Told:
-        """Read what is new; returns itself."""
-        for event in self._tail.news():
-            self.read(event)
-        return self
-
-    def read(self, event: Mapping[str, Any]) -> None:
-        """Take one event in."""
-        name = event["event"]
-        self._count += 1
-        self.last[name], self._places[name] = event, self._count
-        if name == "started":
-            self.restarts, self.ended = {}, {}
-        elif name == "restarted":
-            self.restarts[event["part"]] = [*self.restarts.get(event["part"], ())[1 - FLAPS :], at(event)]
-        elif name == "gathered":
-            self.few = None
-        elif name == "no cohort" and {"came", "needed"} <= event.keys():
-            first, _, most = self.few or (at(event), event, 0)
-            self.few = first, event, max(most, event["came"])
-        elif name == "ended":
-            self.ended[event["part"]] = event
-
-    def since(self, name: str, *others: str) -> Mapping[str, Any] | None:
-        """The latest event of a name, if none of the others came after it."""
-        place = self._places.get(name, 0)
-        return (
-            self.last[name]
-            if place and place > max((self._places.get(each, 0) for each in others), default=0)
-            else None
-        )
-
-
 @dataclass(frozen=True)
 class _Seen:
     """What the problems are told from."""
@@ -331,11 +277,11 @@ class _Seen:
     site: Site
     now: float
     parts: Mapping[str, bool] | None
-    told: Told
+    told: EventSummary
 
 
 def problems(
-    site: Site, *, now: float, parts: Mapping[str, bool] | None, told: Told | None = None
+    site: Site, *, now: float, parts: Mapping[str, bool] | None, told: EventSummary | None = None
 ) -> tuple[ServerProblem, ...]:
     """What is wrong with a server now, the worst first.
 
@@ -347,10 +293,7 @@ def problems(
         parts: part -> whether it runs, as `/ready` says; None: nobody answers.
         told: what the events say, if a running server has read them; None: they are read.
     """
-    if told is None:
-        told = Told(site.events)
-        with suppress(OSError):
-            told.follow()
+    told = told or EventSummary(site.events).follow()
     seen = _Seen(site, now, parts, told)
     found: list[ServerProblem] = []
     for look in _LOOKS:
@@ -375,11 +318,6 @@ def told_once(found: Iterable[ServerProblem]) -> list[ServerProblem]:
     told = list(found)
     blind = [each for each in told if each.code == "disk_full" and each.act == NO_ROOM]
     return [each for each in told if each.code != "disk_full" or not blind or each is blind[0]]
-
-
-def at(event: Mapping[str, Any]) -> float:
-    """When an event was told, seconds since 1970."""
-    return datetime.fromisoformat(event["at"]).timestamp()
 
 
 def _problem(

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from palate_server.folder.events import EventFollower
+from palate_server.folder.events import EventSummary, at
 from palate_server.folder.profiles import TRIAL, TRIAL_WORDS
 from palate_server.folder.server_folder import Site
-from palate_server.operation.outlook import Outlook, read_outlook, since
+from palate_server.operation.outlook import Outlook, local, read_outlook
 from palate_server.operation.survey_results import latest_results
 from palate_server.rounds.progress import ActivityFile, ServerActivity
 from palate_server.service.problems import ServerProblem, problems
@@ -31,7 +31,7 @@ class ServerReport:
 
     Attributes:
         status: what is in ledger and register.
-        outlook: what is due, and the latest trouble.
+        outlook: what is due.
         parts: part -> whether it is `good`, and `since` when it runs; empty: the server doesn't run.
         problems: what is wrong, the worst first.
         activity: the cohort that gathers, and the attempt that goes on.
@@ -105,7 +105,7 @@ class ServerReport:
             yield f"{part}: {'good' if each['good'] else bad}, since {each['since'] or 'long ago'}"
 
     def _now(self) -> Iterator[str]:
-        """What is spent, what is due, what goes on, and what went wrong last."""
+        """What is spent, what is due, and what goes on."""
         found, period, due = self.status, self.outlook.period, self.outlook.next_run
         yield (
             f"ε {found.epsilon_spent:.3f} of {found.epsilon_lifetime:g} spent for ever, {period['epsilon']:.3f} of "
@@ -127,9 +127,6 @@ class ServerReport:
         if (attempt := self.activity.attempt) is not None:
             what = "a survey" if attempt.survey else f"round {attempt.round + 1}"
             yield f"an attempt at {what} goes on, with {attempt.invited:,} invited devices"
-        if (trouble := self.outlook.trouble) is not None:
-            over = "; a round was released since" if trouble["over"] else ""
-            yield f"latest trouble: {trouble['at']} {trouble['event']}{over}: {trouble['reason']}\n  {trouble['do']}"
 
     def _kept(self) -> Iterator[str]:
         """The contents of ledger and disk."""
@@ -153,8 +150,8 @@ def read_report(site: Site, *, now: float, parts: Mapping[str, bool] | None) -> 
     Raises:
         PalateError: one of its files is invalid.
     """
-    began = since(EventFollower(site.events).news())
-    found = problems(site, now=now, parts=parts)
+    told = EventSummary(site.events).follow()
+    found = problems(site, now=now, parts=parts, told=told)
     wrong = {each.code for each in found}
     needed = {
         name: code not in wrong for name, code in NEEDED.items() if name == "witness" or site.config.witnesses.keys
@@ -163,9 +160,15 @@ def read_report(site: Site, *, now: float, parts: Mapping[str, bool] | None) -> 
     alive = parts is not None and parts.get("serverapp", True)  # else who was about it is gone
     return ServerReport(
         status=read_status(site),
-        outlook=read_outlook(site, now=now),
-        parts={part: {"good": good, "since": began.get(part, began.get(""))} for part, good in there.items()},
+        outlook=read_outlook(site, now=now, told=told),
+        parts={part: {"good": good, "since": _since(told, part)} for part, good in there.items()},
         problems=found,
         activity=ActivityFile(site.progress_file).read() if alive else ServerActivity(),
         surveys=latest_results(site),
     )
+
+
+def _since(told: EventSummary, part: str) -> str | None:
+    """Since when a part is as it is; of one of which nothing is told, since the server's start."""
+    event = told.began.get(part, told.began.get(""))
+    return None if event is None else local(at(event))

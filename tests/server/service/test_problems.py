@@ -26,14 +26,14 @@ from palate_common.records.database import NoRoomError
 from palate_server.folder.backup import last_backup, write_backup
 from palate_server.folder.certificates import issue
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import EventLog
+from palate_server.folder.events import EventLog, EventSummary
 from palate_server.folder.server_folder import Site
 from palate_server.operation.restraint import restraint_of
 from palate_server.service.checks import checked
 from palate_server.service.invitations import make_invitations
 from palate_server.service.metrics import Metrics
 from palate_server.service.ports import end_left_over, listening
-from palate_server.service.problems import KINDS, ServerProblem, Told, configuration_hash, problems
+from palate_server.service.problems import KINDS, ServerProblem, configuration_hash, problems
 from palate_server.service.setup import make_certificates
 from palate_server.service.status import read_status
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
@@ -363,7 +363,7 @@ def test_installations_that_never_come_back_are_counted_where_a_cohort_is_not_me
     service = make_service(count=9, wait=1e-9, pause=1000.0)
     service.devices.away = {0, 8}
     service.operate()
-    (event,), told = service.events("no cohort"), Told(service.site.events)
+    (event,), told = service.events("no cohort"), EventSummary(service.site.events)
     for day in (27, 28, 29):
         told.read({**event, "at": f"2026-11-{day}T09:00:00+00:00"})
         found = {each.code: each for each in problems(service.site, now=clock.now, parts=None, told=told)}

@@ -85,8 +85,8 @@ def test_a_void_attempt_a_budget_that_is_spent_and_a_witness_folder_that_is_lost
     report = report_of(service)
     assert {"charge_void", "budget_period"} <= codes(report), codes(report)
     assert report.outlook.next_run["epsilon"] == 0.0
-    (trouble,) = [line for line in report.sections()["Now"] if line.startswith("latest trouble: ")]
-    assert "aborted: training: 2 refused" in trouble
+    (void,) = (each for each in report.problems if each.code == "charge_void")
+    assert "training: 2 refused" in void.said
     service.site.witness.rename(service.site.folder / "elsewhere")
     report = report_of(service)
     assert (report.verdict[0], bad(report)) == ("act", ["witness"])
