@@ -20,7 +20,6 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +42,6 @@ from palate_server.operation.schedule import trainings
 from palate_server.operation.terms import DAY, budgets_of, cost_of
 from palate_server.rounds.cohort import least_of
 from palate_server.service.parts import is_alive
-from palate_server.service.ports import listening
 
 Severity = Literal["error", "warning", "note"]
 """error: devices can't take part, or nothing is trained, until somebody acts. warning: it will come to that, or the
@@ -96,12 +94,6 @@ KINDS: Mapping[str, Kind] = {
     ),
     "part_flaps": Kind(
         "warning", "a part was started again three times within ten minutes", "read the part's log in `logs/`"
-    ),
-    "port_taken": Kind("error", "another process listens on a port of this server", "end that process"),
-    "gateway_orphan": Kind(
-        "error",
-        "a worker of an nginx whose master was killed holds the gateway's port",
-        "end that process; `palate serve run` ends it by itself when it starts",
     ),
     "witness_unwritable": Kind(
         "error",
@@ -399,43 +391,6 @@ def log_of(part: str) -> str:
     return f"{part}.log"
 
 
-def _ports(seen: _Seen) -> Iterator[ServerProblem]:
-    """Ports of parts that don't run, or of a server that doesn't, and which somebody else has."""
-    gateway, parts = seen.site.config.gateway, seen.parts
-    wanted = {"gateway": gateway.port}
-    if gateway.link == "flower":
-        wanted["superlink"] = gateway.superlink_port
-    for part, port in wanted.items():
-        if parts is not None and parts.get(part, True):
-            continue
-        for process in listening(port):
-            if process.orphan and process.name == "nginx":
-                yield _problem(
-                    "gateway_orphan",
-                    said=f"{process}, whose master was killed, still answers on port {port}",
-                    act=f"kill {process.pid}; `palate serve run` does so when it starts",
-                )
-            elif parts is not None and part in seen.told.ended and process.pid not in _own(seen):
-                yield _problem(
-                    "port_taken",
-                    said=f"port {port} of {part} is taken by {process}",
-                    act=f"end process {process.pid}, or give {part} another port in `server.toml`",
-                )
-
-
-def _own(seen: _Seen) -> set[int]:
-    """The supervisor, and all that it has started."""
-    first = seen.told.last.get("started", {}).get("pid")
-    found = {int(first)} if first is not None else set()
-    parents = {}
-    for each in Path("/proc").iterdir():
-        with suppress(OSError, ValueError):
-            parents[int(each.name)] = int((each / "stat").read_text().rpartition(")")[2].split()[1])
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
-
-
 def _witnesses(seen: _Seen) -> Iterator[ServerProblem]:
     """The witness folder as it is now and as it was last tried, and the ledger's witnesses."""
     folder, told = seen.site.witness, seen.told
@@ -669,7 +624,7 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
 
 
 _LOOKS: tuple[Callable[[_Seen], Iterable[ServerProblem]], ...] = (
-    _running, _ports, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _items, _quarantine,
+    _running, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _items, _quarantine,
     _happened,
     _backup,
 )  # fmt: skip
