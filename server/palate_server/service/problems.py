@@ -1,6 +1,6 @@
 """Problems: what is wrong with a server now, as one list that everything an operator looks at shares.
 
-    server folder, events, clock, disks, ports, parts -> problems(site) -> status, health, metrics, console, alerts
+    server folder, events, clock, disks, parts -> problems(site) -> status, health, metrics, alerts
 
 Each has a code, by which alerts are made and which `KINDS` and docs/operations.md describe, and says in one line what
 is wrong and in another what to do. The list is read from files and the system: no part of the server has to work for
