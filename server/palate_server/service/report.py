@@ -1,18 +1,25 @@
 """Report: all that is said of a server, once: `palate serve status`, its JSON and the operator's page show the same.
 
     ledger, register, events, progress, problems, surveys -> read_report(site) -> its lines, or its values
+                                                             operator_page(site) -> the same as an HTML file
 
 It is read from the server folder's files, whether the server runs or not. Devices are in it as numbers of devices.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
-from palate_server.folder.events import EventSummary, at
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from palate_server.folder.events import EventLog, EventSummary, at, told_reason
 from palate_server.folder.profiles import TRIAL, TRIAL_WORDS
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import Outlook, local, read_outlook
@@ -21,6 +28,11 @@ from palate_server.rounds.progress import ActivityFile, ServerActivity
 from palate_server.service.problems import ServerProblem, problems
 from palate_server.service.status import Status, read_status
 
+STYLE = (files("palate_server.service") / "templates" / "page.css").read_text(encoding="utf-8")
+PAGE_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
+)
+"""The page's content security policy: nothing is loaded, and no script runs."""
 NEEDED = {"witness": "witness_unwritable", "witnesses": "witnesses_missing"}
 """What a server needs beside its processes, and the problem that says it lacks it."""
 
@@ -172,3 +184,50 @@ def _since(told: EventSummary, part: str) -> str | None:
     """Since when a part is as it is; of one of which nothing is told, since the server's start."""
     event = told.began.get(part, told.began.get(""))
     return None if event is None else local(at(event))
+
+
+def operator_page(site: Site, *, now: float, parts: Mapping[str, bool] | None) -> str:
+    """Make the operator's page of a server folder: the report, with figures of surveys and the latest events.
+
+    **Guarantees:** nothing that tells devices apart: the page has numbers of devices only.
+
+    Args:
+        site: the server folder.
+        now: seconds since 1970.
+        parts: part -> whether it runs; None: the server doesn't.
+
+    Raises:
+        PalateError: one of its files is invalid.
+    """
+    report = read_report(site, now=now, parts=parts)
+    spent, period = report.status, report.outlook.period
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=site.config.population,
+            trial=site.config.trial,
+            report=report,
+            budgets=(
+                ("period", period["mu2"], period["mu2_limit"]),
+                ("lifetime", spent.mu2_spent, spent.mu2_lifetime),
+            ),
+            events=[
+                (event["at"], event["event"], told_reason(event)) for event in EventLog(site.events).latest()[::-1]
+            ],
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """The template: what is undefined is an error, and every text is escaped."""
+    made = Environment(
+        loader=PackageLoader("palate_server.service"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {"style": STYLE, "policy": PAGE_POLICY, "trial_words": TRIAL_WORDS}
+    return made

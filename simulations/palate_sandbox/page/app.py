@@ -36,8 +36,8 @@ from palate_sandbox.page.charts import DayCurve, ErrorPoint, curves
 from palate_sandbox.page.live import Live, Sections
 from palate_sandbox.page.runner import PACES, Runner, SandboxStanding
 from palate_sandbox.report import DAYS
-from palate_server.service import page
 from palate_server.service.listener import LOOPBACK, name_of
+from palate_server.service.report import PAGE_POLICY, operator_page
 
 POLICY = "; ".join(
     (
@@ -180,8 +180,8 @@ class SandboxPage(Closing):
             return self._gone(row)
 
     async def _operator(self, _: Request) -> Response:
-        shown = partial(page.operator_page, self._world.operator.site, now=time.time(), parts={"serverapp": True})
-        return HTMLResponse(await run_in_threadpool(shown), headers={"Content-Security-Policy": page.POLICY})
+        shown = partial(operator_page, self._world.operator.site, now=time.time(), parts={"serverapp": True})
+        return HTMLResponse(await run_in_threadpool(shown), headers={"Content-Security-Policy": PAGE_POLICY})
 
     async def _file(self, request: Request) -> Response:
         found = self._static.get(request.path_params["name"])

@@ -12,7 +12,7 @@ import pytest
 
 from palate_server.operation.survey_results import read_result
 from palate_server.operation.surveys import week_before
-from palate_server.service.page import operator_page
+from palate_server.service.report import operator_page
 from palate_server.service.setup import make_site
 
 pytestmark = pytest.mark.soak

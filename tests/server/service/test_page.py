@@ -16,8 +16,7 @@ from palate_core.log.signing import SigningKey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.profiles import TRIAL_WORDS
 from palate_server.folder.server_folder import Site
-from palate_server.service.page import operator_page
-from palate_server.service.report import read_report
+from palate_server.service.report import operator_page, read_report
 from palate_server.service.setup import make_site
 
 WELL = {"gateway": True, "edge": True, "serverapp": True}

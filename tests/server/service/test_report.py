@@ -18,8 +18,7 @@ from palate_core.log.signing import SigningKey
 from palate_server.folder.events import EventLog
 from palate_server.operation.survey_results import latest_results, write_result
 from palate_server.rounds.progress import ActivityFile
-from palate_server.service.page import operator_page
-from palate_server.service.report import ServerReport, read_report
+from palate_server.service.report import ServerReport, operator_page, read_report
 
 Maker = Callable[..., Any]
 WELL = {"superlink": True, "serverapp": True, "gateway": True, "edge": True}

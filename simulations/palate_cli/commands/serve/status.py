@@ -22,9 +22,8 @@ def status(
 ) -> None:
     """Print a server's status, whether it runs or not: who is enrolled, what was spent, what is due."""
     from palate_server.folder.server_folder import Site
-    from palate_server.service.page import operator_page
     from palate_server.service.parts import read_parts
-    from palate_server.service.report import read_report
+    from palate_server.service.report import operator_page, read_report
 
     site = Site.at(folder)
     if page is not None:
