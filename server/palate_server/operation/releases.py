@@ -69,12 +69,10 @@ class Candidate:
     Attributes:
         terms: the run's terms.
         model: the model after its last release.
-        users: installations in its last release.
     """
 
     terms: RunTerms
     model: GlobalModel
-    users: int = 0
 
 
 def candidate(site: Site, ledger: Ledger, run: str) -> Candidate:
@@ -90,13 +88,13 @@ def candidate(site: Site, ledger: Ledger, run: str) -> Candidate:
         raise InputError(f"`run` must be one that is closed, got {run!r:.80}: see `palate serve status`")
     terms = RunTerms.model_validate(entries[0].body["facts"])
     registry = Registry(site.run(run))
-    replay, users = Replay(terms, registry.read_inputs(terms.inputs)), 0
+    replay = Replay(terms, registry.read_inputs(terms.inputs))
     for entry in entries:
         if entry.kind == "seal":
-            users = replay.read(registry, entry.attempt, entry.release_hash).users
+            replay.read(registry, entry.attempt, entry.release_hash)
     if replay.model.hash != closed[-1].facts.get("model_hash"):
         raise IntegrityError(f"the model of run {run} must be the one that it was closed with, got another")
-    return Candidate(terms, replay.model, users)
+    return Candidate(terms, replay.model)
 
 
 def signal_of(state: State) -> float:
@@ -270,11 +268,6 @@ def publish_start(site: Site) -> Published:
     with site.ledger() as ledger:
         facts = {"for_release": True, **_tried(terms)}
         return _write(site, ledger, _first_model(site, terms), site.catalogue, facts, {}, cosigned=False)
-
-
-def initial_model(site: Site) -> GlobalModel:
-    """The model that a population with this catalogue begins with."""
-    return _first_model(site, _first_terms(site))
 
 
 def _first_model(site: Site, terms: RunTerms) -> GlobalModel:
