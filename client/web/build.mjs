@@ -2,7 +2,7 @@
 //
 //     index.js, page-*.js        what a page loads
 //     worker.js, engine-*.js     what its worker loads beside them, to recommend
-//     taking-*.js, seldom-*.js   what it loads to take part in rounds, and to enrol, answer a survey or judge a model
+//     taking-*.js, seldom-*.js   what it loads to take part in rounds, and to enrol, answer a survey
 //     page/page.js, de-*.js      the user's own page, of which an app imports it apart, and its languages
 //     others                     loaded where they are needed: messages, the report, fallbacks for older browsers, a file in Node
 //     LICENSES                   of the packages whose code is in them
@@ -101,7 +101,7 @@ if (process.argv.includes("--size") || process.argv.includes("--rooms")) {
   console.log(`gzip: ${sizes.recommending} bytes to recommend, ${sizes.taking} when a user takes part, ${sizes.all} with what is loaded now and then, of which fallbacks ${fallbacks}`);
   const said = [
     `${kB(page.get("page.js").bytes)} kB after gzip, and ${kB(Math.max(...own.slice(1)))} kB a language`,
-    `gzip | ${kB(sizes.recommending)} kB; with taking part ${kB(sizes.taking)} kB; with all that is loaded now and then, judging a model among it, ${kB(sizes.all)} kB (the build allows ${kB(MOST.all, 1)}), of which ${kB(fallbacks)} kB are curves`,
+    `gzip | ${kB(sizes.recommending)} kB; with taking part ${kB(sizes.taking)} kB; with all that is loaded now and then ${kB(sizes.all)} kB (the build allows ${kB(MOST.all, 1)}), of which ${kB(fallbacks)} kB are curves`,
     // The largest first; folders that round to the same by name, so that a byte doesn't change their order.
     ...Object.entries({ "to recommend": [...starts, ...named("engine"), ...named("page")], "to take part": named("taking") }).map(
       ([what, names]) => `${what}, ${roomsOf(names).map(([room, bytes]) => [room.includes(" ") ? room : `\`${room}\``, kB(bytes)]).filter(([, size]) => size > 1).sort(([one, size], [other, more]) => more - size || (one < other ? -1 : 1)).map((each) => each.join(" ")).join(", ")}`,

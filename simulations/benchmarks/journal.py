@@ -1,6 +1,6 @@
 """Journal: a long measurement, one seed after the other, that goes on where it stopped and says how long it will take.
 
-    once_each("poisoning-honest", seeds, play, about=(RUNS, PEOPLE)) -> one result a seed
+    once_each("audit-clean", seeds, one_statistical, about=(MODES, EPSILONS)) -> one result a seed
 
 Each result is a line of `build/NAME.jsonl` as soon as it is there. Whoever starts again measures the seeds that have no
 line. A line counts while all sources are the same, the benchmarks' among them, and what the measurement says about

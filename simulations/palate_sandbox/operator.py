@@ -44,7 +44,7 @@ from palate_server.operation.survey_results import result_of
 from palate_server.operation.surveys import Surveys, as_run
 from palate_server.operation.terms import budgets_of, check_budgets, period_of
 from palate_server.rounds.cohort import choose_cohort
-from palate_server.rounds.progress import ActivityFile, WatchedTransport
+from palate_server.rounds.progress import ActivityFile
 from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms, make_terms
@@ -55,8 +55,6 @@ DAY = 86_400.0
 TEST = "short-page"
 """The A/B test."""
 CHANNEL = "notification"
-PATIENCE = 600.0
-"""Seconds within which an attempt's answers are there, for the operator's page."""
 REACH = 0.2
 """A campaign is for those for whom its item is in this top share of the catalogue."""
 CONFIG = """\
@@ -234,33 +232,31 @@ class Operator(Closing):
 
     def _run(self, terms: RunTerms, cohort: SandboxCohort) -> bool:
         """Run all rounds, and close the run; whether it has released anything."""
-        transport = WatchedTransport(EndingTransport(cohort.transport, self.ending), self._progress)
+        transport = EndingTransport(cohort.transport, self.ending)
         key = self.site.key()
         opened = open_run(terms, self.site.run(terms.run), ledger=self._ledger, key=key, clock=self.clock)
         with opened as coordinator:
             while not coordinator.over and not self.ending.is_set():
                 begun, spent = time.monotonic(), coordinator.spent
                 facts = {"run": terms.run, "round": coordinator.round, "invited": terms.facts.n_users}
+                survey = terms.algorithm == SURVEYING
                 self._progress.begin(
-                    run=terms.run, round_=coordinator.round, invited=terms.facts.n_users, seconds=PATIENCE,
-                    survey=terms.algorithm == SURVEYING,
-                )  # fmt: skip
+                    run=terms.run, round_=coordinator.round, survey=survey, invited=terms.facts.n_users
+                )
                 try:
                     release = run_round(coordinator, transport)
                 except BudgetError:
-                    self._progress.end("uncharged")
                     break
                 except PalateError as error:
                     charged = coordinator.spent > spent
-                    self._progress.end("void" if charged else "uncharged", reason=reason_of(error))
                     self.events.tell("aborted", **facts, reason=reason_of(error), words=str(error), charged=charged)
                     break
                 found, seconds = release.participation, round(time.monotonic() - begun, 3)
-                self._progress.end("released", users=found.users)
                 self.events.tell(
                     "round", **facts, attempt=release.plan.attempt, users=found.users, refused=found.refused_nodes,
                     malformed=found.malformed_nodes, seconds=seconds, charged=True,
                 )  # fmt: skip
+            self._progress.end()
             runs.close(self.site, self._ledger, coordinator)
             releases = coordinator.model.header.releases
             self.events.tell("closed", run=terms.run, releases=releases, rounds=coordinator.rounds)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from device_ledgers import open_ledger
 from plans import kept_plan
 from pydantic import ValidationError
 
-from palate_client.ledger.opening import open_ledger
 from palate_client.rounds.contribution import OneDevice
 from palate_core.cohort_terms import CohortTerms
 from palate_core.device.ledger import DeviceLedger
@@ -135,7 +135,7 @@ def test_a_node_asks_a_devices_own_ledger_for_one_device() -> None:
 PARTICIPANT = """
 import sys
 from plans import kept_plan
-from palate_client.ledger.opening import open_ledger
+from device_ledgers import open_ledger
 
 with open_ledger(sys.argv[1], max_participations=20) as ledger:
     kept = [kept_plan(each, run=sys.argv[2]) for each in range(15)]

@@ -23,7 +23,6 @@ from palate_common.algorithms import (
 )
 from palate_common.algorithms.parts.quarantine import QUARANTINED, inputs_of, learned_from, rows_of, unheard
 from palate_common.algorithms.popularity import Popularity, PopularitySettings
-from palate_common.algorithms.verdict import CANDIDATE, ROWS, JudgedModel, JudgedPair, Judging, arrays_of
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import block_sums
 from palate_common.models.compact import compact, expand
@@ -190,38 +189,3 @@ def test_a_selection_has_none_of_it_in_whatever_it_is_asked_for() -> None:
         found = chosen.allowed_rows(items, domain)
         assert found is not None
         assert found.tolist() == expected
-
-
-def test_neither_model_loses_by_it_in_a_verdict_and_nobody_pushes_it_there() -> None:
-    popular = JudgedModel(algorithm="popularity", settings={}, facts=FACTS, model="0" * 64)
-    judging = Judging(JudgedPair(run="a", candidate=popular, in_use=popular), FACTS)
-    counts = np.linspace(1, 2, ITEMS).astype(np.float32)
-    shown = counts.copy()
-    shown[OUT] = 9.0  # by the model in use it is the first of all lists, and everybody has it
-    inputs = {f"{CANDIDATE}/counts": counts, "in_use/counts": shown, **inputs_of([OUT], ITEMS, {})}
-    state = first_state(judging, inputs)
-    votes, found, listed = judging.contribute(state, 0, learned_from(people(), state)).blocks
-    assert not votes.values.any(), "they find the same"  # type: ignore[union-attr]
-    assert OUT not in found.indices  # type: ignore[union-attr]
-    assert OUT not in listed.indices  # type: ignore[union-attr]
-    sums = {"votes": np.zeros(2), "found": np.zeros(ITEMS), "shown": np.full(ITEMS, 50.0)}
-    made = next_state(judging, state, 0, sums, dict.fromkeys(sums, 1.0), inputs)
-    assert made["shown"][OUT] == 0.0
-
-
-@pytest.mark.parametrize("moved", [False, True])
-def test_a_model_in_use_gains_nothing_by_an_item_that_it_hides_and_the_candidate_by_showing_it_again(
-    moved: bool,
-) -> None:
-    """After new items, the model in use has its items in another order."""
-    popular = JudgedModel(algorithm="popularity", settings={}, facts=FACTS, model="0" * 64)
-    judging = Judging(JudgedPair(run="a", candidate=popular, in_use=popular), FACTS)
-    counts = np.linspace(1, 2, ITEMS).astype(np.float32)
-    counts[OUT] = 9.0  # by either model it is the first of all lists, and everybody has it
-    rows = np.arange(ITEMS)[::-1] if moved else np.arange(ITEMS)
-    in_use = {"counts": counts[rows], **inputs_of([int(rows[OUT])], ITEMS, {})}
-    inputs: State = {f"{CANDIDATE}/counts": counts, **arrays_of("in_use", in_use)}
-    state = first_state(judging, inputs | ({ROWS: rows} if moved else {}))
-    votes, found, _ = judging.contribute(state, 0, learned_from(people(), state)).blocks
-    won, lost = votes.values.sum(axis=0)  # type: ignore[union-attr]
-    assert (won > USERS / 2, lost, OUT in found.indices) == (True, 0, True)  # type: ignore[union-attr]

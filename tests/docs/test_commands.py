@@ -46,7 +46,6 @@ LONG = {
         "palate serve run",
         "palate device fleet",
         "palate serve status",
-        "palate serve console",
         "palate device enroll",
         "palate device sync",
         "palate device recommend",

@@ -55,7 +55,6 @@ FILES = (
         "statement.json",
         "noise.json",
         "contributed.json",
-        "verdict.json",
         "accounting.json",
     ),
     "recommend.json",

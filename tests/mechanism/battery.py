@@ -30,6 +30,7 @@ from mechanism.checks.ledgers.restorations import restorations
 from mechanism.checks.ledgers.shown import shown
 from mechanism.checks.ledgers.statements import statements
 from mechanism.checks.ledgers.two_at_once import two_at_once
+from mechanism.checks.left_out import left_out
 from mechanism.checks.masking import masking
 from mechanism.checks.refusals import refusals
 from mechanism.checks.repeats import repeats
@@ -37,7 +38,6 @@ from mechanism.checks.roads import roads
 from mechanism.checks.sensitivity import sensitivity
 from mechanism.checks.side_outputs import side_outputs
 from mechanism.checks.surveys import surveys
-from mechanism.checks.verdicts import verdicts
 from mechanism.checks.witnessed import witnessed
 from mechanism.checks.words import words
 from mechanism.checks.worlds.algorithms import every_mode
@@ -102,7 +102,7 @@ BATTERY: Mapping[str, Mapping[str, Check]] = {
         "a witness that is killed cosigns no fork": _whole(killed_witness),
         "what was shown is remembered in any order": shown,
         "a restoration takes over what was spent": _whole(restorations),
-        "models are published after their verdict": _whole(verdicts),
+        "items in quarantine are left out": _whole(left_out),
     },
     "idle rounds": {"all of the noise is there where nobody does anything": idle_rounds},
     "keystreams": {"random words are used once": keystreams},

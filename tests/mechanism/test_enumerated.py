@@ -41,7 +41,7 @@ def blocks(case: SettingsCase) -> set[str]:
     return {spec.name for _, stage in rounds(case, total) for spec in stage.layout}
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name not in ("analytics", "verdict")])
+@pytest.mark.parametrize("name", [name for name in names() if name != "analytics"])
 def test_each_two_values_of_two_settings_meet(name: str) -> None:
     cls, every = algorithm_class(name), cases(name)
     asked = {key: several for key, info in cls.Settings.model_fields.items() if (several := values(info))}

@@ -15,9 +15,9 @@ from mechanism.checks.costs.accountants import accountants
 from mechanism.checks.costs.outside_accountants import compared
 from mechanism.checks.leaving import leaving
 from mechanism.checks.ledgers.long_lives import long_lives
+from mechanism.checks.left_out import left_out
 from mechanism.checks.masks.secrets import secrets
 from mechanism.checks.surveys import surveys
-from mechanism.checks.verdicts import verdicts
 from mechanism.checks.witnessed import witnessed
 from mechanism.checks.worlds.engines import engines
 from mechanism.checks.worlds.failing_server import failing_server
@@ -53,7 +53,7 @@ def of_a_ring() -> list[str]:
 KINDS = ("several releases", "random variables", "void attempts", "sampled steps, both orders", "a population's life")
 CHECKS: dict[str, Callable[[], list[str]]] = {
     "surveys": lambda: told(surveys()),
-    "verdicts": lambda: told(verdicts()),
+    "left out": lambda: told(left_out()),
     "witnesses": lambda: told(witnessed()),
     "leaving": lambda: told(leaving()),
     "engines": lambda: told(engines()),
@@ -236,11 +236,9 @@ KNOWN = {
     "one key for all boxes": ("secrets", ""),
     "coefficients for two secrets": ("secrets", ""),
     **{each.name: ("witnesses", "witnesses") for each in GROUPS["witnesses"]},
-    **{each.name: ("verdicts", "") for each in GROUPS["verdicts"] if each.test == "ledgers"},
+    **{each.name: ("left out", "") for each in GROUPS["quarantine"]},
 }
 """Listed mutants, the check that is to find them by itself, and what it says."""
-OFTEN = ("a vote uncharged", "a verdict that can't be read ignored")
-"""Of verdicts those that are tried each time; `make soak` tries the others."""
 
 
 @pytest.mark.parametrize("each", LISTED[__name__], ids=lambda each: each.name)
@@ -249,13 +247,7 @@ def test_a_check_finds_what_is_on_no_list(each: Mutant) -> None:
         assert any(each.seen in said for said in CHECKS[each.test]())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.soak] if check == "verdicts" and name not in OFTEN else [])
-        for name, (check, _) in KNOWN.items()
-    ],
-)
+@pytest.mark.parametrize("name", KNOWN)
 def test_a_check_finds_a_listed_mutant_by_itself(name: str) -> None:
     check, words = KNOWN[name]
     with find(name).injected():

@@ -23,15 +23,15 @@ def test_every_algorithm_is_met_and_every_mode_in_the_quick_form(monkeypatch: py
     met: list[tuple[str, Any]] = []
     monkeypatch.setattr(algorithms, "_told", lambda run, mode, few: iter(met.append((run.algorithm, mode)) or ()))
     algorithms.every_mode()
-    assert {name for name, _ in met} >= {*algorithm_names(), "analytics", "verdict"}
+    assert {name for name, _ in met} >= {*algorithm_names(), "analytics"}
     event = {name for name, mode in met if {each for other, each in met if other == name} == {algorithms.Mode(LOCAL)}}
     assert event == {"event-mf"}
     met.clear()
     algorithms.every_mode(quick=True)
     assert {mode for _, mode in met} == set(algorithms.MODES.values())
-    assert {name for name, _ in met} == {name for name in algorithm_names() if not name.startswith("torch")} | {
+    assert {name for name, _ in met} == {
         "analytics",
-        "verdict",
+        *(name for name in algorithm_names() if not name.startswith("torch")),
     }
 
 

@@ -42,12 +42,7 @@ QUICK = {
         "accountant's integral cut off",
         "composition by the maximum",
         "no reserve for sampled steps",
-        "a vote uncharged",
-        "votes unclipped",
-        "a model published before its verdict",
-        "a verdict that can't be read ignored",
-        "a verdict on another model counts",
-        "a verdict that says no is only logged",
+        "quarantine ignored by contributions",
     ],
     "idle rounds": ["c_max ignored", "no noise share when the update is zero"],
     "keystreams": ["16-bit seed", "keystream shared across fork"],
@@ -63,7 +58,7 @@ QUICK = {
         "a retry has the first attempt's noise size",
     ],
     "reference": ["a row named twice counts twice"],
-    "sizes": ["a user at a cut counts twice", "both signs of long vectors", "an empty history votes in a later part"],
+    "sizes": ["a user at a cut counts twice", "both signs of long vectors"],
 }
 """Those that the tests of the project try, the first of each group; `make soak` the others,
 and `simulations/benchmarks/mutation/listed.py` all.

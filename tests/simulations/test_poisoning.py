@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +10,17 @@ import pytest
 
 from benchmarks import journal
 from benchmarks.journal import once_each
-from benchmarks.poisoning import honest
 from benchmarks.poisoning.attacked_run import AttackedSetting, AttackersView, play, terms_of
-from benchmarks.poisoning.campaign import campaign
 from benchmarks.poisoning.crafted import Crafted, overtaking
 from benchmarks.poisoning.edge import Edge, Opposite, most_moved
-from benchmarks.poisoning.honest import honest_runs
 from benchmarks.poisoning.knowledge import Knowledge, steps_of
 from benchmarks.poisoning.published import PublishedAttack
 from benchmarks.poisoning.section import ONE, make_attack
 from benchmarks.poisoning.shilling import Shilling
-from benchmarks.poisoning.verdicts import Voting, said, verdict_on, without
 from benchmarks.poisoning.world import World, goal_of, judged, made_world
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.algorithms.verdict import BLOCKS
 from palate_core.errors import InputError
-from palate_server.rounds import possible
 from palate_server.rounds.possible import limits_of
-from palate_server.surveys import verdict
 
 SPIKED = AttackedSetting(algorithm="popularity", share=0.05)
 
@@ -185,73 +177,6 @@ def test_attackers_know_the_plan_and_their_own_histories_alone(world: World) -> 
     assert terms_of(world, AttackedSetting(), seed=0).facts.n_users == world.users
 
 
-def test_devices_that_judge_hold_a_pushed_item_back_unless_attackers_outvote_them(world: World) -> None:
-    goal, setting = goal_of("promote", world), AttackedSetting(share=0.05)
-    in_use = play(world, AttackedSetting(share=0.0), None).model
-    candidate = play(world, setting, make_attack("crafted", goal, 0), former=in_use).model
-    honest = without(world, setting.attackers(world.users), seed=0)
-    judging = verdict_on(honest, AttackedSetting(share=0.0, epsilon=50.0), candidate, in_use, None)
-    assert [item.row for item in said(judging, devices=honest.users).pushed] == [goal.target]
-    good = verdict_on(world, AttackedSetting(share=0.0, epsilon=50.0), in_use, in_use, None)
-    assert (said(good, devices=world.users).worse, said(good, devices=world.users).pushed) == (False, ())
-    # What attackers add to the honest sum is what they add when they vote themselves.
-    voting = verdict_on(world, replace(setting, epsilon=50.0), candidate, in_use, Voting(goal, 0.0))
-    added = voting.model.state["found"][goal.target] - judging.model.state["found"][goal.target]
-    norms = setting.attackers(world.users) / np.sqrt(BLOCKS["found"])
-    assert added == pytest.approx(norms, abs=8 * voting.model.state["noise"][1])
-
-
-def test_attackers_who_come_again_hold_one_model_and_reach_nothing_in_the_next(world: World) -> None:
-    goal, setting = goal_of("promote", world), AttackedSetting(share=0.05, epsilon=50.0)
-    in_use = play(world, AttackedSetting(share=0.0, epsilon=50.0), None).model
-    turns = campaign(
-        world, setting, [goal] * 3, lambda goal: make_attack("crafted", goal, 0), in_use, voting=False, accusers=0.0
-    )
-    assert [(turn.held, turn.named, turn.proven) for turn in turns] == [(True, True, True), *[(False,) * 3] * 2]
-    assert [turn.out for turn in turns] == [(), (goal.target,), (goal.target,)]
-    assert [turn.exposure for turn in turns[1:]] == [0.0, 0.0]
-
-
-def test_an_item_that_nobody_sees_holds_one_model_though_nothing_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where people had seen it, each of the attackers' models would be held."""
-    world, setting = made_world(users=1_500, items=800, seed=4), AttackedSetting(share=0.02, epsilon=50.0)
-    goal = goal_of("promote", world)
-    in_use = play(world, replace(setting, share=0.0), None).model
-
-    def held() -> list[bool]:
-        attack = partial(make_attack, "crafted", seed=0)
-        turns = campaign(world, setting, [goal] * 2, attack, in_use, voting=False, accusers=0.5)
-        return [turn.held for turn in turns]
-
-    assert held() == [True, False]
-    monkeypatch.setattr("benchmarks.poisoning.campaign.seen", lambda model, devices: frozenset(range(800)))
-    assert held() == [True, True]
-
-
-def test_what_the_defences_do_to_honest_runs_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a server that calls every model worse, and one to which every sum is impossible."""
-    popularity, people = 3, (1_500, 1_501)
-    calm = honest_runs(popularity, people=people, runs=2)
-    assert (calm.algorithm, calm.devices, calm.runs, calm.judged) == ("popularity", 1_200, 2, 2)
-    assert (calm.attempts, calm.device_rounds, calm.left_out) == (4, 4 * 1_200, 0)
-    assert (calm.void, calm.held, calm.accused, calm.quarantined, calm.reasons) == (0, 0, 0, 0, ())
-    monkeypatch.setattr(verdict, "TOLERATED", -1.0)
-    worse = honest_runs(popularity, people=people, runs=1)
-    assert (worse.judged, worse.held) == (1, 1)
-    assert worse.reasons[0].startswith("devices judge it worse")
-    monkeypatch.setattr(verdict, "LEAST_BORNE", 5.0)
-    monkeypatch.setattr(verdict, "MOST_BORNE", 5.0)
-    monkeypatch.setattr(honest, "ACCUSERS", 1.0)
-    named = honest_runs(popularity, people=people, runs=1)
-    assert named.quarantined == named.accused > 0, "nothing is proved, and there is no model yet that shows an item"
-    monkeypatch.setattr(possible, "ROUNDING", 0.0)
-    void = honest_runs(popularity, people=people, runs=1)
-    assert void.void == void.attempts > 0
-    assert (void.judged, void.device_rounds) == (0, 0)
-    assert "an impossible sum" in void.reasons[0]
-    assert not honest_runs(popularity, people=(375, 376), runs=1).judged, "too few to pay for a verdict"
-
-
 def test_a_long_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = list[int]()
 
@@ -271,7 +196,7 @@ def test_a_long_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
     once_each("long", range(1), measure, about="b", folder=tmp_path)
     assert measured[5:] == [0], "what it follows from has changed"
     now = journal.sources()
-    assert now.keys() >= {"benchmarks.poisoning.honest", "benchmarks.poisoning.verdicts", "palate_core.errors"}
-    monkeypatch.setattr(journal, "sources", lambda: now | {"benchmarks.poisoning.verdicts": ""})
+    assert now.keys() >= {"benchmarks.poisoning.crafted", "palate_core.errors"}
+    monkeypatch.setattr(journal, "sources", lambda: now | {"benchmarks.poisoning.crafted": ""})
     once_each("long", range(1), measure, about="b", folder=tmp_path)
     assert measured[6:] == [0], "the attack's source has changed"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from device_ledgers import open_ledger
 from plans import kept_plan
 
-from palate_client.ledger.opening import open_ledger
 from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 

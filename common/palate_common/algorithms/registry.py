@@ -18,7 +18,7 @@ from palate_core.errors import InputError
 
 GROUP = "palate.algorithms"
 COUNTING = "palate.counting"
-"""Entry point group of algorithms that rank nothing: surveys and verdicts."""
+"""Entry point group of algorithms that rank nothing: surveys."""
 _lent: dict[str, type[Algorithm]] = {}
 _admitted: set[str] = set()
 _adapters: dict[type, Callable[[Any, str], type[Algorithm]]] = {}
@@ -75,11 +75,6 @@ def _entry_points() -> tuple[EntryPoint, ...]:
 def algorithm_names() -> tuple[str, ...]:
     """Names of every installed algorithm that recommends, sorted."""
     return tuple(sorted({point.name for point in _entry_points() if point.group == GROUP}))
-
-
-def only_counts(name: object) -> bool:
-    """Whether `name` is an algorithm that ranks nothing: its runs are surveys or verdicts, and train no model."""
-    return any(point.group == COUNTING and point.name == name for point in _entry_points())
 
 
 def algorithm_class(name: str) -> type[Algorithm]:

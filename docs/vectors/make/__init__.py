@@ -42,7 +42,6 @@ from .sharing import sharing
 from .signature import signature
 from .statement import statement
 from .sums import sums
-from .verdict import verdict
 from .witnessed import witnessed
 
 FOLDER = Path(__file__).parents[1]
@@ -57,7 +56,6 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "manifest.json": manifest,
     "contribution.json": contribution,
     "contributed.json": contributed,
-    "verdict.json": verdict,
     "accounting.json": accounting,
     "noise.json": noise,
     "secagg.json": secagg,

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from palate_client.ledger.opening import open_ledger
+from palate_client.ledger.tables import KIND, SCHEMA
+from palate_common.records.database import Database
+from palate_core.device.ledger import DeviceLedger
 from palate_core.device.participation import KeptPlan
 from palate_core.errors import BudgetError, InputError, RefusedError
 from palate_core.log.merkle import Checkpoint
@@ -72,9 +74,13 @@ def _devices() -> Iterator[tuple[str, float | None, int | None, list[tuple[str, 
     yield "thirds", 1.0, None, [("a", place, 0, 1 / 3) for place in range(4)]
 
 
+def _in_memory() -> Database:
+    return Database(":memory:", kind=KIND, schema=SCHEMA)
+
+
 def _device(says: str, limit: float | None, most: int | None, charges: Sequence[tuple[str, int, int, float]]) -> Any:
     steps: Steps = []
-    with open_ledger(":memory:", limit_mu2=limit, max_participations=most) as ledger:
+    with DeviceLedger(_in_memory(), limit_mu2=limit, max_participations=most) as ledger:
         for run, round_, attempt, mu2 in charges:
             place = {"run": run, "round": round_, "attempt": attempt, "mu2": mu2}
             try:
@@ -184,7 +190,7 @@ def _seen() -> Iterator[tuple[str, list[tuple[str, int, str]]]]:
 
 def _states(says: str, states: Sequence[tuple[str, int, str]]) -> dict[str, Any]:
     steps: Steps = []
-    with open_ledger(":memory:") as ledger:
+    with DeviceLedger(_in_memory()) as ledger:
         for population, size, digit in states:
             state, kept = Checkpoint(size, digit * 64), True
             try:

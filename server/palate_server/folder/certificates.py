@@ -12,10 +12,12 @@ taken if it leads to a root that is trusted, and until there is one the folder's
 from __future__ import annotations
 
 import ipaddress
+import os
 import ssl
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -151,6 +153,24 @@ def install(folder: Path, host: str, chain: bytes, key: bytes, *, roots: bytes |
     write_durably(folder / f"{PUBLIC}.pem", whole)
     (folder / NEXT).unlink(missing_ok=True)
     return found[-1]
+
+
+@contextmanager
+def as_owner(folder: Path) -> Iterator[None]:
+    """Let root act as the account whose folder it is, so that no link of that account leads root to another file."""
+    facts, groups = folder.stat(), os.getgroups()
+    if os.geteuid() != 0 or facts.st_uid == 0:
+        yield
+        return
+    os.setgroups([])
+    os.setegid(facts.st_gid)
+    os.seteuid(facts.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 def _system_roots() -> list[x509.Certificate]:

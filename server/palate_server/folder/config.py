@@ -139,25 +139,6 @@ class SurveySettings(_Section):
             raise ValueError(f"{where}{reason}{got}") from None
 
 
-class JudgingSettings(_Section):
-    """Whether devices judge a model, on events of their own, before it is published."""
-
-    epsilon: float = Field(default=0.0, ge=0, le=1e6)
-    """Epsilon of one verdict, which is charged to the population's ledger, like training; unit: user (one
-    installation), adjacency: zero-out, at `privacy.delta`. 0: no model is judged."""
-    hours: float = Field(default=72.0, gt=0)
-    """Hours from a run's end in which its verdict may begin."""
-    unjudged: Literal["hold", "publish"] = "hold"
-    """What becomes of a model on which no verdict came about."""
-    quarantine_runs: int = Field(default=3, ge=0, le=1000)
-    """For how many trainings an item that a verdict names is left out: docs/operations.md#items-in-quarantine. 0: no
-    verdict puts one there."""
-    quarantine_items: int = Field(default=10, ge=1)
-    """The most items in quarantine; with more nothing is trained before an operator has looked."""
-    quarantine_accusers: float = Field(default=0.01, ge=0, le=1)
-    """The share of those who judge whose false votes alone prove no item pushed."""
-
-
 SECONDS_A_DEVICE = 0.015
 """What an exchange costs a server's processes for each device, six times over; see docs/benchmarks.md#serve."""
 
@@ -409,7 +390,6 @@ class ServerConfig(_Section):
     privacy: PrivacySettings = PrivacySettings()
     training: TrainingSettings = TrainingSettings()
     surveys: SurveySettings = SurveySettings()
-    judging: JudgingSettings = JudgingSettings()
     cohort: CohortSettings = CohortSettings()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     release: ReleaseSettings = ReleaseSettings()

@@ -26,11 +26,11 @@ MOST = 2**26
 LEVELS: Mapping[str, str] = {
     **dict.fromkeys(("failed", "lost", "unwitnessed", "uncosigned", "clock"), "error"),
     **dict.fromkeys(("ended", "restarted", "aborted", "refused", "no cohort", "held", "survey refused"), "warning"),
-    **dict.fromkeys(("verdict refused", "items refused"), "warning"),
     **dict.fromkeys(
-        ("enrolment failed", "enrolment refused", "unmirrored", "left over ended", "not opened"), "warning"
+        ("items refused", "enrolment failed", "enrolment refused", "unmirrored", "left over ended", "not opened"),
+        "warning",
     ),
-    **dict.fromkeys(("silent", "malformed", "unsigned", "named", "quarantined"), "warning"),
+    **dict.fromkeys(("silent", "malformed", "unsigned", "named"), "warning"),
 }
 """The level of an event that isn't "info"."""
 DAILY = {"enrolled"}
@@ -46,6 +46,8 @@ _NUMBERS = {
 }  # fmt: skip
 _NEEDED: Mapping[str, tuple[str, ...]] = {"restarted": ("part",), "ended": ("part",)}
 """What is a text and what a number wherever it stands, and without what an event of a name isn't one."""
+RESTARTS = 3
+"""So many of the latest restarts of a part are kept."""
 REASONS, OTHER = 16, "other"
 """The most reasons in a line, and the name of all further ones."""
 
@@ -187,6 +189,73 @@ class EventFollower:
                 for line in whole.split(b"\n"):
                     if (event := _event(line)) is not None:
                         yield event
+
+
+class EventSummary:
+    """What the events say, read on from where it was left: a running server reads each line once.
+
+    Args:
+        file: the file of the events.
+
+    Attributes:
+        last: event -> the latest one of this name.
+        began: part -> the event since which it is as it is; "" is the whole server, "witness" and "witnesses" what
+            else it needs.
+        restarts: part -> when it was started again lately, seconds since 1970.
+        ended: part -> its latest end, since the server was started.
+        few: since a cohort gathered: when the first was missed, the latest such event, and the most devices that came.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.last: dict[str, Mapping[str, Any]] = {}
+        self.began: dict[str, Mapping[str, Any]] = {}
+        self.restarts: dict[str, list[float]] = {}
+        self.ended: dict[str, Mapping[str, Any]] = {}
+        self.few: tuple[float, Mapping[str, Any], int] | None = None
+        self._tail, self._places, self._count = EventFollower(file), dict[str, int](), 0
+
+    def follow(self) -> EventSummary:
+        """Read what is new, as far as the file can be read; returns itself."""
+        with suppress(OSError):
+            for event in self._tail.news():
+                self.read(event)
+        return self
+
+    def read(self, event: Mapping[str, Any]) -> None:
+        """Take one event in."""
+        name = event["event"]
+        self._count += 1
+        self.last[name], self._places[name] = event, self._count
+        match name:
+            case "started":
+                self.restarts, self.ended, self.began = {}, {}, {"": event}
+            case "restarted":
+                self.restarts[event["part"]] = [*self.restarts.get(event["part"], ())[1 - RESTARTS :], at(event)]
+                self.began[event["part"]] = event
+            case "serving":
+                self.began |= {"serverapp": event, "witness": event}
+            case "witnessed" | "unwitnessed":
+                self.began["witness"] = event
+            case "cosigned" | "uncosigned":
+                self.began["witnesses"] = event
+            case "gathered":
+                self.few = None
+            case "no cohort" if {"came", "needed"} <= event.keys():
+                first, _, most = self.few or (at(event), event, 0)
+                self.few = first, event, max(most, event["came"])
+            case "ended":
+                self.ended[event["part"]] = event
+
+    def since(self, name: str, *others: str) -> Mapping[str, Any] | None:
+        """The latest event of a name, if none of the others came after it."""
+        place = self._places.get(name, 0)
+        later = max((self._places.get(each, 0) for each in others), default=0)
+        return self.last[name] if place and place > later else None
+
+
+def at(event: Mapping[str, Any]) -> float:
+    """When an event was told, seconds since 1970."""
+    return datetime.fromisoformat(event["at"]).timestamp()
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

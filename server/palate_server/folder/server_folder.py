@@ -2,7 +2,7 @@
 
     server.toml, items    the configuration and the catalogue; features.npy, if items have public features
     panel.safetensors     the public model of people who share their log openly, if there are any
-    quarantine.json       which items are in quarantine, and which verdicts were read; none before a first one was
+    quarantine.json       which items are in quarantine; none before a first one was
     key, keys/            the release key (mode 0600); public keys of former ones, and the next one until it is in use
     ledger.db             the population's privacy ledger
     enrolment.db          tokens (hashed), devices, quarantines, exclusions with their evidence
@@ -15,7 +15,6 @@
     state/                sockets, secrets, generated configuration and locks, made anew at each start; and the time of
                           the latest attempt
     format                the format of the folder, and the version that made it
-    operators.jsonl       which account gave which command; it only grows
     logs/                 events.jsonl (structured, without identifiers) and the output of the processes
 
 The population's ledger and `enrolment.db` can't be recreated: see `palate serve backup`.

@@ -4,7 +4,7 @@
         with watched.reading() as ledger:  # as often as you like
             ledger.entries()
 
-Metrics and the operator's page read it every few seconds, for years.
+Metrics read it every few seconds, for years.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     gather a cohort -> open a run -> attempt x rounds -> close it -> send devices home until the next run
 
-A run trains, judges what the one before it has trained, or is a survey. An interrupted run continues at the state of
+A run trains, or is a survey. An interrupted run continues at the state of
 the ledger. This process may be killed at any moment: all that an attempt needs for its privacy is in coordinator and
 ledger, and the rest is made again.
 """
@@ -16,11 +16,10 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from time import sleep
 from typing import Any
 
-from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
 from palate_common.secagg.evidence import FaultEvidence
 from palate_common.survey import SURVEYING, Survey
-from palate_core.errors import BudgetError, InputError, IntegrityError, LockedError, PalateError
+from palate_core.errors import BudgetError, InputError, LockedError, PalateError
 from palate_core.log.checkpoints import sign_checkpoint
 from palate_core.log.merkle import Checkpoint
 from palate_core.log.notes import Note
@@ -37,14 +36,13 @@ from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError, fit
-from palate_server.operation.judging import Verdicts, check_quarantine, put_in_quarantine
+from palate_server.operation.left_out import check_quarantine
 from palate_server.operation.messenger import MessageTransport
-from palate_server.operation.releases import catalogue_out, judged_items, publish_items, verdict_of
+from palate_server.operation.releases import catalogue_out, publish_items
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import (
     just_closed,
     kind_of,
-    latest_training,
     next_run,
     terms_of,
     unfinished_run,
@@ -82,7 +80,7 @@ class Operation:
         self.events = EventLog(site.events)
         self._messenger = messenger
         self._register = Enrolments(site.enrolment_file)
-        self._surveys, self._judging = Surveys(site.config, self.events), Verdicts(site, self.events)
+        self._surveys = Surveys(site.config, self.events)
         self._witness, self._witness_pause, self._unwitnessed_by = Witness(site.witness), 0.0, ""
         self._mirror, self._unmirrored = Mirror(site.mirror), ""
         self._cosigners: Witnesses | None = None
@@ -95,7 +93,7 @@ class Operation:
 
     def serve(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until the process ends, or `until` returns True between two steps. It closes the register at the end."""
-        with self._register, self._judging, ExitStack() as stack:
+        with self._register, ExitStack() as stack:
             if self.config.witnesses.keys:
                 with self.site.ledger() as ledger:
                     self._cosigners = self.site.witnesses(ledger)
@@ -106,7 +104,7 @@ class Operation:
     def _serve(self, until: Callable[[], bool]) -> None:
         """Take over from a former process, then do one step after the other."""
         self._tidy()  # after an attempt in which a former process ended
-        self._progress.take_over()
+        self._progress.end()
         self.events.tell("serving")
         with self.site.ledger() as ledger:
             self._witnessed(ledger)
@@ -139,14 +137,13 @@ class Operation:
                     self._close(ledger, coordinator)
 
     def _due(self, ledger: Ledger, *, now: float) -> float:
-        """When the next step is due, seconds since 1970; what is due already, such as a verdict, is due `now`."""
+        """When the next step is due, seconds since 1970; a survey that is due already is due `now`."""
         entries, cohort = ledger.entries(), self.config.cohort
         planned = 0.0
         if unfinished_run(ledger) is None:
             planned = next_run(ledger, every_hours=self.config.training.every_hours, pause=cohort.pause_seconds)
             planned = math.inf if self._items_refused else planned
-            for asked in (self._surveys, self._judging):
-                planned = min(planned, asked.next(ledger, now=now))
+            planned = min(planned, self._surveys.next(ledger, now=now))
         return max(self._not_before, self._restraint.until(entries), planned)
 
     def _witnessed(self, ledger: Ledger) -> bool:
@@ -206,15 +203,13 @@ class Operation:
     def _keep_items(self, ledger: Ledger, *, now: float) -> None:
         """Publish items that were added to `items`, between two runs; whoever is online then comes back for them.
 
-        A run that is open, and the verdict that follows, are over the items with which it began. What can't be
-        published keeps trainings from beginning; it is told once, and tried again every minute, or once it has changed.
+        A run that is open is over the items with which it began. What can't be published keeps trainings from
+        beginning; it is told once, and tried again every minute, or once it has changed.
         """
         stamp = self.site.items_stamp
         if stamp == self._items_stamp and (not self._items_refused or now < self._items_again):
             return
         if (self._witness_pause and now < self._not_before) or unfinished_run(ledger) is not None:
-            return
-        if self._judging.due(ledger, now=now) is not None:
             return
         site, refused = self.site.afresh(), ""
         try:
@@ -243,19 +238,17 @@ class Operation:
         survey: Survey | None = None
         kind: str = "training" if run is None else kind_of(terms_of(ledger, run).algorithm)
         try:
-            judged = self._judging.due(ledger, now=now) if run is None else None
-            survey = self._surveys.due(ledger, now=now) if run is None and judged is None else None
-            if judged is not None or survey is not None:
-                kind = "verdict" if survey is None else "survey"
-            if run is None and survey is None and judged is None:
+            survey = self._surveys.due(ledger, now=now) if run is None else None
+            if survey is not None:
+                kind = "survey"
+            elif run is None:
                 if self._items_refused:
                     return
                 check_budgets(self.config, ledger, now=now)
-                if (last := latest_training(ledger)) is not None:
-                    self._quarantine(ledger, last.run)  # a process may have ended between a verdict and this
                 check_quarantine(self.site, ledger)
             cohort = self._gather(kind, least=least)
-            if cohort is not None and (run := run or self._begin(ledger, survey, judged)) is not None:
+            if cohort is not None:
+                run = run or self._begin(ledger, survey)
                 self._train(ledger, run, cohort)
         except TooFewError as error:
             about = {} if survey is None else {"week": survey.first_day}
@@ -298,27 +291,6 @@ class Operation:
         runs.close(self.site, ledger, coordinator)
         releases = coordinator.model.header.releases
         self.events.tell("closed", run=coordinator.terms.run, releases=releases, rounds=coordinator.rounds)
-        if coordinator.terms.algorithm == JUDGING:
-            judged = str(coordinator.terms.settings["run"])
-            if (said := verdict_of(self.site, ledger, judged)) is not None:
-                words = "; ".join(said.reasons(judged_items(self.site, ledger, judged)))
-                self.events.tell("judged", run=judged, devices=said.devices, lost=round(said.lost, 4), words=words)
-            self._quarantine(ledger, judged)
-
-    def _quarantine(self, ledger: Ledger, run: str) -> None:
-        """Put the items in quarantine that the verdict on a run's model names, by `put_in_quarantine`; it is read once.
-
-        One that can't be read keeps its model from being published, and no further run from beginning.
-        """
-        try:
-            items = put_in_quarantine(self.site, ledger, run)
-        except IntegrityError as error:
-            self._judging.refuse(run, error)
-            return
-        if items:
-            named, doubtful = [each.item for each in items], [each.item for each in items if not each.proved]
-            runs_out = self.config.judging.quarantine_runs
-            self.events.tell("quarantined", run=run, items=named, unproved=doubtful, runs=runs_out)
 
     def _try(self, coordinator: Coordinator, cohort: Set[int]) -> bool | None:
         """Make an attempt; returns whether it was released, or None if the run's budget allows no further one."""
@@ -351,16 +323,14 @@ class Operation:
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
         try:
             with self._restraint.attempt(coordinator.ledger.checkpoint().size):
-                timeout = self.config.cohort.seconds_of_exchange(len(cohort))
+                survey = coordinator.terms.algorithm == SURVEYING
                 self._progress.begin(
-                    run=coordinator.terms.run, round_=coordinator.round, invited=len(cohort), seconds=timeout,
-                    survey=coordinator.terms.algorithm == SURVEYING,
-                )  # fmt: skip
-                transport = self._messenger.transport(cohort, timeout=timeout)
-                watched = WatchedTransport(transport, self._progress)
+                    run=coordinator.terms.run, round_=coordinator.round, survey=survey, invited=len(cohort)
+                )
+                timeout = self.config.cohort.seconds_of_exchange(len(cohort))
+                watched = WatchedTransport(self._messenger.transport(cohort, timeout=timeout))
                 released = run_round(coordinator, watched, directory_of=self._register.directory, shelf=self._shelf)
-        except (BudgetError, LockedError):
-            self._progress.end("uncharged")
+        except (BudgetError, LockedError):  # nothing is charged
             raise
         except (PalateError, OSError) as error:
             failed = error
@@ -370,6 +340,7 @@ class Operation:
                 # Before all else, because this process may be killed.
                 strike(coordinator, register=self._register, events=self.events, settings=self.config.cohort)
             finally:
+                self._progress.end()
                 self._tidy()
         self._pass_over(cohort, coordinator.conduct)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
@@ -377,14 +348,11 @@ class Operation:
             facts["refused"] = refused = 0 if watched is None else len(watched.refused)
             if facts["reason"] == "dropout" and refused > len(cohort) - coordinator.terms.least:
                 facts["reason"] = "refused"  # as many alone would have ended it
-            outcome = "void" if facts["charged"] else "uncharged"
-            self._progress.end(outcome, reason=str(facts.get("reason", "")))
             self.events.tell("aborted", **facts)
             if isinstance(failed, WitnessError | UncosignedError):
                 raise failed
             return False
         found = released.participation
-        self._progress.end("released", users=found.users)
         self.events.tell(
             "round", **facts, attempt=released.plan.attempt, users=found.users, refused=found.refused_nodes,
             malformed=found.malformed_nodes,
@@ -439,7 +407,7 @@ class Operation:
             try:
                 cohort = appointment.look(here, enough=enough, unfit=unfit)
             except TooFewError:
-                self._progress.gathered()
+                self._progress.end()
                 raise
             if cohort is not None:
                 self._dismissals.send(online.keys() - cohort, seconds=SOONEST)
@@ -473,17 +441,11 @@ class Operation:
         limit = self.config.cohort.size + self._absences.count
         return self._register.first_eligible(limit, period=period_of(self.config, now), most=most, now=now)
 
-    def _begin(self, ledger: Ledger, survey: Survey | None, judged: str | None) -> str | None:
-        """Open a new run, for a verdict, a survey or for training; None: a verdict that can't be held."""
-        try:
-            terms = runs.begin(self.site, ledger, survey, judged)
-        except (InputError, IntegrityError) as error:  # a model that can't be read, or isn't of this catalogue
-            if judged is None:
-                raise
-            self._judging.refuse(judged, error)
-            return None
-        about = {"kind": kind_of(terms.algorithm), **({} if judged is None else {"judges": judged})}
-        self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta, **about)
+    def _begin(self, ledger: Ledger, survey: Survey | None) -> str:
+        """Open a new run, for a survey or for training."""
+        terms = runs.begin(self.site, ledger, survey)
+        kind = kind_of(terms.algorithm)
+        self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta, kind=kind)
         return terms.run
 
     def _bounds(self) -> int:

@@ -1,7 +1,6 @@
-"""Outlook: when the server's next run is due and why, what its budgets allow, and the latest problem.
+"""Outlook: when the server's next run is due and why, and what its budgets allow.
 
     ledger, configuration, clock -> Budgets -> when the next run is due, and what it could have
-    events                       -> since when each part runs; the latest problem, and what to do about it
 
 All of it is read from the server folder's files, whether the server runs or not.
 """
@@ -9,7 +8,7 @@ All of it is read from the server folder's files, whether the server runs or not
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,32 +16,14 @@ from typing import Any
 from palate_core.accounting import epsilon_of
 from palate_core.errors import PalateError
 from palate_server.folder.config import ServerConfig
-from palate_server.folder.events import EventLog, told_reason
+from palate_server.folder.events import EventSummary, at
 from palate_server.folder.server_folder import Site, site_signs
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation.judging import awaited
 from palate_server.operation.releases import added_items
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import next_run, unfinished_run
 from palate_server.operation.terms import Budget, budgets_of, cost_of
 from palate_server.rounds.terms import noise_delta
-
-TROUBLES = {
-    "failed": "read logs/serverapp.log; the ServerApp is started again by itself",
-    "restarted": "read the log of that part; it was started again by itself",
-    "lost": "the ServerApp ended in a charged attempt: look at logs/serverapp.log, and at the machine's memory",
-    "unwitnessed": "make `backup.witness` writable: nothing is charged until it is",
-    "uncosigned": "see that enough of `witnesses.urls` answer, and watch this ledger: nothing is charged until they do",
-    "aborted": "docs/server.md has the reason; it is tried again, up to `cohort.attempts` charges in a row",
-    "refused": "wait for the next period, or, where the lifetime is used up, begin a new population",
-    "no cohort": "a longer `cohort.wait_seconds`, a smaller `cohort.size`, or more devices",
-    "items refused": "mend `items`, or give the new list by `palate serve items`; no training begins before",
-    "held": "leave the old model, from which the next run starts; or lower the gate and `palate serve release`",
-    "verdict refused": "read the reason; the model stays unpublished: wait for the next run or period",
-    "survey refused": "the week stays unasked",
-    "enrolment failed": "the SuperLink didn't answer: the device tries again by itself",
-}
-"""What to do about an event that reports a problem."""
 
 
 @dataclass(frozen=True)
@@ -55,27 +36,25 @@ class Outlook:
         next_run: when it is due (None: never, or not before somebody acts), why not sooner, and the epsilon that it
             could have; 0 if it is refused, for the period or for ever.
         voids: charged attempts in a row without a release; a running one is included.
-        trouble: the latest problem: time, event, reason, what to do, and whether a round was released since; or None.
     """
 
     now: str
     period: dict[str, Any]
     next_run: dict[str, Any]
     voids: int
-    trouble: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
         """The outlook as JSON values."""
         return asdict(self)
 
 
-def read_outlook(site: Site, *, now: float, events: Sequence[Mapping[str, Any]] | None = None) -> Outlook:
+def read_outlook(site: Site, *, now: float, told: EventSummary | None = None) -> Outlook:
     """Read the outlook of a server folder.
 
     Args:
         site: the server folder.
         now: seconds since 1970.
-        events: its events in their order, the latest of each kind at least; None: they are read.
+        told: what its events say; None: they are read.
 
     Raises:
         InputError, IntegrityError: one of its files is invalid.
@@ -84,8 +63,8 @@ def read_outlook(site: Site, *, now: float, events: Sequence[Mapping[str, Any]] 
     with site.reading() as ledger:
         entries = ledger.entries()
         lifetime, period = budgets_of(config, ledger, now=now)
-        events = EventLog(site.events).latest() if events is None else events
-        at, why = _next(site, ledger, (lifetime, period), events, now=now)
+        told = told or EventSummary(site.events).follow()
+        due, why = _next(site, ledger, (lifetime, period), told, now=now)
     return Outlook(
         now=local(now),
         period={
@@ -96,12 +75,11 @@ def read_outlook(site: Site, *, now: float, events: Sequence[Mapping[str, Any]] 
             "mu2_limit": period.most,
         },
         next_run={
-            "at": None if at is None else local(at),
+            "at": None if due is None else local(due),
             "why": why,
             "epsilon": could_have(config, (lifetime, period)),
         },
         voids=restraint_of(site).in_vain(entries),
-        trouble=latest_trouble(events),
     )
 
 
@@ -113,40 +91,9 @@ def could_have(config: ServerConfig, budgets: Iterable[Budget]) -> float:
     return epsilon(min(left), delta)
 
 
-def latest_trouble(events: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The latest event that reports a problem, and what to do about it."""
-    found: dict[str, Any] | None = None
-    for event in events:
-        kind = event["event"]
-        if kind in TROUBLES:
-            found = {"at": _told(event), "event": kind, "reason": told_reason(event)}
-            found |= {"do": TROUBLES[kind], "over": False}
-        elif kind == "round" and found is not None:
-            found["over"] = True
-    return found
-
-
-def since(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Part -> when it was last started; "" is the whole server, "witness" and "witnesses" when last lost or back."""
-    found: dict[str, str] = {}
-    for event in events:
-        match event["event"]:
-            case "started":
-                found = {"": _told(event)}
-            case "restarted":
-                found[event["part"]] = _told(event)
-            case "serving":
-                found["serverapp"] = found["witness"] = _told(event)
-            case "witnessed" | "unwitnessed":
-                found["witness"] = _told(event)
-            case "cosigned" | "uncosigned":
-                found["witnesses"] = _told(event)
-    return found
-
-
-def local(at: float) -> str:
+def local(time: float) -> str:
     """A time as text, in the zone of this machine."""
-    return datetime.fromtimestamp(at, UTC).astimezone().isoformat(timespec="seconds")
+    return datetime.fromtimestamp(time, UTC).astimezone().isoformat(timespec="seconds")
 
 
 def epsilon(mu2: float, delta: float) -> float:
@@ -154,16 +101,8 @@ def epsilon(mu2: float, delta: float) -> float:
     return epsilon_of(mu=math.sqrt(mu2), delta=delta) if mu2 > 0 else 0.0
 
 
-def _told(event: Mapping[str, Any]) -> str:
-    return local(_at(event))
-
-
-def _at(event: Mapping[str, Any]) -> float:
-    return datetime.fromisoformat(event["at"]).timestamp()
-
-
 def _next(
-    site: Site, ledger: Ledger, budgets: tuple[Budget, Budget], events: Sequence[Mapping[str, Any]], *, now: float
+    site: Site, ledger: Ledger, budgets: tuple[Budget, Budget], told: EventSummary, *, now: float
 ) -> tuple[float | None, str]:
     """When a run is due, and what it waits for; None: never, or not before somebody acts."""
     config, entries, restraint = site.config, ledger.entries(), restraint_of(site)
@@ -171,10 +110,9 @@ def _next(
         return now, "an attempt is under way"
     if not site_signs(site):
         return None, "the release key can't be read"
-    told = {event["event"]: place for place, event in enumerate(events)}
-    if told.get("unwitnessed", -1) > max(told.get("witnessed", -1), told.get("serving", -1)):
+    if told.since("unwitnessed", "witnessed", "serving") is not None:
         return None, "`backup.witness` can't be written"
-    if told.get("uncosigned", -1) > max(told.get("cosigned", -1), told.get("serving", -1)):
+    if told.since("uncosigned", "cosigned", "serving") is not None:
         return None, f"too few of the {len(config.witnesses.keys)} witnesses cosign the ledger"
     vain = restraint.in_vain(entries)
     if restraint.exhausted(entries):
@@ -189,12 +127,10 @@ def _next(
         (now, "now, when enough devices are there"),
         (restraint.until(entries), f"{vain} charge(s) in a row have released nothing"),
     ]
-    if "no cohort" in told and events[told["no cohort"]].get("kind") != "survey":  # training doesn't wait for one
-        waits.append((_at(events[told["no cohort"]]) + config.cohort.pause_seconds, "too few devices came"))
-    refused = told.get("verdict refused", -1) > told.get("closed", -1)
-    if not goes_on and not refused and awaited(config, ledger, now=now) is not None:
-        waits[0] = now, "now, when enough devices are there: they judge the last model"
-    elif not goes_on:
+    missed = told.last.get("no cohort")
+    if missed is not None and missed.get("kind") != "survey":  # training doesn't wait for one
+        waits.append((at(missed) + config.cohort.pause_seconds, "too few devices came"))
+    if not goes_on:
         every, after = config.training.every_hours, config.cohort.pause_seconds
         waits.append((next_run(ledger, every_hours=every, pause=after), "`training.every_hours` after the last"))
         cost = cost_of(config)
@@ -203,5 +139,5 @@ def _next(
             for budget in budgets
             if not budget.covers(cost)
         ]
-    at, why = max(waits, key=lambda wait: wait[0])
-    return (None if math.isinf(at) else at), why
+    due, why = max(waits, key=lambda wait: wait[0])
+    return (None if math.isinf(due) else due), why

@@ -15,7 +15,6 @@ import json
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -26,13 +25,10 @@ import numpy as np
 
 from palate_common.algorithms import State
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.algorithms.registry import only_counts
-from palate_common.algorithms.verdict import NAME as JUDGING
-from palate_common.algorithms.verdict import JudgedPair
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.models.manifest import EXTENDS, ITEMS, Manifest, Publication, learned_by, read_manifest
-from palate_common.models.model import GlobalModel, catalogue_hash
+from palate_common.models.model import GlobalModel
 from palate_common.models.published import Contents, Published
 from palate_common.records.files import write_durably
 from palate_common.survey import SURVEYING
@@ -40,23 +36,19 @@ from palate_common.system import lock_folder
 from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_core.log.canonical import canonical_json, digest, read_canonical
 from palate_core.log.consistency import SPENT, Shown
-from palate_core.log.entries import MOST_ENTRY, OpenEntry, PublishEntry, RestoredEntry
+from palate_core.log.entries import MOST_ENTRY, PublishEntry, RestoredEntry
 from palate_core.log.pinned import Pinned
 from palate_core.plan import Noise
 from palate_core.privacy_mode import DpMode
-from palate_server.folder.config import ServerConfig
 from palate_server.folder.profiles import TRIAL
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
 from palate_server.ledger.extract import Extract, verify_extract
-from palate_server.ledger.history import CloseEntry
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation.schedule import closed_at
 from palate_server.operation.terms import check_config, next_terms
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay, model_header
 from palate_server.rounds.terms import RunTerms
-from palate_server.surveys.verdict import Judgement, judgement
 
 if TYPE_CHECKING:
     from palate_server.ledger.witnesses import Witnesses
@@ -77,12 +69,10 @@ class Candidate:
     Attributes:
         terms: the run's terms.
         model: the model after its last release.
-        users: installations in its last release.
     """
 
     terms: RunTerms
     model: GlobalModel
-    users: int = 0
 
 
 def candidate(site: Site, ledger: Ledger, run: str) -> Candidate:
@@ -98,13 +88,13 @@ def candidate(site: Site, ledger: Ledger, run: str) -> Candidate:
         raise InputError(f"`run` must be one that is closed, got {run!r:.80}: see `palate serve status`")
     terms = RunTerms.model_validate(entries[0].body["facts"])
     registry = Registry(site.run(run))
-    replay, users = Replay(terms, registry.read_inputs(terms.inputs)), 0
+    replay = Replay(terms, registry.read_inputs(terms.inputs))
     for entry in entries:
         if entry.kind == "seal":
-            users = replay.read(registry, entry.attempt, entry.release_hash).users
+            replay.read(registry, entry.attempt, entry.release_hash)
     if replay.model.hash != closed[-1].facts.get("model_hash"):
         raise IntegrityError(f"the model of run {run} must be the one that it was closed with, got another")
-    return Candidate(terms, replay.model, users)
+    return Candidate(terms, replay.model)
 
 
 def signal_of(state: State) -> float:
@@ -126,114 +116,11 @@ def refusals(site: Site, found: Candidate) -> list[str]:
     return [reason for failed, reason in said if failed]
 
 
-class UnjudgedError(RefusedError):
-    """A model isn't published yet, as the devices' verdict is waited for."""
-
-
-@dataclass(frozen=True)
-class VerdictsOn:
-    """What a ledger has on the verdicts on a run's model.
-
-    Attributes:
-        closed: the entry that closed the run; None: it isn't closed.
-        published: whether its model was published before: then it was in use, and needs no further verdict.
-        tried: the runs that judge it, in their order, without those that were lost with a part of the ledger.
-        said: the one of them that has said something; None: none has.
-        open: whether one of them isn't over.
-    """
-
-    closed: CloseEntry | None
-    published: bool
-    tried: tuple[str, ...]
-    said: str | None
-    open: bool
-
-    def may_begin(self, config: ServerConfig, *, now: float) -> bool:
-        """Whether a verdict may begin: in time, and no other is open or has said something."""
-        if self.closed is None or self.published or self.open or self.said is not None:
-            return False
-        late = now >= closed_at(self.closed) + config.judging.hours * 3600
-        return not late and len(self.tried) < config.cohort.attempts
-
-
-def verdicts_on(ledger: Ledger, run: str) -> VerdictsOn:
-    """What the ledger has on the verdicts on a run's model, read once from its first entry to its last."""
-    published, tried, closed = False, list[str](), dict[str, CloseEntry]()
-    for entry in ledger.entries():
-        match entry:
-            case PublishEntry():
-                published = published or entry.run == run
-            case CloseEntry():
-                closed[entry.run] = entry
-            case OpenEntry():
-                if entry.facts.get("algorithm") == JUDGING and entry.facts["settings"].get("run") == run:
-                    tried.append(entry.run)
-            case RestoredEntry():
-                tried = [each for each in tried if each in closed]
-    said = next((each for each in tried if each in closed and closed[each].facts.get("releases")), None)
-    return VerdictsOn(closed.get(run), published, tuple(tried), said, not closed.keys() >= set(tried))
-
-
-def verdict_of(site: Site, ledger: Ledger, run: str) -> Judgement | None:
-    """What devices say of a run's model, of the sealed release alone; None: they have said nothing so far.
-
-    Raises:
-        IntegrityError: the release isn't the sealed one, or the verdict is on another model.
-    """
-    verdicts = verdicts_on(ledger, run)
-    if verdicts.said is None or verdicts.closed is None:
-        return None
-    found = candidate(site, ledger, verdicts.said)
-    judged = JudgedPair.model_validate(found.terms.settings).candidate.model
-    if judged != verdicts.closed.facts.get("model_hash"):
-        raise IntegrityError(f"the verdict {verdicts.said} must be on the model of run {run}, and is on another")
-    return judgement(found.model, devices=found.users)
-
-
-def judged_items(site: Site, ledger: Ledger, run: str) -> tuple[str, ...]:
-    """The items of a run's model, in the order of its rows, whatever the catalogue is now; () if nobody has them."""
-    facts = ledger.entries(run)[0].body["facts"]
-    wanted, first = facts["catalogue"], site.catalogue.items[: facts["facts"]["n_items"]]
-    if catalogue_hash(first) == wanted:  # items may have been added since
-        return first
-    for _, name, manifest in listed(site):
-        if manifest.get("catalogue") == wanted:
-            found = read_lines((site.models / name / ITEMS).read_bytes())
-            return found if catalogue_hash(found) == wanted else ()
-    return ()
-
-
-def judged_refusals(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
-    """Why devices' verdict doesn't let a model be published; empty if it does, or none is asked for.
-
-    **Guarantees:** no model is published before its verdict: nor against it, nor where it can't be read; where none
-        came about it is refused, unless the operator's configuration says that such a model is published.
-
-    A verdict that was begun counts, whatever the configuration says later.
-
-    Raises:
-        UnjudgedError: the verdict is waited for.
-        IntegrityError: as `verdict_of`.
-    """
-    settings, verdicts = site.config.judging, verdicts_on(ledger, run)
-    if verdicts.published:
-        return []
-    if (said := verdict_of(site, ledger, run)) is not None:
-        return said.reasons(judged_items(site, ledger, run))
-    asked = settings.epsilon > 0
-    if verdicts.open or (asked and verdicts.may_begin(site.config, now=now)):
-        raise UnjudgedError(f"the model of run {run} isn't published yet: devices judge it first")
-    if not asked or settings.unjudged == "publish":
-        return []
-    return ["devices were to judge it, and no verdict came about: `judging.unjudged` is hold"]
-
-
 def publish(site: Site, run: str, card: CardMaker) -> Published:
     """Publish a closed run's model as the latest one.
 
     Raises:
-        RefusedError: a gate refuses it, or the devices' verdict does.
-        UnjudgedError: their verdict is waited for.
+        RefusedError: a gate refuses it.
         UncosignedError: too few witnesses are there; or they were a moment ago, and it must be published again.
         InputError, IntegrityError: as `candidate`.
     """
@@ -241,9 +128,7 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
         found = candidate(site, ledger, run)
         if found.terms.algorithm == SURVEYING:
             raise InputError(f"`run` must be one that trained, got a survey's, {run}: see `palate survey result`")
-        if only_counts(found.terms.algorithm):
-            raise InputError(f"`run` must be one that trained, got a verdict's, {run}")
-        if reasons := [*refusals(site, found), *judged_refusals(site, ledger, run, now=time.time())]:
+        if reasons := refusals(site, found):
             raise RefusedError(f"the model of run {run} isn't published: {'; '.join(reasons)}")
         key = site.key()
         data = card(verify_extract(ledger.extract(run, key), key.public))
@@ -383,11 +268,6 @@ def publish_start(site: Site) -> Published:
     with site.ledger() as ledger:
         facts = {"for_release": True, **_tried(terms)}
         return _write(site, ledger, _first_model(site, terms), site.catalogue, facts, {}, cosigned=False)
-
-
-def initial_model(site: Site) -> GlobalModel:
-    """The model that a population with this catalogue begins with."""
-    return _first_model(site, _first_terms(site))
 
 
 def _first_model(site: Site, terms: RunTerms) -> GlobalModel:

@@ -13,7 +13,7 @@ from palate_common.survey import SURVEYING, Survey
 from palate_core.errors import InputError
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation import judging
+from palate_server.operation.left_out import quarantined
 from palate_server.operation.releases import catalogue_out, warm_inputs
 from palate_server.operation.survey_results import result_of, write_result
 from palate_server.operation.surveys import as_run
@@ -23,8 +23,8 @@ from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.terms import RunTerms
 
 
-def begin(site: Site, ledger: Ledger, survey: Survey | None, judged: str | None) -> RunTerms:
-    """Open a new run, for a verdict on the run `judged`, a survey or for training.
+def begin(site: Site, ledger: Ledger, survey: Survey | None) -> RunTerms:
+    """Open a new run, for a survey or for training.
 
     Its terms and its folder come first, then its entry in the ledger.
 
@@ -32,18 +32,16 @@ def begin(site: Site, ledger: Ledger, survey: Survey | None, judged: str | None)
         lacks.
 
     Raises:
-        InputError: the latest model is of other items, or devices can't be asked about the run `judged`.
+        InputError: the latest model is of other items.
         IntegrityError: a model isn't the signed one.
     """
     config, catalogue = site.config, site.catalogue
-    if judged is not None:
-        verdict, inputs, catalogue = judging.question(site, ledger, judged)
-        config, about = judging.as_run(config, verdict), dict[str, Any]()
-    elif survey is not None:
-        config, catalogue, inputs, about = as_run(config, survey), ItemCatalogue(survey.questions()), {}, {}
+    if survey is not None:
+        config, catalogue = as_run(config, survey), ItemCatalogue(survey.questions())
+        inputs, about = dict[str, Any](), dict[str, Any]()
     else:
         inputs, about = warm_inputs(site)
-        out = judging.quarantined(site, ledger)
+        out = quarantined(site, ledger)
         inputs = {**inputs, **site.public_inputs, **out}
         if out:
             about |= {"quarantined": int(out[QUARANTINED].sum())}

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
-from palate_common.algorithms.registry import only_counts
-from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.survey import SURVEYING
 from palate_server.ledger.history import CloseEntry, Entry
 from palate_server.ledger.ledger import Ledger
@@ -35,19 +33,16 @@ def next_run(ledger: Ledger, *, every_hours: float, pause: float) -> float:
 
 
 def just_closed(ledger: Ledger, *, now: float, within: float) -> bool:
-    """Whether a training, or a verdict, released something so recently that the model may not be published yet."""
-    entries = ledger.entries()
-    surveys = {entry.run for entry in entries if entry.kind == "open" and entry.facts.get("algorithm") == SURVEYING}
-    closed = (entry for entry in reversed(entries) if isinstance(entry, CloseEntry) and entry.run not in surveys)
-    latest = next(closed, None)
+    """Whether a training released something so recently that its model may not be published yet."""
+    latest = latest_training(ledger)
     if latest is None or not latest.facts.get("releases"):
         return False
     return closed_at(latest) <= now < closed_at(latest) + within
 
 
-def kind_of(algorithm: str) -> Literal["survey", "verdict", "training"]:
+def kind_of(algorithm: str) -> Literal["survey", "training"]:
     """What a run with this algorithm is."""
-    return "survey" if algorithm == SURVEYING else "verdict" if algorithm == JUDGING else "training"
+    return "survey" if algorithm == SURVEYING else "training"
 
 
 def terms_of(ledger: Ledger, run: str) -> RunTerms:
@@ -78,8 +73,8 @@ def training_goes_on(ledger: Ledger) -> bool:
 
 
 def untrained(entries: Iterable[Entry]) -> set[str]:
-    """The runs that train nothing: surveys and verdicts."""
-    return {entry.run for entry in entries if entry.kind == "open" and only_counts(entry.facts.get("algorithm"))}
+    """The runs that train nothing: surveys."""
+    return {entry.run for entry in entries if entry.kind == "open" and entry.facts.get("algorithm") == SURVEYING}
 
 
 def closed_at(close: CloseEntry) -> float:

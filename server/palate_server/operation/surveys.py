@@ -17,7 +17,7 @@ from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
 from palate_server.ledger.interim_looks import InterimLooks
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation.terms import check_budgets, counting
+from palate_server.operation.terms import check_budgets
 
 WEEK = 7 * 86_400.0
 OVER = 12 * 3600.0
@@ -93,7 +93,10 @@ def due_at(week: str) -> float:
 
 def as_run(config: ServerConfig, survey: Survey) -> ServerConfig:
     """The configuration of a survey's run: its algorithm and epsilon; the rest is unchanged."""
-    return counting(config, Survey, survey.model_dump(mode="json"), config.surveys.epsilon)
+    settings = survey.model_dump(mode="json")
+    training = config.training.model_copy(update={"algorithm": SURVEYING, "settings": settings, "warm_start": False})
+    privacy = config.privacy.model_copy(update={"epsilon": config.surveys.epsilon})
+    return config.model_copy(update={"training": training, "privacy": privacy})
 
 
 def check(config: ServerConfig, survey: Survey, ledger: Ledger, *, now: float) -> None:

@@ -14,32 +14,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel
-
 from palate_common.algorithms import State, algorithm_class
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.links import panel_size
 from palate_common.algorithms.parts.panel import PANEL_INPUTS, has_panel, takes_panel
-from palate_common.algorithms.registry import only_counts
-from palate_common.algorithms.verdict import NAME as JUDGING
-from palate_common.algorithms.verdict import JudgedPair
-from palate_common.survey import SURVEYING, Survey
 from palate_core.accounting import mu_of, total_mu2
 from palate_core.cohort_terms import MAX_ATTEMPTS
 from palate_core.errors import BudgetError, InputError
 from palate_core.log.canonical import digest
-from palate_core.privacy_mode import DpMode, mode_of
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.history import ChargeEntry, Entry, RestoredEntry, reserves
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import RunTerms, make_terms, noise_delta
-from palate_server.surveys.verdict import hidden
 
 DAY = 86400.0
-ENOUGH = tuple(round(1.1**step, 1) for step in range(-20, 60))
-"""Epsilons of a verdict, of which the least that tells anything is named."""
 GIVEN = "given by the operator"
 """Where a deployment's panel comes from."""
 
@@ -121,70 +111,14 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
     """Refuse a configuration with which no run could be opened, before devices are invited.
 
     Raises:
-        InputError: its cohort, epsilon, algorithm, features or delta don't fit each other, or its verdicts could tell
-            nothing.
+        InputError: its cohort, epsilon, algorithm, features or delta don't fit each other.
     """
     next_terms(config, catalogue="", n_items=n_items, inputs=inputs, about={}, now=0.0)
-    if config.judging.epsilon:
-        privacy, name = config.privacy, config.training.algorithm
-        if config.judging.quarantine_runs and not algorithm_class(name).leaves_items_out():
-            raise InputError(
-                "`judging.quarantine_runs` must be 0 with an algorithm that can't leave items out, as it has no "
-                f"`item_rows`, got {config.judging.quarantine_runs} with {name!r:.80}"
-            )
-        check_judging(
-            config.judging.epsilon, dp=privacy.dp, delta=privacy.delta, devices=config.cohort.size, n_items=n_items
-        )
-
-
-def check_judging(epsilon: float, *, dp: DpMode, delta: float, devices: int, n_items: int) -> None:
-    """Refuse verdicts that would be charged and tell nothing: whether everybody loses, or anybody finds anything.
-
-    Args:
-        epsilon: of a verdict.
-        dp: the privacy mode.
-        delta: as promised.
-        devices: the most that judge.
-        n_items: items of the catalogue.
-
-    Raises:
-        InputError: noise would hide all; the message has the least epsilon that tells something.
-    """
-    for_noise, alone = noise_delta(dp, delta), mode_of(dp).alone
-
-    def lost(tried: float) -> str:
-        mu = mu_of(epsilon=tried, delta=for_noise) / (math.sqrt(devices) if alone else 1.0)  # of local: all's
-        return hidden(mu=mu, devices=devices, n_items=n_items)
-
-    if said := lost(epsilon):
-        enough = next((each for each in ENOUGH if not lost(each)), None)
-        way_out = "with so few devices" if enough is None else f"or at least {enough:g}"
-        raise InputError(
-            f"`judging.epsilon` must be 0, which judges nothing, {way_out} for a cohort of {devices}, got "
-            f"{epsilon:g}: {said}"
-        )
-
-
-def counting(config: ServerConfig, kind: type[BaseModel], settings: dict[str, Any], epsilon: float) -> ServerConfig:
-    """The configuration of a run that trains nothing, a survey or a verdict: its algorithm and epsilon.
-
-    Args:
-        config: the operator's configuration; the rest of it is unchanged.
-        kind: `Survey` or `JudgedPair`.
-        settings: what is asked.
-        epsilon: of the run.
-    """
-    algorithm = {Survey: SURVEYING, JudgedPair: JUDGING}[kind]
-    training = config.training.model_copy(update={"algorithm": algorithm, "settings": settings, "warm_start": False})
-    privacy = config.privacy.model_copy(update={"epsilon": epsilon})
-    return config.model_copy(update={"training": training, "privacy": privacy})
 
 
 def cost_of(config: ServerConfig) -> float:
-    """mu^2 of a whole run; of a training with the verdict on its model, where there is one."""
-    delta = noise_delta(config.privacy.dp, config.privacy.delta)
-    judged = config.judging.epsilon if not only_counts(config.training.algorithm) else 0.0
-    return sum(mu_of(epsilon=each, delta=delta) ** 2 for each in (config.privacy.epsilon, judged) if each)
+    """mu^2 of a whole run."""
+    return mu_of(epsilon=config.privacy.epsilon, delta=noise_delta(config.privacy.dp, config.privacy.delta)) ** 2
 
 
 @dataclass(frozen=True)

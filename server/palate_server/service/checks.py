@@ -1,7 +1,6 @@
 """Checks: whether a server could start and train, tried before every start and by hand: `palate serve check`.
 
-    configuration, keys, ledger, witness, certificates, nginx, ports, clock, limits -> checked(site) -> what is good,
-                                                                                       and problems
+    configuration, keys, ledger, witness, certificates, nginx, ports -> checked(site) -> what is good, and problems
 
 What `problems` tells of a running server is told here, too; and what is worth a trial: a write to the witness folder,
 a signature, nginx's own opinion of its configuration, a port.
@@ -9,13 +8,7 @@ a signature, nginx's own opinion of its configuration, a port.
 
 from __future__ import annotations
 
-import ctypes
-import os
-import resource
-import socket
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -77,30 +70,15 @@ CHECKS: Mapping[str, Kind] = {
         "the witness folder is on the server folder's disk, and is lost with it",
         "put `backup.witness` on another disk or a mounted share",
     ),
-    "name_unresolved": Kind(
-        "warning", "the name that devices connect to isn't known to this machine's resolver", "make an entry in the DNS"
-    ),
     "page_certificate": Kind(
         "warning",
         "`gateway.origins` lets web pages in, and their browsers don't know the folder's own authority",
         "give `gateway.certificate`; for a trial let the browser trust `tls/ca.pem`: docs/web.md#a-local-trial",
     ),
-    "clock_free": Kind("warning", "nothing synchronises this machine's clock", "run chrony, ntpd or systemd-timesyncd"),
-    "files_few": Kind(
-        "warning",
-        "this account may open fewer than 8,192 files: the gateway has two for each device that waits",
-        "raise `LimitNOFILE` of the unit, or `ulimit -Hn`",
-    ),
-    "root_runs": Kind("note", "root runs it", "use an account of its own, as the unit in deploy/ does"),
 }
 """What is told by `palate serve check` and at a start alone: code -> what it means and what to do."""
 TRIAL = "palate/check/v1"
 """What the release key signs to be tried: nothing that anybody takes."""
-FEW = 8192
-"""Open files below which a gateway has few."""
-LOOKED_UP = 3.0
-"""Seconds for a name to be looked up."""
-_UNSYNCHRONISED = 5  # TIME_ERROR of adjtimex(2)
 
 
 @dataclass(frozen=True)
@@ -132,10 +110,10 @@ def checked(site: Site, *, now: float, dev: bool = False, starting: bool = False
         starting: whether a supervisor asks that is about to start, so that nothing runs.
     """
     parts = None if starting else read_parts(site)
-    looks: list[Callable[[Site], Iterator[str | ServerProblem]]] = [_signing, _pair, _pages, _disk_of_its_own, _machine]
+    looks: list[Callable[[Site], Iterator[str | ServerProblem]]] = [_signing, _pair, _pages, _disk_of_its_own]
     if not starting:  # a start refuses these itself
         ports = wanted_ports(site, dev=dev)
-        looks += [_settings, _flower, _witness, _cosigners, _name, _elsewhere]
+        looks += [_settings, _flower, _witness, _cosigners, _elsewhere]
         looks += [] if dev else [_nginx]
         looks += [] if parts is not None else [lambda site: _free(ports, site.public)]
     tried = [each for look in looks for each in _safely(look, site)]
@@ -312,40 +290,3 @@ def _free(wanted: Iterable[tuple[str, str, int]], home: Path) -> Iterator[str | 
             yield _tell("port_busy", f"`{name}` {port} isn't free on {host}: {by}")
     if not busy:
         yield "ports: free"
-
-
-def _name(site: Site) -> Iterator[str | ServerProblem]:
-    """Whether the name that devices connect to is known."""
-    name, found = site.config.name, threading.Event()
-
-    def look_up() -> None:
-        with suppress(OSError, UnicodeError):
-            socket.getaddrinfo(name, None)
-            found.set()
-
-    looking = threading.Thread(target=look_up, daemon=True, name="looks-up-name")
-    looking.start()
-    looking.join(LOOKED_UP)
-    yield f"name: {name} is known here" if found.is_set() else _tell("name_unresolved", f"{name} isn't known here")
-
-
-def _machine(_: Site) -> Iterator[str | ServerProblem]:
-    """The clock, the limit of open files, and the account."""
-    if (synchronised := clock_is_kept()) is not None:
-        yield "clock: kept by the system" if synchronised else _tell("clock_free")
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if most != resource.RLIM_INFINITY and most < FEW:
-        yield _tell(
-            "files_few", f"this account may open {most:,} files, the gateway has two for each device that waits"
-        )
-    if os.geteuid() == 0:
-        yield _tell("root_runs")
-
-
-def clock_is_kept() -> bool | None:
-    """Whether the system's clock is synchronised, as the kernel says; None: it doesn't say (Linux only)."""
-    library = ctypes.CDLL(None) if Path("/proc").exists() else None
-    if library is None or not hasattr(library, "adjtimex"):
-        return None
-    answer = library.adjtimex(ctypes.create_string_buffer(512))  # modes = 0: it is only read
-    return None if answer < 0 else answer != _UNSYNCHRONISED

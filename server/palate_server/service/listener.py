@@ -1,4 +1,4 @@
-"""Listener: serves HTTP applications of the operator's from this process: metrics, pages, invitations.
+"""Listener: serves HTTP applications of the operator's from this process: metrics, invitations.
 
 What they answer is for who has a token, or for the loopback interface alone.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import hmac
 import threading
 import time
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -48,24 +47,23 @@ class WithToken:
 
 
 class ForLoopback:
-    """An application some of whose paths answer only to who asks for the loopback interface by its name; to others 403.
+    """An application that answers only to who asks for the loopback interface by its name; to others 403.
 
     A web page of elsewhere whose name leads to 127.0.0.1 could else read the answers in a browser of this machine (DNS
     rebinding). What listens on loopback alone has no token.
 
     Args:
         application: the application.
-        paths: these paths; the others look at the host themselves.
     """
 
-    def __init__(self, application: ASGIApp, paths: Collection[str]) -> None:
-        self._application, self._paths = application, frozenset(paths)
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         given = [value for name, value in scope["headers"] if name == b"host"]
         names = {name_of(value.decode("latin-1")) for value in given}
-        if scope["path"] not in self._paths or names <= LOOPBACK:
+        if names <= LOOPBACK:
             await self._application(scope, receive, send)
             return
         await JSONResponse({"error": "another host"}, 403)(scope, receive, send)

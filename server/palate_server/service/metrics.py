@@ -25,16 +25,16 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from palate_core.errors import InputError
 from palate_server.folder.config import Elsewhere, MetricsSettings
-from palate_server.folder.events import EventFollower
+from palate_server.folder.events import EventFollower, EventSummary
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import could_have
 from palate_server.operation.terms import budgets_of
 from palate_server.service.listener import ForLoopback, Listener, WithToken
-from palate_server.service.problems import BROKEN, ServerProblem, Told, line_of, problems
+from palate_server.service.problems import BROKEN, ServerProblem, line_of, problems
 from palate_server.service.status import Status, read_status
 
 OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
@@ -65,17 +65,10 @@ class Metrics:
         self._runs = Counter("palate_runs", "Runs, by what became of them.", ["event"], registry=own)
         self._silent = Counter("palate_silent", "Devices invited that said nothing, passed over.", registry=own)
         self._voids = Gauge("palate_voids", "Charged attempts in a row that have released nothing.", registry=own)
-        self._witness = Gauge("palate_witness", "Whether the witness could be written when last tried.", registry=own)
-        self._witness.set(1)
-        self._witnesses = Gauge("palate_witnesses", "Whether enough witnesses cosigned when last asked.", registry=own)
-        self._witnesses.set(1)
-        self._health, self._most = {"witness": True, "attempts": True}, site.config.cohort.attempts
-        if site.config.witnesses.keys:
-            self._health["witnesses"] = True
         self._in_vain = 0
         self._enrolments = Counter("palate_enrolments", "Requests to enrol, by outcome.", ["outcome"], registry=own)
         self._restarts = Counter("palate_starts", "Starts of a part, the first included.", ["part"], registry=own)
-        self._site, self._tail, self._told = site, EventFollower(site.events), Told(site.events)
+        self._site, self._tail, self._told = site, EventFollower(site.events), EventSummary(site.events)
         self._lock = threading.Lock()
         own.register(_State(self, site))
 
@@ -99,7 +92,8 @@ class Metrics:
     def health(self) -> dict[str, bool]:
         """Part, what else a server needs, or code of another problem that is an error -> whether it is well."""
         wrong = {problem.code for problem in self.problems() if problem.severity == "error"}
-        found = {name: well and OWN_NAMES.get(name) not in wrong for name, well in self._health.items()}
+        own = [name for name in OWN_NAMES if name != "witnesses" or self._site.config.witnesses.keys]
+        found = {name: OWN_NAMES[name] not in wrong for name in own}
         return {**self.parts(), **found, **dict.fromkeys(sorted(wrong - {*OWN_NAMES.values(), "part_down"}), False)}
 
     def _count(self, event: Mapping[str, Any]) -> None:
@@ -121,13 +115,6 @@ class Metrics:
             case "lost":
                 self._attempts.labels("lost").inc()
                 self._tell_voids(self._in_vain + 1)
-            case "serving" | "witnessed" | "unwitnessed" as what:
-                self._health["witness"] = what != "unwitnessed"
-                self._witness.set(what != "unwitnessed")
-                if what == "serving":
-                    self._tell_cosigned(True)
-            case "cosigned" | "uncosigned" as what:
-                self._tell_cosigned(what == "cosigned")
             case "silent":
                 self._silent.inc(event["devices"])
             case "malformed" | "unsigned" | "named":  # the last two under masks
@@ -137,15 +124,9 @@ class Metrics:
             case "enrolled" | "enrolment refused" | "enrolment failed" as what:
                 self._enrolments.labels(what.removeprefix("enrolment ")).inc(event.get("count", 1))
 
-    def _tell_cosigned(self, enough: bool) -> None:
-        """Set whether enough witnesses were there when they were last asked."""
-        if "witnesses" in self._health:
-            self._health["witnesses"] = enough
-        self._witnesses.set(enough)
-
     def _tell_voids(self, count: int) -> None:
         """Set the number of charged attempts in a row without a release."""
-        self._in_vain, self._health["attempts"] = count, count < self._most
+        self._in_vain = count
         self._voids.set(count)
 
     def application(self) -> Starlette:
@@ -193,9 +174,12 @@ class _State(Collector):
         wrong = GaugeMetricFamily(
             "palate_problem", "A problem that there is now, by code.", labels=["code", "severity"]
         )
-        for code, severity in sorted({(each.code, each.severity) for each in self._metrics.problems()}):
+        found = dict(sorted((each.code, each.severity) for each in self._metrics.problems()))
+        for code, severity in found.items():
             wrong.add_metric([code, severity], 1.0)
         yield wrong
+        for name, what in (("witness", "the witness folder can be written"), ("witnesses", "enough witnesses cosign")):
+            yield GaugeMetricFamily(f"palate_{name}", f"Whether {what}.", float(OWN_NAMES[name] not in found))
         up = GaugeMetricFamily("palate_up", "Whether a part runs.", labels=["part"])
         for part, runs in self._metrics.parts().items():
             up.add_metric([part], float(runs))
@@ -247,7 +231,7 @@ LEAST_TOKEN, MOST_TOKEN = 32, 4096
 
 
 def metrics_listeners(
-    application: Starlette, *, port: int, settings: MetricsSettings, folder: Path, pages: Starlette | None = None
+    application: Starlette, *, port: int, settings: MetricsSettings, folder: Path
 ) -> dict[str, Listener]:
     """The listeners of metrics and health: on the loopback interface, and on an address of their own, if there is one.
 
@@ -256,14 +240,11 @@ def metrics_listeners(
         port: on the loopback interface, without a token.
         settings: the address of their own.
         folder: the server folder, which files are relative to.
-        pages: what answers all other paths, on the loopback interface alone.
 
     Raises:
         InputError: the token can't be read or is too short, or other accounts may read it, or a certificate is missing.
     """
-    here = application if pages is None else Starlette(routes=[*application.routes, Mount("", app=pages)])
-    paths = {route.path for route in application.routes if isinstance(route, Route)}
-    found = {"metrics": Listener(ForLoopback(here, paths), host="127.0.0.1", port=port)}
+    found = {"metrics": Listener(ForLoopback(application), host="127.0.0.1", port=port)}
     if settings.address:
         found["metrics elsewhere"] = guarded_listener(application, settings=settings, folder=folder)
     return found

@@ -1,6 +1,6 @@
 """Problems: what is wrong with a server now, as one list that everything an operator looks at shares.
 
-    server folder, events, clock, disks, ports, parts -> problems(site) -> status, health, metrics, console, alerts
+    server folder, events, clock, disks, parts -> problems(site) -> status, health, metrics, alerts
 
 Each has a code, by which alerts are made and which `KINDS` and docs/server.md describe, and says in one line what
 is wrong and in another what to do. The list is read from files and the system: no part of the server has to work for
@@ -20,9 +20,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,9 +32,9 @@ from palate_server.folder.backup import last_backup
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.config import read_config
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import EventFollower, told_reason
+from palate_server.folder.events import RESTARTS, EventSummary, at, told_reason
 from palate_server.folder.server_folder import Site
-from palate_server.operation.judging import too_many
+from palate_server.operation.left_out import too_many
 from palate_server.operation.outlook import local
 from palate_server.operation.releases import added_items
 from palate_server.operation.restraint import restraint_of
@@ -44,7 +42,6 @@ from palate_server.operation.schedule import trainings
 from palate_server.operation.terms import DAY, budgets_of, cost_of
 from palate_server.rounds.cohort import least_of
 from palate_server.service.parts import is_alive
-from palate_server.service.ports import listening
 
 Severity = Literal["error", "warning", "note"]
 """error: devices can't take part, or nothing is trained, until somebody acts. warning: it will come to that, or the
@@ -52,7 +49,7 @@ server deals with it by itself and somebody should know. note: it is as it was c
 
 STARTING = 60.0
 """Seconds after a start in which a part that isn't up yet is no problem."""
-FLAPS, FLAPPING = 3, 600.0
+FLAPS, FLAPPING = RESTARTS, 600.0
 """A part that was started again so often within so many seconds is ill."""
 SKEW = 60.0
 """Seconds by which a clock may differ from what is written."""
@@ -97,12 +94,6 @@ KINDS: Mapping[str, Kind] = {
     ),
     "part_flaps": Kind(
         "warning", "a part was started again three times within ten minutes", "read the part's log in `logs/`"
-    ),
-    "port_taken": Kind("error", "another process listens on a port of this server", "end that process"),
-    "gateway_orphan": Kind(
-        "error",
-        "a worker of an nginx whose master was killed holds the gateway's port",
-        "end that process; `palate serve run` ends it by itself when it starts",
     ),
     "witness_unwritable": Kind(
         "error",
@@ -215,9 +206,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "model_held": Kind(
         "warning",
-        "the latest run's model isn't published: a gate or its verdict refused it, or a file isn't the sealed one",
-        "leave the old model, from which the next run starts; or lower the gate and `palate serve release`; where a "
-        "verdict names an item that isn't in quarantine: `palate serve quarantine --add`",
+        "the latest run's model isn't published: a gate refused it, or a file isn't the sealed one",
+        "leave the old model, from which the next run starts; or lower the gate and `palate serve release`",
     ),
     "mirror_unwritten": Kind(
         "warning",
@@ -227,21 +217,15 @@ KINDS: Mapping[str, Kind] = {
     "survey_refused": Kind(
         "warning", "a survey of the last week was refused", "read the event's reason; the week stays unasked"
     ),
-    "verdict_refused": Kind(
-        "warning",
-        "no devices judge the latest run's model: a budget can't pay, or it can't be read or is of other items",
-        "read the event's reason; with `judging.unjudged` hold it stays unpublished: wait for the next run or period",
-    ),
     "items_quarantined": Kind(
-        "warning",
-        "items are in quarantine, as devices' verdict says that somebody pushes them, or the operator: no run learns "
-        "about them, and no list shows them",
-        "look who joined lately; it ends by itself, or by `palate serve quarantine --lift`",
+        "note",
+        "items are in quarantine: no run learns about them, and no list shows them",
+        "nothing: it ends by itself, or by `palate serve quarantine --lift`",
     ),
     "quarantine_full": Kind(
         "error",
-        "more items are in quarantine than `judging.quarantine_items`, or all: nothing is trained",
-        "look who joined lately; `palate serve quarantine --lift` those that may come back",
+        "all items are in quarantine, or some with an algorithm that can't leave them out: nothing is trained",
+        "`palate serve quarantine --lift` those that may come back",
     ),
     "enrolment_failing": Kind(
         "warning", "devices with valid invitations couldn't enrol in the last hour", "read `logs/edge.log`"
@@ -278,59 +262,6 @@ class ServerProblem:
         return asdict(self)
 
 
-class Told:
-    """What the events say, read on from where it was left: a running server reads each line once.
-
-    Args:
-        file: the file of the events.
-
-    Attributes:
-        last: event -> the latest one of this name.
-        restarts: part -> when it was started again lately, seconds since 1970.
-        ended: part -> its latest end, since the server was started.
-        few: since a cohort gathered: when the first was missed, the latest such event, and the most devices that came.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.last: dict[str, Mapping[str, Any]] = {}
-        self.restarts: dict[str, list[float]] = {}
-        self.ended: dict[str, Mapping[str, Any]] = {}
-        self.few: tuple[float, Mapping[str, Any], int] | None = None
-        self._tail, self._places, self._count = EventFollower(file), dict[str, int](), 0
-
-    def follow(self) -> Told:
-        """Read what is new; returns itself."""
-        for event in self._tail.news():
-            self.read(event)
-        return self
-
-    def read(self, event: Mapping[str, Any]) -> None:
-        """Take one event in."""
-        name = event["event"]
-        self._count += 1
-        self.last[name], self._places[name] = event, self._count
-        if name == "started":
-            self.restarts, self.ended = {}, {}
-        elif name == "restarted":
-            self.restarts[event["part"]] = [*self.restarts.get(event["part"], ())[1 - FLAPS :], at(event)]
-        elif name == "gathered":
-            self.few = None
-        elif name == "no cohort" and {"came", "needed"} <= event.keys():
-            first, _, most = self.few or (at(event), event, 0)
-            self.few = first, event, max(most, event["came"])
-        elif name == "ended":
-            self.ended[event["part"]] = event
-
-    def since(self, name: str, *others: str) -> Mapping[str, Any] | None:
-        """The latest event of a name, if none of the others came after it."""
-        place = self._places.get(name, 0)
-        return (
-            self.last[name]
-            if place and place > max((self._places.get(each, 0) for each in others), default=0)
-            else None
-        )
-
-
 @dataclass(frozen=True)
 class _Seen:
     """What the problems are told from."""
@@ -338,11 +269,11 @@ class _Seen:
     site: Site
     now: float
     parts: Mapping[str, bool] | None
-    told: Told
+    told: EventSummary
 
 
 def problems(
-    site: Site, *, now: float, parts: Mapping[str, bool] | None, told: Told | None = None
+    site: Site, *, now: float, parts: Mapping[str, bool] | None, told: EventSummary | None = None
 ) -> tuple[ServerProblem, ...]:
     """What is wrong with a server now, the worst first.
 
@@ -354,10 +285,7 @@ def problems(
         parts: part -> whether it runs, as `/ready` says; None: nobody answers.
         told: what the events say, if a running server has read them; None: they are read.
     """
-    if told is None:
-        told = Told(site.events)
-        with suppress(OSError):
-            told.follow()
+    told = told or EventSummary(site.events).follow()
     seen = _Seen(site, now, parts, told)
     found: list[ServerProblem] = []
     for look in _LOOKS:
@@ -382,11 +310,6 @@ def told_once(found: Iterable[ServerProblem]) -> list[ServerProblem]:
     told = list(found)
     blind = [each for each in told if each.code == "disk_full" and each.act == NO_ROOM]
     return [each for each in told if each.code != "disk_full" or not blind or each is blind[0]]
-
-
-def at(event: Mapping[str, Any]) -> float:
-    """When an event was told, seconds since 1970."""
-    return datetime.fromisoformat(event["at"]).timestamp()
 
 
 def _problem(
@@ -466,43 +389,6 @@ def _running(seen: _Seen) -> Iterator[ServerProblem]:
 def log_of(part: str) -> str:
     """The log of a part."""
     return f"{part}.log"
-
-
-def _ports(seen: _Seen) -> Iterator[ServerProblem]:
-    """Ports of parts that don't run, or of a server that doesn't, and which somebody else has."""
-    gateway, parts = seen.site.config.gateway, seen.parts
-    wanted = {"gateway": gateway.port}
-    if gateway.link == "flower":
-        wanted["superlink"] = gateway.superlink_port
-    for part, port in wanted.items():
-        if parts is not None and parts.get(part, True):
-            continue
-        for process in listening(port):
-            if process.orphan and process.name == "nginx":
-                yield _problem(
-                    "gateway_orphan",
-                    said=f"{process}, whose master was killed, still answers on port {port}",
-                    act=f"kill {process.pid}; `palate serve run` does so when it starts",
-                )
-            elif parts is not None and part in seen.told.ended and process.pid not in _own(seen):
-                yield _problem(
-                    "port_taken",
-                    said=f"port {port} of {part} is taken by {process}",
-                    act=f"end process {process.pid}, or give {part} another port in `server.toml`",
-                )
-
-
-def _own(seen: _Seen) -> set[int]:
-    """The supervisor, and all that it has started."""
-    first = seen.told.last.get("started", {}).get("pid")
-    found = {int(first)} if first is not None else set()
-    parents = {}
-    for each in Path("/proc").iterdir():
-        with suppress(OSError, ValueError):
-            parents[int(each.name)] = int((each / "stat").read_text().rpartition(")")[2].split()[1])
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
 
 
 def _witnesses(seen: _Seen) -> Iterator[ServerProblem]:
@@ -639,7 +525,6 @@ def _happened(seen: _Seen) -> Iterator[ServerProblem]:
         ("no cohort", ("gathered", "round"), "no_cohort", math.inf),
         ("held", ("published",), "model_held", math.inf),
         ("survey refused", ("opened",), "survey_refused", 7 * DAY),
-        ("verdict refused", ("opened", "published"), "verdict_refused", math.inf),
         ("enrolment failed", (), "enrolment_failing", 3600.0),
         ("unmirrored", ("serving", "round", "closed"), "mirror_unwritten", math.inf),
     ):
@@ -739,7 +624,7 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
 
 
 _LOOKS: tuple[Callable[[_Seen], Iterable[ServerProblem]], ...] = (
-    _running, _ports, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _items, _quarantine,
+    _running, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _items, _quarantine,
     _happened,
     _backup,
 )  # fmt: skip

@@ -1,27 +1,38 @@
 """Report: all that is said of a server, once: `palate serve status`, its JSON and the operator's page show the same.
 
     ledger, register, events, progress, problems, surveys -> read_report(site) -> its lines, or its values
+                                                             operator_page(site) -> the same as an HTML file
 
 It is read from the server folder's files, whether the server runs or not. Devices are in it as numbers of devices.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
-from palate_core.masks.messages import Step
-from palate_server.folder.events import EventFollower
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from palate_server.folder.events import EventLog, EventSummary, at, told_reason
 from palate_server.folder.profiles import TRIAL, TRIAL_WORDS
 from palate_server.folder.server_folder import Site
-from palate_server.operation.outlook import Outlook, read_outlook, since
+from palate_server.operation.outlook import Outlook, local, read_outlook
 from palate_server.operation.survey_results import latest_results
 from palate_server.rounds.progress import ActivityFile, ServerActivity
 from palate_server.service.problems import ServerProblem, problems
 from palate_server.service.status import Status, read_status
 
+STYLE = (files("palate_server.service") / "templates" / "page.css").read_text(encoding="utf-8")
+PAGE_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
+)
+"""The page's content security policy: nothing is loaded, and no script runs."""
 NEEDED = {"witness": "witness_unwritable", "witnesses": "witnesses_missing"}
 """What a server needs beside its processes, and the problem that says it lacks it."""
 
@@ -32,7 +43,7 @@ class ServerReport:
 
     Attributes:
         status: what is in ledger and register.
-        outlook: what is due, and the latest trouble.
+        outlook: what is due.
         parts: part -> whether it is `good`, and `since` when it runs; empty: the server doesn't run.
         problems: what is wrong, the worst first.
         activity: the cohort that gathers, and the attempt that goes on.
@@ -106,7 +117,7 @@ class ServerReport:
             yield f"{part}: {'good' if each['good'] else bad}, since {each['since'] or 'long ago'}"
 
     def _now(self) -> Iterator[str]:
-        """What is spent, what is due, what goes on, and what went wrong last."""
+        """What is spent, what is due, and what goes on."""
         found, period, due = self.status, self.outlook.period, self.outlook.next_run
         yield (
             f"ε {found.epsilon_spent:.3f} of {found.epsilon_lifetime:g} spent for ever, {period['epsilon']:.3f} of "
@@ -128,12 +139,6 @@ class ServerReport:
         if (attempt := self.activity.attempt) is not None:
             what = "a survey" if attempt.survey else f"round {attempt.round + 1}"
             yield f"an attempt at {what} goes on, with {attempt.invited:,} invited devices"
-            for each in attempt.exchanges:
-                name = Step(each.step).name.lower() if each.step in set(Step) else "contributions"
-                yield f"  {name}: {each.answered:,} of {each.asked:,} answered, {each.refused:,} refused"
-        if (trouble := self.outlook.trouble) is not None:
-            over = "; a round was released since" if trouble["over"] else ""
-            yield f"latest trouble: {trouble['at']} {trouble['event']}{over}: {trouble['reason']}\n  {trouble['do']}"
 
     def _kept(self) -> Iterator[str]:
         """The contents of ledger and disk."""
@@ -157,25 +162,72 @@ def read_report(site: Site, *, now: float, parts: Mapping[str, bool] | None) -> 
     Raises:
         PalateError: one of its files is invalid.
     """
-    began = since(EventFollower(site.events).news())
-    found = problems(site, now=now, parts=parts)
+    told = EventSummary(site.events).follow()
+    found = problems(site, now=now, parts=parts, told=told)
     wrong = {each.code for each in found}
     needed = {
         name: code not in wrong for name, code in NEEDED.items() if name == "witness" or site.config.witnesses.keys
     }
     there = {} if parts is None else {**parts, **needed}
+    alive = parts is not None and parts.get("serverapp", True)  # else who was about it is gone
     return ServerReport(
         status=read_status(site),
-        outlook=read_outlook(site, now=now),
-        parts={part: {"good": good, "since": began.get(part, began.get(""))} for part, good in there.items()},
+        outlook=read_outlook(site, now=now, told=told),
+        parts={part: {"good": good, "since": _since(told, part)} for part, good in there.items()},
         problems=found,
-        activity=_under_way(site, alive=parts is not None and parts.get("serverapp", True)),
+        activity=ActivityFile(site.progress_file).read() if alive else ServerActivity(),
         surveys=latest_results(site),
     )
 
 
-def _under_way(site: Site, *, alive: bool) -> ServerActivity:
-    """What goes on; nothing without the process that is about it, and no attempt that has ended."""
-    found = ActivityFile(site.progress_file).read() if alive else ServerActivity()
-    over = found.attempt is not None and found.attempt.ended is not None
-    return found.model_copy(update={"attempt": None}) if over else found
+def _since(told: EventSummary, part: str) -> str | None:
+    """Since when a part is as it is; of one of which nothing is told, since the server's start."""
+    event = told.began.get(part, told.began.get(""))
+    return None if event is None else local(at(event))
+
+
+def operator_page(site: Site, *, now: float, parts: Mapping[str, bool] | None) -> str:
+    """Make the operator's page of a server folder: the report, with figures of surveys and the latest events.
+
+    **Guarantees:** nothing that tells devices apart: the page has numbers of devices only.
+
+    Args:
+        site: the server folder.
+        now: seconds since 1970.
+        parts: part -> whether it runs; None: the server doesn't.
+
+    Raises:
+        PalateError: one of its files is invalid.
+    """
+    report = read_report(site, now=now, parts=parts)
+    spent, period = report.status, report.outlook.period
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=site.config.population,
+            trial=site.config.trial,
+            report=report,
+            budgets=(
+                ("period", period["mu2"], period["mu2_limit"]),
+                ("lifetime", spent.mu2_spent, spent.mu2_lifetime),
+            ),
+            events=[
+                (event["at"], event["event"], told_reason(event)) for event in EventLog(site.events).latest()[::-1]
+            ],
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """The template: what is undefined is an error, and every text is escaped."""
+    made = Environment(
+        loader=PackageLoader("palate_server.service"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {"style": STYLE, "policy": PAGE_POLICY, "trial_words": TRIAL_WORDS}
+    return made

@@ -1,7 +1,7 @@
 """Supervisor: starts every part of a server, and restarts parts that end or hang.
 
     gateway (nginx) -> edge (where devices wait; enrolment) -> SuperLink <- ServerApp (the runs)
-    metrics, page, invitations: in this process     with --dev the edge is the gateway, too
+    metrics, invitations: in this process     with --dev the edge is the gateway, too
 
     with Supervisor(site, card=make_card) as supervisor:
         supervisor.run()
@@ -22,9 +22,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
-
-from starlette.applications import Starlette
+from typing import Any
 
 from palate_common.records.closing import Closing
 from palate_core.errors import LockedError, PalateError
@@ -35,7 +33,7 @@ from palate_server.folder.server_folder import Site, site_signs
 from palate_server.folder.watched import WatchedSite
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.witnesses import RECENT, UncosignedError
-from palate_server.operation.releases import CardMaker, UnjudgedError, publish, renew, unwritten
+from palate_server.operation.releases import CardMaker, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock, own_folder
 from palate_server.service.edge_process import edge_answers, edge_command
@@ -52,17 +50,6 @@ from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
 from palate_server.service.watch import STARTING, PartWatch
 
-
-class Page(Protocol):
-    """A page on the metrics port."""
-
-    @property
-    def application(self) -> Starlette:
-        """What answers its paths."""
-
-
-PageMaker = Callable[[Site, Callable[[], Mapping[str, bool]]], Page]
-"""A function that makes a page of a server folder; its second argument returns part -> whether it runs."""
 LOOK = 0.5
 """Seconds between two checks of the processes."""
 FAILING = 120.0
@@ -76,7 +63,6 @@ class Supervisor(Closing):
         site: the server folder.
         card: makes the privacy card of a model.
         dev: whether to run without nginx, on the loopback interface.
-        page: makes the operator's page; None: there is none.
 
     Raises:
         InputError: nginx or a known Flower is missing, or the configuration isn't valid for nginx.
@@ -84,7 +70,7 @@ class Supervisor(Closing):
         PalateError: the witness can't be written.
     """
 
-    def __init__(self, site: Site, *, card: CardMaker, dev: bool = False, page: PageMaker | None = None) -> None:
+    def __init__(self, site: Site, *, card: CardMaker, dev: bool = False) -> None:
         self.site, self.dev = site, dev
         self.ready = threading.Event()
         self._card, self._events = card, EventLog(site.events, must=False)
@@ -128,12 +114,11 @@ class Supervisor(Closing):
         self._watched = WatchedSite(site.folder)
         self._metrics = Metrics(self._watched, self.parts)
         self._inviting = InvitationService(site)
-        self._page = None if page is None else page(self._watched, self.parts)
         self._listeners = self._make_listeners()
         self._told: PartsFile | None = None
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
-        self._judged_at = math.inf
+        self._again_at = math.inf
         self._renew_at, self._uncosigned = 0.0, False
         self._ends: dict[str, int] = {}
         self._certificate = stamp_of(site.certificate)
@@ -222,7 +207,6 @@ class Supervisor(Closing):
             )
         return invited | metrics_listeners(
             self._metrics.application(),
-            pages=None if self._page is None else self._page.application,
             port=self.site.config.gateway.metrics_port,
             settings=self.site.config.metrics,
             folder=self.site.folder,
@@ -282,9 +266,9 @@ class Supervisor(Closing):
         if self._renew_at != math.inf or not site_signs(self.site):
             return  # witnesses, or the release key, are waited for
         news = self.site.ledger_file.stat().st_mtime_ns, self._wal_stamp()
-        if news == self._ledger_stamp and time.monotonic() < self._judged_at:
+        if news == self._ledger_stamp and time.monotonic() < self._again_at:
             return
-        self._ledger_stamp, self._judged_at = news, math.inf
+        self._ledger_stamp, self._again_at = news, math.inf
         with self._watched.reading() as ledger:
             run = unwritten(self.site, ledger) or unpublished(ledger)
         if run is None or run == self._held:
@@ -295,9 +279,8 @@ class Supervisor(Closing):
             self._tell_cosigned()
         except UncosignedError as error:
             self._tell_uncosigned(error)
-        except (UnjudgedError, WitnessError):
-            # A verdict is waited for, but only for so long; or the witness folder, as `witness_unwritable` says.
-            self._judged_at = time.monotonic() + RECENT
+        except WitnessError:  # its folder is waited for, as `witness_unwritable` says
+            self._again_at = time.monotonic() + RECENT
         except PalateError as error:  # a gate refuses it, or a release isn't the sealed one: it stays unpublished
             self._held = run
             self._events.tell("held", run=run, reason=str(error))

@@ -354,8 +354,10 @@ def ids_of(module: str) -> frozenset[str]:
 
 
 def is_current(mutant_id: str) -> bool:
-    """Whether the function of an id is as it was."""
-    return mutant_id in ids_of(mutant_id.split(":")[0])
+    """Whether the function of an id is as it was; that of a module that has gone isn't."""
+    module = mutant_id.split(":")[0]
+    there = any(rooms.module_of(file) == module for room in rooms.ROOMS for file in rooms.files(room))
+    return there and mutant_id in ids_of(module)
 
 
 def source_with(mutant_id: str) -> str | None:

@@ -23,8 +23,6 @@ from benchmarks.poisoning.world import World
 from mechanism.harness.watched_run import WatchedRun
 from palate_client.rounds import contribution
 from palate_common.algorithms import State
-from palate_common.algorithms.verdict import NAME as JUDGING
-from palate_common.algorithms.verdict import JudgedPair
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import ClippedSum, Int64
 from palate_common.models.model import GlobalModel
@@ -170,7 +168,6 @@ def play(
     seed: int = 0,
     attempts: int = 64,
     former: GlobalModel | None = None,
-    question: tuple[JudgedPair, State] | None = None,
     inputs: State | None = None,
 ) -> Played:
     """Play a run to its end, or until its budget is used up by void attempts.
@@ -182,16 +179,15 @@ def play(
         seed: of public randomness, and of who is modified. Noise is from the secure source.
         attempts: most attempts, void ones included.
         former: a model that was public before, which attackers know.
-        question: what devices are asked, where the run is a verdict; None: it trains.
-        inputs: public inputs of a run that trains.
+        inputs: public inputs of the run.
     """
-    given = (inputs or {}) if question is None else question[1]
+    given = inputs or {}
     order = np.random.default_rng([seed, 29]).permutation(world.users)
     modified = 0 if attack is None else setting.attackers(world.users)
     honest, own = np.sort(order[modified:]), np.sort(order[:modified])
     histories = world.train.users(np.concatenate([honest, own]))
     identities = Identities.generate(world.users) if setting.masks else None
-    terms = terms_of(world, setting, seed=seed, question=question, inputs=given)
+    terms = terms_of(world, setting, seed=seed, inputs=given)
     node = 1 if identities is not None else node_size(world.users)
     present = histories if identities is not None else histories.users(slice(0, len(honest)))
     with ExitStack() as stack:
@@ -228,14 +224,11 @@ def terms_of(
     setting: AttackedSetting,
     *,
     seed: int,
-    question: tuple[JudgedPair, State] | None = None,
     inputs: State | None = None,
 ) -> RunTerms:
     """The run's terms, made as those of any run."""
     name, _, pairs = setting.algorithm.partition("-")
     settings: dict[str, Any] = {"pair_items": min(64, world.train.n_items)} if pairs == "pairs" else {}
-    if question is not None:
-        name, settings = JUDGING, question[0].model_dump(mode="json")
     dp = DpMode(setting.dp)
     cohort = None
     if dp is DpMode.DISTRIBUTED:

@@ -58,8 +58,6 @@ origins = {origins}
 requests_per_minute = 100000
 [release]
 automatic = {automatic}
-[judging]
-epsilon = {judging}
 """
 MARKS = {
     "palate_server.flower.superlink": "SuperLink",
@@ -105,7 +103,6 @@ class World:
         algorithm: str = "dp-als",
         origins: Sequence[str] = (),
         items: Sequence[str] = ITEMS,
-        judging: float = 0.0,
     ) -> None:
         ports = free_ports()
         given: dict[str, Any] = {
@@ -117,7 +114,6 @@ class World:
         }
         given |= {"exchange_seconds": exchange_seconds, "wait_seconds": wait_seconds, "noise": noise}
         given |= {"automatic": str(automatic).lower(), "algorithm": algorithm}
-        given["judging"] = judging
         given["origins"] = json.dumps(list(origins))
         text = CONFIG.format(**given, ports=ports)
         self.folder, self.items = folder, items

@@ -11,7 +11,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +32,13 @@ BAR = 2.0
 """Seconds of the processor that a worker may take for both masked rounds, the model it takes before included."""
 SECONDS, LEAVING, KILL = 1500.0, 180.0, 120.0
 """Seconds: that runs may take until they are closed; that devices may take to leave then; that a kill may take."""
-JUDGING = 100.0
-"""Epsilon of a verdict by so few."""
 CONTROLS = {
     "charge": ("was answered, and not charged",),
     "note": ("left, and isn't in the journal",),
 }
 """A promise that is taken out of a device, and what must then be said of it."""
 CONTROL_KILLS = 10
-AMISS = ("no cohort", "verdict refused")
+AMISS = ("no cohort",)
 """Events after which nothing more comes of a cohort."""
 
 
@@ -79,7 +76,7 @@ def together(
 
 
 def cohort(_: Path, __: int) -> Any:
-    """Ten browsers and twenty devices in Python train, three rounds, and judge; the reckoning makes all noise again."""
+    """Ten browsers and twenty devices in Python train, three rounds; the reckoning makes all noise again."""
     count = BROWSERS + PYTHON
     browsers = Browsers("members.mjs")
     try:
@@ -94,40 +91,33 @@ def cohort(_: Path, __: int) -> Any:
                 exchange_seconds=180.0,
                 wait_seconds=300.0,
                 origins=browsers.pages,
-                judging=JUDGING,
             )
             items = [f"item-{number}" for number in range(200)]
             liked = tastes(count, items)
             world.start()
             try:
-                web, own = together(browsers, world, liked, worker=False, count=BROWSERS, until="judged")
+                web, own = together(browsers, world, liked, worker=False, count=BROWSERS, until="closed")
                 done, aborted = world.events("round"), len(world.events("aborted"))
-                runs = [event["run"] for event in world.events("opened")]
-                same = [simulated(world, liked, at=at)[-1] == final(world, at=at) for at in range(len(runs))]
+                same = simulated(world, liked)[-1] == final(world)
                 released = releases(world)
-                (judged,) = world.events("judged")
-                between = [_seconds(world.events(kind)[at]) for kind, at in (("closed", 0), ("opened", 1))]
             finally:
                 world.stop()
             told = [browsers.ask("contributed", at=at) for at in range(BROWSERS)]
     finally:
         browsers.close()
-    training, verdict = runs
-    apart: dict[str, Counter[int]] = {run: Counter() for run in runs}
-    sums: dict[str, Counter[int]] = {run: Counter() for run in runs}
-    sent = Counter[str]()
+    apart, sums, sent = Counter[int](), Counter[int](), 0
     models: dict[str, bytes] = {}
     for device, vectors in enumerate(told):
         for each in vectors:
             plan, model, steps = shown_vector(each)
             read = read_plan(plan).plan
             models[read.model_hash] = model
-            sent[read.run] += 1
+            sent += 1
             differs = np.abs(steps - vector_of(plan, model, liked[device], items, device))
-            apart[read.run].update(_counted(differs))
+            apart.update(_counted(differs))
     for plan_of_release, steps in released:
         model = models[plan_of_release.model_hash]
-        sums[plan_of_release.run].update(_counted(np.abs(steps - expected(plan_of_release, model, liked, items))))
+        sums.update(_counted(np.abs(steps - expected(plan_of_release, model, liked, items))))
     attempts = len(done) + aborted
     each = {
         name: {
@@ -140,28 +130,17 @@ def cohort(_: Path, __: int) -> Any:
         }
         for name, results in (("browsers", web["members"]), ("python", own))
     }
-    rounds = [event for event in done if event["run"] == training]
-    (judging,) = (event for event in done if event["run"] == verdict)
     return {
         "browsers": BROWSERS,
         "python": PYTHON,
-        "users": [event["users"] for event in rounds],
-        "seconds": [event["seconds"] for event in rounds],
+        "users": [event["users"] for event in done],
+        "seconds": [event["seconds"] for event in done],
         "aborted": aborted,
-        "same": same[0],
-        "vectors": sent[training],
-        "apart": dict(sorted(apart[training].items())),
-        "sums": dict(sorted(sums[training].items())),
-        "verdict": {
-            "epsilon": JUDGING,
-            "users": judging["users"],
-            "seconds": judging["seconds"],
-            "opened": between[1] - between[0],
-            "same": same[1],
-            "apart": dict(sorted(apart[verdict].items())),
-            "sums": dict(sorted(sums[verdict].items())),
-            "words": judged["words"],
-        },
+        "attempts": attempts,
+        "same": same,
+        "vectors": sent,
+        "apart": dict(sorted(apart.items())),
+        "sums": dict(sorted(sums.items())),
         "preflights": [result["preflights"] for result in web["members"]],
         "devices": each,
         "cpu": web["cpu"],
@@ -173,16 +152,10 @@ def _counted(differs: npt.NDArray[np.int64]) -> dict[int, int]:
     return {int(size): int(n) for size, n in zip(*np.unique(differs, return_counts=True), strict=True)}
 
 
-def _seconds(event: Mapping[str, Any]) -> float:
-    """When an event was told, seconds since 1970."""
-    return datetime.fromisoformat(event["at"]).timestamp()
-
-
 def cohort_tables(figures: Any) -> list[Table]:
     """What was found."""
     users, rounds, web = figures["users"], len(figures["users"]), figures["devices"]["browsers"]
-    verdict = figures["verdict"]
-    attempts = rounds + 1 + figures["aborted"]
+    attempts = figures["attempts"]
     whole = users == [figures["browsers"] + figures["python"]] * ROUNDS
     near = max(map(int, figures["apart"])) <= 1
     own = figures["devices"]["python"]
@@ -225,34 +198,10 @@ def cohort_tables(figures: Any) -> list[Table]:
     ]
     note = (
         "Seeded noise. What a browser has under its masks is compared with what Python computes, and the server's sum "
-        "with the sum of these. Requests, bytes and processor are those of the verdict's round, too."
+        f"with the sum of these. Requests, bytes and processor are those of {attempts} attempts."
     )
     title = f"{figures['browsers']} browsers and {figures['python']} devices in Python, distributed, masked"
-    exact = set(verdict["apart"]) | set(verdict["sums"]) == {"0"}
-    judging = [
-        ("devices that judged", f"{verdict['users']}", "met" if [verdict["users"]] == users[:1] else "MISSED"),
-        ("from the training's end until its verdict was opened", f"{verdict['opened']:.1f} s", ""),
-        ("numbers of the browsers' votes that are not Python's to the bit", _others(verdict["apart"]), ""),
-        (
-            "numbers of the released sum that are not what Python reckons",
-            _others(verdict["sums"]),
-            f"none of either: {'met' if exact else 'MISSED'}",
-        ),
-        (
-            "verdict equals the simulation's of the same histories",
-            "yes, bit by bit" if verdict["same"] else "no",
-            "met" if verdict["same"] else "MISSED",
-        ),
-        ("seconds of the round", f"{verdict['seconds']:.0f}", ""),
-    ]
-    said = (
-        f"Masked as the training is; at epsilon {verdict['epsilon']:g}, as so few see nothing "
-        f"below. What it says of the model: {verdict['words'] or 'nothing against it'}."
-    )
-    return [
-        Table(title, ("what", "found", "bar"), rows, note),
-        Table("The same devices judge the model before it is published", ("what", "found", "bar"), judging, said),
-    ]
+    return [Table(title, ("what", "found", "bar"), rows, note)]
 
 
 def _others(found: Mapping[str, int]) -> str:

@@ -55,10 +55,7 @@ from palate_sim.card.card import verify_card
 from palate_sim.run.run_folder import DRAFT
 
 CONFIG, LEDGER, ITEMS, REGISTER = "server.toml", "ledger.db", "items", "enrolment.db"
-OPEN = frozenset(
-    {CONFIG, REGISTER, "panel.safetensors", "tls", "state", "logs", "keys"}
-    | {"operators.jsonl", "metrics.token", "format"}
-)
+OPEN = frozenset({CONFIG, REGISTER, "panel.safetensors", "tls", "state", "logs", "keys"} | {"metrics.token", "format"})
 """What nothing vouches for: it decides what a server does next, and is no release."""
 AUDITED = frozenset({LEDGER, ITEMS, "key", "runs", "surveys", "public", "witness", "audit.html", "audit.json"})
 OF_A_RUN = frozenset({"releases", "inputs.safetensors", "lock"})

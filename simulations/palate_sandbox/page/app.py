@@ -4,7 +4,7 @@
     POST /set            the switch, the pace, a pause
     GET  /person/en/ROW  a person's own page, as their device makes it, in a language
     POST /person/en/ROW  what its buttons do: turn a purpose off, take the data along, erase all
-    GET  /to-console     the operator's page of the same server folder
+    GET  /operator       the operator's page of the same server folder
 
 It loads nothing from elsewhere. It answers to the loopback's own names alone, and changes something only where its own
 page asks: one from elsewhere can do neither, nor, on Linux, can another user of the machine.
@@ -12,7 +12,9 @@ page asks: one from elsewhere can do neither, nor, on Linux, can another user of
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from functools import partial
 from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs
@@ -34,9 +36,8 @@ from palate_sandbox.page.charts import DayCurve, ErrorPoint, curves
 from palate_sandbox.page.live import Live, Sections
 from palate_sandbox.page.runner import PACES, Runner, SandboxStanding
 from palate_sandbox.report import DAYS
-from palate_server.console.access import Access
-from palate_server.console.pages import Console
 from palate_server.service.listener import LOOPBACK, name_of
+from palate_server.service.report import PAGE_POLICY, operator_page
 
 POLICY = "; ".join(
     (
@@ -98,8 +99,6 @@ class SandboxPage(Closing):
         self._templates = _environment()
         self._static = _static_files()
         self._live = Live(StandingReader(runner), self._sections)
-        self._console = Console(self._world.operator.site, lambda: {"serverapp": True})
-        self._access = Access(self._world.operator.site)
 
     @property
     def application(self) -> Starlette:
@@ -111,10 +110,10 @@ class SandboxPage(Closing):
             Route("/person", self._ours(self._chosen), methods=["GET"]),
             Route("/person/{language}/{row}", self._ours(self._person), methods=["GET"]),
             Route("/person/{language}/{row}", self._ours(self._decide), methods=["POST"]),
-            Route("/to-console", self._ours(self._to_console), methods=["POST"]),
+            Route("/operator", self._ours(self._operator), methods=["GET"]),
             Route("/static/{name:path}", self._ours(self._file), methods=["GET"]),
         ]
-        return Starlette(routes=[*own, *self._console.application.routes])
+        return Starlette(routes=own)
 
     def close(self) -> None:
         """End all streams."""
@@ -180,9 +179,9 @@ class SandboxPage(Closing):
         except PalateError:  # it was erased just now
             return self._gone(row)
 
-    async def _to_console(self, request: Request) -> Response:
-        token = await run_in_threadpool(self._access.make_token)
-        return RedirectResponse(f"/console/?token={token}", status_code=303)
+    async def _operator(self, _: Request) -> Response:
+        shown = partial(operator_page, self._world.operator.site, now=time.time(), parts={"serverapp": True})
+        return HTMLResponse(await run_in_threadpool(shown), headers={"Content-Security-Policy": PAGE_POLICY})
 
     async def _file(self, request: Request) -> Response:
         found = self._static.get(request.path_params["name"])
@@ -302,7 +301,7 @@ def _bar(each: Mapping[str, Any], figures: list[dict[str, Any]]) -> Any:
 
 
 def _from_another_account(request: Request) -> bool:
-    """Whether another user of this machine asks, as far as the system says so: the way to the console is a key."""
+    """Whether another user of this machine asks, as far as the system says so."""
     client, server = request.client, request.scope.get("server")
     return client is not None and server is not None and is_anothers(client.port, at=server[1])
 

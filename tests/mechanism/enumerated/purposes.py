@@ -1,6 +1,6 @@
 """Purposes: which purpose a plan is for follows from what is released, for every algorithm that there is.
 
-An app's device is asked by the plan of each registered algorithm, of a survey and of a verdict, with the model that
+An app's device is asked by the plan of each registered algorithm and of a survey, with the model that
 goes with it. A survey is `analytics`; all else learns from the user's history, or judges by it, and is `train`. Whoever
 agrees to everything but that purpose must refuse, and be charged nothing; whoever agrees to it alone must answer, and
 the device's ledger must name it.

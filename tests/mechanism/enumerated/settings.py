@@ -29,8 +29,6 @@ from palate_common.algorithms.als.warm import FORMER
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.parts.panel import PANEL_INPUTS, panel_inputs
 from palate_common.algorithms.registry import COUNTING
-from palate_common.algorithms.verdict import CANDIDATE, IN_USE, ROWS, arrays_of
-from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import block_sums, block_units
 from palate_common.survey import SURVEYING, Survey
@@ -135,8 +133,6 @@ def cases(name: str, n_items: int = ITEMS) -> tuple[SettingsCase, ...]:
     if name == SURVEYING:
         facts = PublicFacts(n_users=len(SIZES), n_items=len(QUESTIONS.questions()), mu=2.0)
         return (SettingsCase(name, QUESTIONS.model_dump(mode="json"), facts),)
-    if name == JUDGING:
-        return (_verdict(n_items, same=True), _verdict(n_items, same=False))
     cls, found = algorithm_class(name), dict[SettingsCase, None]()
     asked = {key: (UNSET, *values(info)) for key, info in cls.Settings.model_fields.items()}
     asked |= {key: several for key, several in public(cls).items()} | {"weighted": (False, True)}
@@ -284,24 +280,13 @@ def _former(name: str, n_items: int) -> dict[str, npt.NDArray[Any]]:
     return algorithm.hand_over(state, np.arange(n_items), n_items)
 
 
-def _verdict(n_items: int, *, same: bool) -> SettingsCase:
-    """A verdict on two models that rank the items in opposite orders; `same`: of one catalogue, else a third is new."""
-    facts = PublicFacts(n_users=len(SIZES), n_items=n_items, mu=2.0, seed=0 if same else 3)
-    model = {"algorithm": "popularity", "settings": {}, "facts": facts.model_dump(), "model": "00" * 32}
-    counts = np.arange(1.0, n_items + 1)
-    inputs = arrays_of(CANDIDATE, {"counts": counts}) | arrays_of(IN_USE, {"counts": counts[::-1].copy()})
-    if not same:
-        inputs[ROWS] = np.where(np.arange(n_items) % 3 == 0, -1, np.arange(n_items)[::-1])
-    return SettingsCase(JUDGING, {"run": "run", CANDIDATE: model, IN_USE: model}, facts, inputs)
-
-
 def in_torch() -> tuple[str, ...]:
     """The registered algorithms that are torch modules: a sum of theirs depends a little on who else is computed."""
     return tuple(name for name in algorithm_names() if name.startswith(LEFT_OUT))
 
 
 def names() -> tuple[str, ...]:
-    """Every registered algorithm, and those that only count, of surveys and verdicts.
+    """Every registered algorithm, and those that only count, of surveys.
 
     Without torch's: to load it takes longer than to run all others.
     """

@@ -7,17 +7,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from judged import judged_service
 
 from mechanism.secagg.hostile import PLANS, Turn
 from palate_client.flower import Host, Shards
-from palate_common.algorithms import verdict
 from palate_common.interactions import Interactions
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
 from palate_core.device.floors import Floors
@@ -235,13 +232,6 @@ def make_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ma
     monkeypatch.setattr("palate_server.operation.operation.sleep", lambda seconds: None)
     with services(tmp_path) as make:
         yield make
-
-
-@pytest.fixture
-def make_judged(make_service: Maker, monkeypatch: pytest.MonkeyPatch) -> Maker:
-    """Makes services whose models are judged, with lists of four, so that twelve items don't fit into each."""
-    monkeypatch.setattr(verdict, "LIST", 4)
-    return partial(judged_service, make_service)
 
 
 @pytest.fixture(scope="module")

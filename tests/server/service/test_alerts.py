@@ -154,6 +154,28 @@ def test_who_has_no_token_gets_nothing_from_elsewhere_and_all_of_it_with_one(sit
             plain.get("/metrics")
 
 
+def test_a_page_of_elsewhere_reads_no_metrics_on_loopback(site: Site) -> None:
+    """By a name of its own that leads to 127.0.0.1, in a browser of this machine."""
+    application = Metrics(site, lambda: {"gateway": True}).application()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    listener = metrics_listeners(application, port=port, settings=MetricsSettings(), folder=site.folder)["metrics"]
+    listener.start()
+    try:
+        for path in ("metrics", "ready", "health", "problems", "else"):
+            for host, answered in (
+                ("127.0.0.1", True), (f"localhost:{port}", True), (f"[::1]:{port}", True),
+                ("palate.evil.example", False), (f"127.0.0.1.evil.example:{port}", False), ("10.0.0.1", False),
+                ("[", False), ("[::1", False), ("a]b", False), ("127.0.0.1:x", False), ("x@127.0.0.1", False),
+                ("127.0.0.1/x", False), ("127.0.0.1@x", False),
+            ):  # fmt: skip
+                status = httpx.get(f"http://127.0.0.1:{port}/{path}", headers={"Host": host}).status_code
+                assert (status != 403) == answered, (path, host)
+    finally:
+        listener.stop()
+
+
 def test_a_token_that_others_may_read_or_guess_is_refused(site: Site) -> None:
     application = Metrics(site, dict).application()
     for wanted, options in (

@@ -15,9 +15,8 @@ from palate_core.errors import PalateError
 from palate_core.log.signing import SigningKey
 from palate_server.edge.application import MANY, REFUSAL, EnrolmentService
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import OTHER, REASONS, EventLog, EventTally
+from palate_server.folder.events import OTHER, REASONS, EventLog, EventTally, told_reason
 from palate_server.folder.server_folder import Site
-from palate_server.operation.outlook import latest_trouble
 from palate_server.service.metrics import Metrics
 from palate_server.service.setup import make_site
 
@@ -179,9 +178,8 @@ def test_a_failure_is_told_like_a_refusal_and_says_why(
     for _ in range(9):
         assert enrolling.answer(wanted)[0] == 503
     assert [event["count"] for event in told(site, "enrolment failed")] == [1]
-    trouble = latest_trouble(EventLog(site.events).all())
-    assert trouble is not None
-    assert (trouble["event"], trouble["reason"]) == ("enrolment failed", "the register must be free")
+    (failed,) = told(site, "enrolment failed")
+    assert told_reason(failed) == "the register must be free"
     enrolling.close()
     assert counted(site) == {"failed": 9.0}
 

@@ -8,13 +8,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from palate_cli.cli import run
-from palate_server.console import pages
-from palate_server.console.pages import Console
 from palate_server.folder.events import MOST, PIECE, EventFollower, EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.service.metrics import Metrics
@@ -139,20 +136,3 @@ def test_a_file_of_a_gigabyte_costs_neither_its_size_in_memory_nor_its_reading_a
     assert metrics.registry.get_sample_value("palate_attempts_total", {"outcome": "released"}) == 1.0
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
     assert metrics._tail._place == site.events.stat().st_size > 2 * MOST
-
-
-def test_what_a_report_makes_of_any_mistake_is_said_on_the_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = Console(site, lambda: None)
-    for error in (
-        AttributeError("a"),
-        IndexError("i"),
-        ZeroDivisionError("z"),
-        RecursionError("r"),
-        OverflowError("o"),
-    ):
-
-        def fail(found: Exception = error) -> Any:
-            raise found
-
-        monkeypatch.setattr(pages, "read_report", lambda *_, fail=fail, **__: fail())
-        assert type(error).__name__.encode() in page._shown().body

@@ -15,7 +15,7 @@ from palate_core.errors import InputError
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import read_outlook
-from palate_server.operation.releases import EXTENDS, catalogue_out, judged_items, latest, listed, publish
+from palate_server.operation.releases import EXTENDS, catalogue_out, latest, publish
 from palate_server.operation.runs import begin
 from palate_server.rounds.terms import RunTerms
 from palate_server.service.problems import problems
@@ -133,7 +133,7 @@ def test_no_attempt_is_opened_that_devices_are_known_to_refuse_by_a_list_that_th
         Enrolments(service.site.enrolment_file) as register,
         pytest.raises(InputError, match="must be over the items of the latest model"),
     ):
-        begin(service.site.afresh(), ledger, register, None, None)
+        begin(service.site.afresh(), ledger, register, None)
     service.operate()
     assert latest(service.site).items == (*items, "new")
     assert "items_refused" not in codes(service, clock)
@@ -148,17 +148,3 @@ def test_an_item_that_devices_have_is_not_removed(
     said = capsys.readouterr().err
     assert "must keep each item that devices have, and lacks 'item-0' and 10 more" in said
     assert "palate serve quarantine" in said
-
-
-def test_items_that_were_judged_are_known_by_name_when_more_were_added(make_service: Maker, tmp_path: Path) -> None:
-    """Where no model of before is kept: what a verdict proves pushed is put in quarantine all the same."""
-    service = make_service(every_hours=720.0, extra="[release]\nkeep = 1\n")
-    service.operate()
-    (closed,) = service.events("closed")
-    items = service.site.catalogue.items
-    assert add(service, tmp_path) == 0
-    service.operate()
-    with service.site.ledger(read_only=True) as ledger:
-        assert len(listed(service.site)) == 1
-        assert len(latest(service.site).items) == 14
-        assert judged_items(service.site.afresh(), ledger, closed["run"]) == items

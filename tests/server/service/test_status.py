@@ -23,6 +23,7 @@ from palate_server.operation.terms import DAY
 from palate_server.service import parts
 from palate_server.service.metrics import Metrics
 from palate_server.service.parts import PartsFile, read_parts
+from palate_server.service.problems import problems
 from palate_server.service.serverapp import main
 from palate_server.service.status import NOTHING, read_status
 from palate_server.service.supervisor import Supervisor
@@ -119,9 +120,8 @@ def test_a_run_without_a_release_is_told_as_one_with_what_was_wrong_and_when_the
     assert set(read_status(service.site).runs.values()) == {NOTHING}
     found = read_outlook(service.site, now=clock.now)
     assert (found.next_run["at"], found.voids) == (local(clock.now + 3600.0), 1)
-    assert found.trouble is not None
-    assert (found.trouble["event"], found.trouble["over"]) == ("aborted", False)
-    assert "devices must be left" in found.trouble["reason"]
+    (void,) = (each for each in problems(service.site, now=clock.now, parts=None) if each.code == "charge_void")
+    assert "devices must be left" in void.said
     assert run(["serve", "status", str(service.site.folder), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["release_key"] == service.site.key().public
@@ -130,7 +130,12 @@ def test_a_run_without_a_release_is_told_as_one_with_what_was_wrong_and_when_the
     assert run(["serve", "status", str(service.site.folder)]) == 0
     said = capsys.readouterr().out
     log = f"ledger, for witnesses: {log_key(service.site.config.population, told['release_key'])}\n"
-    for line in (f"next run: {found.next_run['at']} (1 charge(s) in a row", "latest trouble: ", "release key: ", log):
+    for line in (
+        f"next run: {found.next_run['at']} (1 charge(s) in a row",
+        "WARNING charge_void: ",
+        "release key: ",
+        log,
+    ):
         assert line in said
 
 

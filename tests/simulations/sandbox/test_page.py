@@ -1,4 +1,4 @@
-"""The sandbox's page in a real Chromium: live figures, the switch, a person's page and their erasure, the console."""
+"""The sandbox's page in a real Chromium: live figures, the switch, people's pages and erasure, the operator's."""
 
 from __future__ import annotations
 
@@ -155,9 +155,10 @@ def test_a_person_sees_their_own_page_turns_things_off_and_erases_all(browser: B
 
 
 def test_the_operators_page_is_of_the_same_server(browser: Browser, port: int) -> None:
-    browser.eval("document.querySelector('form[action=to-console]').target = ''")
-    browser.eval("document.querySelector('form[action=to-console]').requestSubmit()")
-    browser.wait("location.pathname === '/console/' && document.querySelector('.verdict')")
+    browser.eval("document.querySelector('a[href=operator]').target = ''")
+    browser.eval("document.querySelector('a[href=operator]').click()")
+    browser.wait("location.pathname === '/operator' && document.querySelector('.verdict')")
+    assert browser.eval("getComputedStyle(document.querySelector('.verdict')).fontWeight") == "600", "its style holds"
     assert "sandbox: music" in browser.eval("document.querySelector('h1').textContent")
     assert "of the lifetime's" in browser.text("budget")
     assert " round" in browser.text("log")
@@ -202,7 +203,7 @@ def test_other_users_of_the_machine_get_nothing(port: int, runner: Runner) -> No
         "knocks.sendall((sys.argv[2] + f' HTTP/1.1\\r\\nHost: 127.0.0.1:{sys.argv[1]}\\r\\n\\r\\n').encode())\n"
         "print(knocks.recv(12).decode())"
     )
-    for what in ("GET /", "POST /to-console", "GET /static/sandbox.css"):
+    for what in ("GET /", "GET /operator", "GET /static/sandbox.css"):
         words = [sys.executable, "-I", "-S", "-c", knock, str(port), what]
         said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout
         assert said == "HTTP/1.1 404\n"

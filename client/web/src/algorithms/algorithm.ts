@@ -10,7 +10,7 @@ import { popularityBlock } from "./popularity.js";
  * What a plan's algorithm sends, before anything is charged: one that a browser doesn't have is refused. What is seldom needed is loaded
  * now.
  */
-export async function contributionOf({ algorithm, settings, facts }: Pick<ModelHeader, "algorithm" | "settings" | "facts">): Promise<Contribution> {
+export async function contributionOf({ algorithm }: Pick<ModelHeader, "algorithm">): Promise<Contribution> {
   switch (algorithm) {
     case "popularity":
       return (_, __, history) => [popularityBlock(history)];
@@ -18,9 +18,7 @@ export async function contributionOf({ algorithm, settings, facts }: Pick<ModelH
       return alsContribution;
     case "analytics":
       return (await import("../rounds/seldom.js")).surveyContribution;
-    case "verdict":
-      return (await import("../rounds/seldom.js")).judging(settings, facts);
     default:
-      throw new RefusedError(`a browser takes part in als, popularity, surveys and verdicts, got ${algorithm.slice(0, 80)}`);
+      throw new RefusedError(`a browser takes part in als, popularity and surveys, got ${algorithm.slice(0, 80)}`);
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Scores of `als` for one user in double precision: those by which a user votes on weights, and by which they judge a model.
+ * Scores of `als` for one user in double precision: those by which a user votes on weights.
  *
  *     score  =  level * base + taste . basis  +  sum over the other sources of  weight * part
  */
@@ -22,15 +22,11 @@ export interface Scores {
   readonly parts: ReadonlyMap<Source, { readonly own: Float64Array; readonly weight: number }>;
 }
 
-/** Rounds rows whose longest has this length. */
-type Rounding = (rows: Float64Array, length: number) => Float64Array;
-
-/** To multiples of a power of two, about 2^-25 of a length: their products are exact in any order. */
-export const onGrid: Rounding = (rows, length) => {
+/** Rows to multiples of a power of two, about 2^-25 of the length of their longest: their products are exact in any order. */
+function onGrid(rows: Float64Array, length: number): Float64Array {
   const unit = 2 ** (Math.ceil(Math.log2(Math.max(length, LEAST))) - 25);
   return rows.map((each) => roundEven(each / unit) * unit);
-};
-export const asTheyAre: Rounding = (rows) => rows;
+}
 
 /** The items of a history whose place in it is wanted. */
 export const kept = ({ indices, weights, nItems }: History, keep: (at: number) => boolean): History => ({
@@ -46,17 +42,17 @@ function effectiveCount(weights: Float32Array): number {
 }
 
 /** Products of a table's rows, each times a factor, with a vector; both rounded. */
-function products(table: ArrayLike<number>, factor: (row: number) => number, vector: Float64Array, rounding: Rounding): Float64Array {
+function products(table: ArrayLike<number>, factor: (row: number) => number, vector: Float64Array): Float64Array {
   const width = vector.length;
   const lifted = Float64Array.from(table, (each, at) => factor(Math.floor(at / width)) * each);
   let longest = 0;
   for (let at = 0; at < lifted.length; at += width) longest = Math.max(longest, Math.sqrt(squaresOf(lifted.subarray(at, at + width))));
-  const [rows, likes] = [rounding(lifted, longest), rounding(vector, Math.sqrt(squaresOf(vector)))];
+  const [rows, likes] = [onGrid(lifted, longest), onGrid(vector, Math.sqrt(squaresOf(vector)))];
   return Float64Array.from({ length: rows.length / width }, (_, row) => likes.reduce((sum, each, column) => sum + rows[row * width + column] * each, 0));
 }
 
 /** The scores of a user with these items. */
-export function scoresOf(state: GlobalModel["state"], { headItems }: AlsPlan, settings: AlsSettings, shown: History, rounding: Rounding): Scores {
+export function scoresOf(state: GlobalModel["state"], { headItems }: AlsPlan, settings: AlsSettings, shown: History): Scores {
   const { nItems, indices } = shown;
   const { foldExponent: fold, scoreExponent: exponent } = settings;
   const head = state.has("basis") ? (arrayOf(state, "head") as Int32Array) : null;
@@ -83,7 +79,7 @@ export function scoresOf(state: GlobalModel["state"], { headItems }: AlsPlan, se
       const evidence = own * strength[column];
       return sum * ((evidence / (1 + evidence)) ** ((1 + accuracy[column] ** 2) / 2) * accuracy[column]);
     });
-    products(basis, (place) => lift[head[place]], taste, rounding).forEach((each, place) => (plain[head[place]] += each));
+    products(basis, (place) => lift[head[place]], taste).forEach((each, place) => (plain[head[place]] += each));
   }
 
   const parts = new Map<Source, { own: Float64Array; weight: number }>();
@@ -94,7 +90,7 @@ export function scoresOf(state: GlobalModel["state"], { headItems }: AlsPlan, se
     const trust = (all / (all + 7)) ** 2;
     const found = Float64Array.from({ length: width }, (_, column) =>
       summed(indices.length, (at) => popularity[indices[at]] ** fold * table[indices[at] * width + column] * shown.weights[at]) * trust);
-    parts.set("content", { own: products(table, (row) => lift[row], found, rounding), weight: arrayOf(state, "content_weight")[0] });
+    parts.set("content", { own: products(table, (row) => lift[row], found), weight: arrayOf(state, "content_weight")[0] });
   }
   for (const [source, name] of LINKS) {
     if (!state.has(`${name}_weight`)) continue;

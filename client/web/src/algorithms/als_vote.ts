@@ -8,7 +8,7 @@
 import type { GlobalModel } from "../models/model.js";
 import type { History } from "./history.js";
 import type { AlsPlan, AlsSettings, Source } from "./als_plan.js";
-import { kept, onGrid, scoresOf, type Scores } from "./als_scores.js";
+import { kept, scoresOf, type Scores } from "./als_scores.js";
 import { PublicRandom, squaresOf } from "./numpy.js";
 
 /** Candidates for a source's weight. A ballot compares each of the others with the first. */
@@ -58,7 +58,7 @@ export function hide(history: History, seed: number | bigint): [History, History
 export function ballots({ state, header }: GlobalModel, plan: AlsPlan, settings: AlsSettings, oneIn: number, history: History): Float64Array[] {
   if (!votes(history, oneIn, header.facts.seed)) return plan.votes.map((source) => new Float64Array(CHOICES[source].length - 1));
   const [shown, hidden] = hide(history, header.facts.seed);
-  const scores = scoresOf(state, plan, settings, shown, onGrid);
+  const scores = scoresOf(state, plan, settings, shown);
   return plan.votes.map((source) => ballot(source, scores, shown, hidden));
 }
 

@@ -157,10 +157,8 @@ export function readModel(data: Uint8Array): GlobalModel {
 const QUARANTINED = "quarantined";
 
 /** Rows of the items that no list shows and nothing is learned about, rising; see `quarantine.py`. */
-export const quarantined = ({ state, header }: GlobalModel): readonly number[] => quarantinedIn(state, header.facts.nItems);
-
-/** The same of a state of so many items. */
-export function quarantinedIn(state: GlobalModel["state"], nItems: number): readonly number[] {
+export function quarantined({ state, header }: GlobalModel): readonly number[] {
+  const { nItems } = header.facts;
   const marked = state.get(QUARANTINED);
   if (!marked) return [];
   const numbers = numbersOf(marked);

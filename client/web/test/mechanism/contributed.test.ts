@@ -59,11 +59,11 @@ test("rounds of other algorithms, and those whose unit is one event, are decline
   equal(await answer(await signed({ algorithm: "sgd", model_hash: digest(model) }), model), REFUSED);
   equal(await answer(await signed({ dp: "local", sigma: 4096, mu2: new Float(0.1), events: { inclusion: new Float(0.5), steps: 4 } }), file), REFUSED);
   equal(refusals, [
-    "a browser takes part in als, popularity, surveys and verdicts, got sgd",
+    "a browser takes part in als, popularity and surveys, got sgd",
     "this device protects its user, not single events",
   ]);
   equal(await rounds.wanted(await signed({ algorithm: "event-mf" })), null, "and no model is fetched for them");
-  equal(refusals.at(-1), "a browser takes part in als, popularity, surveys and verdicts, got event-mf");
+  equal(refusals.at(-1), "a browser takes part in als, popularity and surveys, got event-mf");
   equal(await rounds.wanted(await signed({})), digest(file));
   equal(await rounds.ledger.receipts(), []);
   ok((await answer(await signed({}), file)).length > 40, "and one that it has is taken");

@@ -26,8 +26,7 @@ def certificate(
 
     It is checked before: name, key, time, and a root that is trusted, which is put last, as invitations pin it.
     """
-    from palate_server.folder.certificates import PUBLIC, install, is_awaited
-    from palate_server.folder.operators import as_owner
+    from palate_server.folder.certificates import PUBLIC, as_owner, install, is_awaited
     from palate_server.folder.server_folder import Site
 
     if (chain is None) != (key is None):

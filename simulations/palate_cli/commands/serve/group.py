@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from pathlib import Path
-from typing import Any
-
 import typer
 
 from palate_cli.commands.serve import (
     access,
     certificate,
-    console,
     copies,
     edges,
     folder,
@@ -30,45 +24,23 @@ def _here() -> None:
     """A server that devices take part in: rounds, models, budgets."""
 
 
-def recorded(name: str, command: Callable[..., None]) -> None:
-    """Add a command that is recorded in the folder that it is given to: docs/operations.md#who-did-what."""
-
-    @wraps(command)
-    def wrapper(**given: Any) -> None:
-        from palate_server.folder.operators import OperatorLog
-
-        folder = Path(given["folder"])
-        arguments = {key: value for key, value in given.items() if key != "folder"}
-        log = OperatorLog(folder)
-        if not (folder / "server.toml").is_file():
-            command(**given)  # it makes the folder, or refuses
-            log.made(name, arguments)
-            return
-        with log.command(name, arguments):
-            command(**given)
-
-    app.command(name)(wrapper)
-
-
-recorded("init", folder.init)
-recorded("run", running.run)
+app.command("init")(folder.init)
+app.command("run")(running.run)
 app.command("check")(running.check)
 app.command("status")(status.status)
-recorded("certificate", certificate.certificate)
-recorded("console", console.console)
-app.command("operators")(status.operators)
+app.command("certificate")(certificate.certificate)
 app.command("config")(folder.config)
-recorded("panel", folder.panel)
-recorded("items", items.items)
-recorded("enroll", access.enroll)
-recorded("devices", access.devices)
-recorded("revoke", access.revoke)
-recorded("pardon", access.pardon)
-recorded("quarantine", quarantine.quarantine)
-recorded("evidence", access.evidence)
-recorded("edge", edges.grant)
-recorded("resume", running.resume)
-recorded("release", running.release)
-recorded("backup", copies.backup)
-recorded("rotate-key", copies.rotate_key)
-recorded("restore", copies.restore)
+app.command("panel")(folder.panel)
+app.command("items")(items.items)
+app.command("enroll")(access.enroll)
+app.command("devices")(access.devices)
+app.command("revoke")(access.revoke)
+app.command("pardon")(access.pardon)
+app.command("quarantine")(quarantine.quarantine)
+app.command("evidence")(access.evidence)
+app.command("edge")(edges.grant)
+app.command("resume")(running.resume)
+app.command("release")(running.release)
+app.command("backup")(copies.backup)
+app.command("rotate-key")(copies.rotate_key)
+app.command("restore")(copies.restore)

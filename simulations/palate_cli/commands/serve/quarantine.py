@@ -1,4 +1,4 @@
-"""`palate serve quarantine`: which items are left out, and the operator's word on it."""
+"""`palate serve quarantine`: which items are left out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import typer
 
 from palate_cli.commands.serve.folder import Folder
 from palate_core.errors import InputError
+
+RUNS = 3
 
 
 def quarantine(
@@ -24,14 +26,14 @@ def quarantine(
         typer.Option(
             min=1,
             max=1000,
-            help="With --add: for so many trainings from the next on; default `judging.quarantine_runs`, at least 1.",
+            help=f"With --add: for so many trainings from the next on; default {RUNS}.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """List the items that no run learns about and no list shows, put items there, or let them in again."""
     from palate_server.folder.server_folder import Site
-    from palate_server.operation.judging import too_many
+    from palate_server.operation.left_out import too_many
     from palate_server.operation.schedule import training_goes_on, trainings
 
     site, added, lifted = Site.at(folder), set(add or ()), set(lift or ())
@@ -49,25 +51,15 @@ def quarantine(
     if lift:
         site.quarantine.lift(lift, trainings=now)
     if add:
-        site.quarantine.add(add, until=now + begun + (runs or max(1, site.config.judging.quarantine_runs)))
+        site.quarantine.add(add, until=now + begun + (runs or RUNS))
     found = site.quarantine.items(trainings=now)
     if as_json:
-        told = [
-            {"item": each.item, "by": each.by, "runs_left": each.until - now, "proved": each.proved} for each in found
-        ]
+        told = [{"item": each.item, "runs_left": each.until - now} for each in found]
         typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
         return
     for each in found:
         left = each.until - now
-        doubt = "" if each.proved else ", named and not proved"
-        typer.echo(f"{each.item}: {left} more run{'' if left == 1 else 's'}, by {whose(each.by)}{doubt}")
+        typer.echo(f"{each.item}: {left} more run{'' if left == 1 else 's'}")
     typer.echo(
         f"{len(found)} item{'' if len(found) == 1 else 's'} in quarantine" if found else "no item is in quarantine"
     )
-
-
-def whose(by: str) -> str:
-    """Whose word an item is there by, in words."""
-    from palate_server.folder.quarantine import OPERATOR
-
-    return "the operator" if by == OPERATOR else f"the verdict on run {by}"

@@ -25,7 +25,6 @@ def run(
     dev: Annotated[bool, typer.Option("--dev", help="Loopback only, without nginx: to try things out.")] = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM: gateway, edge, SuperLink, ServerApp, metrics."""
-    from palate_server.console.pages import Console
     from palate_server.folder.profiles import TRIAL_WORDS
     from palate_server.folder.server_folder import Site
     from palate_server.service.checks import checked
@@ -38,7 +37,7 @@ def run(
         typer.echo(TRIAL_WORDS)
     for each in checked(site, now=time.time(), dev=dev, starting=True).problems:
         typer.echo(f"{each.severity} {each.code}: {each.said}: {each.act}", err=True)
-    with Supervisor(site, card=_card_maker(site.key), dev=dev, page=Console) as supervisor:
+    with Supervisor(site, card=_card_maker(site.key), dev=dev) as supervisor:
         supervisor.take_signals()
         health = f"http://127.0.0.1:{site.config.gateway.metrics_port}/health"
         supervisor.run(lambda: typer.echo(f"serving {site.address} · health: {health}"))

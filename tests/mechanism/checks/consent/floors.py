@@ -4,7 +4,7 @@ The fields are those of the class itself, so that a new one is among them, and i
 only it forbids.
 
 - **each floor**: all others are as loose as can be; the plan breaks this one by the least there is, and is refused,
-  whichever of the registered algorithms it names: surveys and verdicts are held to the floors of training;
+  whichever of the registered algorithms it names: surveys are held to the floors of training;
 - **defaults**: those of the documentation, and a device with them refuses the same plans;
 - **loosenings**: every method that gives other floors changes exactly the documented fields, whatever they were before:
   with all others strict, the same plans are refused as before;

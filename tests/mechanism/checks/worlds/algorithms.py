@@ -1,11 +1,11 @@
 """Every mode: the side outputs of every algorithm's run, in every mode, whoever did something.
 
 Three worlds: everybody as they are, one user emptied, everybody emptied, so that whole blocks are zero and nobody has
-anything to tell. Each registered algorithm, a survey and a verdict on a model are run in them, in two of the modes,
-which take turns: with noise of the server, of devices, of each device alone, and under masks; a user a node, and many.
-The world in which one user is emptied takes turns, too. The quick form has one mode for each, and not that world. What
-is compared is all of `side_outputs`: sizes, headers and refusals of answers, metadata of sealed releases, plans,
-charges, counts, logs, files, both ledgers; and that a restarted server knows as much.
+anything to tell. Each registered algorithm and a survey are run in them, in two of the modes, which take turns: with
+noise of the server, of devices, of each device alone, and under masks; a user a node, and many. The world in which one
+user is emptied takes turns, too. The quick form has one mode for each, and not that world. What is compared is all of
+`side_outputs`: sizes, headers and refusals of answers, metadata of sealed releases, plans, charges, counts, logs,
+files, both ledgers; and that a restarted server knows as much.
 
 **Assumes:** timing is not protected, and was left out, as were hashes of noised numbers.
 """
@@ -21,10 +21,7 @@ from mechanism.checks.differential import RUNS, Whole
 from mechanism.checks.side_outputs import Seen, difference, observed
 from mechanism.harness.probe_run import Setting, crowd
 from palate_audit.evidence.evidence import Finding
-from palate_common.algorithms import PublicFacts, State, algorithm_names
-from palate_common.algorithms.popularity import COUNTS
-from palate_common.algorithms.verdict import CANDIDATE, IN_USE, JudgedModel, JudgedPair, arrays_of
-from palate_common.algorithms.verdict import NAME as JUDGING
+from palate_common.algorithms import algorithm_names
 from palate_common.interactions import Interactions
 from palate_common.survey import SURVEYING, Survey
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
@@ -51,13 +48,6 @@ MODES: Mapping[str, Mode] = {
 }
 TURNS = {False: 2, True: 1}
 """How many modes an algorithm meets, and in the quick form: other ones than the algorithm before it."""
-INPUTS: Mapping[str, State] = {
-    JUDGING: {
-        **arrays_of(CANDIDATE, {COUNTS: np.arange(ITEMS) + 1.0}),
-        **arrays_of(IN_USE, {COUNTS: ITEMS - np.arange(ITEMS)}),
-    }
-}
-"""Public arrays that an algorithm starts from: two models, of which one lists first what the other lists last."""
 
 
 def every_mode(*, quick: bool = False, deep: bool = False) -> list[Finding]:
@@ -91,10 +81,6 @@ def _runs(*, quick: bool = False) -> Iterator[tuple[str, Whole]]:
         if run.events in (None, 1.0):
             known.setdefault(run.algorithm, run)
     known["als"] = RUNS["als, pairs and votes"]
-    facts = PublicFacts(n_users=USERS, n_items=ITEMS, mu=1.0)
-    judged = JudgedModel(algorithm="popularity", settings={}, facts=facts, model="0" * 64)
-    pair = JudgedPair(run="judged", candidate=judged, in_use=judged)
-    known[JUDGING] = Whole(JUDGING, pair.model_dump(mode="json"))
     for name in sorted(known if quick else {*algorithm_names(), *known}):
         yield name, known.get(name, Whole(name, {"rounds": 2}))
 
@@ -104,7 +90,6 @@ def _told(run: Whole, mode: Mode, *, few: bool) -> Iterator[str]:
     setting = Setting(
         mode=mode.mode, users_per_node=mode.per_node, masks=mode.masks, algorithm=run.algorithm,
         settings=dict(run.settings), clip_norm=run.clip_norm, epsilon=20.0, events=run.events,
-        inputs=INPUTS.get(run.algorithm, {}),
     )  # fmt: skip
     everybody = _histories(run)
     worlds = {"everybody": everybody, "nobody": crowd([[]] * USERS, n_items=everybody.n_items)}

@@ -1,4 +1,4 @@
-"""Opening: a device's ledger in a file of its own."""
+"""A device's ledger in a file of its own, for tests."""
 
 from __future__ import annotations
 
