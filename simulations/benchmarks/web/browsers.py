@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -12,9 +11,10 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
+import psutil
+
 from palate_common.records.closing import Closing
 from palate_core.errors import PalateError
-from palate_sim.engines.processes import descendants
 
 WEB = Path(__file__).resolve().parents[3] / "client" / "web"
 ANSWER = 600.0
@@ -92,9 +92,10 @@ class Browsers(Closing):
 
     def kill(self) -> None:
         """End it at once with its browsers, whatever it is asked."""
-        for each in descendants(self._process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(each.pid, signal.SIGKILL)
+        with suppress(psutil.NoSuchProcess):
+            for each in psutil.Process(self._process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
         self._process.kill()
 
     def _read(self, within: float) -> Any:

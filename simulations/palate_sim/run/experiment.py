@@ -227,10 +227,6 @@ def check_engine(config: SimulationConfig) -> None:
     Raises:
         InputError: naming the extra.
     """
-    if config.engine.name == "flower":
-        from palate_sim.engines.launch import require_flower
-
-        require_flower()
     if config.engine.name == "ray":
         from palate_sim.engines.cluster.engine import address_of
 
@@ -296,10 +292,6 @@ def users_per_node(config: SimulationConfig, n_users: int) -> int:
 
 
 def _engine(config: SimulationConfig) -> Engine:
-    if config.engine.name == "flower":
-        from palate_sim.engines.flower import run_flower
-
-        return run_flower
     if config.engine.name == "ray":
         from palate_sim.engines.cluster.engine import run_ray
 
