@@ -107,10 +107,8 @@ def _serve(config: SandboxConfig, folder: Path, progress: Notify, *, port: int, 
         world = stack.enter_context(SandboxWorld(config, folder, notify=notify))
         runner = stack.enter_context(Runner(world))
         told.append(runner.notify)
-        page = stack.enter_context(SandboxPage(runner))
-        listener = Listener(page.application, host="127.0.0.1", port=port)
+        listener = Listener(SandboxPage(runner).application, host="127.0.0.1", port=port)
         stack.callback(listener.stop)
-        stack.callback(page.close)  # first: a listener waits for its streams
         listener.start()
         address = f"http://127.0.0.1:{port}/"
         typer.echo(f"the sandbox: {address} (Ctrl-C ends it, and all of it is gone)")

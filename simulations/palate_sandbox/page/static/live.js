@@ -28,22 +28,12 @@
 
   const live = document.getElementById("live");
   const words = document.getElementById("live-words");
-  let heard = 0;
   function state(name, text) {
     if (live.dataset.state !== name) {
       live.dataset.state = name;
       words.textContent = text;
     }
   }
-  function lost() {
-    state("lost", "connection lost: what stands here may be old");
-  }
-
-  function hear() {
-    heard = Date.now();
-    state("live", "live");
-  }
-
   // A section that changes keeps what its reader has opened, shut, scrolled or focused.
   function put(section, html) {
     const active = document.activeElement;
@@ -66,32 +56,32 @@
   }
 
   const board = document.getElementById("board");
+  const shown = {};
   let seen = board.dataset.seen;
-  function listen() {
-    const source = new EventSource(`live?seen=${encodeURIComponent(seen)}`);
-    source.addEventListener("open", hear);
-    source.addEventListener("beat", hear);
-    source.addEventListener("error", () => {
-      lost();
-      // A browser tries again where the connection was lost, and not where it was refused.
-      if (source.readyState === EventSource.CLOSED) window.setTimeout(listen, 10000);
-    });
-    for (const section of board.querySelectorAll("[data-live]")) {
-      source.addEventListener(section.id, (event) => {
-        seen = event.lastEventId || seen;
-        put(section, event.data);
-        hear();
-      });
+  async function ask() {
+    try {
+      const answer = await fetch(`live?seen=${encodeURIComponent(seen)}`, { signal: AbortSignal.timeout(25000) });
+      if (!answer.ok) throw new Error(String(answer.status));
+      if (answer.status !== 204) {
+        const found = await answer.json();
+        for (const [name, html] of Object.entries(found.sections)) {
+          if (shown[name] !== html) put(document.getElementById(name), html);
+          shown[name] = html;
+        }
+        seen = found.seen;
+      }
+      state("live", "live");
+    } catch {
+      state("lost", "connection lost: what stands here may be old");
     }
+    window.setTimeout(ask, 250);
   }
-  listen();
+  ask();
 
   document.getElementById("zone").textContent = `times in ${zone}`;
   tell(document);
   window.setInterval(() => {
-    if (document.hidden) return;
-    tell(document);
-    if (heard && Date.now() - heard > 25000) lost();
+    if (!document.hidden) tell(document);
   }, 1000);
   document.addEventListener("visibilitychange", () => tell(document));
 })();
