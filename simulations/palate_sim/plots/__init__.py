@@ -1,4 +1,4 @@
-"""The figures of a run, for the report, a notebook and the README.
+"""The figures of a run, for the report and a notebook.
 
 The functions draw the plain dicts of `result.json` and `privacy_card.json`; they compute no metric and no eps.
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from palate_sim.plots.frontier import frontier, projection, svg_frontier
+from palate_sim.plots.frontier import frontier, projection
 from palate_sim.plots.quality import deciles, groups, quality
 from palate_sim.plots.rounds import costs, delta_curve, rounds, spending
 
@@ -27,7 +27,6 @@ __all__ = [
     "quality",
     "rounds",
     "spending",
-    "svg_frontier",
 ]
 
 
