@@ -54,12 +54,11 @@ WIDE_CHARTS = ("-roc",)
 WITHIN = "Attacks on what is protected: does any get more than the claim allows?"
 
 
-def render(sections: Sequence[Section], *, signer: str | None = None) -> str:
+def render(sections: Sequence[Section]) -> str:
     """The page as text.
 
     Args:
         sections: the parts of the audit.
-        signer: the public key that the file beside it is signed with; None where it is unsigned.
     """
     pages = environment()
     library = Markup(get_plotlyjs())  # noqa: S704  # plotly's own file, not data
@@ -84,7 +83,6 @@ def render(sections: Sequence[Section], *, signer: str | None = None) -> str:
         alpha=f"{ALPHA:g}",
         created=datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=version("palate"),
-        signer=signer,
         style=Markup(pages.get_template("report.css.j2").render()),  # noqa: S704  # our own file, without data
         library=library,
         behaviour=behaviour,

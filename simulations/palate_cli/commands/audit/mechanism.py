@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from palate_cli.commands.audit.outcome import Json, Key, Out, check_out, conclude
+from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
 from palate_core.errors import InputError
 
 Mode = Annotated[
@@ -60,7 +60,6 @@ def mechanism(
     seed: Seed = None,
     run: Run = None,
     out: Out = None,
-    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Run a mechanism with canaries, and test what it releases."""
@@ -71,7 +70,7 @@ def mechanism(
     from palate_core.accounting import check_delta, check_epsilon
     from palate_sim.progress import Progress
 
-    check_out(out, key)
+    check_out(out)
     if deep and quick:
         raise InputError("--deep and --quick are two speeds: give one of them")
     if seed is not None and not 0 <= seed < 2**63:
@@ -95,4 +94,4 @@ def mechanism(
     seconds = 300.0 if budget is None else budget
     with Progress(quiet=as_json or target is None) as notify:
         section = audit_mechanism(*targets, seed=chosen, deep=deep, quick=quick, run=run, budget=seconds, notify=notify)
-    conclude([section], out=out, key=key, as_json=as_json, seed=chosen)
+    conclude([section], out=out, as_json=as_json, seed=chosen)
