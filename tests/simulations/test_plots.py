@@ -34,7 +34,7 @@ def texts(figure):
 def every(run):
     return [
         run.quality(), run.projection(), run.rounds(), run.spending(), run.deciles(),
-        run.groups("gender"), run.costs(), run.delta_curve(),
+        run.groups("gender"), run.delta_curve(),
     ]  # fmt: skip
 
 

@@ -358,7 +358,7 @@ def test_missing_parts_leave_their_sections_out(result, card, tmp_path):
         del card[key]
     page = read(result, card, tmp_path)
     ids = {attrs["id"] for attrs in page.find("section")}
-    assert ids == {"quality", "rounds", "costs", "card", "limits", "again"}
+    assert ids == {"quality", "rounds", "card", "limits", "again"}
     assert {a["href"][1:] for a in page.find("a")} <= {attrs["id"] for _, attrs in page.tags if "id" in attrs}
 
 

@@ -14,11 +14,10 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 
 from palate_sim.plots.frontier import frontier, projection
 from palate_sim.plots.quality import deciles, groups, quality
-from palate_sim.plots.rounds import costs, delta_curve, rounds, spending
+from palate_sim.plots.rounds import delta_curve, rounds, spending
 
 __all__ = [
     "Plots",
-    "costs",
     "deciles",
     "delta_curve",
     "frontier",
@@ -60,10 +59,6 @@ class Plots:
     def groups(self, key: str) -> go.Figure:
         """Quality for each value of one user attribute."""
         return groups(self.result, key)
-
-    def costs(self) -> go.Figure:
-        """Seconds and kilobytes."""
-        return costs(self.result)
 
     def delta_curve(self) -> go.Figure:
         """Every (eps, delta) pair the run satisfies."""
