@@ -468,7 +468,6 @@ TRIES = (
     Try("docs", "zensical, mkdocstrings_handlers.python", docs),
     Try("ray", "ray", lines(*RAY), ("simulations",)),
     Try("torch", "torch, opacus, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
-    Try("audit", "prv_accountant, palate_audit", blocks("audit.md")),
 )
 """Every extra but `dev`, which `make test` installs and runs."""
 

@@ -27,7 +27,7 @@ EXTRAS = {
     "simulations/palate": ("simulations", "text"),  # runs, on first use
     "server/palate_server": ("server",),
     "simulations/palate_sim": ("simulations", "text", "torch", "ray", "notebook"),
-    "simulations/palate_audit": ("simulations", "torch", "audit"),
+    "simulations/palate_audit": ("simulations", "torch"),
     "simulations/palate_sandbox": ("simulations", "demo-data"),
     "simulations/palate_cli": ("simulations",),
 }
