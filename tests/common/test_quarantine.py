@@ -43,7 +43,6 @@ WHOLE = ALGORITHMS | {
     "als of few items": {"embedding_size": 4, "head_items": 20},
     "dp-als": {"embedding_size": 4, "rounds": 2},
     "dp-ease": {},
-    "dp-fedavg": {"embedding_size": 4, "rounds": 2},
 }
 
 
