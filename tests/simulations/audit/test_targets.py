@@ -12,7 +12,7 @@ import pytest
 
 from mechanisms import flower, opacus
 from palate_audit.evidence.evidence import Rung, Verdict
-from palate_audit.harness.target import Contributions, Target
+from palate_audit.harness.target import Contributions, Target, check_target
 from palate_audit.run.mechanism import audit_mechanism
 from palate_core.errors import InputError
 
@@ -114,7 +114,7 @@ def test_a_library_that_isnt_palates_is_asked_for_in_one_line(library: str, monk
     module = importlib.import_module(f"mechanisms.{library}")
     monkeypatch.setattr(module, "_library", partial(_asked, module._library, monkeypatch, missing))
     with pytest.raises(InputError, match=r"this target needs [\w.]+: pip install"):
-        made(f"mechanisms.{library}:{'banded' if library == 'jax_privacy' else 'gaussian'}")
+        check_target(made(f"mechanisms.{library}:{'banded' if library == 'jax_privacy' else 'gaussian'}"), library)
 
 
 def _asked(real: Any, monkeypatch: pytest.MonkeyPatch, missing: Any, name: str) -> Any:
