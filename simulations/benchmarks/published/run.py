@@ -137,5 +137,6 @@ PARTS = {"comparison": Part(comparison, comparison_tables), "statistics": Part(s
 
 
 if __name__ == "__main__":
-    with lent(importlib.import_module("dp_fedavg").DpFedAvg):  # of docs/examples
+    fedavg, ease = (importlib.import_module(name) for name in ("dp_fedavg", "dp_ease"))  # of docs/examples
+    with lent(fedavg.DpFedAvg), lent(ease.DpEase):
         main(__doc__, PARTS, Path(__file__).parent, seeds=3, protocol=PROTOCOL)
