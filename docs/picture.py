@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from jinja2 import Template
 
 from palate_sim.plots.frontier import bounds
-from palate_sim.plots.theme import ACCENT, COLOURS, spread
+from palate_sim.plots.theme import ACCENT, COLOURS
 
 SHAPE = Path(__file__).parent / "lines.svg.j2"
 SHOWN = 2.0
@@ -112,7 +113,7 @@ def svg_lines(lines: Sequence[Line], words: Words, ticks: Sequence[tuple[float, 
         return bottom - (bottom - top) * (value - low) / (high - low)
 
     step = (high - low) / 5 if round((high - low) / 0.05) > 6 else (0.05 if high - low > 0.08 else 0.01)
-    labels = spread([row(line.points[-1][1]) for line in lines], [18.0] * len(lines))
+    labels = spread([row(line.points[-1][1]) for line in lines], 18.0)
     drawn = [
         {
             "label": line.label, "colour": line.colour, "dash": line.dash, "class": line.key, "dots": line.dots,
@@ -129,3 +130,16 @@ def svg_lines(lines: Sequence[Line], words: Words, ticks: Sequence[tuple[float, 
             yticks=[(f"{row(value):.1f}", f"{value:.2f}") for value in values],
         )
     )  # fmt: skip
+
+
+def spread(centres: Sequence[float], height: float) -> list[float]:
+    """Centres near the given ones for labels of a height, no two of which overlap."""
+    order = sorted(range(len(centres)), key=lambda i: centres[i])
+    placed = list(centres)
+    for _ in range(80):  # neighbours push each other apart until none overlap
+        for below, above in pairwise(order):
+            lack = height - (placed[above] - placed[below])
+            if lack > 0:
+                placed[below] -= lack / 2
+                placed[above] += lack / 2
+    return placed

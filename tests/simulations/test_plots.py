@@ -1,12 +1,10 @@
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import palate_sim.plots as plots
 from palate_sim.plots import Plots, frontier
-from palate_sim.plots.theme import spread
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 MEASURED = {
@@ -61,24 +59,20 @@ def test_a_model_has_one_name_and_one_colour_everywhere(result):
     assert bars["alone on each device"] == ["device-only"]
 
 
-def test_a_label_that_is_pushed_off_the_axis_is_still_drawn(result):
-    for metrics in result["by_decile"].values():
-        metrics["recall_capped@20"][-1] = 0.7
-    figure = plots.deciles(result)
-    low, high = figure.layout.yaxis.range
-    assert len(figure.layout.annotations) == 7
-    assert all(low <= label.y <= high for label in figure.layout.annotations)
-    shifts = sorted(label.yshift for label in figure.layout.annotations)
-    assert min(above - below for below, above in pairwise(shifts)) > 12
-
-
 def test_groups_stand_in_the_order_of_their_numbers(result):
     names = list(plots.groups(result, "age").layout.yaxis.ticktext)
     assert names == ["under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+"]
 
 
+def test_lines_are_named_in_a_legend(result):
+    for figure in (plots.deciles(result), plots.projection(result), frontier(MEASURED)):
+        assert figure.layout.showlegend
+        assert all(trace.name for trace in figure.data)
+
+
 def test_the_projection_shows_the_references_that_the_run_holds(result):
-    assert len(plots.projection(result).layout.shapes) == 2
+    shapes = plots.projection(result).layout.shapes
+    assert [(shape.name, shape.showlegend) for shape in shapes] == [("EASE", True), ("popularity", True)]
     result["baselines"]["off"] = {"recall_capped@20": 0.43}
     assert "no privacy (dp off)" in texts(plots.projection(result))
     assert list(plots.projection(result).data[0].x) == [4832, 48320, 483200]
@@ -151,21 +145,6 @@ def test_text_from_data_is_escaped(result):
     for figure in (plots.quality(result), plots.deciles(result), plots.groups(result, evil)):
         assert evil not in texts(figure)
         assert "&lt;img" in texts(figure)
-
-
-def test_labels_do_not_overlap_and_stay_in_order():
-    values, heights = [0.3, 0.3, 0.31, 0.9], [0.1, 0.2, 0.1, 0.1]
-    placed = spread(values, heights)
-    assert placed[3] == 0.9
-    order = sorted(range(4), key=lambda i: placed[i])
-    assert order == [0, 1, 2, 3]
-    for low, high in pairwise(order):
-        assert placed[high] - placed[low] >= (heights[low] + heights[high]) / 2 - 1e-6
-
-
-def test_labels_stay_above_the_floor_without_overlap():
-    placed = sorted(spread([0.01, 0.02, 0.02, 0.5], [0.1] * 4, floor=0.0))
-    assert placed == pytest.approx([0.05, 0.15, 0.25, 0.5])
 
 
 def test_the_frontier_has_a_line_for_each_reference():

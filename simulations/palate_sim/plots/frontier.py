@@ -16,7 +16,7 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 
 from palate_core.accounting import ACCOUNTANT
 from palate_sim.plots.quality import ranking
-from palate_sim.plots.theme import ACCENT, COLOURS, epsilon_axis, finish, label_ends
+from palate_sim.plots.theme import ACCENT, COLOURS, epsilon_axis, finish
 from palate_sim.progress.wording import display_name, epsilon_text, model_key, primary_metric
 
 _REFERENCES = ("popularity", "noised_popularity", "ease", "off")
@@ -67,8 +67,7 @@ def frontier(facts: Mapping[str, Any]) -> go.Figure:
         type="log", tickvals=eps, ticktext=[f"{e:g}" for e in eps], title_text=epsilon_axis("ε, log scale", beside)
     )
     figure.update_yaxes(range=[low, high], title_text=escape(str(facts["metric"])))
-    label_ends(figure, [(curve.label, curve.values[-1], curve.colour) for curve in curves], high - low, 380)
-    return finish(figure, {}, 380)
+    return finish(figure, {}, 380, legend=True)
 
 
 def projection(result: Mapping[str, Any]) -> go.Figure:
@@ -84,26 +83,24 @@ def projection(result: Mapping[str, Any]) -> go.Figure:
     users, values = [row["users"] for row in rows], [float(row[metric]) for row in rows]
     line = {"color": COLOURS["projected"], "width": 3}
     figure.add_scatter(
-        x=users, y=values, mode="lines+markers+text", line={**line, "dash": "7px,4px"},
+        x=users, y=values, mode="lines+markers+text", line={**line, "dash": "7px,4px"}, name="Palate, projected",
         marker={"size": 10, "color": [ACCENT if row.get("factor") == 1 else COLOURS["projected"] for row in rows]},
         text=[f"{value:.3f}" for value in values], cliponaxis=False,
         textposition=["bottom right"] * (len(rows) - 1) + ["bottom center"],
         hovertemplate="%{x:,} users: %{y:.4f}<extra></extra>",
     )  # fmt: skip
-    ends = []
-    for name, mean, _, _ in ranking(result, metric):
-        if name in _BESIDE:
-            figure.add_hline(y=mean, line={"color": COLOURS[name], "dash": "dot", "width": 1.8})
-            ends.append((display_name(name), mean, COLOURS[name]))
-    low, high = bounds([*values, *(mean for _, mean, _ in ends)])
-    label_ends(figure, ends, high - low)
+    beside = [(name, mean) for name, mean, _, _ in ranking(result, metric) if name in _BESIDE]
+    for name, mean in beside:
+        line = {"color": COLOURS[name], "dash": "dot", "width": 1.8}
+        figure.add_hline(y=mean, line=line, name=display_name(name), showlegend=True)
+    low, high = bounds([*values, *(mean for _, mean in beside)])
     figure.update_xaxes(
         type="log", tickvals=users, ticktext=[f"{count:,}" for count in users],
         range=[math.log10(min(users)) - 0.15, math.log10(max(users)) + 0.15],
         title_text=epsilon_axis(f"training users, log scale, at ε = {epsilon_text(result.get('epsilon'))}", result),
     )  # fmt: skip
     figure.update_yaxes(range=[low, high], title_text=escape(metric))
-    return finish(figure, result)
+    return finish(figure, result, legend=True)
 
 
 def bounds(values: Sequence[float]) -> tuple[float, float]:
