@@ -28,7 +28,7 @@ from palate_audit.run.extract import Known
 from palate_audit.run.live import LiveLedger, read_live
 from palate_audit.run.receipts import Receipts, reconcile
 from palate_audit.run.run_records import RunRecords
-from palate_audit.run.server_mirror import MIRROR, audit_mirror
+from palate_audit.run.server_mirror import MIRROR, audit_own_mirror
 from palate_audit.run.server_models import audit_models, audit_witness, audit_witnessed_model
 from palate_audit.run.server_records import CONFIG, LEDGER, ServerRecords
 from palate_audit.run.signed_files import private_keys
@@ -104,7 +104,7 @@ def audit_server(
         ("runs", lambda: _runs(records)),
         ("surveys", lambda: _surveys(records)),
         ("directories", lambda: _directories(records)),
-        ("mirror", lambda: audit_mirror(records)),
+        ("mirror", lambda: audit_own_mirror(records)),
         ("catalogue", lambda: _catalogue(records)),
         ("files not covered", lambda: _names(records)),
     ]

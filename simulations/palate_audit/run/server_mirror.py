@@ -19,7 +19,7 @@ MIRROR = "public/ledger"
 TILE = re.compile(r"tile/(?P<level>[0-9]|entries)/(?P<index>(x\d{3}/)*\d{3})(\.p/(?P<width>[1-9]\d{0,2}))?", re.ASCII)
 
 
-def audit_mirror(records: ServerRecords) -> Iterator[Finding]:
+def audit_own_mirror(records: ServerRecords) -> Iterator[Finding]:
     """The mirror is of this ledger, file by file, and its checkpoint is signed by the operator."""
     test, place, leaves = "mirror", records.folder / MIRROR, records.live.leaves
     files = {path.relative_to(place).as_posix(): path for path in place.rglob("*") if path.is_file()}
