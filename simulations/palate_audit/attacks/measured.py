@@ -126,9 +126,11 @@ def played(
     mu = ceiling if claimed(view, subject.releases[0].plan) else None
     inside, outside = trials.inside.ravel(), trials.outside.ravel()
     tprs = tuple(rate(int((inside > least).sum()), len(inside)) for least in trials.thresholds())
-    sizes = len(inside), len(outside)
-    figures = area(inside, outside), tprs, mu, curve(inside, outside)
-    return trials, Measured(attack, view.value, knows, "fresh noise, independent trials", *sizes, *figures)
+    row = Measured(
+        attack, view.value, knows, "fresh noise, independent trials", len(inside), len(outside),
+        auc=area(inside, outside), tprs=tprs, mu=mu, curve=curve(inside, outside),
+    )  # fmt: skip
+    return trials, row
 
 
 def near(found: Estimate, most: float) -> str:
