@@ -152,7 +152,7 @@ class Progress(Closing):
             self._bars.remove_task(self._rows.pop(name))
         for name, event in rows.items():
             if name not in self._rows:
-                self._rows[name] = self._bars.add_task("", total=event.get("of"))
+                self._rows[name] = self._bars.add_task(title(event), total=event.get("of"))
             self._bars.update(self._rows[name], description=title(event), completed=event.get("done") or 0)
 
     def _end(self) -> None:
