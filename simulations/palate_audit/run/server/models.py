@@ -14,7 +14,7 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
 from palate_audit.run.extract import Known
 from palate_audit.run.receipts import of_evidence
-from palate_audit.run.server_records import ServerRecords
+from palate_audit.run.server.records import ServerRecords
 from palate_common.models import published
 from palate_common.models.manifest import Manifest, files_of, read_manifest
 from palate_core.errors import PalateError

@@ -28,9 +28,9 @@ from palate_audit.run.extract import Known
 from palate_audit.run.live import LiveLedger, read_live
 from palate_audit.run.receipts import Receipts, reconcile
 from palate_audit.run.run_records import RunRecords
-from palate_audit.run.server_mirror import MIRROR, audit_own_mirror
-from palate_audit.run.server_models import audit_models, audit_witness, audit_witnessed_model
-from palate_audit.run.server_records import CONFIG, LEDGER, ServerRecords
+from palate_audit.run.server.mirror import MIRROR, audit_own_mirror
+from palate_audit.run.server.models import audit_models, audit_witness, audit_witnessed_model
+from palate_audit.run.server.records import CONFIG, LEDGER, ServerRecords
 from palate_audit.run.signed_files import private_keys
 from palate_audit.run.statements import ordered
 from palate_common.algorithms.popularity import COUNTS

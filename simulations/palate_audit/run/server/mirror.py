@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from palate_audit.evidence.evidence import Finding
-from palate_audit.run.server_records import ServerRecords
+from palate_audit.run.server.records import ServerRecords
 from palate_common.records.tiles import CHECKPOINT, WIDTH, pack_entries, tile, tile_path, tiles_of
 from palate_core.errors import InputError, PalateError
 from palate_core.log.checkpoints import open_checkpoint, origin_of
