@@ -466,7 +466,7 @@ TRIES = (
     Try("delivery", "apprise", script(DELIVERY)),
     Try("notebook", "ipykernel, nbformat, nbclient", script(NOTEBOOK), ("simulations", "demo-data")),
     Try("docs", "zensical, mkdocstrings_handlers.python", docs),
-    Try("ray", "ray", lines(*RAY), ("simulations",)),
+    Try("ray", "flwr, ray", lines(*RAY), ("simulations",)),
     Try("torch", "torch, opacus, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
 )
 """Every extra but `dev`, which `make test` installs and runs."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client.hosts import Host, Shards
+from palate_client.flower import Host, Shards, node_app
 from palate_client.online.hosting import OwnHost
 from palate_client.rounds.contribution import Identity
 from palate_client.rounds.participation import Masked
@@ -19,9 +19,11 @@ from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Step
 from palate_core.plan import SignedPlan
+from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import run_rounds
-from palate_sim.engines.in_process import HostedNodes, InProcess
+from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.in_process import InProcess
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 DEVICES, OURS = 40, 5
@@ -101,7 +103,8 @@ def test_a_device_masks_as_a_simulated_one_does(
         object.__setattr__(host, "app", device)
         object.__setattr__(host, "directory", directory)
         releases: list[Release] = []
-        run_rounds(coordinator, HostedNodes(host, nodes=DEVICES), directory=directory, on_release=releases.append)
+        transport = GridTransport(LocalGrid(node_app(lambda _: host), nodes=DEVICES), ttl=run.terms.plan_seconds)
+        run_rounds(coordinator, transport, directory=directory, on_release=releases.append)
         report = device.privacy_report()
         assert (report.spending.participations, len(run.devices.receipts(OURS))) == (3, 0)  # type: ignore[union-attr]
         assert [sent.what for sent in report.sent[:5]] == [

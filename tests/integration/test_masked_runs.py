@@ -1,8 +1,8 @@
-"""Whole runs with `--dp distributed`: under masks, in the clear, with devices that are lost."""
+"""Whole runs with `--dp distributed`: under masks, in the clear, with devices that are lost; over Flower's messages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
 from pydantic import ValidationError
 
-from palate_client.hosts import Host, Shards
+from palate_client.flower import Host, Shards, node_app
 from palate_client.rounds.contribution import Identity
 from palate_common.algorithms.base import facts_of
 from palate_common.interactions import Interactions
@@ -25,14 +28,17 @@ from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.layout import released_size
 from palate_core.log.merkle import Checkpoint
 from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Step
 from palate_core.plan import SignedPlan
+from palate_server.flower.transport import NEXT, GridTransport, roll_call
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
-from palate_server.rounds.coordinator import Release
+from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.noise import noised
-from palate_server.rounds.run import Request, run_round, run_rounds
+from palate_server.rounds.run import run_round, run_rounds
+from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
-from palate_sim.engines.in_process import HostedNodes, InProcess
+from palate_sim.engines.in_process import InProcess
 from palate_sim.engines.job import Job
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.local import run_local
@@ -52,8 +58,6 @@ def made_histories() -> Interactions:
 
 
 HISTORIES = made_histories()
-NOBODY: Any = SimpleNamespace()
-"""A transport that a round has no reason to use."""
 
 
 @pytest.fixture(scope="module")
@@ -70,29 +74,36 @@ def distributed(identities: Identities | None = None, *, n_min: int = DEVICES, c
     return {**ALS, "dp": "distributed", "cohort": cohort, "epsilon": 5.01, "histories": HISTORIES}
 
 
-class Lossy(HostedNodes):
-    """Nodes of which some are lost, with what they say, from a step on."""
+class Lossy(LocalGrid):
+    """A grid that loses what some devices say from a step on."""
 
-    def __init__(self, host: Host, lost: Mapping[int, Step]) -> None:
-        super().__init__(host, nodes=DEVICES)
+    def __init__(self, client: ClientApp, *, nodes: int, lost: dict[int, Step]) -> None:
+        super().__init__(client, nodes=nodes)
         self.lost = lost
-        self.exchanges: list[int] = []
+        self.exchanges: list[str] = []
 
-    def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
-        if request.step not in self.exchanges:
-            self.exchanges.append(request.step)
-        for device, answer in super().exchange(request):
-            if request.step < self.lost.get(device, 99):
-                yield device, answer
+    def _deliver(self, message: Message) -> Message:
+        step, node = message.metadata.group_id, message.metadata.dst_node_id
+        if step not in self.exchanges and message.metadata.message_type.startswith("train"):
+            self.exchanges.append(step)
+        reply = super()._deliver(message)
+        if step.isdigit() and int(step) >= self.lost.get(node - 1, 99):
+            return Message(Error(3), reply_to=message)
+        return reply
+
+
+def play(coordinator: Coordinator, grid: Grid, directory: Directory | None = None, **options: Any) -> None:
+    """Every round over a grid."""
+    run_rounds(coordinator, GridTransport(grid, ttl=coordinator.terms.plan_seconds), directory=directory, **options)
 
 
 def masked(run: Any, identities: Identities, lost: dict[int, Step] | None = None) -> tuple[list[Release], Lossy]:
     """Every round of a run under masks."""
     host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
-    nodes = Lossy(host, lost or {})
+    grid = Lossy(node_app(lambda _: host), nodes=run.histories.n_users, lost=lost or {})
     releases: list[Release] = []
-    run_rounds(run.coordinator(), nodes, directory=identities.directory, on_release=releases.append)
-    return releases, nodes
+    play(run.coordinator(), grid, identities.directory, on_release=releases.append)
+    return releases, grid
 
 
 def clear(
@@ -114,11 +125,11 @@ def test_masks_change_nothing_but_who_sees_what(
     make_run: Callable[..., Any], identities: Identities, tmp_path: Path
 ) -> None:
     """The same seeds give the same bits, release by release, under masks and in the clear."""
-    releases, nodes = masked(make_run(**distributed(identities)), identities)
+    releases, grid = masked(make_run(**distributed(identities)), identities)
     again = clear(make_run, tmp_path / "clear", **distributed())
     assert [r.model.data for r in releases] == [r.model.data for r in again]
     assert [r.participation.users for r in releases] == [DEVICES] * ROUNDS
-    assert len(nodes.exchanges) == 6  # up to 250 devices nothing is committed to
+    assert len(grid.exchanges) == 6  # up to 250 devices nothing is committed to
 
 
 def test_fewer_numbers_are_summed_under_masks_as_in_the_clear(
@@ -309,20 +320,26 @@ def test_a_round_wants_a_directory_with_masks_and_only_then(
 ) -> None:
     masks, central = make_run(**distributed(identities)), make_run()
     with pytest.raises(InputError, match=r"directory.*nothing is charged"):
-        run_rounds(masks.coordinator(), NOBODY)
+        play(masks.coordinator(), nobody())
     assert masks.kinds() == ["open"]
     central.folder = tmp_path / "central"
     central.folder.mkdir()
     with pytest.raises(InputError, match=r"directory.*nothing is charged"):
-        run_rounds(central.coordinator(), NOBODY, directory=identities.directory)
+        play(central.coordinator(), nobody(), identities.directory)
     assert central.kinds() == ["open"]
+
+
+def nobody() -> LocalGrid:
+    """A grid that a round has no reason to use."""
+    return Lossy(ClientApp(), nodes=1, lost={})
 
 
 def test_too_few_devices_cost_nothing(make_run: Callable[..., Any], identities: Identities) -> None:
     run = make_run(**distributed(identities))
     host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    grid = LocalGrid(node_app(lambda _: host), nodes=DEVICES - 1)
     with pytest.raises(IntegrityError, match="nothing is charged"):
-        run_rounds(run.coordinator(), HostedNodes(host, nodes=DEVICES - 1), directory=identities.directory)
+        play(run.coordinator(), grid, identities.directory)
     assert run.kinds() == ["open"]
 
 
@@ -359,6 +376,7 @@ def test_a_pooled_node_has_the_noise_of_all_its_devices(make_run: Callable[..., 
     assert noisy.sigma**2 == pytest.approx(DEVICES / (FEWER - 4) * noisy.plan.sigma**2, rel=1e-3)
     dummies = noisy.steps[-64:].astype(float) / noisy.sigma
     assert 25 < np.square(dummies).sum() < 120  # chi^2 with 64 degrees: alpha below 1e-5
+    assert NEXT == "train.masked"
 
 
 def test_a_server_that_asks_for_no_noise_gets_nothing_of_a_device_that_masks(
@@ -380,27 +398,29 @@ def test_a_device_that_masks_keeps_the_checkpoint_it_saw(make_run: Callable[...,
     assert run.devices.seen_checkpoint("readers") == SignedPlan.model_validate_json(plan).charge.checkpoint
 
 
-class Blank(HostedNodes):
-    """Nodes of which one answers without an answer."""
+class Blank(Lossy):
+    """A grid on which one device answers without an answer."""
 
-    def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
-        for device, answer in super().exchange(request):
-            yield device, b"" if device == 3 and request.step in (1, 2) else answer
+    def _deliver(self, message: Message) -> Message:
+        reply = super()._deliver(message)
+        blank = message.metadata.dst_node_id == 4 and message.metadata.group_id in ("1", "2")
+        return Message(RecordDict(), reply_to=message) if blank else reply
 
 
 def test_a_reply_without_an_answer_is_as_silence(make_run: Callable[..., Any], identities: Identities) -> None:
     """An honest device refuses with the constant; who sends what nobody has signed is named for nothing."""
     run = make_run(**distributed(identities, n_min=FEWER, c_max=3))
     host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    grid = Blank(node_app(lambda _: host), nodes=DEVICES, lost={})
     coordinator = run.coordinator()
-    run_rounds(coordinator, Blank(host, nodes=DEVICES), directory=identities.directory, most=1)
+    play(coordinator, grid, identities.directory, most=1)
     assert (coordinator.conduct.unsigned, coordinator.conduct.named) == ({3}, set())
 
 
 def test_another_runs_identities_cost_nothing(make_run: Callable[..., Any], identities: Identities) -> None:
     run = make_run(**distributed(identities))
     with pytest.raises(InputError, match="the run was started with"):
-        run_rounds(run.coordinator(), NOBODY, directory=Identities.generate(DEVICES).directory)
+        play(run.coordinator(), nobody(), Identities.generate(DEVICES).directory)
     assert run.kinds() == ["open"]
 
 
@@ -432,6 +452,14 @@ def test_terms_are_those_of_the_plan(make_run: Callable[..., Any], identities: I
     found = (made.n_max, made.n_min, made.c_max, made.max_tosses, made.directory, made.bits)
     expected = (cohort.n_max, cohort.n_min, cohort.c_max, cohort.max_tosses, cohort.directory, signed.plan.bits(1))
     assert found == expected
+
+
+def test_who_claims_a_device_first_is_not_pushed_out() -> None:
+    class Claims(LocalGrid):
+        def _deliver(self, message: Message) -> Message:
+            return Message(RecordDict({"palate": ConfigRecord({"device": 7})}), reply_to=message)
+
+    assert roll_call(Claims(ClientApp(), nodes=3), ttl=1.0) == {7: 1}
 
 
 def test_a_release_below_n_min_is_none(make_run: Callable[..., Any]) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from palate_cli.cli import run
-from palate_client.hosts import Host, Shards
+from palate_client.flower import Host, Shards, node_app
 from palate_common.algorithms import PublicFacts, algorithm_class, registry
 from palate_common.models import published
 from palate_common.models.model import GlobalModel, ModelHeader
@@ -21,6 +22,7 @@ from palate_core.errors import InputError
 from palate_server.rounds.run import run_round
 from palate_sim.config import load_config
 from palate_sim.engines import local
+from palate_sim.engines.grid import identify
 from palate_sim.engines.in_process import InProcess
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
@@ -52,7 +54,7 @@ class Plain(torch.nn.Module):
 """
 
 
-def test_a_host_answers_as_its_devices_do(make_run: MakeRun, tmp_path: Path) -> None:
+def test_flowers_client_app_answers_as_the_simulation_does(make_run: MakeRun, tmp_path: Path) -> None:
     made = make_run(algorithm=NAME, settings=SETTINGS)
     coordinator = made.coordinator()
     with SimulatedLedger(":memory:", durable=False) as devices:
@@ -60,9 +62,15 @@ def test_a_host_answers_as_its_devices_do(make_run: MakeRun, tmp_path: Path) -> 
     plan, model = coordinator.open_attempt(), coordinator.model.data
     with SimulatedLedger(":memory:", durable=False) as devices:
         expected = [contributor.answer(plan, model) for contributor in made.nodes(16, ledger=devices)]
+    identify()
     with SimulatedLedger(":memory:", durable=False) as devices:
         host = Host(Shards(made.histories, 16), devices, made.key.public, made.floors)
-        assert [host.answer(number, plan, model) for number in range(3)] == expected
+        client = node_app(lambda context: host)
+        for number in range(3):
+            context = Context(1, 1, {"partition-id": number, "num-partitions": 3}, RecordDict(), {})
+            record = ConfigRecord({"plan": plan, "model": model})
+            reply = client(Message(RecordDict({"palate": record}), 1, "train"), context)
+            assert reply.content["palate"]["contribution"] == expected[number]
 
 
 @pytest.fixture(scope="module")

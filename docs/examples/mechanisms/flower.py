@@ -33,10 +33,10 @@ from flwr.serverapp.strategy import (
     FedAvg,
 )
 
-from mechanisms.local_grid import LocalGrid
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released
 from palate_core.accounting import epsilon_of
+from palate_sim.engines.grid import LocalGrid
 
 CLIENTS, SIZE, LONG = 500, 2000, 8000
 NOISE_MULTIPLIER, CLIPPING_NORM, DELTA = 1.0, 0.5, 1e-6

@@ -94,7 +94,7 @@ class Request:
 
 
 class Transport(Protocol):
-    """Carries the messages of attempts: to an edge where devices wait, or in a loop over the nodes of this process."""
+    """Carries the messages of attempts: a Flower grid, or a loop over the nodes of this process."""
 
     def invite(self, *, masked: bool) -> Collection[int]:
         """Recipients for the next attempt: nodes, or, with masks, devices by their position in the directory."""

@@ -1,6 +1,6 @@
 """Attacked run: the production round, with modified devices among the honest ones.
 
-    Coordinator -> run_rounds -> AttackedTransport -> honest nodes: Host -> Contributor -> clip, noise, masks
+    Coordinator -> run_rounds -> AttackedTransport -> honest nodes: ClientApp -> Contributor -> clip, noise, masks
                                                    -> attackers: the same bytes, of numbers of their own
 
 All of the server is production code: charges, plans, what it refuses, noise, seal, model. The honest devices are, too.
@@ -40,8 +40,9 @@ from palate_core.noise.randomness import SecureSource
 from palate_core.noise_share import NoisedVector
 from palate_core.plan import MAX_USERS, Noise, RoundPlan, read_plan
 from palate_core.privacy_mode import DpMode
+from palate_server.flower.transport import GridTransport
 from palate_server.rounds.cohort import choose_cohort
-from palate_server.rounds.run import Request, Transport, run_rounds
+from palate_server.rounds.run import Request, run_rounds
 from palate_server.rounds.terms import RunTerms, make_terms
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import node_size
@@ -199,7 +200,7 @@ def play(
             WatchedRun(terms, present, users_per_node=node, identities=identities, keep=False, inputs=given or None)
         )
         transport = AttackedTransport(
-            run.nodes,
+            GridTransport(run.grid, ttl=terms.plan_seconds),
             attack,
             world.train.users(own),
             blind=setting.unclipped == "blind",
@@ -275,7 +276,7 @@ class AttackedTransport:
 
     def __init__(
         self,
-        honest: Transport,
+        honest: GridTransport,
         attack: PoisoningAttack | None,
         own: Interactions,
         *,

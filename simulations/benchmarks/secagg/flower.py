@@ -26,7 +26,7 @@ from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECOR
 from flwr.server.workflow.constant import Key as WorkflowKey
 from flwr.server.workflow.secure_aggregation.secaggplus_workflow import SecAggPlusWorkflow
 
-from mechanisms.local_grid import LocalGrid
+from palate_sim.engines.grid import LocalGrid
 
 
 @dataclass(frozen=True)

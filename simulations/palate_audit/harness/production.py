@@ -29,8 +29,8 @@ import numpy as np
 from palate_audit.harness.canary_algorithm import CanaryAlgorithm, CanaryTable, Part, carried, members
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released, Vector
-from palate_client import hosts
-from palate_client.hosts import Host, Shards
+from palate_client import flower
+from palate_client.flower import Host, Shards, node_app
 from palate_common.accounting.releases import GaussianEvent, account
 from palate_common.algorithms import PublicFacts
 from palate_common.rounds.shares import NoisyShare
@@ -43,10 +43,11 @@ from palate_core.layout import DUMMIES
 from palate_core.log.signing import SigningKey
 from palate_core.plan import MAX_USERS, Noise, RoundPlan, read_plan
 from palate_core.privacy_mode import PrivacyMode, mode_of
+from palate_server.flower.transport import GridTransport
 from palate_server.rounds.cohort import FINE
 from palate_server.rounds.run import Request, Transport, open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
-from palate_sim.engines.in_process import HostedNodes
+from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 SHARES = (0.2, 0.3, 0.5)
@@ -105,7 +106,7 @@ class ObservedTransport:
                 if answer == REFUSED:
                     raise PalateError(f"a device of the audit must answer, and {reasons.last}")
                 if self._keep:
-                    answers[node] = answer
+                    answers[node - 1] = answer
                 yield node, answer
         if self._corrupt:
             yield CORRUPT_NODE, _nothing(plan, self._corrupt)
@@ -123,7 +124,7 @@ class Reasons(logging.Handler):
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Listen to devices meanwhile."""
-        logger = logging.getLogger(hosts.__name__)
+        logger = logging.getLogger(flower.__name__)
         level = logger.level
         logger.setLevel(logging.INFO)
         logger.addHandler(self)
@@ -297,8 +298,10 @@ class Production:
                 population=terms.population,
             ).for_few()
             host = Host(Shards(members(contributions), per_node), devices, key.public, floors)
-            nodes = HostedNodes(host, nodes=-(-self.users // per_node))
-            transport = ObservedTransport(nodes, corrupt=self.corrupt, keep=keep_answers)
+            grid = LocalGrid(node_app(lambda _: host), nodes=-(-self.users // per_node))
+            transport = ObservedTransport(
+                GridTransport(grid, ttl=terms.plan_seconds), corrupt=self.corrupt, keep=keep_answers
+            )
             with open_run(terms, folder, ledger=Path(home) / "ledger.db", key=key) as coordinator:
                 run_rounds(coordinator, transport, most=rounds)
                 seals = [entry for entry in coordinator.ledger.entries() if entry.kind == "seal"]

@@ -1,9 +1,9 @@
-"""The engine `local`: the server's rounds and the devices' part in them on this machine.
+"""The engine `local`: the server's rounds and the ClientApp on this machine.
 
 outcome = run_local(job, histories, on_release=lambda release: print(release.plan.round))
 
 A large population's nodes are answered by worker processes, one a core (see `palate_sim.engines.workers`); a small
-one's in this process, as `HostedNodes`. The model has the same bits, whichever it is.
+one's in this process, over a `LocalGrid`. The model has the same bits, whichever it is.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from palate_client.hosts import Host, Shards
+from palate_client.flower import Host, Shards, node_app
 from palate_common.algorithms.registry import algorithm_class, is_admitted, is_lent
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import load_key
 from palate_common.system import forks
+from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import Request, Transport, open_run, run_rounds
 from palate_sim.cores import usable_cores
+from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
-from palate_sim.engines.in_process import HostedNodes
 from palate_sim.engines.job import Job, OnRelease, Outcome
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.shared_histories import SharedHistories
@@ -107,7 +108,8 @@ def _in_process(
         identity_of = None if identities is None else identities.of
         shards = Shards(histories, job.users_per_node)
         host = Host(shards, devices, public_key, job.floors, identity_of=identity_of, advance=advance)
-        yield HostedNodes(host, nodes=job.nodes(histories.n_users)), time.process_time
+        grid = LocalGrid(node_app(lambda _: host), nodes=job.nodes(histories.n_users))
+        yield GridTransport(grid, ttl=job.terms.plan_seconds), time.process_time
 
 
 @contextmanager
@@ -125,6 +127,7 @@ def _in_workers(
             devices=str(job.devices.resolve()),
             public_key=public_key,
             floors=job.floors,
+            ttl=job.terms.plan_seconds,
             admitted=job.terms.algorithm if is_admitted(job.terms.algorithm) else "",
         )
         try:

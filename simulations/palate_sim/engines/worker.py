@@ -1,8 +1,8 @@
 """A worker: the process that answers plans for some nodes of a run of the engine `local`.
 
-    Workers --plan and model, once a round; then node after node--> worker: Host -> an answer a node
+    Workers --plan and model, once a round; then node after node--> worker: ClientApp -> an answer a node
 
-Its nodes are those of a run without workers. It ends with the command that started it,
+It runs the same ClientApp over a `LocalGrid` as a run without workers. It ends with the command that started it,
 however that ends: the pipe on its standard input closes then, and a thread that reads it ends the process.
 
     python -c "from palate_sim.engines.worker import main; main()"
@@ -19,10 +19,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from palate_client.hosts import Host, Shards
+from palate_client.flower import Host, Shards, node_app
 from palate_common.algorithms.registry import admit, algorithm_class
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
+from palate_server.flower.transport import GridTransport
+from palate_server.rounds.run import Request
+from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.shared_histories import Place
 
@@ -42,6 +45,7 @@ class Start:
         devices: file of the devices' own ledger.
         public_key: the pinned release key.
         floors: the devices' conditions on a plan.
+        ttl: seconds in which a message may be answered.
         admitted: the algorithm, if the user named it by its place, as `package.module:Class`; else empty.
     """
 
@@ -52,6 +56,7 @@ class Start:
     devices: str
     public_key: str
     floors: Floors
+    ttl: float
     admitted: str = ""
 
 
@@ -70,7 +75,7 @@ class Answered:
     Attributes:
         exchange: as it was asked.
         node: whose.
-        answer: what the node answered; None: it failed.
+        answer: what the ClientApp answered; None: it failed.
         users: done since the worker last spoke.
         seconds: the worker's processor time so far.
     """
@@ -119,7 +124,9 @@ class Worker:
             algorithm_class(start.admitted)  # what is wrong with it is said here: a node would refuse without a word
         self._ledger = SimulatedLedger(start.devices, durable=False)
         shards = Shards(start.place.open(), start.users_per_node)
-        self._host = Host(shards, self._ledger, start.public_key, start.floors, advance=self._advance)
+        host = Host(shards, self._ledger, start.public_key, start.floors, advance=self._advance)
+        self._transport = GridTransport(LocalGrid(node_app(lambda _: host), nodes=start.nodes), ttl=start.ttl)
+        self._transport.invite(masked=False)
         self._unsaid, self._said = 0, time.monotonic()
         answers.send(Advanced(0, time.process_time()))
 
@@ -128,7 +135,8 @@ class Worker:
         shared: Shared = {}
         while (task := tasks.get()) is not None:
             if isinstance(task, Asked):
-                answer = self._host.answer(task.node - 1, shared["plan"], shared["model"])
+                found = [answer for _, answer in self._transport.exchange(Request((task.node,), shared))]
+                answer = found[0] if found else None
                 self._answers.send(Answered(task.exchange, task.node, answer, self._fresh(), time.process_time()))
             else:
                 shared = task

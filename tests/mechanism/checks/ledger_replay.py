@@ -80,7 +80,7 @@ def _replayed(name: str, setting: Setting) -> Iterator[Finding]:
     account = _Account()
     histories = crowd([[user % PLAIN] for user in range(USERS)], n_items=PLAIN)
     with watched_commits() as commits, probe_run(setting, histories, script) as stage:
-        stage.nodes.before = lambda signed: _look(stage.ledger_file, signed, account, commits)
+        stage.grid.before = lambda signed: _look(stage.ledger_file, signed, account, commits)
         ended = ""
         try:
             _live(stage, account)

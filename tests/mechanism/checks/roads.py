@@ -34,7 +34,7 @@ from mechanism.harness.watched_run import WatchedRun, memory, release_key
 from palate_audit.evidence.evidence import Finding
 from palate_client.device import Device, open_device
 from palate_client.events import Event
-from palate_client.hosts import Host
+from palate_client.flower import Host
 from palate_client.rounds.contribution import Identity
 from palate_client.rounds.participation import Masked
 from palate_client.service import Service

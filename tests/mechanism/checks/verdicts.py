@@ -32,7 +32,7 @@ from mechanism.harness.probe_run import Setting, crowd, probe_run
 from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
 from palate_client.device import open_device
-from palate_client.hosts import Host, Shards
+from palate_client.flower import Host, Shards, node_app
 from palate_client.rounds import contribution
 from palate_common.algorithms import PublicFacts, State, first_state
 from palate_common.algorithms.parts import quarantine
@@ -55,6 +55,7 @@ from palate_common.rounds.wire import decode
 from palate_core.accounting import mu_of
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
+from palate_server.flower.transport import GridTransport
 from palate_server.folder.config import JudgingSettings
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
@@ -63,7 +64,7 @@ from palate_server.operation import judging, releases, runs
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.service.setup import make_site
 from palate_server.surveys.verdict import judgement
-from palate_sim.engines.in_process import HostedNodes
+from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 TEST = "verdicts"
@@ -336,7 +337,7 @@ class JudgedWorld:
             terms = runs.begin(self.site, ledger, register, None, judged)
             folder, key = self.site.run(terms.run), self.site.key()
             coordinator = stack.enter_context(open_run(terms, folder, ledger=ledger, key=key))
-            transport = HostedNodes(host, nodes=DEVICES)
+            transport = GridTransport(LocalGrid(node_app(lambda _: host), nodes=DEVICES), ttl=terms.plan_seconds)
             run_rounds(
                 coordinator, transport, on_release=lambda release: self.users.append(release.participation.users)
             )

@@ -1,6 +1,6 @@
 """Watched run: the way in which checks run the production path; it observes everything that leaves it.
 
-    Coordinator -> run_rounds -> observing transport -> Host -> Contributor -> ... -> sealed release
+    Coordinator -> run_rounds -> observing grid -> ClientApp -> Host -> Contributor -> ... -> sealed release
 
 The parts are those of the engine `local`, in a temporary folder. A check chooses the devices, their contributions,
 which messages are lost or delivered twice, and when the server restarts. The terms define the run. `Seen` holds
@@ -10,7 +10,7 @@ everything that left beside the noised numbers.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,11 @@ from typing import Protocol, Self
 
 import numpy as np
 import safetensors.numpy
+from flwr.app import ConfigRecord, Error, Message
+from flwr.clientapp import ClientApp
 
 from palate_audit.harness.production import memory, release_key
-from palate_client.hosts import Host, Shards
+from palate_client.flower import RECORD, Host, Shards, node_app
 from palate_client.rounds.contribution import Identity
 from palate_common.algorithms import State
 from palate_common.interactions import Interactions
@@ -30,11 +32,12 @@ from palate_core.device.floors import Floors
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Step, step_of
 from palate_core.plan import Noise, SignedPlan
+from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.registry import Registry, pack_inputs
-from palate_server.rounds.run import Request, open_run, run_rounds
+from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
-from palate_sim.engines.in_process import HostedNodes
+from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 
@@ -64,7 +67,7 @@ class WatchedRun(Closing):
     Attributes:
         coordinator: the server's side; a new one after `restart`.
         releases: the results, in order.
-        seen: what was carried.
+        seen: what the grid carried.
     """
 
     def __init__(
@@ -106,8 +109,8 @@ class WatchedRun(Closing):
                 identity_of=identities.of if identities else None,
             )
             nodes = -(-histories.n_users // users_per_node)
-            self.nodes = WatchedNodes(self.host, nodes=nodes, keep=keep)
-            self.seen = self.nodes.seen
+            self.grid = WatchedGrid(node_app(lambda _: self.host), nodes=nodes, keep=keep)
+            self.seen = self.grid.seen
             self.releases: list[Release] = []
             self._server = ExitStack()
             self._open()
@@ -149,10 +152,11 @@ class WatchedRun(Closing):
         Raises:
             PalateError: the production path raised it.
         """
-        self.nodes.absent, self.nodes.repeated = frozenset(absent), frozenset(repeated)
-        self.nodes.late = frozenset(late)
+        self.grid.absent, self.grid.repeated = frozenset(absent), frozenset(repeated)
+        self.grid.late = frozenset(late)
+        transport = GridTransport(self.grid, ttl=self.terms.plan_seconds)
         told, directory = self.releases.append, self.directory
-        run_rounds(self.coordinator, self.nodes, directory=directory, on_release=told, most=rounds)
+        run_rounds(self.coordinator, transport, directory=directory, on_release=told, most=rounds)
 
     def files(self) -> dict[str, bytes]:
         """Every file of the run folder, by its name in it."""
@@ -175,12 +179,12 @@ class WatchedRun(Closing):
 
 @dataclass
 class Seen:
-    """The messages that were carried.
+    """The messages that the grid carried.
 
     Attributes:
         plans: each signed plan that a node was sent, once, in order.
         asked: the latest plan and its model, as sent to a node.
-        replies: every answer, by attempt and node: the bytes, or None for a lost one.
+        replies: every answer, by attempt and node: the bytes, or None for an error.
     """
 
     plans: list[SignedPlan] = field(default_factory=list)
@@ -188,11 +192,11 @@ class Seen:
     replies: dict[tuple[int, int, int], list[bytes | None]] = field(default_factory=dict)
 
 
-class WatchedNodes(HostedNodes):
-    """Nodes whose messages are kept; some nodes' answers are lost, others' are delivered twice."""
+class WatchedGrid(LocalGrid):
+    """A grid that keeps what it carries, loses some nodes' answers and delivers others' twice."""
 
-    def __init__(self, host: Host, *, nodes: int, keep: bool = True) -> None:
-        super().__init__(host, nodes=nodes)
+    def __init__(self, client: ClientApp, *, nodes: int, keep: bool = True) -> None:
+        super().__init__(client, nodes=nodes)
         self.seen = Seen()
         self._keep = keep
         self.absent: frozenset[int] = frozenset()
@@ -201,34 +205,44 @@ class WatchedNodes(HostedNodes):
         self.before: Callable[[SignedPlan], None] | None = None
         self._asked: SignedPlan | None = None
 
-    def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
-        """The answers that arrive."""
-        for party in request.to:
-            node = self._node_of[party]
-            asked = None if request.own is None else request.own(party)
-            if request.shared:
-                self._send(request.shared["plan"], request.shared["model"])
-            if node in self.absent:
-                continue
-            answer = self.answer(node, request.shared, asked)
-            late = node in self.late and asked is not None and step_of(asked) is Step.INPUT
-            if self._keep and self._asked is not None and not late:
-                place = (self._asked.plan.round, self._asked.plan.attempt, node)
-                self.seen.replies.setdefault(place, []).append(answer)
-            for _ in range(0 if late else 2 if node in self.repeated else 1):
-                yield party, answer
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies; some nodes' replies are delivered twice."""
+        for reply in super().pull_messages(message_ids):
+            yield reply
+            if reply.metadata.src_node_id - 1 in self.repeated:
+                yield reply
 
-    def _send(self, plan: bytes, model: bytes) -> None:
-        """Keep what a node is sent."""
-        if self._asked is None or plan != self.seen.asked[0]:  # nodes are sent the same bytes
-            self._asked = SignedPlan.model_validate_json(plan)
-            self.seen.plans.append(self._asked)
-        self.seen.asked = plan, model
-        if self.before is not None:
-            self.before(self._asked)
+    def _deliver(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id - 1
+        plan = _value(message, "plan")
+        if plan:
+            if self._asked is None or plan != self.seen.asked[0]:  # nodes are sent the same bytes
+                self._asked = SignedPlan.model_validate_json(plan)
+                self.seen.plans.append(self._asked)
+            self.seen.asked = (plan, _value(message, "model") or b"")
+            if self.before is not None:
+                self.before(self._asked)
+        if node in self.absent:
+            return Message(Error(3), reply_to=message)
+        reply = super()._deliver(message)
+        request = _value(message, "request")
+        if node in self.late and request and step_of(request) is Step.INPUT:
+            return Message(Error(3), reply_to=message)
+        answer = None if reply.has_error() else _value(reply, "contribution") or _value(reply, "answer")
+        if self._keep and self._asked is not None:
+            place = (self._asked.plan.round, self._asked.plan.attempt, node)
+            self.seen.replies.setdefault(place, []).append(answer)
+        return reply
 
 
 def steps_of(release: bytes) -> Int64:
     """The noised integers of a release's file."""
     steps: Int64 = safetensors.numpy.load(release)["steps"].astype(np.int64)
     return steps
+
+
+def _value(message: Message, name: str) -> bytes | None:
+    """A value of a message's only record."""
+    record = message.content.get(RECORD)
+    value = record.get(name) if isinstance(record, ConfigRecord) else None
+    return value if isinstance(value, bytes) else None

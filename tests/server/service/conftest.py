@@ -16,7 +16,7 @@ import pytest
 from judged import judged_service
 
 from mechanism.secagg.hostile import PLANS, Turn
-from palate_client.hosts import Host, Shards
+from palate_client.flower import Host, Shards
 from palate_common.algorithms import verdict
 from palate_common.interactions import Interactions
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability

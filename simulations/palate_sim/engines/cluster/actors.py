@@ -16,11 +16,14 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.hosts import Host, Shards
+from palate_client.flower import Host, Shards, node_app
 from palate_common.interactions import Interactions
 from palate_core.device.participation import KeptPlan, Seen
 from palate_core.errors import InputError
 from palate_core.log.merkle import Checkpoint
+from palate_server.flower.transport import GridTransport
+from palate_server.rounds.run import Request
+from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.ledger.device_ids import Ids
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.worker import Shared, Start
@@ -123,14 +126,16 @@ class KeptLedger:
 
 
 class RayWorker:
-    """One actor: a host of the nodes that it is asked for."""
+    """One actor: the ClientApp over a `LocalGrid`, for the nodes that it is asked for."""
 
     def __init__(self, start: Start, keeper: Any) -> None:
         self._start, self._keeper, self._shared = start, keeper, Shared()
         self._shard: tuple[int, Interactions] | None = None
         self._mapped: Shards | None = None
         ledger = cast("SimulatedLedger", KeptLedger(keeper))
-        self._host = Host(self, ledger, start.public_key, start.floors, advance=keeper.advance.remote)
+        host = Host(self, ledger, start.public_key, start.floors, advance=keeper.advance.remote)
+        self._transport = GridTransport(LocalGrid(node_app(lambda _: host), nodes=start.nodes), ttl=start.ttl)
+        self._transport.invite(masked=False)
 
     def about(self) -> dict[str, Any]:
         """Which machine this is, the code it has, and whether it sees the folder of histories."""
@@ -147,7 +152,7 @@ class RayWorker:
         """Take the plan and the model of a round."""
         self._shared = shared
 
-    def answer(self, node: int, arrays: Arrays | None) -> tuple[bytes, float]:
+    def answer(self, node: int, arrays: Arrays | None) -> tuple[bytes | None, float]:
         """A node's answer, and this process's processor time.
 
         Args:
@@ -157,12 +162,12 @@ class RayWorker:
         if arrays is not None:
             indptr, indices, weights, n_items = arrays
             self._shard = node - 1, Interactions(indptr, indices, np.broadcast_to(weights, indices.shape), n_items)
-        answer = self._host.answer(node - 1, self._shared["plan"], self._shared["model"])
+        found = [answer for _, answer in self._transport.exchange(Request((node,), self._shared))]
         self._shard = None
-        return answer, time.process_time()
+        return (found[0] if found else None), time.process_time()
 
     def shard(self, node: int) -> tuple[Interactions, Sequence[int]]:
-        """The histories of a node (`palate_client.hosts.HistorySource`), counted from 0."""
+        """The histories of a node (`palate_client.flower.HistorySource`), counted from 0."""
         if self._shard is not None and self._shard[0] == node:
             first = node * self._start.users_per_node
             return self._shard[1], range(first, first + self._shard[1].n_users)

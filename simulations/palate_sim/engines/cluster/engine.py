@@ -77,6 +77,7 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
             devices=str(job.devices.resolve()),
             public_key=key.public,
             floors=job.floors,
+            ttl=job.terms.plan_seconds,
             address=address,
             workers=job.workers,
         )

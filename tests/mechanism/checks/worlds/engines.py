@@ -40,10 +40,10 @@ from palate_common.records.key_file import save_key
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.plan import Noise
+from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
 from palate_sim import steps
 from palate_sim.engines import local, worker
-from palate_sim.engines.in_process import HostedNodes
 from palate_sim.engines.job import Job
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.worker import Advanced, Start, Worker
@@ -84,15 +84,15 @@ class SameProcess:
             start = replace(start, place=replace(place, descriptor=os.dup(place.descriptor)))
         pipe: Any = _Pipe(advance)
         self._worker = Worker(start, pipe)
-        self._nodes = HostedNodes(vars(self._worker)["_host"], nodes=start.nodes)
+        self._grid: GridTransport = vars(self._worker)["_transport"]
 
     def invite(self, *, masked: bool) -> Collection[int]:
         """All nodes."""
-        return self._nodes.invite(masked=masked)
+        return self._grid.invite(masked=masked)
 
     def exchange(self, request: Request) -> Iterable[tuple[int, bytes]]:
         """As nodes in this process."""
-        return self._nodes.exchange(request)
+        return self._grid.exchange(request)
 
     def __enter__(self) -> SameProcess:
         return self

@@ -93,7 +93,7 @@ def _calls(setting: Setting) -> list[Call]:
     sent = list[SignedPlan]()
     watch = CallWatch(lambda frame: _from_the_round(frame) if sent else None)
     with _stage(setting, acts=True) as stage, watch.noting():
-        stage.nodes.before = sent.append
+        stage.grid.before = sent.append
         stage.play(rounds=1)
     return list(watch.calls)
 

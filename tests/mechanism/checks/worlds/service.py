@@ -31,7 +31,7 @@ from mechanism.checks.side_outputs import difference, heard, plain, scrubbed
 from mechanism.harness.probe_run import crowd
 from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
-from palate_client.hosts import Host, Shards
+from palate_client.flower import Host, Shards
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability, MessageKind, ServerMessage
 from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, PalateError

@@ -1,4 +1,4 @@
-"""Nodes of a host: plan in, contribution or the constant refusal out."""
+"""The ClientApp: plan in, contribution or the constant refusal out."""
 
 from __future__ import annotations
 
@@ -8,19 +8,44 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 
-from palate_client.hosts import Host, Shards
+from palate_client.flower import Host, Shards, node_app
 from palate_common.interactions import Interactions, map_interactions
 from palate_common.rounds.wire import REFUSED
 from palate_core.device.floors import Floors
 from palate_core.errors import InputError
+from palate_sim.engines.grid import identify
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 
-def host_of(run: Any, **changes: Any) -> Host:
+@pytest.fixture(autouse=True)
+def task() -> None:
+    identify()
+
+
+def context_for(partition: int) -> Context:
+    return Context(1, 1, {"partition-id": partition, "num-partitions": 3}, RecordDict(), {})
+
+
+def app_of(run: Any, **changes: Any) -> ClientApp:
     """A process of three nodes."""
-    parts = {"ledger": run.devices, "floors": run.floors, "public_key": run.key.public, **changes}
-    return Host(Shards(run.histories, 16), **parts)
+    host = Host(
+        **{"ledger": run.devices, "floors": run.floors, **changes},
+        source=Shards(run.histories, 16),
+        public_key=run.key.public,
+    )
+    return node_app(lambda context: host)
+
+
+def asked(client: Any, context: Context, **record: Any) -> bytes:
+    message = Message(RecordDict({"palate": ConfigRecord(record)}), 1, "train")
+    reply = client(message, context)
+    assert list(reply.content) == ["palate"]
+    answer = reply.content["palate"]["contribution"]
+    assert isinstance(answer, bytes)
+    return answer
 
 
 def written(folder: Path, histories: Interactions) -> Path:
@@ -40,13 +65,13 @@ def test_shards_cut_the_population_into_consecutive_users(histories: Interaction
             shards.shard(absent)
 
 
-def test_a_host_answers_as_the_contributor_does(make_run: Any, tmp_path: Path) -> None:
+def test_the_app_answers_as_the_contributor_does(make_run: Any, tmp_path: Path) -> None:
     run = make_run()
     coordinator = run.coordinator()
     plan, model = coordinator.open_attempt(), coordinator.model.data
     expected = [contributor.answer(plan, model) for contributor in run.nodes(16)]
-    with SimulatedLedger(tmp_path / "devices.db") as devices:
-        answers = [host_of(run, ledger=devices).answer(number, plan, model) for number in range(3)]
+    app = app_of(run, ledger=SimulatedLedger(tmp_path / "devices.db"))
+    answers = [asked(app, context_for(number), plan=plan, model=model) for number in range(3)]
     assert answers == expected
     assert REFUSED not in answers
 
@@ -56,14 +81,20 @@ def test_an_attempt_is_answered_once(make_run: Any, tmp_path: Path) -> None:
     coordinator = run.coordinator()
     plan, model = coordinator.open_attempt(), coordinator.model.data
     with SimulatedLedger(tmp_path / "devices.db") as devices:
-        assert host_of(run, ledger=devices).answer(0, plan, model) != REFUSED
+        assert asked(app_of(run, ledger=devices), context_for(0), plan=plan, model=model) != REFUSED
     with SimulatedLedger(tmp_path / "devices.db") as devices:  # a restarted process remembers: the ledger is a file
-        assert host_of(run, ledger=devices).answer(0, plan, model) == REFUSED
+        assert asked(app_of(run, ledger=devices), context_for(0), plan=plan, model=model) == REFUSED
 
 
-@pytest.mark.parametrize("plan", [b"", b"x", b"{}"])
-def test_what_is_not_a_plan_is_refused(make_run: Any, plan: bytes) -> None:
-    assert host_of(make_run()).answer(0, plan, b"") == REFUSED
+@pytest.mark.parametrize("record", [{}, {"plan": b"x"}, {"plan": "text", "model": 3}, {"plan": b"", "model": b""}])
+def test_what_is_not_a_plan_is_refused(make_run: Any, record: dict[str, Any]) -> None:
+    assert asked(app_of(make_run()), context_for(0), **record) == REFUSED
+
+
+def test_a_message_of_another_kind_is_refused(make_run: Any) -> None:
+    message = Message(RecordDict({"palate": MetricRecord({"x": 1})}), 1, "train")
+    reply = app_of(make_run())(message, context_for(0))
+    assert reply.content["palate"]["contribution"] == REFUSED
 
 
 def test_whatever_goes_wrong_the_answer_says_nothing(
@@ -77,7 +108,7 @@ def test_whatever_goes_wrong_the_answer_says_nothing(
 
     host = Host(Broken(), run.devices, run.key.public, Floors())
     with caplog.at_level(logging.ERROR):
-        assert host.answer(0, b"", b"") == REFUSED
+        assert asked(node_app(lambda context: host), context_for(0), plan=b"", model=b"") == REFUSED
     assert "user 17" in caplog.text
 
 
@@ -85,11 +116,14 @@ def test_a_hosts_floors_are_its_nodes(make_run: Any) -> None:
     run = make_run()
     coordinator = run.coordinator()
     plan, model = coordinator.open_attempt(), coordinator.model.data
-    assert host_of(run, floors=Floors()).answer(0, plan, model) == REFUSED  # an app's: no seeded noise
+    app = app_of(run, floors=Floors())  # an app's: no seeded noise
+    assert asked(app, context_for(0), plan=plan, model=model) == REFUSED
 
 
-def test_a_node_is_named_by_its_first_device(make_run: Any) -> None:
-    assert [host_of(make_run()).device(node) for node in range(3)] == [0, 16, 32]
+def test_a_query_is_answered_with_the_device_and_nothing_else(make_run: Any) -> None:
+    asked = RecordDict({"palate": ConfigRecord({"who": True})})
+    reply = app_of(make_run())(Message(asked, 1, "query"), context_for(1))
+    assert {name: dict(record) for name, record in reply.content.items()} == {"palate": {"device": 16}}
 
 
 def test_histories_are_mapped_and_equal(histories: Interactions, tmp_path: Path) -> None:

@@ -1,7 +1,12 @@
-"""Host: what a process keeps open for all nodes of a simulation that it runs, and how they answer a signed plan.
+"""The ClientApp: what a node of a simulation runs when it gets a signed plan.
 
-A node hosts one installation or many. The model comes with the plan, in memory; an app's device fetches it by its hash
-(`palate_client.online.hosting`).
+    message "train"         plan, model            -> contribution
+            "train"         plan, model, request   -> answer       the first message of a masked attempt
+            "train.masked"  request                -> answer       its later messages
+            "query"         anything               -> device       the number of the node's first installation
+
+A message and its answer each have one record of named values. The model comes with the plan, in memory; an app's device
+fetches it by its hash (`palate_client.online.hosting`). A node hosts one installation or many.
 
     >>> from palate_common.interactions import Interactions
     >>> histories = Interactions.from_pairs([0, 1, 2], [4, 4, 1], n_users=3, n_items=5)
@@ -15,7 +20,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
 
 from palate_client.rounds.contribution import Contributor, Identity, ModelReader, Participations, show_nobody
 from palate_common.interactions import Interactions
@@ -27,6 +35,9 @@ from palate_core.log.pinned import Pinned
 from palate_core.masks.messages import step_of
 
 logger = logging.getLogger(__name__)
+
+RECORD: Final = "palate"
+"""Name of the one record of a message."""
 
 
 class HistorySource(Protocol):
@@ -142,3 +153,46 @@ class Host:
         """The number of the first installation that a node hosts."""
         _, devices = self.source.shard(node)
         return int(devices[0])
+
+
+def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
+    """Make the ClientApp.
+
+    Args:
+        host_of: gives the host of a node; it is called for each message, and should open files only once.
+    """
+    client = ClientApp()
+
+    def host_and_values(message: Message, context: Context) -> tuple[Host, int, list[bytes]]:
+        """The host, the node's number, and plan, model and request, each empty where the message has none."""
+        found = message.content.get(RECORD)
+        values = [found.get(name) if isinstance(found, ConfigRecord) else None for name in ("plan", "model", "request")]
+        given = [value if isinstance(value, bytes) else b"" for value in values]
+        return host_of(context), int(context.node_config["partition-id"]), given
+
+    @client.train()
+    def train(message: Message, context: Context) -> Message:
+        """Answer a signed plan."""
+        host, node, (plan, model, request) = host_and_values(message, context)
+        if request:
+            return _reply(message, "answer", host.join(node, plan, model, request))
+        return _reply(message, "contribution", host.answer(node, plan, model))
+
+    @client.train("masked")
+    def masked(message: Message, context: Context) -> Message:
+        """Answer a later request of a masked attempt."""
+        host, node, (_, _, request) = host_and_values(message, context)
+        return _reply(message, "answer", host.go_on(node, request))
+
+    @client.query()
+    def present(message: Message, context: Context) -> Message:
+        """Say the number of the first device that this node hosts."""
+        host, node, _ = host_and_values(message, context)
+        return _reply(message, "device", host.device(node))
+
+    return client
+
+
+def _reply(message: Message, name: str, value: bytes | int) -> Message:
+    """The answer to a message: one record of one value."""
+    return Message(RecordDict({RECORD: ConfigRecord({name: value})}), reply_to=message)

@@ -3,7 +3,7 @@
     Transport --push_messages--> ClientApp(copy of the message, the node's context) --pull_messages--> Transport
 
 No SuperLink, no threads, no other process: a round's nodes answer one after the other when their replies are pulled.
-Every use of Flower's internals that this needs is in this module.
+Every use of Flower's internals that the local engine needs is in this module.
 """
 
 from __future__ import annotations
