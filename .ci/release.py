@@ -443,11 +443,6 @@ book = nbformat.read({str(ROOT / "docs" / "tutorials" / "simulate.ipynb")!r}, as
 nbclient.NotebookClient(book, timeout=600).execute()
 """
 SHORT = "--set evaluation.baselines=none --set evaluation.projection=none"
-RAY = (
-    "ray start --head --num-cpus=2 --include-dashboard=false --disable-usage-stats",
-    f"RAY_ADDRESS=127.0.0.1:6379 palate simulate my.csv --engine ray {SHORT}",
-    "ray stop",
-)
 
 
 def docs(clean: Clean) -> None:
@@ -466,7 +461,7 @@ TRIES = (
     Try("delivery", "apprise", script(DELIVERY)),
     Try("notebook", "ipykernel, nbformat, nbclient", script(NOTEBOOK), ("simulations", "demo-data")),
     Try("docs", "zensical, mkdocstrings_handlers.python", docs),
-    Try("ray", "flwr, ray", lines(*RAY), ("simulations",)),
+    Try("ray", "flwr, ray", lines(f"palate simulate my.csv --engine flower {SHORT}"), ("simulations",)),
     Try("torch", "torch, opacus, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
 )
 """Every extra but `dev`, which `make test` installs and runs."""

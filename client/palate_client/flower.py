@@ -6,9 +6,10 @@
             "query"         anything               -> device       the number of the node's first installation
 
 A message and its answer each have one record of named values. The model comes with the plan, in memory; an app's device
-fetches it by its hash (`palate_client.online.hosting`). A node hosts one installation or many.
+fetches it by its hash (`palate_client.online.hosting`). A node hosts one installation or many
+(`palate_sim.engines.node`).
 
-    >>> from palate_common.interactions import Interactions
+    >>> from palate_common.interactions import Interactions, map_interactions
     >>> histories = Interactions.from_pairs([0, 1, 2], [4, 4, 1], n_users=3, n_items=5)
     >>> batch, devices = Shards(histories, users_per_node=2).shard(1)
     >>> batch.n_users, list(devices)
@@ -186,8 +187,10 @@ def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
 
     @client.query()
     def present(message: Message, context: Context) -> Message:
-        """Say the number of the first device that this node hosts."""
+        """Say that this node is online and, if that is asked, the number of its first device."""
         host, node, _ = host_and_values(message, context)
+        if not isinstance(message.content.get(RECORD), ConfigRecord):
+            return Message(RecordDict(), reply_to=message)
         return _reply(message, "device", host.device(node))
 
     return client

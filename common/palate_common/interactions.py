@@ -210,6 +210,20 @@ class Interactions:
         return cls(indptr, item_rows[order].astype(np.int32), values[order], n_items)
 
 
+def save_interactions(folder: Path, interactions: Interactions) -> None:
+    """Write interactions to a new folder, as `map_interactions` maps it.
+
+    Raises:
+        OSError: the folder is there, or the disk is full.
+    """
+    folder.mkdir()
+    weights = interactions.weights
+    save_array(folder / "indptr.npy", interactions.indptr)
+    save_array(folder / "indices.npy", interactions.indices)
+    save_array(folder / "weights.npy", weights[0] if weights.strides == (0,) and len(weights) else weights)
+    save_array(folder / "n_items.npy", np.int64(interactions.n_items))
+
+
 def save_array(path: Path, array: npt.NDArray[Any] | np.generic) -> None:
     """Write an array to a new file. `numpy.save` itself loses the end of it without a word where the disk is full.
 

@@ -208,8 +208,9 @@ class AlgorithmConfig(_Section):
 class EngineConfig(_Section):
     """The engine that carries the messages."""
 
-    name: Literal["local", "ray"] = "local"
-    """local: this machine's cores. ray: the machines of a running Ray cluster, which needs palate[ray] and Linux."""
+    name: Literal["local", "flower", "ray"] = "local"
+    """local: this machine's cores. flower: Flower's SuperLink with its Ray simulation, on this machine. ray: the
+    machines of a running Ray cluster. Both need palate[ray] and Linux."""
     users_per_node: int | None = Field(default=None, ge=1)
     """Simulated installations a node hosts; each is clipped by itself. None: 16,384, or so many that there are 32 nodes
     at most; 1 with masks, where each installation takes part by itself; 2,048 where the unit is one event."""
@@ -330,8 +331,8 @@ def admit_own(tree: Mapping[str, Any]) -> None:
     name, engine = (section.get("name") if isinstance(section, Mapping) else None for section in sections)
     if not isinstance(name, str) or ":" not in name:
         return
-    if engine == "ray":
-        raise InputError(f"`engine.name` ray needs an algorithm that is installed under a name, got {name!r}")
+    if engine in ("flower", "ray"):
+        raise InputError(f"`engine.name` {engine} needs an algorithm that is installed under a name, got {name!r}")
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))
     admit(name)

@@ -23,7 +23,6 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from plans import kept_plan
-from processes import MARK, descendants, free_port, marked, named
 
 from palate_common.records.key_file import save_key
 from palate_core.errors import InputError, PalateError, RefusedError
@@ -35,6 +34,8 @@ from palate_sim.engines.cluster.actors import LedgerKeeper
 from palate_sim.engines.cluster.engine import LOG, address_of, run_ray
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.local import run_local
+from palate_sim.engines.processes import MARK, PROC, descendants, end, marked
+from palate_sim.engines.superlink import free_port
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
@@ -77,35 +78,32 @@ class Cluster:
         done = subprocess.run([str(RAY), *words], env=environment, capture_output=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr + done.stdout
 
-    def processes(self, word: str) -> list[int]:
-        return sorted(pid for pid in marked(self.mark) if named(pid, word))
+    def processes(self, word: bytes) -> list[int]:
+        found = []
+        for pid in marked(self.mark):
+            with suppress(OSError):
+                if word in (PROC / str(pid) / "cmdline").read_bytes():
+                    found.append(pid)
+        return sorted(found)
 
     def lose_second(self) -> None:
         """The second machine is lost while its workers compute: they never answer, and its raylet is killed."""
-        second = self.processes("raylet/raylet")[-1]
-        self.lost = descendants(second)
+        second = self.processes(b"raylet/raylet")[-1]
+        self.lost = [each.pid for each in descendants(second)]
         for pid in self.lost:
             os.kill(pid, signal.SIGSTOP)
         os.kill(second, signal.SIGKILL)
 
     def lose_head(self) -> None:
         """The machine of the head is lost."""
-        for pid in (*self.processes("gcs_server"), self.processes("raylet/raylet")[0]):
+        for pid in (*self.processes(b"gcs_server"), self.processes(b"raylet/raylet")[0]):
             os.kill(pid, signal.SIGKILL)
 
     def stop(self) -> None:
         for pid in self.lost:  # they name themselves anew, over the mark
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        assert until(lambda: not self.ended_by(signal.SIGTERM), 1.0) or until(lambda: not self.ended_by(signal.SIGKILL))
-
-    def ended_by(self, number: int) -> list[int]:
-        """Who was left, and was sent a signal."""
-        left = marked(self.mark)
-        for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        return left
+        assert end(lambda: marked(self.mark), grace=1.0)
 
 
 @pytest.fixture
@@ -161,7 +159,7 @@ def test_two_machines_give_the_local_engines_model(make_run: Any, tmp_path: Path
     folder = written(tmp_path / "histories", run.histories)
     shared = job_for(run, tmp_path / "shared", ray_address=cluster.address, histories=folder)
     assert run_ray(shared, run.histories).model.data == expected.model.data
-    assert until(lambda: not cluster.processes("ray::RayWorker") + cluster.processes("ray::LedgerKeeper"))
+    assert until(lambda: not cluster.processes(b"ray::RayWorker") + cluster.processes(b"ray::LedgerKeeper"))
     assert run_local(job, run.histories).model.data == expected.model.data  # a run folder like any other
 
 
@@ -220,7 +218,7 @@ def test_an_attempt_has_one_sum_though_a_machine_is_lost_and_costs_nothing_more(
     with SimulatedLedger(job.devices) as devices:
         assert len(devices.receipts(0)) == len(devices.receipts(run.histories.n_users - 1)) == len(rounds)
     assert "lost; 1 go on" in next(event["words"] for event in told if event["event"] == "note")
-    assert until(lambda: not cluster.processes("cluster.gateway"))
+    assert until(lambda: not cluster.processes(b"cluster.gateway"))
 
 
 @pytest.mark.soak
@@ -249,9 +247,9 @@ def test_nothing_is_left_when_the_command_is_killed(make_run: Any, tmp_path: Pat
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as command:
         assert command.stdout is not None
         assert command.stdout.readline() == b"released\n"
-        assert len(cluster.processes("ray::RayWorker")) == 2
+        assert len(cluster.processes(b"ray::RayWorker")) == 2
         command.kill()
-    assert until(lambda: not cluster.processes("ray::RayWorker") + cluster.processes("ray::LedgerKeeper"))
+    assert until(lambda: not cluster.processes(b"ray::RayWorker") + cluster.processes(b"ray::LedgerKeeper"))
     assert run_local(job, run.histories).updates > 0
 
 

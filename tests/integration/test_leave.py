@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import free_port
 
 import palate
 from palate_cli.cli import run
@@ -29,6 +28,7 @@ from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import trust_anchor
 from palate_server.service.listener import Listener
 from palate_server.service.setup import make_site
+from palate_sim.engines.superlink import free_port
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:websockets.legacy is deprecated"),

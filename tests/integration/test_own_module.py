@@ -126,6 +126,7 @@ def test_workers_and_a_resumed_run_find_it_too(desk: Path, monkeypatch: pytest.M
         (("--algorithm", "mine:Gone"), "can't be loaded: .*Gone"),
         (("--algorithm", "nowhere:Mine"), "can't be loaded: No module named 'nowhere'"),
         (("--algorithm", "mine:Plain"), "is a torch module: it must derive from palate_torch.Recommender"),
+        (("--algorithm", "mine:Mine", "--engine", "flower"), "flower needs an algorithm that is installed"),
         (("--algorithm", "mine:Mine", "--engine", "ray"), "ray needs an algorithm that is installed"),
     ],
 )

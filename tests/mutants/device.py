@@ -307,6 +307,16 @@ seen: purposes that are told apart by whether a plan is the usual one
 - if plan.algorithm == ANALYTICS else
 + if plan.algorithm == ANALYTICS or plan.events is not None else
 
+a host keeps the key of the run before | ledgers
+bug: a process that hosts nodes of one run goes on with its release key in the next
+seen: a host that is kept by what its files are
+@ palate_sim.engines.node:_open_host
+- with _opening:
++ for known, (host, _) in _opened.items():
++     if known._replace(public_key=hosted.public_key) == hosted:
++         return host
++ with _opening:
+
 who is at a limit joins the others | counting
 bug: where some installations of a node have reached their own limit, all of them contribute, and these uncharged
 seen: a mask that is asked whether any is in it, where all is meant

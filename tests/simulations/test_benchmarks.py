@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from processes import runs
 
 from benchmarks.web import browsers
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_core.errors import PalateError
+from palate_sim.engines.processes import running
 
 FOLDER = Path(__file__).parents[2] / "simulations" / "benchmarks"
 LOGS = ("ml-1m", "ml-100k", "online-retail", "movietweetings-100k", "deskdrop")
@@ -152,10 +152,10 @@ def test_browsers_that_never_answer_are_ended_with_all_that_they_started(
     monkeypatch.setattr(browsers, "WEB", tmp_path)
     with browsers.Browsers("silent.mjs") as silent:
         started = int(silent.pages[0])
-        assert runs(started)
+        assert started in running()
         with pytest.raises(PalateError, match=r"they have ended; they had 0\.2 s"):
             silent.ask("sync", within=0.2)
-    while runs(started):  # it was told to end, and the system takes its time
+    while started in running():  # it was told to end, and the system takes its time
         time.sleep(0.01)
 
 

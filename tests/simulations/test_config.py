@@ -50,7 +50,7 @@ OTHER: dict[str, Any] = {
     "algorithm.name": "popularity",
     "algorithm.settings": {},
     "warm_start": "runs/former",
-    "engine.name": "ray",
+    "engine.name": "flower",
     "engine.absent": 0.1,
     "evaluation.ks": [5],
     "evaluation.baselines": ["ease"],

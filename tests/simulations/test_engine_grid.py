@@ -74,12 +74,12 @@ def test_a_message_is_delivered_once() -> None:
 
 def test_a_node_keeps_its_context() -> None:
     seen: list[Any] = []
-    grid = LocalGrid(echoing(seen), nodes=1)
+    grid = LocalGrid(echoing(seen), nodes=1, run_config={"key": "value"})
     asked(grid, RecordDict())
     asked(grid, RecordDict())
     (_, first), (_, second) = seen
     assert first is second
-    assert (first.run_config, first.node_config) == ({}, {"partition-id": 0, "num-partitions": 1})
+    assert (first.run_config, first.node_config) == ({"key": "value"}, {"partition-id": 0, "num-partitions": 1})
 
 
 def test_several_grids_live_side_by_side() -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import descendants, named, runs
 
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.links import Links
@@ -33,6 +32,7 @@ from palate_sim.cores import usable_cores
 from palate_sim.engines import Job, local
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.local import run_local, workers_of
+from palate_sim.engines.processes import PROC, descendants, running
 from palate_sim.engines.shared_histories import SharedHistories
 from palate_sim.engines.workers import Workers
 
@@ -69,8 +69,15 @@ def until(true: Callable[[], object], seconds: float = 60.0) -> bool:
     return True
 
 
+def name_of(pid: int) -> bytes:
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def workers_below(pid: int) -> list[int]:
-    return [each for each in descendants(pid) if named(each, "engines.worker")]
+    return [each.pid for each in descendants(pid) if b"engines.worker" in name_of(each.pid)]
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +185,7 @@ def test_no_worker_outlives_the_command(make_run: Any, tmp_path: Path, hears_con
         assert len(pids) == 2
         os.killpg(command.pid, number)  # what a terminal does
         command.wait(60)
-    assert until(lambda: not any(map(runs, pids)))
+    assert until(lambda: not set(pids) & set(running()))
     assert run_local(job.model_copy(update={"workers": 1}), run.histories).updates > 0
     for left in job.folder.glob("devices.db-*"):
         pytest.fail(f"{left} must be gone with the last process that has the ledger open")

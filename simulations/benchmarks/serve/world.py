@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from palate_common.enrolment import Invitation
 from palate_core.errors import PalateError
@@ -25,6 +24,7 @@ from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import trust_anchor
 from palate_server.service.setup import make_site
+from palate_sim.engines.processes import descendants, running
 
 ITEMS = tuple(f"item-{number}" for number in range(200))
 CONFIG = """
@@ -175,8 +175,7 @@ class World:
         """The server's processes, by part."""
         found: dict[str, list[int]] = {}
         root = self.process.pid if self.process is not None else -1
-        family = psutil.Process(root).children(recursive=True) if psutil.pid_exists(root) else []
-        for pid in [root, *(each.pid for each in family)]:
+        for pid in [root, *(process.pid for process in descendants(root))]:
             try:
                 command = (Path("/proc") / str(pid) / "cmdline").read_bytes().decode(errors="replace")
             except OSError:
@@ -188,13 +187,11 @@ class World:
 
     def cpu(self) -> dict[str, float]:
         """Processor seconds of each part so far."""
-        found = {}
-        for part, pids in self.pids().items():
-            found[part] = 0.0
-            for pid in pids:
-                with suppress(psutil.NoSuchProcess):
-                    found[part] += sum(psutil.Process(pid).cpu_times()[:4])  # its ended children's, too
-        return found
+        ticks, everybody = os.sysconf("SC_CLK_TCK"), running()
+        return {
+            part: sum(everybody[pid].ticks for pid in pids if pid in everybody) / ticks
+            for part, pids in self.pids().items()
+        }
 
     def memory(self) -> dict[str, tuple[float, int]]:
         """Resident MiB and open files of each part."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -11,10 +12,9 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
-import psutil
-
 from palate_common.records.closing import Closing
 from palate_core.errors import PalateError
+from palate_sim.engines.processes import descendants
 
 WEB = Path(__file__).resolve().parents[3] / "client" / "web"
 ANSWER = 600.0
@@ -92,10 +92,9 @@ class Browsers(Closing):
 
     def kill(self) -> None:
         """End it at once with its browsers, whatever it is asked."""
-        with suppress(psutil.NoSuchProcess):
-            for each in psutil.Process(self._process.pid).children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    each.kill()
+        for each in descendants(self._process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(each.pid, signal.SIGKILL)
         self._process.kill()
 
     def _read(self, within: float) -> Any:

@@ -36,7 +36,7 @@ RELEASE = re.compile(r"round-(\d+)-attempt-(\d+)\.safetensors")
 OUTSIDE = frozenset({
     "run.json", "key", "identities", "lock", "events.jsonl", "devices.db", "devices.db-wal", "devices.db-shm",
     "ledger.json", "privacy_card.json", "result.json", "report.html", "files.json", "recommendations.csv.gz", "split",
-    "ray.log", "audit.html", "audit.json",
+    "flower.log", "ray.log", "audit.html", "audit.json",
 })  # fmt: skip
 """Files that are no releases: keys and evidence, or experiment output, which the card excludes by name."""
 MODEL_FILES = frozenset({published.MANIFEST, published.SIGNATURE})

@@ -97,8 +97,8 @@ def simulate(
     engine: Annotated[
         str | None,
         typer.Option(
-            metavar="local|ray",
-            help="This machine's cores (default), or a Ray cluster.",
+            metavar="local|flower|ray",
+            help="This machine's cores (default), Flower's Ray engine, or a Ray cluster.",
         ),
     ] = None,
     workers: Annotated[

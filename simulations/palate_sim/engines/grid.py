@@ -29,9 +29,10 @@ class LocalGrid(Grid):
     Args:
         client: the ClientApp.
         nodes: how many nodes there are; node n has partition id n - 1.
+        run_config: what each node's context carries.
     """
 
-    def __init__(self, client: ClientApp, *, nodes: int) -> None:
+    def __init__(self, client: ClientApp, *, nodes: int, run_config: dict[str, Any] | None = None) -> None:
         identify()
         self._run = Run.create_empty(run_id=TaskIdentity.run_id)
         self._client = client
@@ -41,7 +42,7 @@ class LocalGrid(Grid):
                 node_id=node,
                 node_config={"partition-id": node - 1, "num-partitions": nodes},
                 state=RecordDict(),
-                run_config={},
+                run_config=dict(run_config or {}),
             )
             for node in range(1, nodes + 1)
         }

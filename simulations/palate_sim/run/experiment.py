@@ -229,6 +229,10 @@ def check_engine(config: SimulationConfig) -> None:
     Raises:
         InputError: naming the extra.
     """
+    if config.engine.name == "flower":
+        from palate_sim.engines.launch import require_flower
+
+        require_flower()
     if config.engine.name == "ray":
         address_of(config.engine.ray_address)
 
@@ -292,4 +296,8 @@ def users_per_node(config: SimulationConfig, n_users: int) -> int:
 
 
 def _engine(config: SimulationConfig) -> Engine:
+    if config.engine.name == "flower":
+        from palate_sim.engines.flower import run_flower  # loads Flower
+
+        return run_flower
     return run_ray if config.engine.name == "ray" else run_local

@@ -29,7 +29,7 @@ MARK = "files"
 """The fact of a run's closing entry which says that its folder has an inventory, so that a missing one is noticed."""
 SECRETS = frozenset({"key", "identities"})
 """Private keys, which nobody is handed."""
-GROWING = frozenset({"lock", "events.jsonl", "ray.log"})
+GROWING = frozenset({"lock", "events.jsonl", "flower.log", "ray.log"})
 """Files that are written after the inventory."""
 BESIDE = ("-wal", "-shm")
 """Ends of the names of files that SQLite keeps beside an open database."""

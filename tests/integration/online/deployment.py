@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import free_port
 
 from palate_client.online.https import HttpResponse, Https
 from palate_common.enrolment import Invitation
@@ -30,6 +29,7 @@ from palate_server.rounds.shelf import ModelShelf
 from palate_server.service.edge_process import edge_answers, edge_command
 from palate_server.service.gateway import trust_anchor
 from palate_server.service.setup import make_site
+from palate_sim.engines.superlink import free_port
 
 CONFIG = 'population = "readers"\n[gateway]\nlink = "direct"\nport = {port}\n[enrolment]\nrequests_per_minute = 1000\n'
 LOOK = 0.05

@@ -8,30 +8,43 @@ only it forbids.
 - **defaults**: those of the documentation, and a device with them refuses the same plans;
 - **loosenings**: every method that gives other floors changes exactly the documented fields, whatever they were before:
   with all others strict, the same plans are refused as before;
+- **hosts**: a process that hosts nodes for one run, and then for another with one thing configured otherwise, has the
+  second one's histories, ledger, key, floors and users of a node;
 - **what is told**: the user is told of each floor that is looser than an app's, as documented.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, get_type_hints
+
+from flwr.app import Context, RecordDict
+from plans import kept_plan
 
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
 from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
-from mechanism.harness.watched_run import release_key
+from mechanism.harness.watched_run import memory, release_key
 from palate_audit.evidence.evidence import Finding
+from palate_client.flower import Host
 from palate_client.service import Service
 from palate_common.algorithms import algorithm_names
 from palate_common.algorithms.registry import COUNTING
+from palate_common.interactions import save_interactions
 from palate_core.device import admission
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError, RefusedError
+from palate_core.log.signing import SigningKey
 from palate_core.plan import Noise, RoundPlan, Sampling
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
+from palate_sim.engines.node import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE, close_host, host_from_config
 
 TEST = "floors"
 DEFAULTS: Mapping[str, Any] = {
@@ -60,6 +73,8 @@ def floors() -> list[Finding]:
             found.append(Finding.checked(f"{TEST}: {name}", not wrong, wrong or f"{len(broken)} fields, as documented"))
     except PalateError as error:
         found.append(Finding.checked(f"{TEST}: each floor", False, f"plans must be made, got: {error}"))
+    wrong = next(_hosts(), "")
+    found.append(Finding.checked(f"{TEST}: hosts of a process", not wrong, wrong or "each has its own run's"))
     wrong = next(_told(), "")
     found.append(Finding.checked(f"{TEST}: what is told", not wrong, wrong or f"{len(TOLD)} floors by name"))
     return found
@@ -177,6 +192,44 @@ def _defaults(broken: dict[str, tuple[RoundPlan, Any]]) -> Iterator[str]:
     for name, (plan, strict) in broken.items():
         if strict is False and DEFAULTS.get(name) is False and _accepts(plan, _with(LOOSEST, name, False)):
             yield f"a plan that `{name}` forbids is answered by default"
+
+
+def _hosts() -> Iterator[str]:
+    """The open host of a process, for one configuration after the other."""
+    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as folder:
+        home, keys = Path(folder), (release_key().public, SigningKey.generate().public)
+        for users in (4, 5):
+            save_interactions(home / f"{users}", crowd([[0]] * users, n_items=PLAIN))
+        with SimulatedLedger(home / "1.db", durable=False) as ledger:
+            ledger.charge(kept_plan(), n_bytes=1, purpose="train", devices=[0])
+        several: dict[str, dict[Any, Any]] = {
+            HISTORIES: {str(home / f"{users}"): users for users in (4, 5)},
+            DEVICES: {str(home / f"{charges}.db"): charges for charges in (0, 1)},
+            PUBLIC_KEY: {key: key for key in keys},
+            FLOORS: {json.dumps({"min_sigma": least}): least for least in (1, 1000)},
+            SIZE: {1: 1, 2: 2},
+        }
+        first = {name: next(iter(values)) for name, values in several.items()}
+        for name, values in several.items():
+            for value in values:
+                config = {**first, name: value}
+                has = _has(host_from_config(Context(0, 0, {}, RecordDict(), config)))
+                if has != {key: several[key][config[key]] for key in several}:
+                    yield f"after another run with another `{name}` a process hosts nodes with {has}, {config} is right"
+        close_host()
+
+
+def _has(host: Host) -> dict[str, Any]:
+    """What a host has of each thing that is configured."""
+    everybody: Any = host.source
+    devices: Any = host.ledger
+    return {
+        HISTORIES: everybody.histories.n_users,
+        DEVICES: devices.size(),
+        PUBLIC_KEY: host.public_key,
+        FLOORS: host.floors.min_sigma,
+        SIZE: len(host.source.shard(0)[1]),
+    }
 
 
 def _told() -> Iterator[str]:
