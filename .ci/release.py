@@ -77,7 +77,7 @@ class Try:
 
 @dataclass(frozen=True)
 class Clean:
-    """A clean environment, and an empty folder that holds `my.csv`, `ratings.csv` and `titled`."""
+    """A clean environment, and an empty folder that holds `my.csv` and `ratings.csv`."""
 
     environment: Path
     desk: Path
@@ -307,15 +307,9 @@ def install(environment: Path, names: str) -> None:
 
 
 def furnish(desk: Path) -> None:
-    """Write the logs that the pages are read with, and one with titles, few enough to embed in a second."""
+    """Write the logs that the pages are read with."""
     conftest = _tests("conftest")
-    ratings = conftest._ratings()
-    titles = "".join(f"i{item:02d},{('Love in summer', 'War in space')[item % 2]} {item}\n" for item in range(30))
-    (desk / "titled").mkdir()
-    for name, text in {
-        "my.csv": conftest._log(), "ratings.csv": ratings,
-        "titled/interactions.csv": ratings, "titled/items.csv": f"item,title\n{titles}",
-    }.items():  # fmt: skip
+    for name, text in {"my.csv": conftest._log(), "ratings.csv": conftest._ratings()}.items():
         (desk / name).write_text(text, encoding="utf-8")
 
 
@@ -469,8 +463,6 @@ TRIES = (
     Try("docs", "zensical, mkdocstrings_handlers.python", docs),
     Try("ray", "flwr, ray", lines(f"palate simulate my.csv --engine flower {SHORT}"), ("simulations",)),
     Try("torch", "torch, opacus, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
-    Try("minilm", "sentence_transformers", lines(f"palate simulate titled --set features.source=minilm {SHORT}")),
-    Try("audit", "prv_accountant, palate_audit", blocks("audit.md")),
 )
 """Every extra but `dev`, which `make test` installs and runs."""
 

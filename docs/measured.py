@@ -74,6 +74,7 @@ TOPICS = {
 BAR = re.compile(r" \(bar [^)]*\)")
 """What the project asked of itself; it stays with the benchmark."""
 
+sys.path.append(str(ROOT / "docs"))
 sys.path.insert(0, str(ROOT / "simulations"))  # before Opacus' package of the same name
 from benchmarks.sheet import Sheet, Table  # noqa: E402 - the path is what finds it
 
@@ -132,7 +133,7 @@ def standing(benchmark: str) -> Sequence[Table]:
 def picture() -> str:
     """The picture of docs/population.md; nothing before it is measured."""
     figures = {name: record["figures"] for name, record in Sheet(BENCHMARKS / "population").parts.items()}
-    return str(importlib.import_module("benchmarks.population.run").picture(figures)) if "million" in figures else ""
+    return str(importlib.import_module("picture").picture(figures)) if "million" in figures else ""
 
 
 def method(benchmark: str) -> tuple[str, str]:

@@ -35,7 +35,7 @@ from palate_audit.report.page import render
 from palate_audit.run.card import audit_card
 from palate_audit.run.ledger import audit_ledger
 from palate_audit.run.mechanism import PAIRS, audit_mechanism
-from palate_audit.run.server_folder import is_server
+from palate_audit.run.server.folder import is_server
 from palate_audit.targets.function import Function, Mechanism
 from palate_common.records.files import write_durably
 from palate_core.accounting import check_delta, check_epsilon

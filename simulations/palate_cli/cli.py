@@ -23,7 +23,6 @@ EXTRAS = {
     "dp_accounting": "server",
     "flwr": "server",
     "opacus": "torch",
-    "prv_accountant": "audit",
     "ray": "ray",
     "sklearn": "text",
     "torch": "torch",

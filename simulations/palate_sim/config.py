@@ -121,12 +121,11 @@ class FeaturesConfig(_Section):
     """Public facts about items as a prior that costs no privacy."""
 
     source: str = "auto"
-    """auto: genres and decades, where the data has them; text: words of titles too; minilm: titles and genres as
-    sentences too; genres, titles, sentences: each of the three alone; none; or a file of one's own. See
-    docs/configuration.md#features-of-ones-own."""
+    """auto: genres and decades, where the data has them; text: words of titles too; genres, titles: each of the two
+    alone; none; or a file of one's own. See docs/configuration.md#features-of-ones-own."""
     sources: dict[str, str] = Field(default_factory=dict)
     """Several sources in the place of one, each of which devices weigh by itself: a name of your own -> genres, titles,
-    sentences, or a file. See docs/algorithm.md#several-sources-fused-on-the-device."""
+    or a file. See docs/algorithm.md#several-sources-fused-on-the-device."""
 
     @field_validator("sources")
     @classmethod

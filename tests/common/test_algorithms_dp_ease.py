@@ -1,12 +1,20 @@
 """`dp-ease`: a contribution is a Gram matrix of norm 1, and without noise the map is that of EASE."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from dp_ease import DpEase, _shrunk
 
+from palate_common.algorithms import lent
 from palate_common.mechanism.update import OuterBlock
-from palate_sim.published.dp_ease import _shrunk
+
+
+@pytest.fixture(autouse=True)
+def known_here() -> Iterator[None]:
+    with lent(DpEase):
+        yield
 
 
 @pytest.mark.parametrize("mu", [None, 1.5])

@@ -1,14 +1,22 @@
 """`dp-fedavg`: the change a device sends is that of its loss, and the server's steps learn."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from dp_fedavg import DpFedAvg
 
-from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.algorithms import PublicFacts, lent, make_algorithm
 from palate_common.mechanism.update import OuterBlock
 
 SETTINGS = {"embedding_size": 6, "rounds": 11}
+
+
+@pytest.fixture(autouse=True)
+def known_here() -> Iterator[None]:
+    with lent(DpFedAvg):
+        yield
 
 
 @pytest.mark.parametrize("mu", [None, 1.5])

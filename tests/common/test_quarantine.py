@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from dp_ease import DpEase
 
 from palate_client.recommend.selection import Selection
 from palate_common.algorithms import (
@@ -18,6 +20,7 @@ from palate_common.algorithms import (
     PublicFacts,
     State,
     first_state,
+    lent,
     make_algorithm,
     next_state,
 )
@@ -42,8 +45,13 @@ WHOLE = ALGORITHMS | {
     "als of few items": {"embedding_size": 4, "head_items": 20},
     "dp-als": {"embedding_size": 4, "rounds": 2},
     "dp-ease": {},
-    "dp-fedavg": {"embedding_size": 4, "rounds": 2},
 }
+
+
+@pytest.fixture(autouse=True)
+def known_here() -> Iterator[None]:
+    with lent(DpEase):
+        yield
 
 
 def people() -> Interactions:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dp_fedavg import DpFedAvg
 
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import Algorithm, PublicFacts, State, algorithm_names, make_algorithm
@@ -81,7 +82,7 @@ def test_a_singular_system_of_one_user_costs_that_user_alone() -> None:
     rows, items, weights = [0, 1, 1, 2], [0, 3, 5, 4], [1, 3e38, 3e38, 1]
     histories = Interactions.from_pairs(rows, items, weights, n_users=3, n_items=n_items)
     facts = PublicFacts(n_users=1000, n_items=n_items, mu=1.0)
-    algorithm = make_algorithm("dp-fedavg", {}, facts)
+    algorithm = DpFedAvg(DpFedAvg.Settings(), facts)
     state = algorithm.release(algorithm.start(), 0, {"counts": np.linspace(100, 1, n_items)}, {"counts": 0.1})
     model, plan = _Served(algorithm, state), _Asked(algorithm.layout(state, 1))
     node = Contributor(histories, range(3), None, "", Floors())  # type: ignore[arg-type] # no ledger: below it

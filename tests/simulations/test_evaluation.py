@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from palate_common.interactions import Interactions
 from palate_core.errors import InputError
 from palate_sim.evaluation import saved_lists
-from palate_sim.evaluation.evaluation import evaluate, evaluate_sampled, mean_rank, rank
+from palate_sim.evaluation.evaluation import evaluate, mean_rank, rank
 from palate_sim.evaluation.sampling import LOOKED, TESTED, some_heldout
 from palate_sim.evaluation.saved_lists import Evaluation, save_split, strictly_decreasing
 from palate_sim.preparation.splits import Heldout, Split
@@ -287,8 +287,9 @@ def test_unknown_metrics_are_refused():
             ask("recall@7")
 
 
-def sampled(scorer: Fixed, heldout: Heldout, **options) -> Evaluation:
-    return evaluate_sampled(scorer, heldout, train=heldout.foldin, rng=np.random.default_rng(0), **options)
+def sampled(scorer: Fixed, heldout: Heldout, *, negatives: int = 99, ks=(10,)) -> Evaluation:
+    rng = np.random.default_rng(0)
+    return evaluate(scorer, heldout, train=heldout.foldin, ks=ks, rng=rng, negatives=negatives)
 
 
 def test_sampled_metrics_say_so_in_every_name():

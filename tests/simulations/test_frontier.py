@@ -70,7 +70,7 @@ def test_numbers_out_of_range_are_refused(log, epsilons, seeds, factors):
         measure(load_config(), epsilons=epsilons, seeds=seeds, factors=factors, source=log, notify=print)
 
 
-def test_the_command_writes_a_table_and_three_files(log, tmp_path, capsys):
+def test_the_command_writes_a_table_and_two_files(log, tmp_path, capsys):
     log.to_csv(tmp_path / "log.csv", index=False)
     out = tmp_path / "out"
     arguments = ["frontier", str(tmp_path / "log.csv"), "--epsilons", "4", "--seeds", "1", "--users", "10"]
@@ -80,7 +80,7 @@ def test_the_command_writes_a_table_and_three_files(log, tmp_path, capsys):
     assert "projected users" in shown
     assert "2,400, repeated" in shown
     assert "docs/population.md" in shown
-    assert {path.name for path in out.iterdir()} == {"frontier.json", "frontier.svg", "frontier.html"}
+    assert {path.name for path in out.iterdir()} == {"frontier.json", "frontier.html"}
     assert run([*arguments, "--out", str(out)]) == 2
 
 

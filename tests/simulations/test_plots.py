@@ -1,18 +1,12 @@
 import json
-import math
-import xml.etree.ElementTree as ET
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import palate_sim.plots as plots
-from palate_core.errors import InputError
-from palate_sim.plots import Plots, frontier, svg_frontier
-from palate_sim.plots.theme import spread
+from palate_sim.plots import Plots, frontier
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
-SVG = "{http://www.w3.org/2000/svg}"
 MEASURED = {
     "name": "ml-1m", "metric": "recall_capped@20", "users": 4832, "delta": 1e-5, "privacy": "δ = 1e-5, unit: user",
     "epsilons": [1, 2, 5, 10], "quality": [0.26, 0.3, 0.341, 0.36], "projected": {"100": [0.39, 0.4, 0.415, 0.418]},
@@ -38,14 +32,14 @@ def texts(figure):
 def every(run):
     return [
         run.quality(), run.projection(), run.rounds(), run.spending(), run.deciles(),
-        run.groups("gender"), run.costs(), run.delta_curve(),
+        run.groups("gender"), run.delta_curve(),
     ]  # fmt: skip
 
 
 def test_exports_are_complete():
     assert set(plots.__all__) <= set(dir(plots))
     methods = {name for name in dir(Plots) if not name.startswith("_")} - {"card", "result"}
-    assert methods == set(plots.__all__) - {"Plots", "frontier", "svg_frontier"}
+    assert methods == set(plots.__all__) - {"Plots", "frontier"}
 
 
 def test_every_figure_draws(sample):
@@ -65,24 +59,20 @@ def test_a_model_has_one_name_and_one_colour_everywhere(result):
     assert bars["alone on each device"] == ["device-only"]
 
 
-def test_a_label_that_is_pushed_off_the_axis_is_still_drawn(result):
-    for metrics in result["by_decile"].values():
-        metrics["recall_capped@20"][-1] = 0.7
-    figure = plots.deciles(result)
-    low, high = figure.layout.yaxis.range
-    assert len(figure.layout.annotations) == 7
-    assert all(low <= label.y <= high for label in figure.layout.annotations)
-    shifts = sorted(label.yshift for label in figure.layout.annotations)
-    assert min(above - below for below, above in pairwise(shifts)) > 12
-
-
 def test_groups_stand_in_the_order_of_their_numbers(result):
     names = list(plots.groups(result, "age").layout.yaxis.ticktext)
     assert names == ["under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+"]
 
 
+def test_lines_are_named_in_a_legend(result):
+    for figure in (plots.deciles(result), plots.projection(result), frontier(MEASURED)):
+        assert figure.layout.showlegend
+        assert all(trace.name for trace in figure.data)
+
+
 def test_the_projection_shows_the_references_that_the_run_holds(result):
-    assert len(plots.projection(result).layout.shapes) == 2
+    shapes = plots.projection(result).layout.shapes
+    assert [(shape.name, shape.showlegend) for shape in shapes] == [("EASE", True), ("popularity", True)]
     result["baselines"]["off"] = {"recall_capped@20": 0.43}
     assert "no privacy (dp off)" in texts(plots.projection(result))
     assert list(plots.projection(result).data[0].x) == [4832, 48320, 483200]
@@ -157,21 +147,6 @@ def test_text_from_data_is_escaped(result):
         assert "&lt;img" in texts(figure)
 
 
-def test_labels_do_not_overlap_and_stay_in_order():
-    values, heights = [0.3, 0.3, 0.31, 0.9], [0.1, 0.2, 0.1, 0.1]
-    placed = spread(values, heights)
-    assert placed[3] == 0.9
-    order = sorted(range(4), key=lambda i: placed[i])
-    assert order == [0, 1, 2, 3]
-    for low, high in pairwise(order):
-        assert placed[high] - placed[low] >= (heights[low] + heights[high]) / 2 - 1e-6
-
-
-def test_labels_stay_above_the_floor_without_overlap():
-    placed = sorted(spread([0.01, 0.02, 0.02, 0.5], [0.1] * 4, floor=0.0))
-    assert placed == pytest.approx([0.05, 0.15, 0.25, 0.5])
-
-
 def test_the_frontier_has_a_line_for_each_reference():
     figure = frontier(MEASURED)
     lines = {trace.name: list(trace.y) for trace in figure.data}
@@ -180,67 +155,6 @@ def test_the_frontier_has_a_line_for_each_reference():
     assert lines["EASE"] == [0.42] * 4
     assert len(lines) == 6
     assert figure.layout.xaxis.type == "log"
-
-
-def test_the_svg_is_plain_text_and_always_the_same(tmp_path):
-    one = svg_frontier(MEASURED, tmp_path / "one.svg").read_bytes()
-    two = svg_frontier(MEASURED, tmp_path / "two.svg").read_bytes()
-    assert one == two
-    assert len(one) < 8000
-    text = one.decode()
-    assert "prefers-color-scheme: dark" in text
-    assert "href" not in text
-    root = ET.fromstring(text)  # noqa: S314  # our own bytes
-    words = " ".join(element.text or "" for element in root.iter(f"{SVG}text"))
-    for label in (
-        "popularity",
-        "noised popularity",
-        "EASE",
-        "Palate, 4,832 users",
-        "projected, 483,200 users",
-        "δ = 1e-5",
-    ):
-        assert label in words
-    lines = {element.get("class"): element.get("points") for element in root.iter(f"{SVG}polyline")}
-    assert len(lines) == 6
-    heights = [float(pair.split(",")[1]) for pair in lines["line palate"].split()]
-    assert heights == sorted(heights, reverse=True)
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-
-
-def test_the_svg_takes_references_for_each_eps_and_escapes(tmp_path):
-    frontier = {
-        "epsilons": [1, 4],
-        "quality": [0.2, 0.3],
-        "noised popularity": [0.1, 0.15],
-        "name": "<x>&",
-        "stamp": "NO PRIVACY",
-    }
-    text = svg_frontier(frontier, tmp_path / "a.svg").read_text(encoding="utf-8")
-    assert "&lt;x&gt;&amp;" in text
-    assert "NO PRIVACY" in text
-    assert len(list(ET.fromstring(text).iter(f"{SVG}polyline"))) == 2  # noqa: S314  # our own bytes
-
-
-@pytest.mark.parametrize(
-    "frontier",
-    [
-        {},
-        {"epsilons": [], "quality": []},
-        {"epsilons": [1, 2], "quality": [0.1]},
-        {"epsilons": [0, 2], "quality": [0.1, 0.2]},
-        {"epsilons": [1, math.inf], "quality": [0.1, 0.2]},
-    ],
-)
-def test_a_frontier_without_points_is_refused(frontier, tmp_path):
-    with pytest.raises(InputError, match="`epsilons` must be"):
-        svg_frontier(frontier, tmp_path / "a.svg")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_one_point_is_a_picture_too(tmp_path):
-    text = svg_frontier({"epsilons": [5], "quality": [0.2]}, tmp_path / "a.svg").read_text(encoding="utf-8")
-    assert "nan" not in text
 
 
 def test_a_model_that_devices_fuse_is_no_model_without_privacy(result):

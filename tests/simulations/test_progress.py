@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from palate_sim.progress import Progress, print_result, result_table, wording
-from palate_sim.progress.steps import OpenSteps, said
+from palate_sim.progress.steps import said
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 EVENTS = [
@@ -174,27 +174,23 @@ def test_a_step_is_a_bar_on_a_terminal_and_ends_with_it():
         progress(EVENTS[-1])
         assert settles_at(threads)
     text = console.file.getvalue()
-    assert "reading 1,500 of 3,000 rows, 50 %" in text
+    assert "reading" in text
+    assert "50%" in text
     assert "━" in text
     assert text.rindex("round 1 (popularity)") > text.rindex("reading")
 
 
 def test_a_pipe_gets_a_line_of_a_long_step_and_none_of_a_short_one():
     console = screen()
-    threads = threading.active_count()
     with Progress(console=console, every=0.05) as progress:
         progress({**STEP, "step": "short", "done": 0})
         progress({**STEP, "step": "short", "done": 3000, "over": True})
         progress({**STEP, "done": 0})
-        progress({**STEP, "done": 1000})
-        end = time.monotonic() + 5
-        while not console.file.getvalue() and time.monotonic() < end:
-            time.sleep(0.01)
+        time.sleep(0.06)
+        progress({**STEP, "done": 1000, "seconds": 10.0})
+        progress({**STEP, "done": 1100, "seconds": 10.0})
         progress({**STEP, "done": 3000, "over": True})
-    assert settles_at(threads)
-    lines = console.file.getvalue().splitlines()
-    assert lines[0].startswith("reading 1,000 of 3,000 rows, 33 %, about ")
-    assert "short" not in console.file.getvalue()
+    assert console.file.getvalue().splitlines() == ["reading 1,000 of 3,000 rows, 33 %, about 20 s left"]
 
 
 def logged(path: Path) -> list[Any]:
@@ -214,18 +210,6 @@ def test_only_the_end_of_a_step_is_logged(tmp_path):
     assert (event["done"], event["over"]) == (3000, True)
 
 
-def test_steps_within_steps_come_back():
-    now, open_ = [0.0], OpenSteps(lambda: now[0])
-    assert open_.latest() is None
-    open_({**STEP, "step": "outer", "done": 0})
-    now[0] = 2.0
-    open_({**STEP, "step": "inner", "done": 0})
-    assert open_.latest()[0]["step"] == "inner"
-    open_({**STEP, "step": "inner", "done": 5, "over": True})
-    event, seconds = open_.latest()
-    assert (event["step"], seconds) == ("outer", 2.0)
-
-
 @pytest.mark.parametrize(
     ("event", "seconds", "text"),
     [
@@ -238,7 +222,7 @@ def test_steps_within_steps_come_back():
     ],
 )
 def test_a_step_says_how_far_it_is_and_how_long_it_will_take(event, seconds, text):
-    assert said({**STEP, **event}, seconds) == text
+    assert said({**STEP, **event, "seconds": seconds}) == text
 
 
 def test_what_a_study_measured_is_a_line():

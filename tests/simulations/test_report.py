@@ -118,16 +118,16 @@ def test_the_page_is_well_formed_and_reachable(result, card, tmp_path):
 def test_every_chart_has_words_numbers_and_valid_data(result, card, tmp_path):
     page = read(result, card, tmp_path)
     images = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
-    assert len(images) == 9
+    assert len(images) == 8
     assert all(len(attrs["aria-label"]) > 40 for attrs in images)
     data = [
         script
         for script, a in zip(page.scripts, page.find("script"), strict=True)
         if a.get("type") == "application/json"
     ]
-    assert len(data) == 9
+    assert len(data) == 8
     assert all(json.loads(text)["data"] for text in data)
-    assert len(page.find("figcaption")) == 9
+    assert len(page.find("figcaption")) == 8
 
 
 def test_the_headline_says_what_how_good_and_how_private(result, card, tmp_path):
@@ -358,7 +358,7 @@ def test_missing_parts_leave_their_sections_out(result, card, tmp_path):
         del card[key]
     page = read(result, card, tmp_path)
     ids = {attrs["id"] for attrs in page.find("section")}
-    assert ids == {"quality", "rounds", "costs", "card", "limits", "again"}
+    assert ids == {"quality", "rounds", "card", "limits", "again"}
     assert {a["href"][1:] for a in page.find("a")} <= {attrs["id"] for _, attrs in page.tags if "id" in attrs}
 
 

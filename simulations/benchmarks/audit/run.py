@@ -6,6 +6,7 @@ PYTHONPATH=simulations python simulations/benchmarks/audit/run.py \\
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,6 @@ from mechanism.harness.messages import DeviceMessages
 from palate_audit.counted.claims import lower_bounds
 from palate_audit.evidence.evidence import Verdict, judge
 from palate_audit.harness.production import Production
-from palate_audit.harness.target import load_target
 from palate_audit.harness.trials import conduct
 from palate_audit.run.mechanism import DEEP, QUICK, audit_mechanism, statistical
 from palate_common.rounds import shares
@@ -180,7 +180,8 @@ def foreign(_: Path, seeds: int) -> Any:
     """Other people's mechanisms, as they come."""
     figures = []
     for spec in FOREIGN:
-        target = load_target(f"mechanisms.{spec}")
+        module, _, name = spec.partition(":")
+        target = getattr(importlib.import_module(f"mechanisms.{module}"), name)()
         ratios: dict[str, list[float]] = {}
         alarms: list[dict[str, str]] = []
         moved: list[float] = []

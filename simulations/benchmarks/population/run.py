@@ -35,8 +35,6 @@ from palate_sim.evaluation.model_evaluation import judge
 from palate_sim.evaluation.projection import with_new_users
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.evaluation.sampling import TESTED, some_heldout
-from palate_sim.plots.lines import Line, Words, svg_lines
-from palate_sim.plots.theme import ACCENT, COLOURS
 from palate_sim.preparation.preparation import Prepared, prepare
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -267,31 +265,6 @@ def production_tables(figures: Any) -> Sequence[Table]:
     return [Table("Runs and rehearsals on the same users", header, [row], note)]
 
 
-def picture(figures: Any) -> str:
-    """The million: quality by users at each eps, and what few users project at one of them."""
-    found = figures["million"]
-    truth, off = real(found), projected(found)
-    lines = []
-    for epsilon, colour in zip(EPSILONS, HUES, strict=True):
-        points = sorted((users, float(np.mean(values))) for (e, users), values in truth.items() if e == epsilon)
-        lines.append(Line(f"ε {epsilon:g}, measured", points, colour))
-    for start, colour in zip(CASES["million"].starts, ("projected", "ease"), strict=True):
-        own = sorted((users, values) for (e, n, users), values in off.items() if (e, n) == (SHOWN, start))
-        first = (start, float(np.mean(truth[SHOWN, start])))
-        for place, words, dash in ((1, ", repeated", "2 3"), (2, "", "7 4")):
-            points = [first, *((users, values[place]) for users, values in own)]
-            label = f"ε {SHOWN:g}, from {start:,}{words}"
-            lines.append(Line(label, points, COLOURS[colour], dash, "projected", dots=place == 2))
-    words = Words(
-        title="Quality against the number of users, measured and projected",
-        heading="What more users buy: a simulated log, 100,000 items",
-        metric=METRIC,
-        over="users",
-        axis=f"users who learn, log scale (δ = {found['delta']:g}, unit: user, adjacency: zero-out, {ACCOUNTANT})",
-    )
-    return svg_lines(lines, words, [(users, f"{users:,}") for users in sorted({users for _, users in truth})])
-
-
 def heads(data: Path, seeds: int) -> Any:
     """Validation users' quality with fewer items in the collaborative rounds than the rule of `als` takes."""
     case, users, epsilon = CASES["million"], 100_000, 8.0
@@ -324,10 +297,6 @@ def heads_tables(figures: Any) -> Sequence[Table]:
 
 HEADS = (1000, 2000, 4000, None)
 PRODUCED, PRODUCED_AT = 30_000, 2.0
-SHOWN = 2.0
-"""The eps of the projections in the picture."""
-HUES = ("#5e9bd0", ACCENT, "#6c7ae0", "#a06cc4", "#c2548a")
-"""Of the epsilons, the smallest first: each is readable on white and on near-black."""
 PARTS = {name: Part(partial(points_of, name), partial(population_tables, name)) for name in CASES}
 PARTS |= {"heads": Part(heads, heads_tables), "production": Part(production, production_tables)}
 

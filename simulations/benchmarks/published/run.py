@@ -5,6 +5,7 @@ PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/publ
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections import defaultdict
@@ -14,7 +15,7 @@ from typing import Any
 
 from benchmarks.measure import DELTA, METRIC, ML_1M, epsilon_label, quality, split_of
 from benchmarks.sheet import Part, Table, cell, main
-from palate_common.algorithms import make_algorithm
+from palate_common.algorithms import lent, make_algorithm
 from palate_common.models.model import GlobalModel
 from palate_core.layout import layout_size
 from palate_sim.evaluation.fitting import fit_baselines
@@ -136,4 +137,6 @@ PARTS = {"comparison": Part(comparison, comparison_tables), "statistics": Part(s
 
 
 if __name__ == "__main__":
-    main(__doc__, PARTS, Path(__file__).parent, seeds=3, protocol=PROTOCOL)
+    fedavg, ease = (importlib.import_module(name) for name in ("dp_fedavg", "dp_ease"))  # of docs/examples
+    with lent(fedavg.DpFedAvg), lent(ease.DpEase):
+        main(__doc__, PARTS, Path(__file__).parent, seeds=3, protocol=PROTOCOL)

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.attacks.ceiling import excess_p_value
-from palate_audit.attacks.likelihood import counted, play
-from palate_audit.attacks.measured import Found, measured
+from palate_audit.attacks.likelihood import counted
+from palate_audit.attacks.measured import Found, played
 from palate_audit.attacks.membership import control, said
-from palate_audit.attacks.noise import TOLD, View, claimed, views_of
+from palate_audit.attacks.noise import TOLD, View, views_of
 from palate_audit.attacks.subject import Subject
 from palate_audit.evidence.evidence import Finding
 from palate_common.interactions import Interactions
@@ -83,23 +83,11 @@ def attack(subject: Subject, pairs: UserItemPairs, *, repeats: int) -> Found:
     ]
     ceiling = None if subject.mu is None else 2 * subject.mu
     for view in views_of(subject.releases[0].plan):
-        games = 1 if view is View.CLEAR or subject.mu is None else repeats
-        most = ceiling if claimed(view, subject.releases[0].plan) else None
-        trials = play(subject, view, differences, repeats=games)
-        row = measured(
-            ATTACK,
-            view.value,
-            knows=KNOWS,
-            sample="fresh noise, independent trials",
-            inside=trials.inside.ravel(),
-            outside=trials.outside.ravel(),
-            mu=most,
-            thresholds=trials.thresholds(),
-        )
+        trials, row = played(subject, view, differences, attack=ATTACK, knows=KNOWS, ceiling=ceiling, repeats=repeats)
         found.rows.append(row)
         if view is View.CLEAR:
             found.findings.append(control(row))
-        elif most is not None:
-            p_value = excess_p_value(counted(trials), mu=most)
+        elif row.mu is not None:
+            p_value = excess_p_value(counted(trials), mu=row.mu)
             found.findings.append(Finding.counted(f"{ATTACK}, {TOLD[view]}", p_value, said(row), **row.facts()))
     return found

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from palate_audit.attacks.ceiling import SHOWN, most_auc, most_tpr
+from palate_audit.attacks.contributions import Spread
+from palate_audit.attacks.likelihood import LikelihoodTrials, play
+from palate_audit.attacks.noise import View, claimed
 from palate_audit.attacks.rates import Estimate, Floats, area, curve, rate
+from palate_audit.attacks.subject import Subject
 from palate_audit.evidence.evidence import Bound, Finding
 
 HEADER = ("sees", "sample", "in / out", "AUC", "at most", "TPR at 0.1 % FPR", "at most", "TPR at 1 % FPR", "at most")
@@ -97,32 +101,36 @@ class Found:
         self.bounds += other.bounds
 
 
-def measured(
-    attack: str,
-    sees: str,
+def played(
+    subject: Subject,
+    view: View,
+    differences: Sequence[Spread],
     *,
+    attack: str,
     knows: str,
-    sample: str,
-    inside: Floats,
-    outside: Floats,
-    mu: float | None,
-    thresholds: Sequence[Floats],
-) -> Measured:
-    """Make a row from scores of independent trials, of which trial i of both sides shares its noise.
+    ceiling: float | None,
+    repeats: int,
+) -> tuple[LikelihoodTrials, Measured]:
+    """Play an attack's games in a view: independent trials, of which trial i of both sides shares its noise.
 
     Args:
+        subject: what is attacked.
+        view: what the attacker sees.
+        differences: for each release, the difference of the two contributions of each target.
         attack: its name.
-        sees: what the attacker sees.
         knows: what else the attacker knows.
-        sample: where the trials come from, in words.
-        inside: scores where the hypothesis holds.
-        outside: scores where it doesn't.
-        mu: of the ceiling.
-        thresholds: for each rate of `SHOWN`, the threshold of each score of `inside`, by the known null.
+        ceiling: mu of the claim; it is the row's where the claim holds against this view.
+        repeats: games a target; one where nothing is drawn.
     """
-    tprs = tuple(rate(int((inside > least).sum()), len(inside)) for least in thresholds)
-    figures = area(inside, outside), tprs, mu, curve(inside, outside)
-    return Measured(attack, sees, knows, sample, len(inside), len(outside), *figures)
+    trials = play(subject, view, differences, repeats=1 if view is View.CLEAR or subject.mu is None else repeats)
+    mu = ceiling if claimed(view, subject.releases[0].plan) else None
+    inside, outside = trials.inside.ravel(), trials.outside.ravel()
+    tprs = tuple(rate(int((inside > least).sum()), len(inside)) for least in trials.thresholds())
+    row = Measured(
+        attack, view.value, knows, "fresh noise, independent trials", len(inside), len(outside),
+        auc=area(inside, outside), tprs=tprs, mu=mu, curve=curve(inside, outside),
+    )  # fmt: skip
+    return trials, row
 
 
 def near(found: Estimate, most: float) -> str:

@@ -14,9 +14,9 @@ from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no t
 
 from palate_audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds
 from palate_audit.attacks.contributions import Spread, norms2
-from palate_audit.attacks.likelihood import LikelihoodTrials, counted, play
-from palate_audit.attacks.measured import Found, Measured, measured, near
-from palate_audit.attacks.noise import TOLD, View, claimed, views_of
+from palate_audit.attacks.likelihood import LikelihoodTrials, counted
+from palate_audit.attacks.measured import Found, Measured, near, played
+from palate_audit.attacks.noise import TOLD, View, views_of
 from palate_audit.attacks.rates import area
 from palate_audit.attacks.subject import Subject
 from palate_audit.evidence.evidence import Bound, Finding, Rung
@@ -58,33 +58,19 @@ def attack(subject: Subject, targets: Interactions, segments: Segments, *, repea
     found = Found()
     sent = [subject.sent(sealed, targets) for sealed in subject.releases]
     for view in views_of(subject.releases[0].plan):
-        trials = play(subject, view, sent, repeats=1 if view is View.CLEAR or subject.mu is None else repeats)
-        most = subject.mu if claimed(view, subject.releases[0].plan) else None
-        found.rows.append(_row(view, trials, most))
+        trials, row = played(subject, view, sent, attack=ATTACK, knows=KNOWS, ceiling=subject.mu, repeats=repeats)
+        most = row.mu
+        found.rows.append(row)
         if view is View.CLEAR:
-            found.findings.append(control(found.rows[-1]))
+            found.findings.append(control(row))
         if view is View.SHARE and most is not None:
             p_value = excess_p_value(counted(trials), mu=most)
-            row = found.rows[-1]
-            found.findings.append(Finding.counted(f"{row.attack}, {TOLD[view]}", p_value, said(row), **row.facts()))
+            found.findings.append(Finding.counted(f"{ATTACK}, {TOLD[view]}", p_value, said(row), **row.facts()))
         if view is View.RELEASE and most is not None:
             _judge(found, subject, trials, most)
             found.findings.append(_worst_segment(trials, segments, most))
     found.add(own_releases(subject, targets))
     return found
-
-
-def _row(view: View, trials: LikelihoodTrials, mu: float | None) -> Measured:
-    return measured(
-        ATTACK,
-        view.value,
-        knows=KNOWS,
-        sample="fresh noise, independent trials",
-        inside=trials.inside.ravel(),
-        outside=trials.outside.ravel(),
-        mu=mu,
-        thresholds=trials.thresholds(),
-    )
 
 
 def _judge(found: Found, subject: Subject, trials: LikelihoodTrials, mu: float) -> None:

@@ -16,13 +16,10 @@ from importlib.metadata import version
 from typing import Any
 
 from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
-from palate_core.errors import InputError, IntegrityError, PalateError
-from palate_core.log.canonical import canonical_json, digest
-from palate_core.log.signing import SigningKey, verify
+from palate_core.errors import InputError, PalateError
+from palate_core.log.canonical import digest
 
 SCHEMA = 1
-TAG = "palate/audit/1"
-"""Of an auditor's signature."""
 ORDER = ("ledger", "mechanism", "attacks", "card")
 """The parts of an audit, in the report's order."""
 
@@ -56,13 +53,12 @@ def worst(section: Section) -> Verdict:
     return next((v for v in (Verdict.ALARM, Verdict.UNCHECKABLE) if v in found), Verdict.PASS)
 
 
-def write(sections: Sequence[Section], *, page: bytes | None = None, key: SigningKey | None = None) -> bytes:
+def write(sections: Sequence[Section], *, page: bytes | None = None) -> bytes:
     """The bytes of the file.
 
     Args:
         sections: the parts of the audit.
         page: the report for people that is written beside it, whose hash it names.
-        key: the auditor's, which signs all of it; None leaves it unsigned.
 
     Raises:
         InputError: a section holds what isn't JSON.
@@ -76,10 +72,7 @@ def write(sections: Sequence[Section], *, page: bytes | None = None, key: Signin
         "sections": [as_json(section) for section in sections],
     }
     try:
-        if key is not None:
-            document["public_key"] = key.public
-            document["signature"] = key.sign(TAG, _signed(document))
-        return _spelled(document)
+        return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError, PalateError) as error:
         raise InputError(f"a section of an audit must be JSON values, got: {error}") from None
 
@@ -97,42 +90,6 @@ def read(data: bytes) -> tuple[Section, ...]:
         return tuple(from_json(section) for section in document["sections"])
     except (ValueError, KeyError, TypeError, AttributeError, InputError, RecursionError):
         raise InputError("an audit must be the JSON that `palate audit` writes, got something else") from None
-
-
-def _spelled(document: Mapping[str, Any]) -> bytes:
-    """The one spelling of a document."""
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-
-
-def _signed(document: Mapping[str, Any]) -> bytes:
-    """What the auditor signs: all of the document but the signature, as it reads back."""
-    bare = {name: value for name, value in document.items() if name != "signature"}
-    return canonical_json(json.loads(json.dumps(bare, allow_nan=False)))
-
-
-def signer(data: bytes) -> str | None:
-    """The public key that a file which `read` takes was signed with; None if it is unsigned.
-
-    Raises:
-        IntegrityError: it has a signature that doesn't fit: it was changed.
-    """
-    document = json.loads(data)
-    if document.get("signature") is None:
-        return None
-    key = str(document.get("public_key"))
-    try:
-        if _spelled(document) != data:
-            raise IntegrityError("an audit must be spelled as Palate spells it, and is not")
-        verify(key, TAG, _signed(document), document["signature"])
-    except (InputError, ValueError) as error:
-        raise IntegrityError(str(error)) from None
-    return key
-
-
-def page_of(data: bytes) -> str | None:
-    """The hash of the page that was written beside a file which `read` takes."""
-    page = json.loads(data).get("page")
-    return None if page is None else str(page)
 
 
 def created(data: bytes) -> str:

@@ -16,7 +16,7 @@ vectors that it would publish. A complete foreign one:
     >>> len(Plain().run(Contributions.empty(16, 64)).vectors)
     1
 
-`palate audit mechanism --target your.module:factory` calls `factory()` and audits what it returns.
+`palate.audit(Plain())` audits it.
 
 Optional members: `fresh(count)`, an iterator of so many short releases of zero contributions, each with noise of its
 own, among which a small seed would repeat; `seedable`, True where `run` takes a seed for tests though it
@@ -25,17 +25,14 @@ isn't `repeatable`; `stated`, what the library's own accountant says the release
 
 from __future__ import annotations
 
-import importlib
-import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from palate_audit.harness.claim import Claim
-from palate_core.errors import InputError, PalateError
+from palate_core.errors import InputError
 
 Vector = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
@@ -163,37 +160,6 @@ class Target(Protocol):
 
 
 MEMBERS = ("name", "dimension", "blocks", "users", "claim", "repeatable", "run")
-
-
-def load_target(spec: str) -> Target:
-    """Make the target that `module:factory` names; modules of the current folder are found, too.
-
-    Raises:
-        InputError: there is no such factory, or its result is no target.
-    """
-    module, _, name = spec.partition(":")
-    if not module or not name:
-        raise InputError(f"`--target` must be module:factory, got {spec!r}")
-    # A console script's path doesn't begin with the current folder, as that of a script or a notebook does.
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        factory: Any = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever the module raises while it is loaded
-        raise InputError(
-            f"`--target` must name a factory that can be imported, got {spec!r}: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:200]}"
-        ) from None
-    if not callable(factory):
-        raise InputError(f"`--target` must name a function or class without required arguments, got {spec!r}")
-    try:
-        return check_target(factory(), spec)
-    except PalateError:
-        raise
-    except Exception as error:  # the factory is somebody else's, and so are the target's properties
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"`--target` must name a factory that makes a target, got {spec!r}: {said}") from None
 
 
 def check_target(target: object, named: str) -> Target:

@@ -12,17 +12,13 @@ from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
 
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # plotly ships no types
-
 from palate_audit.evidence import claim as claims
 from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import Bound, Finding, Section, Verdict
 from palate_audit.report import figures as plots
-from palate_sim.plots.theme import INK
 from palate_sim.report import card as cards
 from palate_sim.report.charts import Chart, freeze
-from palate_sim.report.page import policy
+from palate_sim.report.page import parts_of_page
 from palate_sim.report.tables import Rows, value_text, words
 from palate_sim.templates import environment
 
@@ -54,16 +50,13 @@ WIDE_CHARTS = ("-roc",)
 WITHIN = "Attacks on what is protected: does any get more than the claim allows?"
 
 
-def render(sections: Sequence[Section], *, signer: str | None = None) -> str:
+def render(sections: Sequence[Section]) -> str:
     """The page as text.
 
     Args:
         sections: the parts of the audit.
-        signer: the public key that the file beside it is signed with; None where it is unsigned.
     """
     pages = environment()
-    library = Markup(get_plotlyjs())  # noqa: S704  # plotly's own file, not data
-    behaviour = Markup(pages.get_template("report.js.j2").render(ink=INK))  # noqa: S704  # our own file, without data
     charts: dict[str, Chart] = {}
     parts = [_part(section, charts) for section in sections]
     counts = {verdict: sum(section.counts[verdict] for section in sections) for verdict in Verdict}
@@ -84,11 +77,7 @@ def render(sections: Sequence[Section], *, signer: str | None = None) -> str:
         alpha=f"{ALPHA:g}",
         created=datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=version("palate"),
-        signer=signer,
-        style=Markup(pages.get_template("report.css.j2").render()),  # noqa: S704  # our own file, without data
-        library=library,
-        behaviour=behaviour,
-        policy=policy(library, behaviour),
+        **parts_of_page(pages),
     )
 
 

@@ -134,7 +134,7 @@ def sampled_deltas(multiplier: float, inclusion: float, steps: int, epsilons: It
 
 
 def _epsilon(records: RunRecords) -> Iterator[Finding]:
-    """Compare the claimed epsilon with three accountants."""
+    """Compare the claimed epsilon with two accountants."""
     card, result = records.read("privacy_card.json") or {}, records.read("result.json") or {}
     claimed, delta = card.get("epsilon"), records.terms.noise_delta
     if not isinstance(claimed, int | float) or not records.charges:
@@ -151,7 +151,6 @@ def _epsilon(records: RunRecords) -> Iterator[Finding]:
         else:
             sums[_multiplier(charge), float(charge.facts["inclusion"])] += int(charge.facts["steps"])
     yield _pld(sums, float(claimed), delta)
-    yield _prv(sums, float(claimed), delta)
 
 
 def _closed_form(records: RunRecords, claimed: float, delta: float) -> Finding:
@@ -184,32 +183,6 @@ def _pld(sums: Sums, claimed: float, delta: float) -> Finding:
         return Finding.missing(test, f"it can't resolve so small a delta as {delta:g}")
     said = f"dp-accounting: at most {found:.6g}, claimed {claimed:.6g}"
     return Finding.checked(test, found <= claimed * (1 + SLACK), said, epsilon=found)
-
-
-def _prv(sums: Sums, claimed: float, delta: float) -> Finding:
-    """Privacy random variables (Gopi, Lee and Wutschitz 2021), by prv-accountant: a lower and an upper bound."""
-    test = "epsilon, PRV"
-    try:
-        from prv_accountant import GaussianMechanism, PoissonSubsampledGaussianMechanism, PRVAccountant
-    except ImportError:
-        return Finding.missing(test, "prv-accountant is not installed: pip install prv-accountant")
-    try:
-        accountant = PRVAccountant(
-            prvs=[
-                GaussianMechanism(noise_multiplier=z)
-                if inclusion == 1
-                else PoissonSubsampledGaussianMechanism(sampling_probability=inclusion, noise_multiplier=z)
-                for z, inclusion in sums
-            ],
-            max_self_compositions=list(sums.values()),
-            eps_error=min(0.01, claimed / 100),
-            delta_error=delta / 1000,
-        )
-        low, _, high = accountant.compute_epsilon(delta=delta, num_self_compositions=list(sums.values()))
-    except (ValueError, RuntimeError, MemoryError) as error:
-        return Finding.missing(test, f"prv-accountant can't: {' '.join(str(error).split())[:120]}")
-    said = f"prv-accountant: between {low:.6g} and {high:.6g}, claimed {claimed:.6g}"
-    return Finding.checked(test, low <= claimed, said, low=float(low), high=float(high))
 
 
 def _claim_rule(records: RunRecords) -> Finding:

@@ -27,7 +27,7 @@ from palate_audit.run.extract import RunExtract, named, read_extract
 from palate_audit.run.live import LiveLedger, read_live
 from palate_audit.run.receipts import Receipts, participation, read_receipts, reconcile
 from palate_audit.run.run_records import RunRecords
-from palate_audit.run.server_folder import audit_server, is_server
+from palate_audit.run.server.folder import audit_server, is_server
 from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.history import Entry

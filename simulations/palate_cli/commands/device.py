@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
@@ -15,7 +14,6 @@ from palate_client.events import Kind
 from palate_client.leaving.later_models import Traces
 from palate_client.leaving.statement import Statement
 from palate_client.online.enrolment import enrolment_of
-from palate_client.recommend.recommender import Recommendation
 from palate_client.service import Service
 from palate_client.store.vault import new_key
 from palate_common.records.files import create_durably
@@ -130,56 +128,12 @@ def recommend(
     count: Annotated[int, typer.Option("--count", metavar="N", min=1, help="How many.")] = 10,
     domain: Annotated[str | None, typer.Option(help="Only items of this domain.")] = None,
     explore: Annotated[float | None, typer.Option(help="Share of the list that explores, 0 to 1.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines, and for `feedback`.")] = False,
 ) -> None:
     """Print what to show to the user, best first."""
     with _device(store, key, app, _service(public_key, population), preset) as device:
         shown = device.recommend(count, domain=domain, explore=explore)
-    if as_json:
-        typer.echo(json.dumps([_fields(each) for each in shown], ensure_ascii=False, indent=1))
-        return
     for each in shown:
         typer.echo(f"{each.position + 1}. {each.item} ({each.reason})")
-
-
-@app.command()
-def explain(
-    item: Annotated[str, typer.Argument(help="The item's id.")],
-    store: Store,
-    key: Key,
-    app: App = "palate",
-    public_key: KnownKey = None,
-    population: KnownPopulation = None,
-    preset: Preset = "plain",
-    domain: Annotated[str | None, typer.Option(help="The domain that the item was recommended in.")] = None,
-) -> None:
-    """Print what each item of the user's history adds to an item's score."""
-    with _device(store, key, app, _service(public_key, population), preset) as device:
-        told = device.explain(item, domain=domain)
-    typer.echo(told.text)
-    for each in told.contributions:
-        typer.echo(f"{each.score:+.6f} {each.item} ({each.kind}{f' in {each.domain}' if each.domain else ''})")
-    if told.domain is not None:
-        typer.echo(f"{told.elsewhere:+.6f} of it from other domains than {told.domain}")
-    if told.linked:
-        typer.echo(f"{told.linked:+.6f} of it through links between two items")
-    typer.echo(f"{told.rest:+.6f} the rest; the score is {told.score:.6f}")
-
-
-@app.command()
-def feedback(
-    shown: Annotated[Path, typer.Argument(help="What `recommend --json` printed.")],
-    store: Store,
-    key: Key,
-    outcomes: Annotated[list[str] | None, typer.Argument(metavar="[ITEM=KIND]...", help="What the user did.")] = None,
-    app: App = "palate",
-    preset: Preset = "plain",
-) -> None:
-    """Report the feedback on a list to the device: what was seen, and what the user did with it."""
-    did = dict(_outcome(text) for text in outcomes or ())
-    with _device(store, key, app, preset=preset) as device:
-        told = device.feedback(_shown(shown), did)
-    typer.echo(f"stored {sum(map(bool, told))} of {len(told)} event(s)")
 
 
 @app.command("import")
@@ -282,26 +236,6 @@ def _service(public_key: str | None, population: str | None) -> Service | None:
     if public_key is None or population is None:
         return None
     return Service(public_key=public_key, population=population)
-
-
-def _outcome(text: str) -> tuple[str, Kind]:
-    item, equals, kind = text.rpartition("=")
-    if not equals:
-        raise InputError(f"an outcome must be ITEM=KIND, got {text!r:.80}")
-    return item, cast(Kind, kind)
-
-
-def _fields(shown: Recommendation) -> dict[str, Any]:
-    """What `feedback` needs, and a reader wants: not what the reason was made of."""
-    return {name: value for name, value in asdict(shown).items() if name not in ("because", "domain")}
-
-
-def _shown(path: Path) -> list[Recommendation]:
-    """A list as `recommend --json` printed it."""
-    try:
-        return [Recommendation(**fields) for fields in json.loads(_bytes(path, "shown"))]
-    except (ValueError, TypeError):
-        raise InputError(f"`shown` must be what `palate device recommend --json` printed, got {path}") from None
 
 
 def _bytes(path: Path, name: str) -> bytes:

@@ -28,7 +28,7 @@ def frontier(
     delta: Annotated[float | None, typer.Option(help="Default min(1e-5, 1/(10 N)).")] = None,
     algorithm: Annotated[str | None, typer.Option(metavar="NAME", help="The learning algorithm.")] = None,
     split: Annotated[str | None, typer.Option(metavar="NAME", help="The split, which says what is held out.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write frontier.json, .svg and .html.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write frontier.json and frontier.html.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key; repeatable.")
     ] = None,
@@ -62,7 +62,7 @@ def frontier(
     console.print(CHECKED, style="dim", soft_wrap=True)
     if out is not None:
         _write(out, measured.facts())
-        console.print(f"written: {out}/frontier.json, .svg, .html")
+        console.print(f"written: {out}/frontier.json, .html")
 
 
 def _table(facts: Mapping[str, Any]) -> Table:
@@ -92,14 +92,12 @@ def _cell(mean: float, interval: Sequence[float | None]) -> str:
 
 
 def _write(out: Path, facts: Mapping[str, Any]) -> None:
-    """Write the figures as JSON, the figure as SVG, and an interactive page that loads nothing."""
+    """Write the figures as JSON, and the figure as an interactive page that loads nothing."""
     from palate_sim.plots import frontier as figure
-    from palate_sim.plots import svg_frontier
 
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_durably(out / "frontier.json", json.dumps(facts, indent=1, allow_nan=False).encode())
-        svg_frontier(facts, out / "frontier.svg")
         page = figure(facts).to_html(include_plotlyjs=True, full_html=True)
         write_durably(out / "frontier.html", page.encode())
     except OSError as error:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palate_cli.ending import interruptible
 from palate_common.records.files import write_durably
-from palate_common.system import ending_signals
 from palate_core.errors import InputError, PalateError
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def sandbox(
     from palate_sandbox.world import SandboxWorld
     from palate_sim.progress import Progress
 
-    with _ended_once(), sandbox_folder() as folder, Progress() as progress:
+    with interruptible(), sandbox_folder() as folder, Progress() as progress:
         if report is None:
             _serve(config, folder, progress, port=port, browser=browser)
             return
@@ -107,10 +106,8 @@ def _serve(config: SandboxConfig, folder: Path, progress: Notify, *, port: int, 
         world = stack.enter_context(SandboxWorld(config, folder, notify=notify))
         runner = stack.enter_context(Runner(world))
         told.append(runner.notify)
-        page = stack.enter_context(SandboxPage(runner))
-        listener = Listener(page.application, host="127.0.0.1", port=port)
+        listener = Listener(SandboxPage(runner).application, host="127.0.0.1", port=port)
         stack.callback(listener.stop)
-        stack.callback(page.close)  # first: a listener waits for its streams
         listener.start()
         address = f"http://127.0.0.1:{port}/"
         typer.echo(f"the sandbox: {address} (Ctrl-C ends it, and all of it is gone)")
@@ -153,27 +150,6 @@ def _check_port(port: int) -> None:
 
     if reason := taken("127.0.0.1", port):
         raise InputError(f"`--port` must be free on this machine, got {port}: {reason}")
-
-
-@contextmanager
-def _ended_once() -> Iterator[None]:
-    """Let the first of `ending_signals` end what runs here; further ones don't cut the tidying short."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked = [each for each in ending_signals() if signal.getsignal(each) != signal.SIG_IGN]
-
-    def end(number: int, frame: object) -> None:
-        for each in asked:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, end) for each in asked}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _tell(world: SandboxWorld, file: Path | None) -> None:

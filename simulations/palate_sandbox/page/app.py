@@ -1,6 +1,6 @@
 """The page over HTTP, on the loopback interface: what is known beside what is true, the switch, and one person's page.
 
-    GET  /               the page; /live is what changes, as server-sent events
+    GET  /               the page; /live is what has changed since it was asked last
     POST /set            the switch, the pace, a pause
     GET  /person/en/ROW  a person's own page, as their device makes it, in a language
     POST /person/en/ROW  what its buttons do: turn a purpose off, take the data along, erase all
@@ -12,6 +12,8 @@ page asks: one from elsewhere can do neither, nor, on Linux, can another user of
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -23,17 +25,15 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from palate_client.consent import PURPOSES
-from palate_common.records.closing import Closing
 from palate_common.system import is_anothers
 from palate_core.errors import PalateError
 from palate_sandbox.config import POLICIES, assumptions
 from palate_sandbox.page import bars
 from palate_sandbox.page.charts import DayCurve, ErrorPoint, curves
-from palate_sandbox.page.live import Live, Sections
 from palate_sandbox.page.runner import PACES, Runner, SandboxStanding
 from palate_sandbox.report import DAYS
 from palate_server.service.listener import LOOPBACK, name_of
@@ -71,23 +71,7 @@ LANGUAGES = {
 """Of each language its name, and what is said while an erasure waits."""
 
 
-class StandingReader:
-    """Reads how far a sandbox is, for `Live`."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-
-    def stamp(self) -> tuple[object, ...]:
-        """What differs as soon as there is something new."""
-        now = self._runner.standing()
-        return now.facts["days"], now.policy, now.pace, now.paused, now.doing, now.broken, now.persons
-
-    def read(self) -> SandboxStanding:
-        """How far it is."""
-        return self._runner.standing()
-
-
-class SandboxPage(Closing):
+class SandboxPage:
     """The page of a sandbox.
 
     Args:
@@ -98,14 +82,14 @@ class SandboxPage(Closing):
         self._runner, self._world = runner, runner.world
         self._templates = _environment()
         self._static = _static_files()
-        self._live = Live(StandingReader(runner), self._sections)
+        self._epoch = secrets.token_hex(4)
 
     @property
     def application(self) -> Starlette:
         """What answers."""
         own: list[BaseRoute] = [
             Route("/", self._ours(self._page), methods=["GET"]),
-            Route("/live", self._ours(self._stream), methods=["GET"]),
+            Route("/live", self._ours(self._changed), methods=["GET"]),
             Route("/set", self._ours(self._set), methods=["POST"]),
             Route("/person", self._ours(self._chosen), methods=["GET"]),
             Route("/person/{language}/{row}", self._ours(self._person), methods=["GET"]),
@@ -114,10 +98,6 @@ class SandboxPage(Closing):
             Route("/static/{name:path}", self._ours(self._file), methods=["GET"]),
         ]
         return Starlette(routes=own)
-
-    def close(self) -> None:
-        """End all streams."""
-        self._live.close()
 
     def _ours(self, endpoint: Any) -> Any:
         """An endpoint for the loopback's own names alone; a form must be this page's own."""
@@ -134,21 +114,27 @@ class SandboxPage(Closing):
         return answer
 
     async def _page(self, request: Request) -> Response:
-        seen, sections = await run_in_threadpool(self._live.look)
+        now = self._runner.standing()
         return self._html(
             "sandbox.html",
-            seen=seen,
-            sections=sections,
-            now=self._runner.standing(),
+            seen=self._stamp(now),
+            sections=await run_in_threadpool(self._sections, now),
+            now=now,
             assumed=list(assumptions(self._world.config)),
             world=self._world,
         )
 
-    async def _stream(self, request: Request) -> Response:
-        if self._live.full:
-            return Response(status_code=503, headers={"Retry-After": "10"})
-        seen = request.headers.get("last-event-id") or request.query_params.get("seen", "")
-        return StreamingResponse(self._live.stream(seen, lambda: True), media_type="text/event-stream")
+    async def _changed(self, request: Request) -> Response:
+        """The sections, where something has changed since what a browser has seen."""
+        now = self._runner.standing()
+        if request.query_params.get("seen") == self._stamp(now):
+            return Response(status_code=204)
+        return JSONResponse({"seen": self._stamp(now), "sections": await run_in_threadpool(self._sections, now)})
+
+    def _stamp(self, now: SandboxStanding) -> str:
+        """What differs as soon as there is something new to see."""
+        shown = (self._epoch, now.facts["days"], now.policy, now.pace, now.paused, now.doing, now.broken, now.persons)
+        return hashlib.sha256(repr(shown).encode()).hexdigest()
 
     async def _set(self, request: Request) -> Response:
         form = await _form(request)
@@ -229,10 +215,8 @@ class SandboxPage(Closing):
                 return Response(status_code=404)
         return RedirectResponse(f"/person/{language}/{row}", status_code=303)
 
-    def _sections(self, now: SandboxStanding | str) -> Sections:
-        """The sections of a standing; of a text, that there is none."""
-        if isinstance(now, str):
-            return {"top": self._templates.get_template("sections/broken.html").render(reason=now)}
+    def _sections(self, now: SandboxStanding) -> dict[str, str]:
+        """The HTML of each section."""
         shown = _shown(now)
         return {
             name: self._templates.get_template(f"sections/{name}.html").render(now=now, **shown) for name in SECTIONS

@@ -13,14 +13,13 @@ import math
 from markupsafe import Markup, escape
 
 
-def bar(share: float, *, label: str, most: float = math.inf) -> Markup:
-    """A bar of which a share is filled, with a mark of its own from `most` on; `label` says it in words."""
+def bar(share: float, *, label: str) -> Markup:
+    """A bar of which a share is filled; `label` says it in words."""
     width = 100 * min(max(share, 0.0), 1.0)
-    over = ' class="bar-part bar-full"' if share >= most else ' class="bar-part"'
     return Markup(
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label="{label}">'
-        '<rect class="bar-all" width="100" height="8"/><rect{over} width="{width}" height="8"/></svg>'
-    ).format(label=label, over=Markup(over), width=f"{width:.4g}")  # noqa: S704 - one of two texts above
+        '<rect class="bar-all" width="100" height="8"/><rect class="bar-part" width="{width}" height="8"/></svg>'
+    ).format(label=label, width=f"{width:.4g}")
 
 
 def interval(low: float, value: float, high: float, *, scale: tuple[float, float], label: str) -> Markup:

@@ -68,77 +68,37 @@ def evaluate(
     ks: Sequence[int] = (10, 20),
     rng: np.random.Generator,
     batch: int = 512,
+    negatives: int | None = None,
     threads: int = 1,
     places: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Judge a scorer on held-out items, ranked against the full catalogue.
+    """Judge a scorer on held-out items, ranked against the full catalogue, or against a few sampled items.
+
+    Sampled items are for comparison with published figures of that protocol only, and every name says so: sampled
+    metrics are not consistent with full ranking (Krichene and Rendle, On Sampled Metrics for Item Recommendation, KDD
+    2020). Each user's negatives are drawn uniformly, without replacement, from the items in neither their fold-in nor
+    their target. There are no list metrics then.
 
     Args:
         scorer: what to judge; with several threads its `scores` is called from all of them.
         heldout: fold-in and target of the test users. Users without a held-out item are left out and counted.
         train: what the scorer was trained on, for the metrics that need popularity and catalogue size.
         ks: list lengths; lists of the longest are kept.
-        rng: decides ties.
+        rng: decides ties, and draws the negatives, in the users' order: so by one thread.
         batch: users scored at once; fewer where the catalogue is large.
+        negatives: sampled items a user; metrics are called `hr@10[99 negatives]`. None: the full catalogue.
         threads: blocks of users judged at once; the result is the same for any number.
         places: whether `mean_rank` of the held-out items is found as well.
         advance: called with the number of users after each block.
 
     Raises:
-        InputError: scores are NaN or of the wrong shape, sizes don't fit, or no user has a held-out item.
+        InputError: scores are NaN or of the wrong shape, sizes don't fit, no user has a held-out item, or a user has
+            fewer than `negatives` other items.
     """
-    return _evaluate(scorer, heldout, train, ks, rng, batch, None, threads, places, advance)
-
-
-def evaluate_sampled(
-    scorer: CatalogueScorer,
-    heldout: Heldout,
-    *,
-    train: Interactions,
-    negatives: int = 99,
-    ks: Sequence[int] = (10,),
-    rng: np.random.Generator,
-    batch: int = 512,
-    advance: Callable[[int], None] | None = None,
-) -> Evaluation:
-    """Judge a scorer on held-out items ranked against a few sampled items; every name says so.
-
-    For comparison with published figures of that protocol only: sampled metrics are not consistent with full ranking
-    (Krichene and Rendle, On Sampled Metrics for Item Recommendation, KDD 2020). Each user's negatives are drawn
-    uniformly, without replacement, from the items in neither their fold-in nor their target. There are no list metrics.
-
-    Args:
-        scorer: what to judge.
-        heldout: fold-in and target of the test users.
-        train: what the scorer was trained on.
-        negatives: sampled items per user; metrics are called `hr@10[99 negatives]`.
-        ks: list lengths.
-        rng: decides ties, and draws the negatives.
-        batch: users scored at once; fewer where the catalogue is large.
-        advance: called with the number of users after each block.
-
-    Raises:
-        InputError: as for `evaluate`, or a user has fewer than `negatives` other items.
-    """
-    if negatives < 1:
+    if negatives is not None and negatives < 1:
         raise InputError(f"`negatives` must be at least 1, got {negatives}")
-    return _evaluate(scorer, heldout, train, ks, rng, batch, negatives, 1, False, advance)
-
-
-def _evaluate(
-    scorer: CatalogueScorer,
-    heldout: Heldout,
-    train: Interactions,
-    ks: Sequence[int],
-    rng: np.random.Generator,
-    batch: int,
-    negatives: int | None,
-    threads: int,
-    places: bool,
-    advance: Callable[[int], None] | None,
-) -> Evaluation:
-    """Score, rank and judge in blocks of users. Negatives are drawn in the users' order, so by one thread."""
+    threads = threads if negatives is None else 1
     rows = np.flatnonzero(heldout.target.counts())
     n_items = heldout.target.n_items
     if not len(rows):

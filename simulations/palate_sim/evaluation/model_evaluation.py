@@ -24,7 +24,6 @@ from palate_sim.evaluation.blocks import cores
 from palate_sim.evaluation.evaluation import (
     CatalogueScorer,
     evaluate,
-    evaluate_sampled,
     judge_ratings,
     mean_rank,
     rating_errors,
@@ -99,12 +98,10 @@ def judge(
     errors = rating_errors(scorer, heldout, threads=threads)
     if split.candidates is not None:
         scorer = Restricted(scorer, split.candidates)
-    train = split.train
-    if split.sampled_negatives is not None:
-        sampled = split.sampled_negatives
-        found = evaluate_sampled(scorer, heldout, train=train, negatives=sampled, ks=ks, rng=rng, advance=advance)
-    else:
-        found = evaluate(scorer, heldout, train=train, ks=ks, rng=rng, threads=threads, places=places, advance=advance)
+    found = evaluate(
+        scorer, heldout, train=split.train, negatives=split.sampled_negatives, ks=ks, rng=rng, threads=threads,
+        places=places, advance=advance,
+    )  # fmt: skip
     return replace(found, errors=errors)
 
 

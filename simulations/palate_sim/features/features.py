@@ -29,7 +29,7 @@ from palate_core.errors import InputError
 from palate_sim.features.matrices import KNOWN, read_matrix
 
 COMPONENTS = 64
-SOURCES = ("auto", "none", "text", "minilm", "genres", "titles", "sentences")
+SOURCES = ("auto", "none", "text", "genres", "titles")
 ALIKE = 0.99
 """Of two columns with a correlation of at least this, the later one is redundant and is left out."""
 YEAR = re.compile(r"\((\d{4})\)\s*$")
@@ -50,9 +50,8 @@ def item_features(
     Args:
         catalogue: item_id, title, genres (separated by "|"); an item it lacks has no features.
         items: item ids in row order.
-        source: "auto": genres and decades; "text": words of titles too, by TF-IDF; "minilm":
-            titles and genres as sentences too, by a small language model; "none"; each of the three by itself:
-            "genres", "titles", "sentences"; or the path of a file with numbers, see `palate_sim.features.matrices`.
+        source: "auto": genres and decades; "text": words of titles too, by TF-IDF; "none"; each of the two by itself:
+            "genres", "titles"; or the path of a file with numbers, see `palate_sim.features.matrices`.
         name: the setting, for messages.
 
     Raises:
@@ -71,15 +70,10 @@ def item_features(
     known = catalogue.drop_duplicates("item_id").set_index("item_id").reindex(list(items))
     titles, genres = (_texts(known, column) for column in ("title", "genres"))
     parts = []
-    if source in ("auto", "genres", "text", "minilm"):
+    if source in ("auto", "genres", "text"):
         parts.append(_one_hot([list(_tokens(t, g)) for t, g in zip(titles, genres, strict=True)]))
     if source in ("text", "titles"):
         parts.append(_words(titles))
-    elif source in ("minilm", "sentences"):
-        from palate_sim.features.minilm import embed
-
-        sentences = [f"{YEAR.sub('', t).strip()}, {g.replace('|', ', ')}" for t, g in zip(titles, genres, strict=True)]
-        parts.append(embed(sentences).astype(np.float64))
     return components(np.concatenate(parts, axis=1))
 
 

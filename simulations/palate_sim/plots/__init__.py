@@ -1,4 +1,4 @@
-"""The figures of a run, for the report, a notebook and the README.
+"""The figures of a run, for the report and a notebook.
 
 The functions draw the plain dicts of `result.json` and `privacy_card.json`; they compute no metric and no eps.
 
@@ -12,13 +12,12 @@ from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from palate_sim.plots.frontier import frontier, projection, svg_frontier
+from palate_sim.plots.frontier import frontier, projection
 from palate_sim.plots.quality import deciles, groups, quality
-from palate_sim.plots.rounds import costs, delta_curve, rounds, spending
+from palate_sim.plots.rounds import delta_curve, rounds, spending
 
 __all__ = [
     "Plots",
-    "costs",
     "deciles",
     "delta_curve",
     "frontier",
@@ -27,7 +26,6 @@ __all__ = [
     "quality",
     "rounds",
     "spending",
-    "svg_frontier",
 ]
 
 
@@ -61,10 +59,6 @@ class Plots:
     def groups(self, key: str) -> go.Figure:
         """Quality for each value of one user attribute."""
         return groups(self.result, key)
-
-    def costs(self) -> go.Figure:
-        """Seconds and kilobytes."""
-        return costs(self.result)
 
     def delta_curve(self) -> go.Figure:
         """Every (eps, delta) pair the run satisfies."""

@@ -4,24 +4,19 @@ Drawn from what `palate frontier` measures, and from `projection` of `result.jso
 same test users.
 
     frontier(facts).show()
-    svg_frontier(facts, Path("frontier.svg"))
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from palate_common.records.files import write_durably
 from palate_core.accounting import ACCOUNTANT
-from palate_core.errors import InputError
-from palate_sim.plots.lines import Line, Words, bounds, svg_lines
 from palate_sim.plots.quality import ranking
-from palate_sim.plots.theme import ACCENT, COLOURS, epsilon_axis, finish, label_ends
+from palate_sim.plots.theme import ACCENT, COLOURS, epsilon_axis, finish
 from palate_sim.progress.wording import display_name, epsilon_text, model_key, primary_metric
 
 _REFERENCES = ("popularity", "noised_popularity", "ease", "off")
@@ -72,8 +67,7 @@ def frontier(facts: Mapping[str, Any]) -> go.Figure:
         type="log", tickvals=eps, ticktext=[f"{e:g}" for e in eps], title_text=epsilon_axis("ε, log scale", beside)
     )
     figure.update_yaxes(range=[low, high], title_text=escape(str(facts["metric"])))
-    label_ends(figure, [(curve.label, curve.values[-1], curve.colour) for curve in curves], high - low, 380)
-    return finish(figure, {}, 380)
+    return finish(figure, {}, 380, legend=True)
 
 
 def projection(result: Mapping[str, Any]) -> go.Figure:
@@ -89,55 +83,27 @@ def projection(result: Mapping[str, Any]) -> go.Figure:
     users, values = [row["users"] for row in rows], [float(row[metric]) for row in rows]
     line = {"color": COLOURS["projected"], "width": 3}
     figure.add_scatter(
-        x=users, y=values, mode="lines+markers+text", line={**line, "dash": "7px,4px"},
+        x=users, y=values, mode="lines+markers+text", line={**line, "dash": "7px,4px"}, name="Palate, projected",
         marker={"size": 10, "color": [ACCENT if row.get("factor") == 1 else COLOURS["projected"] for row in rows]},
         text=[f"{value:.3f}" for value in values], cliponaxis=False,
         textposition=["bottom right"] * (len(rows) - 1) + ["bottom center"],
         hovertemplate="%{x:,} users: %{y:.4f}<extra></extra>",
     )  # fmt: skip
-    ends = []
-    for name, mean, _, _ in ranking(result, metric):
-        if name in _BESIDE:
-            figure.add_hline(y=mean, line={"color": COLOURS[name], "dash": "dot", "width": 1.8})
-            ends.append((display_name(name), mean, COLOURS[name]))
-    low, high = bounds([*values, *(mean for _, mean, _ in ends)])
-    label_ends(figure, ends, high - low)
+    beside = [(name, mean) for name, mean, _, _ in ranking(result, metric) if name in _BESIDE]
+    for name, mean in beside:
+        line = {"color": COLOURS[name], "dash": "dot", "width": 1.8}
+        figure.add_hline(y=mean, line=line, name=display_name(name), showlegend=True)
+    low, high = bounds([*values, *(mean for _, mean in beside)])
     figure.update_xaxes(
         type="log", tickvals=users, ticktext=[f"{count:,}" for count in users],
         range=[math.log10(min(users)) - 0.15, math.log10(max(users)) + 0.15],
         title_text=epsilon_axis(f"training users, log scale, at ε = {epsilon_text(result.get('epsilon'))}", result),
     )  # fmt: skip
     figure.update_yaxes(range=[low, high], title_text=escape(metric))
-    return finish(figure, result)
+    return finish(figure, result, legend=True)
 
 
-def svg_frontier(frontier: Mapping[str, Any], path: Path) -> Path:
-    """Write the frontier as one small SVG for the README: same bytes for the same numbers, dark mode by CSS.
-
-    Args:
-        frontier: `epsilons`, `quality`, optional `projected` {factor: values}, `users`, `name`, `metric`, `privacy`,
-            `stamp`, and the references `popularity`, `noised_popularity`, `ease`, `off`: a number, or one for each eps.
-        path: the file to write, replaced in one step.
-
-    Raises:
-        InputError: if `epsilons` and `quality` aren't equally long, positive and finite.
-    """
-    eps, shown = list(frontier.get("epsilons") or []), list(frontier.get("quality") or [])
-    if not eps or len(eps) != len(shown) or not all(e > 0 and math.isfinite(e) for e in eps):
-        raise InputError(f"`epsilons` must be positive, one for each `quality`, got {len(eps)} and {len(shown)}")
-    drawn = [
-        Line(c.label, list(zip(eps, c.values, strict=True)), c.colour, c.dash, c.key, dots=c.key in _MARKED)
-        for c in curves_of(frontier)
-    ]
-    name, metric = frontier.get("name"), frontier.get("metric", "quality")
-    after = f", {name}" if name else ""
-    words = Words(
-        title=f"Quality against ε{after}",
-        heading=f"What privacy costs{f': {name}' if name else ''}",
-        metric=metric,
-        over="ε",
-        axis=f"ε, log scale ({frontier.get('privacy', 'user-level')})",
-        stamp=frontier.get("stamp"),
-    )
-    write_durably(path, svg_lines(drawn, words, [(e, f"{e:g}") for e in eps]).encode())
-    return path
+def bounds(values: Sequence[float]) -> tuple[float, float]:
+    """A value axis that holds every value and ends on round numbers."""
+    step = 0.05 if max(values) - min(values) > 0.08 else 0.01
+    return math.floor((min(values) - step / 4) / step) * step, math.ceil((max(values) + step / 4) / step) * step

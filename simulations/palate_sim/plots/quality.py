@@ -15,7 +15,7 @@ from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from palate_sim.plots.theme import ACCENT, INK, colour_of, elide, finish, label_ends
+from palate_sim.plots.theme import ACCENT, INK, colour_of, elide, finish
 from palate_sim.progress.wording import best_first, display_name, is_private, model_key, point, primary_metric
 
 # A bar's colour shows which data its model was allowed to read: compare models of one colour.
@@ -73,8 +73,8 @@ def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
         title_text=f"{escape(metric)}<br>test users, {better} is better", range=[0, top * 1.24], showgrid=True
     )
     figure.update_yaxes(categoryorder="array", categoryarray=order, showgrid=False)
-    figure.update_layout(barmode="overlay", showlegend=True, margin={"t": 44})
-    return finish(figure, result, 144 + 34 * len(rows))
+    figure.update_layout(barmode="overlay")
+    return finish(figure, result, 144 + 34 * len(rows), legend=True)
 
 
 def _reads(model: str, result: Mapping[str, Any]) -> str:
@@ -103,23 +103,19 @@ def deciles(result: Mapping[str, Any]) -> go.Figure:
 
     Users of equal activity stay together, so short histories give fewer groups.
     """
-    metric, figure, ends = decile_metric(result), go.Figure(), []
+    metric, figure = decile_metric(result), go.Figure()
     for index, (model, metrics) in enumerate((result.get("by_decile") or {}).items()):
         values = metrics.get(metric)
         if not values:
             continue
-        colour, text = colour_of(model, index), elide(display_name(model))
         steps = list(range(1, len(values) + 1))
         figure.add_scatter(
-            x=steps, y=values, mode="lines+markers", name=text, hovertemplate="group %{x}: %{y:.4f}",
-            line={"color": colour, "width": 3 if model == "palate" else 1.8},
+            x=steps, y=values, mode="lines+markers", name=elide(display_name(model)),
+            hovertemplate="group %{x}: %{y:.4f}",
+            line={"color": colour_of(model, index), "width": 3 if model == "palate" else 1.8},
         )  # fmt: skip
-        known = [value for value in values if value is not None]
-        if known:
-            ends.append((text, known[-1], colour))
     every = [value for trace in figure.data for value in trace.y if value is not None]
     top = (max(every, default=1.0) or 1.0) * 1.06
-    label_ends(figure, ends, top, 360, floor=0.0)
     count, known = max((len(trace.y) for trace in figure.data), default=0), activity(result)
     if len(known) == count:
         ticks = {"tickvals": list(range(1, count + 1)), "ticktext": [text.replace(" to ", "–") for text in known]}
@@ -128,7 +124,7 @@ def deciles(result: Mapping[str, Any]) -> go.Figure:
         figure.update_xaxes(dtick=1, title_text="activity decile (1 = fewest events)")
     figure.update_xaxes(range=[0.8, count + 0.2] if count > 1 else None)
     figure.update_yaxes(title_text=escape(str(metric)), range=[0, top])
-    return finish(figure, result, 360)
+    return finish(figure, result, 360, legend=True)
 
 
 def group_points(result: Mapping[str, Any], key: str) -> list[tuple[str, float, float, float]]:

@@ -1,6 +1,6 @@
-"""Figures by round: quality and mean rank, eps, time, bytes.
+"""Figures by round: quality and mean rank, eps.
 
-Drawn from `curve`, `seconds` and `bytes_per_client` of `result.json`, and the card's delta(eps).
+Drawn from `curve` of `result.json`, and the card's delta(eps).
 
     rounds(result).show()
 """
@@ -96,33 +96,6 @@ def spending(result: Mapping[str, Any]) -> go.Figure:
     figure.update_xaxes(range=[0.4, len(curve) + 0.6] if curve else None)
     figure.update_yaxes(title_text="ε spent so far", range=[0, top * 1.18 or 1])
     return finish(figure, result, 300)
-
-
-def costs(result: Mapping[str, Any]) -> go.Figure:
-    """Seconds, and kilobytes of one installation over the whole run, as two small panels with their own units."""
-    times = {"whole run": "wall", "whole run, CPU": "cpu", "training, CPU": "train_cpu"}
-    seconds = {label: result["seconds"][key] for label, key in times.items() if key in (result.get("seconds") or {})}
-    traffic = result.get("bytes_per_client") or {}
-    kilobytes = {
-        label: traffic[key] / 1000 for label, key in {"sent": "up", "received": "down"}.items() if key in traffic
-    }
-    panels = [(unit, rows) for unit, rows in (("s", seconds), ("kB", kilobytes)) if rows]
-    if not panels:
-        return finish(go.Figure(), result, 200)
-    titles = {"s": "seconds, all processes", "kB": "kB, one installation, the whole run"}
-    heights = [len(rows) for _, rows in panels]
-    figure = make_subplots(rows=len(panels), cols=1, vertical_spacing=0.42 / len(panels), row_heights=heights)
-    for row, (unit, values) in enumerate(panels, start=1):
-        figure.add_bar(
-            y=list(values), x=list(values.values()), orientation="h", row=row, col=1,
-            textposition="outside", cliponaxis=False,
-            marker={"color": ACCENT if unit == "s" else COLOURS["projected"], "cornerradius": 3},
-            text=[f"{value:,.1f} {unit}" for value in values.values()], hovertemplate="%{y}: %{text}<extra></extra>",
-        )  # fmt: skip
-        top = max(values.values()) or 1
-        figure.update_xaxes(title_text=titles[unit], range=[0, top * 1.3], rangemode="tozero", row=row, col=1)
-        figure.update_yaxes(autorange="reversed", showgrid=False, row=row, col=1)
-    return finish(figure, result, 90 + 52 * sum(heights))
 
 
 def delta_curve(card: Mapping[str, Any], result: Mapping[str, Any]) -> go.Figure:

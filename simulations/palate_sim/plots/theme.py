@@ -6,11 +6,9 @@ Colours stay apart for colour-blind readers and have a contrast of about 3:1 or 
 text is a grey that is readable on both, so that a figure needs no theme (the report replaces `INK` by its page's ink).
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from html import escape
-from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
@@ -52,9 +50,11 @@ def template() -> go.layout.Template:
     return go.layout.Template(layout=layout)
 
 
-def finish(figure: go.Figure, result: Mapping[str, Any], height: int = 320) -> go.Figure:
-    """Give a figure the common style, and the stamp of a run that gives no privacy."""
+def finish(figure: go.Figure, result: Mapping[str, Any], height: int = 320, *, legend: bool = False) -> go.Figure:
+    """Give a figure the common style, a legend where it is asked for, and the stamp of a run that gives no privacy."""
     figure.update_layout(template=template(), height=height)
+    if legend:
+        figure.update_layout(showlegend=True, margin={"t": 44})
     if (words := stamp(result)) is not None:
         place = {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top", "xref": "paper", "yref": "container"}
         figure.update_layout(title={**place, "text": words, "pad": {"t": 4}, "font": {"color": RED, "size": 12}})
@@ -71,48 +71,6 @@ def elide(text: str) -> str:
     """A name from data, cut to the length of an axis label and escaped as HTML text."""
     text = clean(text)
     return escape(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
-
-
-def spread(values: Sequence[float], heights: Sequence[float], floor: float = -math.inf) -> list[float]:
-    """Centres near `values`, above `floor`, for labels of these heights, in the same unit; no two overlap."""
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    placed = list(values)
-    for _ in range(80):  # neighbours push each other apart until none overlap
-        for below, above in pairwise(order):
-            lack = (heights[below] + heights[above]) / 2 - (placed[above] - placed[below])
-            if lack > 0:
-                placed[below] -= lack / 2
-                placed[above] += lack / 2
-    for index in order:  # labels that were pushed below `floor` move up again
-        placed[index] = max(placed[index], floor + heights[index] / 2)
-        floor = placed[index] + heights[index] / 2 if floor > -math.inf else floor
-    return placed
-
-
-def label_ends(
-    figure: go.Figure,
-    ends: Iterable[tuple[str, float, str]],
-    span: float,
-    height: int = 320,
-    floor: float = -math.inf,
-) -> None:
-    """Name lines at their right end, in their colour, instead of a legend.
-
-    `span` is the length of the value axis; no label may stand below `floor`.
-    """
-    ends = list(ends)
-    texts = [text.replace(", ", ",<br>") for text, _, _ in ends]
-    heights = [span * (17 + 14 * text.count("<br>")) / (height - 110) for text in texts]
-    rows = spread([y for _, y, _ in ends], heights, floor)
-    for text, (_, value, colour), y in zip(texts, ends, rows, strict=True):
-        # Shifted in pixels: plotly drops an annotation outside the axis, where the topmost label may have to go.
-        figure.add_annotation(
-            text=text, x=1, xref="paper", y=value, yshift=(y - value) * (height - 110) / span, xanchor="left",
-            xshift=6, showarrow=False, align="left",
-            font={"color": colour, "size": 12},
-        )  # fmt: skip
-    longest = max((len(line) for text in texts for line in text.split("<br>")), default=0)
-    figure.update_layout(margin={"r": 14 + int(6.6 * longest)})
 
 
 def epsilon_axis(words: str, result: Mapping[str, Any]) -> str:

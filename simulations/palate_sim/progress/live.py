@@ -14,15 +14,13 @@ the validation metric under its own name (or `quality`); `baseline` name and the
 seconds; `failed` error. Any other event (`release`,
 say) is logged and not shown.
 
-A `step` of `palate_sim.steps` is a bar below the lines on a terminal and in a notebook. Elsewhere it is a line every
-2 s, from 2 s on.
-Only its end is logged.
+A `step` of `palate_sim.steps` is a bar below the lines on a terminal and in a notebook. Elsewhere, where it takes long,
+it is a line every 2 s at most. Only its end is logged.
 """
 
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -30,14 +28,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
 from palate_common.records.closing import Closing
 from palate_sim.metrics import RATING_METRICS
 from palate_sim.progress.notebook import NotebookBar
-from palate_sim.progress.steps import OpenSteps, said
+from palate_sim.progress.steps import said, title
 from palate_sim.progress.wording import (
     MEAN_RANK,
     PRIMARY,
@@ -78,11 +76,11 @@ class Progress(Closing):
         self._console = console or Console(stderr=True)
         self._quiet = quiet
         self._algorithm: Any = None
-        self._steps, self._doing = OpenSteps(), ""
+        self._doing = ""
+        self._open: dict[str, Mapping[str, Any]] = {}  # the latest event of each step that isn't over
         self._bars: Bars | None = None
-        self._every, self._stop = every, threading.Event()
-        self._said = time.monotonic()
-        self._ticker: threading.Thread | None = None
+        self._rows: dict[str, TaskID] = {}
+        self._every, self._said = every, time.monotonic()
         self._cell = NotebookBar()
         self._log = None
         if path is not None:
@@ -106,8 +104,7 @@ class Progress(Closing):
     def _show(self, event: Mapping[str, Any]) -> None:
         """Print the line of an event; keep a bar or a spinner below it, on a terminal, for what is done next."""
         if event.get("event") == "step":
-            self._steps(event)
-            self._draw()
+            self._step(event)
             return
         self._algorithm = event.get("algorithm", self._algorithm)
         terminal = self._console.is_terminal
@@ -125,44 +122,46 @@ class Progress(Closing):
             self._doing = _next_step({"algorithm": self._algorithm, **event})
             self._draw()
 
+    def _step(self, event: Mapping[str, Any]) -> None:
+        """Take in a step's event; without a terminal, say of one that takes long how far it is, from time to time."""
+        name = str(event.get("step"))
+        if event.get("over"):
+            self._open.pop(name, None)
+        else:
+            self._open[name] = dict(event)
+            now, drawn = time.monotonic(), self._console.is_jupyter or self._console.is_terminal
+            if not drawn and event.get("seconds", 0.0) >= self._every <= now - self._said:
+                self._console.print(Text(said(event), style="dim"), soft_wrap=True)
+                self._said = now
+        self._draw()
+
     def _draw(self) -> None:
-        """The latest step as a bar, or what is done as a spinner; without a terminal, lines from time to time."""
-        latest = self._steps.latest()
+        """What is done, and below it a bar for each step that isn't over; nothing without a terminal."""
         if self._console.is_jupyter:
-            self._cell.show(self._doing, latest)
+            self._cell.show(self._doing, next(reversed(self._open.values()), None))
             return
         if not self._console.is_terminal:
-            if latest is not None and self._ticker is None:
-                self._stop.clear()
-                self._ticker = threading.Thread(target=self._tick, name="palate-progress", daemon=True)
-                self._ticker.start()
             return
         if self._bars is None:
-            self._bars = Bars(SpinnerColumn(), _Bar(bar_width=20), _Words(), console=self._console, transient=True)
-            self._bars.add_task("", total=None)
+            words = TextColumn("{task.description}", markup=False)
+            columns = (SpinnerColumn(), words, BarColumn(bar_width=20), TaskProgressColumn(), TimeRemainingColumn())
+            self._bars = Bars(*columns, console=self._console, transient=True)
             self._bars.start()
-        event = {} if latest is None else latest[0]
-        self._bars.update(self._bars.task_ids[0], description=self._doing, latest=self._steps.latest)
-        self._bars.update(self._bars.task_ids[0], total=event.get("of"), completed=event.get("done") or 0)
-
-    def _tick(self) -> None:
-        """Print a line for the latest step whenever nothing was said for a while, until the end."""
-        while not self._stop.wait(self._every / 8):
-            latest = self._steps.latest()
-            if latest is not None and time.monotonic() - self._said >= 7 / 8 * self._every:
-                self._console.print(Text(said(*latest), style="dim"), soft_wrap=True)
-                self._said = time.monotonic()
+        rows = {**({"": {"step": self._doing}} if self._doing else {}), **self._open}
+        for name in self._rows.keys() - rows.keys():
+            self._bars.remove_task(self._rows.pop(name))
+        for name, event in rows.items():
+            if name not in self._rows:
+                self._rows[name] = self._bars.add_task(title(event), total=event.get("of"))
+            self._bars.update(self._rows[name], description=title(event), completed=event.get("done") or 0)
 
     def _end(self) -> None:
-        """Stop drawing and printing."""
-        self._steps.clear()
-        self._stop.set()
-        if self._ticker is not None:
-            self._ticker.join()
-            self._ticker = None
+        """Stop drawing."""
+        self._open.clear()
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
+            self._rows.clear()
         self._cell.clear()
 
     def close(self) -> None:
@@ -171,23 +170,6 @@ class Progress(Closing):
         if self._log is not None:
             self._log.close()
             self._log = None
-
-
-class _Bar(BarColumn):
-    """A bar where it is known how much there is to do."""
-
-    def render(self, task: Task) -> Any:
-        """The bar, or nothing."""
-        return Text("") if not task.total else super().render(task)
-
-
-class _Words(ProgressColumn):
-    """The latest step in words with the time by now, or else what is done."""
-
-    def render(self, task: Task) -> Text:
-        """One line, drawn anew some times a second."""
-        latest = task.fields["latest"]() if task.fields else None
-        return Text(task.description if latest is None else said(*latest), no_wrap=True, overflow="ellipsis")
 
 
 def wanted(progress: bool | None) -> bool:

@@ -18,10 +18,10 @@ class NotebookBar:
     def __init__(self) -> None:
         self._output: Any = None
 
-    def show(self, doing: str, latest: tuple[Mapping[str, Any], float] | None) -> None:
-        """Draw the latest step with the time by now, or else what is done."""
-        event = {} if latest is None else latest[0]
-        words = doing if latest is None else said(*latest)
+    def show(self, doing: str, latest: Mapping[str, Any] | None) -> None:
+        """Draw the latest step, or else what is done."""
+        event = latest or {}
+        words = doing if latest is None else said(latest)
         done, of = event.get("done"), event.get("of")
         share = f' value="{int(done or 0)}" max="{int(of)}"' if isinstance(of, int) and of else ""
         self._draw(f"<progress{share}></progress> <small>{html.escape(words)}</small>")

@@ -27,12 +27,7 @@ from palate_sim.progress.wording import (
     primary_metric,
     short,
 )
-from palate_sim.report.tables import Rows, bytes_text, seconds_text
-
-_TIMES = {
-    "wall": "whole run", "cpu": "whole run, CPU", "train_wall": "training", "train_cpu": "training, CPU",
-}  # fmt: skip
-_TRAFFIC = {"up": "sent", "down": "received"}
+from palate_sim.report.tables import Rows
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,6 @@ def build(result: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Chart
         "rounds": _rounds(result),
         "spending": _spending(result),
         "deciles": _deciles(result),
-        "costs": _costs(result),
         "delta": _delta(result, card),
     }
     for index, key in enumerate(result.get("by_group") or {}):
@@ -223,27 +217,6 @@ def _users(result: Mapping[str, Any], key: str, name: str) -> str:
     raw = result["by_group"][key].get(name)
     users = raw.get("users") if isinstance(raw, Mapping) else None
     return "" if users is None else f"{users:,}"
-
-
-def _costs(result: Mapping[str, Any]) -> Chart | None:
-    rows: Rows = [
-        (_TIMES.get(key, key.replace("_", " ")), seconds_text(value))
-        for key, value in (result.get("seconds") or {}).items()
-    ]
-    rows += [
-        (f"{_TRAFFIC.get(key, key)} by one installation", bytes_text(value))
-        for key, value in (result.get("bytes_per_client") or {}).items()
-    ]
-    if not rows:
-        return None
-    return freeze(
-        plots.costs(result),
-        "What the run took, and what one installation carries",
-        "Seconds are of this machine, all processes. Bytes are of one installation over the whole run: what it sends "
-        "counted as packed integers of the grid, what it receives as the model of each round.",
-        ("what", "amount"),
-        rows,
-    )
 
 
 def _delta(result: Mapping[str, Any], card: Mapping[str, Any]) -> Chart | None:

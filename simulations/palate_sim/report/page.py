@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # plotly ships no types
 
@@ -52,8 +53,6 @@ def write_report(result: Mapping[str, Any], card: Mapping[str, Any], folder: Pat
 def render(result: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     """The page as text."""
     pages = environment()
-    library = Markup(get_plotlyjs())  # noqa: S704  # plotly's own file, not data
-    behaviour = Markup(pages.get_template("report.js.j2").render(ink=INK))  # noqa: S704  # our own file, without data
     return pages.get_template("report.html.j2").render(
         run=result.get("run") or "without a name",
         created=result.get("created"),
@@ -84,19 +83,21 @@ def render(result: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         command=result.get("command"),
         repeatable=sentences.repeatable(result),
         definitions=sentences.definitions(result),
-        style=Markup(pages.get_template("report.css.j2").render()),  # noqa: S704  # our own file, without data
-        library=library,
-        behaviour=behaviour,
-        policy=policy(library, behaviour),
+        **parts_of_page(pages),
     )
 
 
-def policy(*scripts: str) -> str:
-    """The content security policy of a page with these scripts: they run, and nothing is loaded or sent."""
-    return (
-        f"default-src 'none'; script-src {' '.join(map(_hash, scripts))}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
+def parts_of_page(pages: Environment) -> dict[str, str]:
+    """What every page brings along: its style, its scripts, and a policy by which they run and nothing is loaded."""
+    library = Markup(get_plotlyjs())  # noqa: S704  # plotly's own file, not data
+    behaviour = Markup(pages.get_template("report.js.j2").render(ink=INK))  # noqa: S704  # our own file, without data
+    return {
+        "style": Markup(pages.get_template("report.css.j2").render()),  # noqa: S704  # our own file, without data
+        "library": library,
+        "behaviour": behaviour,
+        "policy": f"default-src 'none'; script-src {_hash(library)} {_hash(behaviour)}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'",
+    }
 
 
 def _hash(script: str) -> str:

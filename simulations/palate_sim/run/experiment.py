@@ -28,8 +28,10 @@ from palate_sim.config import SimulationConfig, admit_own, build_config
 from palate_sim.data import Source, is_local, is_place
 from palate_sim.data.ids import is_text
 from palate_sim.engines import Job, OnRelease, Outcome
+from palate_sim.engines.cluster.engine import address_of, run_ray
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import node_size
+from palate_sim.engines.local import run_local
 from palate_sim.evaluation.curve import LearningCurve
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.run.budget import check_budget, check_ledger, set_budget
@@ -231,8 +233,6 @@ def check_engine(config: SimulationConfig) -> None:
 
         require_flower()
     if config.engine.name == "ray":
-        from palate_sim.engines.cluster.engine import address_of
-
         address_of(config.engine.ray_address)
 
 
@@ -296,13 +296,7 @@ def users_per_node(config: SimulationConfig, n_users: int) -> int:
 
 def _engine(config: SimulationConfig) -> Engine:
     if config.engine.name == "flower":
-        from palate_sim.engines.flower import run_flower
+        from palate_sim.engines.flower import run_flower  # loads Flower
 
         return run_flower
-    if config.engine.name == "ray":
-        from palate_sim.engines.cluster.engine import run_ray
-
-        return run_ray
-    from palate_sim.engines.local import run_local
-
-    return run_local
+    return run_ray if config.engine.name == "ray" else run_local

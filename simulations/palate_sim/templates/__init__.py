@@ -1,4 +1,4 @@
-"""The Jinja templates of reports and figures: `environment().get_template("lines.svg.j2").render(...)`."""
+"""The Jinja templates of reports and figures: `environment().get_template("report.html.j2").render(...)`."""
 
 from functools import cache
 

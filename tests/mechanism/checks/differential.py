@@ -89,8 +89,6 @@ RUNS: Mapping[str, Whole] = {
     "als, pairs and votes": Whole("als", {**_ALS, "pair_items": 12, "vote_share": 0.2}, grid=2**20, per_node=7),
     "als, in parts": Whole("als", _ALS, clip_norm=2.5, per_node=USERS, parts=True),
     "dp-als": Whole("dp-als", {"rounds": 3, "embedding_size": 4}),
-    "dp-ease": Whole("dp-ease", {"head_items": 20}),
-    "dp-fedavg": Whole("dp-fedavg", {"rounds": 3, "embedding_size": 4}),
     "event-mf": Whole("event-mf", {**_ALS, "user_steps": 2}, per_node=1, mode=LOCAL, events=1.0),
     "event-mf, sampled": Whole("event-mf", {**_ALS, "inclusion": 0.5}, per_node=1, mode=LOCAL, events=0.5),
     "popularity": Whole("popularity", clip_norm=0.3, grid=1000),

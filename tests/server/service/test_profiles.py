@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from palate_cli.cli import run
-from palate_cli.commands.serve.folder import interruptible
 from palate_cli.commands.serve.questions import QUESTIONS, ask, read_address, read_devices, read_witness
+from palate_cli.ending import interruptible
 from palate_core.accounting import mu_of
 from palate_core.errors import InputError
 from palate_core.log.canonical import digest

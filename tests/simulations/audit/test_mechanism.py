@@ -79,6 +79,7 @@ def test_half_of_the_noise_is_an_alarm_and_exit_code_4(
     assert "alarm" in printed.out
     [part] = json.loads((tmp_path / "report" / "audit.json").read_text())["sections"]
     assert part["verdict"] == "alarm"
+    assert part["series"]["made"]["command"] == "palate audit mechanism --dp central --seed 1"
 
 
 def small_production(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,8 +101,6 @@ def small_production(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--deep", "--quick"], "--deep and --quick are two speeds"),
         (["--delta", "2"], "`delta` must be a number in"),
         (["--seed", "-1"], "`--seed` must be a whole number from 0"),
-        (["--target", "nowhere"], "`--target` must be module:factory"),
-        (["--target", "a.b:c", "--dp", "central"], "`--target` comes with its own claim"),
         (["--run", "nowhere"], "`--run` must be a run folder with ledger.json"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from palate_audit.counted.sampled import sampling_tests
 from palate_audit.evidence.evidence import judge
 from palate_audit.evidence.guard import survived
 from palate_audit.harness.claim import ReleaseClaim
-from palate_audit.harness.target import load_target
 from palate_audit.harness.trials import Presence, conduct
 from palate_audit.harness.worlds import TimeBudget, end, pairs, same, same_noise
 from palate_audit.run.mechanism import QUICK, audit_mechanism
@@ -454,27 +452,6 @@ def test_a_test_that_breaks_is_an_alarm_and_one_that_cannot_run_is_no_pass() -> 
             conclude([section], out=None, as_json=True)
         assert caught.value.exit_code == 1
     assert AuditResult((Section("mechanism", "x", (passed, theirs)),), 1).verdict is Verdict.PASS
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("raise RuntimeError('a\\nb')", "can be imported, got 'their_mechanism:make': RuntimeError: a b"),
-        ("def make():\n    return 1 / 0", "makes a target, got 'their_mechanism:make': ZeroDivisionError"),
-        ("def make():\n    return 3", "their_mechanism:make has no `name`"),
-    ],
-)
-def test_a_target_of_the_current_folder_is_found_and_its_errors_are_one_line(
-    text: str, said: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [each for each in sys.path if each])
-    monkeypatch.delitem(sys.modules, "their_mechanism", raising=False)
-    (tmp_path / "their_mechanism.py").write_text(text)
-    with pytest.raises(InputError) as caught:
-        load_target("their_mechanism:make")
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_steps_are_told() -> None:

@@ -37,12 +37,6 @@ codes = [run(words) for words in commands]
 print(json.dumps([codes, noted]), file=sys.stderr)
 """
 
-FEWER = """
-from palate_audit.run import accounts
-for name in ("_prv",):
-    setattr(accounts, name, lambda *_: accounts.Finding.missing("epsilon", "left out"))
-"""
-
 
 def state(root: Path) -> dict[str, Any]:
     """Every name below a folder, its bytes and its times."""
@@ -53,13 +47,11 @@ def state(root: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("fewer", [FEWER, pytest.param("", marks=pytest.mark.soak)], ids=["fewer", "all"])
-def test_nothing_is_written_opened_for_writing_locked_or_asked_of_a_network(bench: Any, fewer: str) -> None:
-    """The accountants of other projects, which take seconds to import, are left out but in `make soak`."""
+def test_nothing_is_written_opened_for_writing_locked_or_asked_of_a_network(bench: Any) -> None:
     before, folder = state(bench.root), str(bench.folder)
     commands = [["audit", "card", folder], ["audit", "ledger", folder, "--ledger", str(bench.ledger)]]
     done = subprocess.run(
-        [sys.executable, "-c", fewer + WATCHED, str(bench.root), json.dumps(commands)],
+        [sys.executable, "-c", WATCHED, str(bench.root), json.dumps(commands)],
         capture_output=True,
         text=True,
         check=False,

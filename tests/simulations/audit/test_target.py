@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from palate_audit.harness.claim import Claim, ReleaseClaim
-from palate_audit.harness.target import Contributions, Released, check_target, load_target
+from palate_audit.harness.target import Contributions, Released, check_target
 from palate_core.errors import InputError
 
 ROWS = [[0.0, 3.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, -2.0]]
@@ -55,22 +55,6 @@ def test_a_claim_that_is_none_is_refused(changes: dict[str, float]) -> None:
 def test_a_release_without_noise_or_bound_claims_nothing(sensitivity: float, sigma: float) -> None:
     with pytest.raises(InputError, match="must be positive and finite"):
         ReleaseClaim(sensitivity=sensitivity, sigma=sigma)
-
-
-def test_a_factory_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-    import types
-
-    module = types.ModuleType("audited_here")
-    module.make = Plain  # type: ignore[attr-defined]  # a module made for the test
-    module.number = 3  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "audited_here", module)
-    assert load_target("audited_here:make").name == "plain"
-    for spec in ("audited_here", "audited_here:", ":make", "audited_here:other", "audited_nowhere:make"):
-        with pytest.raises(InputError, match="`--target` must"):
-            load_target(spec)
-    with pytest.raises(InputError, match="without required arguments"):
-        load_target("audited_here:number")
 
 
 @pytest.mark.parametrize("changes", [{"blocks": (1, 1)}, {"blocks": (0, 3)}, {"users": 1}, {"claim": 5.0}])

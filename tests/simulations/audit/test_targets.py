@@ -12,9 +12,15 @@ import pytest
 
 from mechanisms import flower, opacus
 from palate_audit.evidence.evidence import Rung, Verdict
-from palate_audit.harness.target import Contributions, load_target
+from palate_audit.harness.target import Contributions, Target, check_target
 from palate_audit.run.mechanism import audit_mechanism
 from palate_core.errors import InputError
+
+
+def made(spec: str) -> Target:
+    module, _, name = spec.partition(":")
+    target: Target = getattr(importlib.import_module(module), name)()
+    return target
 
 
 @pytest.mark.parametrize(
@@ -35,7 +41,7 @@ from palate_core.errors import InputError
 def test_a_stock_mechanism_raises_no_alarm_but_for_what_passes_its_clip_and_its_bound_is_near_its_claim(
     spec: str, thorough: bool, alarms: list[str]
 ) -> None:
-    section = audit_mechanism(load_target(spec), seed=11, thorough=thorough)
+    section = audit_mechanism(made(spec), seed=11, thorough=thorough)
     assert [found.test for found in section.alarms] == alarms
     (known_null,) = [bound for bound in section.bounds if bound.name.startswith("known null")]
     assert 0.7 < known_null.ratio < 1.2
@@ -108,7 +114,7 @@ def test_a_library_that_isnt_palates_is_asked_for_in_one_line(library: str, monk
     module = importlib.import_module(f"mechanisms.{library}")
     monkeypatch.setattr(module, "_library", partial(_asked, module._library, monkeypatch, missing))
     with pytest.raises(InputError, match=r"this target needs [\w.]+: pip install"):
-        load_target(f"mechanisms.{library}:{'banded' if library == 'jax_privacy' else 'gaussian'}")
+        check_target(made(f"mechanisms.{library}:{'banded' if library == 'jax_privacy' else 'gaussian'}"), library)
 
 
 def _asked(real: Any, monkeypatch: pytest.MonkeyPatch, missing: Any, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -50,9 +51,8 @@ def runner(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Runn
     with (
         SandboxWorld(config, tmp_path_factory.mktemp("sandbox"), today=date(2026, 11, 28)) as world,
         Runner(world, pace="fast") as runner,
-        SandboxPage(runner) as page,
     ):
-        listener = Listener(page.application, host="127.0.0.1", port=port)
+        listener = Listener(SandboxPage(runner).application, host="127.0.0.1", port=port)
         listener.start()
         yield runner
         listener.stop()
@@ -78,6 +78,23 @@ def test_figures_move_while_it_lives(browser: Browser, runner: Runner) -> None:
     assert rows[0] == "Palate"
     assert "no recommendations (shadow)" in rows
     assert any(each.startswith("as they live −") for each in rows)
+
+
+def test_sections_are_sent_where_something_has_changed(port: int, runner: Runner) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", port)) as page:
+
+        def asked(seen: str) -> tuple[int, bytes]:
+            page.request("GET", f"/live?seen={seen}")
+            with page.getresponse() as answer:
+                return answer.status, answer.read()
+
+        status, first = asked("of-another-process")
+        assert status == 200
+        assert asked(json.loads(first)["seen"]) == (204, b"")
+        before = runner.standing().pace
+        runner.set(pace="slow")
+        assert json.loads(asked(json.loads(first)["seen"])[1])["seen"] != json.loads(first)["seen"]
+        runner.set(pace=before)
 
 
 def test_it_loads_nothing_from_elsewhere_and_breaks_no_policy_of_its_own(browser: Browser, port: int) -> None:
@@ -223,15 +240,15 @@ def test_the_command_serves_ends_and_leaves_nothing(tmp_path: Path, capsys: pyte
         assert f"`--port` must be free on this machine, got {port}" in capsys.readouterr().err
         time.sleep(0.5)
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as page:
-            page.request("GET", "/live")  # what a browser that shows it holds open
-            stream = page.getresponse()
-            assert stream.readline()
+            page.request("GET", "/live")  # a browser that shows it asks so, and keeps the connection
+            seen = json.load(page.getresponse())
+            assert seen["sections"].keys() == {"top", "known", "switch", "rounds"}
             process.send_signal(signal.SIGTERM)
             time.sleep(0.1)
             process.send_signal(signal.SIGTERM)  # who asks twice cuts nothing short
             asked = time.monotonic()
-            with suppress(http.client.IncompleteRead):
-                stream.read()
+            assert page.sock is not None
+            assert page.sock.recv(1) == b""
             assert time.monotonic() - asked < 9.0, "nobody waits for a page that is open, which would take ten"
         _, said = process.communicate(timeout=120)
     assert process.returncode in (130, -signal.SIGTERM)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from palate_cli.commands.audit import attacks, card, evidence, ledger, mechanism, verify
+from palate_cli.commands.audit import attacks, card, evidence, ledger, mechanism
 
 app = typer.Typer(
     help="Evidence about a run, a mechanism or an attack: exit code 4 where it exceeds the claim (docs/audit.md).",
@@ -25,5 +25,4 @@ app.command("card")(card.card)
 app.command("ledger")(ledger.ledger)
 app.command("attacks")(attacks.attacks)
 app.command("mechanism")(mechanism.mechanism)
-app.command("verify")(verify.verify)
 app.command("evidence")(evidence.evidence)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from palate_cli.commands.audit.card import Folder
-from palate_cli.commands.audit.outcome import Json, Key, Out, check_out, conclude
+from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
 
 
 def attacks(
@@ -28,13 +28,12 @@ def attacks(
     repeats: Annotated[int, typer.Option(metavar="R", help="Games with fresh noise a target.")] = 20,
     seed: Annotated[int, typer.Option(metavar="S", help="Seed of targets and items; noise is fresh.")] = 0,
     out: Out = None,
-    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Attack a run: who has which item, and who took part. The folder is only read."""
     from palate_audit.attacks import ATTACKS, audit_attacks
 
-    check_out(out, key)
+    check_out(out)
     section = audit_attacks(
         folder,
         attacks=attack or ATTACKS,
@@ -45,7 +44,7 @@ def attacks(
     )
     if not as_json:
         _show(section.series["measured"])
-    conclude([section], out=out, key=key, as_json=as_json)
+    conclude([section], out=out, as_json=as_json)
 
 
 def _show(measured: Sequence[Mapping[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from palate_cli.commands.audit.outcome import Json, Key, Out, check_out, conclude
+from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
 from palate_core.errors import InputError
 from palate_sim.progress.wording import clean
 
@@ -40,13 +40,12 @@ def card(
     ] = None,
     public_key: PublicKey = None,
     out: Out = None,
-    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Check a run's privacy card against its ledger extract, and show it."""
     from palate_audit.run.card import audit_card
 
-    check_out(out, key)
+    check_out(out)
     if record is not None:
         _record(folder, record, ledger)
     elif ledger is not None:
@@ -58,7 +57,7 @@ def card(
         except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
             # A forged card may have a list in the place of a number: the findings say so, and are shown.
             typer.echo("the card can't be shown: it isn't one that Palate writes")
-    conclude([section], out=out, key=key, as_json=as_json)
+    conclude([section], out=out, as_json=as_json)
 
 
 def _record(folder: Path, audit: Path, ledger: Path | None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from palate_cli.commands.audit.card import PublicKey
-from palate_cli.commands.audit.outcome import Json, Key, Out, check_out, conclude
+from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
 from palate_core.errors import InputError
 
 
@@ -53,7 +53,6 @@ def ledger(
     ] = None,
     public_key: PublicKey = None,
     out: Out = None,
-    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Replay the ledger of a run, a server or a mirror, recompute the claim, account for every file. Reads only."""
@@ -61,7 +60,7 @@ def ledger(
     from palate_audit.run.ledger import audit_ledger, parse_head
     from palate_core.log.cosignatures import Quorum
 
-    check_out(out, key)
+    check_out(out)
     head = None if expect_head is None else parse_head(expect_head)
     if quorum is not None and not witness:
         raise InputError("`--witness` must be given where --quorum is, got none")
@@ -77,4 +76,4 @@ def ledger(
         section = audit_ledger(path, ledger=live, expect_head=head, receipts=receipts or (), public_key=public_key)
         if asked is not None:
             section = with_witnesses(section, path, asked, public_key)
-    conclude([section], out=out, key=key, as_json=as_json)
+    conclude([section], out=out, as_json=as_json)

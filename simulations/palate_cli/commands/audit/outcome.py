@@ -5,7 +5,7 @@
     2  bad input
     4  the evidence exceeds the claim
 
-A command makes its sections and calls `conclude(sections, out=out, key=key, as_json=as_json)`.
+A command makes its sections and calls `conclude(sections, out=out, as_json=as_json)`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ from rich.table import Table
 from palate_audit.evidence import document
 from palate_audit.evidence.evidence import Section, Verdict
 from palate_common.records.files import write_durably
-from palate_common.records.key_file import load_key, save_key
-from palate_core.errors import EvidenceError, InputError, IntegrityError, PalateError
-from palate_core.log.signing import SigningKey
+from palate_core.errors import EvidenceError, InputError, PalateError
 from palate_sim.cores import machine
 from palate_sim.progress.wording import clean
 from palate_sim.run.versions import versions
@@ -44,28 +42,17 @@ Out = Annotated[
         "add up there.",
     ),
 ]
-Key = Annotated[
-    Path | None,
-    typer.Option(
-        "--key",
-        metavar="FILE",
-        help="With --out: sign the report with this key, the auditor's own; it is made if there is no such file.",
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print the findings as JSON, and nothing else.")]
 
 _LOOK = {Verdict.PASS: "green", Verdict.ALARM: "bold red", Verdict.UNCHECKABLE: "yellow"}
 
 
-def conclude(
-    sections: Sequence[Section], *, out: Path | None, key: Path | None = None, as_json: bool, **chosen: int
-) -> None:
+def conclude(sections: Sequence[Section], *, out: Path | None, as_json: bool, **chosen: int) -> None:
     """Print what was found and write the report.
 
     Args:
         sections: the parts that the command made.
         out: where the report goes.
-        key: the auditor's key file, which signs it.
         as_json: print JSON.
         chosen: options that the command chose itself, such as a seed: they belong to the command that repeats it.
 
@@ -76,7 +63,7 @@ def conclude(
     """
     about = made(chosen)
     sections = [replace(section, series={**section.series, "made": about}) for section in sections]
-    written = None if out is None else _add(sections, out, key)
+    written = None if out is None else _add(sections, out)
     if as_json:
         typer.echo(json.dumps([document.as_json(section) for section in sections], indent=1, ensure_ascii=False))
     else:
@@ -149,7 +136,7 @@ def _command(chosen: Mapping[str, int]) -> str:
     words = context.command_path.split()
     for each in context.command.params:
         value = chosen.get(each.name or "", context.params.get(each.name or ""))
-        if each.name in ("out", "key", "as_json") or value in (None, False, each.default, ()):
+        if each.name in ("out", "as_json") or value in (None, False, each.default, ()):
             continue
         flag = [] if isinstance(each, click.Argument) else [each.opts[0]]
         for one in value if isinstance(value, list | tuple) else [value]:
@@ -157,52 +144,24 @@ def _command(chosen: Mapping[str, int]) -> str:
     return shlex.join(words)
 
 
-def check_out(out: Path | None, key: Path | None = None) -> None:
+def check_out(out: Path | None) -> None:
     """Refuse a path that can't take a report, before a long audit begins.
 
     Raises:
-        InputError: it is in another kind of folder, or is another kind of file; or the key isn't the one that signed
-            what is there.
+        InputError: it is in another kind of folder, or is another kind of file.
     """
-    if out is None and key is not None:
-        raise InputError("`--key` must be given with --out: it signs the report that is written there")
     if out is not None:
-        data = _files(out)[1]
-        _before(data)
-        _check_signer(data, _key(key))
+        _before(_files(out)[1])
 
 
-def _key(path: Path | None) -> SigningKey | None:
-    """The auditor's key, made if there is none; None without a path."""
-    if path is None:
-        return None
-    if not path.exists():
-        save_key(SigningKey.generate(), path)
-    return load_key(path)
-
-
-def _check_signer(data: Path, key: SigningKey | None) -> None:
-    """Refuse to sign parts that somebody else made: a signature is for all of the report."""
-    if key is None or not data.exists():
-        return
-    try:
-        own = document.signer(data.read_bytes()) == key.public
-    except IntegrityError:
-        own = False
-    if not own:
-        raise InputError(f"`--key` must be the one that signed the parts that are there, and didn't: {data}")
-
-
-def _add(sections: Sequence[Section], out: Path, key_file: Path | None) -> Path:
+def _add(sections: Sequence[Section], out: Path) -> Path:
     """Write the page and its JSON, keeping the parts that were there; return the page's path."""
     from palate_audit.report.page import render
 
     page, data = _files(out)
-    key = _key(key_file)
-    _check_signer(data, key)
     parts = document.together(_before(data), sections)
-    shown = render(parts, signer=None if key is None else key.public).encode()
-    text = document.write(parts, page=shown, key=key)
+    shown = render(parts).encode()
+    text = document.write(parts, page=shown)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         write_durably(page, shown)

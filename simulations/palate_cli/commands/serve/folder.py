@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from palate_common.system import ending_signals
+from palate_cli.ending import interruptible
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -235,21 +233,6 @@ def _tell(folder: Path, site: Site) -> None:
         )
     if not missing:
         typer.echo(f"next: palate serve check {folder}, and palate serve run {folder}")
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let all `ending_signals` end what runs here as Ctrl-C does, so that it cleans up; in the main thread alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    others = [each for each in ending_signals() if each != signal.SIGINT]
-    before = {each: signal.signal(each, signal.default_int_handler) for each in others}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def config(

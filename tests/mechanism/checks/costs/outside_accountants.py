@@ -1,14 +1,14 @@
-"""Other accountants: what generated runs cost, by implementations that other people wrote.
+"""Another accountant: what generated runs cost, by an implementation that other people wrote.
 
 Each case is made up: budgets of epsilon 0.1 to 13, one release to twelve, noise from the smallest that is allowed up to
 millions of steps, attempts that came to nothing, events that take part by secret coins in up to eight steps, runs of a
 population for its whole life. What production says of it is compared with dp-accounting's privacy loss distributions,
-composed one release after the other, and with prv-accountant's privacy random variables where that is installed.
+composed one release after the other.
 
 production: budget -> mu -> noise of each attempt -> charges -> epsilon     |
 outside:                   the noise of each attempt         -> epsilon     | compared
 
-Both have errors of their own: distributions are rounded to a grid, whose width follows the case. `ROOM` is far above
+It has errors of its own: distributions are rounded to a grid, whose width follows the case. `ROOM` is far above
 them, and far below what any of the errors that matter changes.
 
 **Assumes:** discrete noise costs what continuous noise of variance sigma^2 - 4 does; `costs.accountants` compares it.
@@ -55,7 +55,7 @@ GRIDS = (300, 1001, 2**14, 2**20)
 """Grid steps per clip norm; with the first, large budgets meet the least noise that is allowed."""
 SIZE = 1000
 """Numbers of a release."""
-RELEASES, VOID, SAMPLED, LIVES, PRV = 20, 8, 12, 2, 4
+RELEASES, VOID, SAMPLED, LIVES = 20, 8, 12, 2
 """Cases of each kind."""
 ROOM = 2e-3
 """By how much outside and inside may differ, of epsilon; of delta, where that is compared, ten times as much."""
@@ -87,7 +87,7 @@ def compared(kind: str, *, seed: int = SEED, quick: bool = False) -> Finding:
     try:
         wrong = next(check(np.random.default_rng([seed, cases]), number), "")
     except ImportError as error:
-        return Finding.missing(test, f"{error.name} is not installed: pip install palate[audit]")
+        return Finding.missing(test, f"{error.name} is not installed: pip install palate[server]")
     except BROKEN as error:
         wrong = f"it must be possible to work out what a run costs, got: {error}"
     return Finding.checked(test, not wrong, wrong or f"{number} made-up cases cost what others say")
@@ -179,23 +179,6 @@ def _releases(rng: np.random.Generator, cases: int) -> Iterator[str]:
             yield f"{case} costs epsilon {owed:.6g} by dp-accounting, {told:.6g} is said"
         if told > case.epsilon:
             yield f"{case} costs epsilon {told:.6g}, and was to cost {case.epsilon:.6g} at most"
-
-
-def _random_variables(rng: np.random.Generator, cases: int) -> Iterator[str]:
-    """The same by prv-accountant, whose bounds are lower and upper ones."""
-    from prv_accountant import GaussianMechanism, PRVAccountant
-
-    for case in (_case(rng) for _ in range(cases)):
-        told, error = _said(case), case.epsilon / 50
-        accountant = PRVAccountant(
-            prvs=[GaussianMechanism(noise_multiplier=each) for each in case.multipliers],
-            max_self_compositions=[1] * len(case.sigmas),
-            eps_error=error,
-            delta_error=case.delta / 1000,
-        )
-        low, _, high = accountant.compute_epsilon(delta=case.delta, num_self_compositions=[1] * len(case.sigmas))
-        if not low <= told <= high * (1 + ROOM):
-            yield f"{case} costs epsilon {low:.6g} to {high:.6g} by prv-accountant, {told:.6g} is said"
 
 
 def _terms(epsilon: float, delta: float, *, dp: DpMode, shares: int) -> RunTerms:
@@ -346,6 +329,5 @@ CHECKS: Mapping[str, tuple[Callable[[np.random.Generator, int], Iterator[str]], 
     "void attempts": (_void, VOID),
     "sampled steps, both orders": (_sampled, SAMPLED),
     "a population's life": (_lives, LIVES),
-    "random variables": (_random_variables, PRV),
 }
 """Kinds of cases: what looks for a wrong one, and how many there are."""

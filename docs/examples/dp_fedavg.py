@@ -1,4 +1,6 @@
-"""`dp-fedavg`: federated averaging of a matrix factorisation under user-level DP, as published. A baseline.
+"""`dp-fedavg`: federated averaging of a matrix factorisation under user-level DP, as published, as an own algorithm.
+
+    palate simulate my.csv --algorithm dp_fedavg:DpFedAvg
 
 Round 0 releases noised popularity. In each later round a device rebuilds its own vector p_u from the item table V
 (never sent), takes one local step on V, and sends the change, clipped in L2 norm. The server adds noise to the sum,

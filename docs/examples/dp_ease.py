@@ -1,4 +1,6 @@
-"""`dp-ease`: the linear item-item model EASE from a noised Gram matrix. A baseline.
+"""`dp-ease`: the linear item-item model EASE from a noised Gram matrix, as an own algorithm.
+
+    palate simulate my.csv --algorithm dp_ease:DpEase
 
 Round 0 releases noised popularity and with it the head. Round 1 releases, over the head's items,
 
