@@ -93,8 +93,8 @@ class ItemMatcher:
         several = False
         for each in (title, *alternatives):
             near = self._titles.get(normal_title(each), {})
-            for away in (0, 1) if year is not None else ():
-                same = [item for item, own in near.items() if own is not None and abs(own - year) <= away]
+            for years in () if year is None else ((year,), (year - 1, year, year + 1)):
+                same = [item for item, own in near.items() if own in years]
                 if len(same) == 1:
                     return Match(same[0], "title and year")
                 if same:

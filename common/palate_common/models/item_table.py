@@ -2,7 +2,7 @@
 
     CSV, JSON, a log's titles -> ItemTable -> a file of the published model, which the manifest names -> device, browser
 
-    >>> table = ItemTable((ItemFacts("7", "Toy Story", 1995, ids={"imdb": "tt0114709"}), ItemFacts("8")))
+    >>> table = ItemTable.of((ItemFacts("7", "Toy Story", 1995, ids={"imdb": "tt0114709"}), ItemFacts("8")))
     >>> ItemTable.from_bytes(table.to_bytes(), ("7", "8")) == table
     True
     >>> table.titles
@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from palate_common.models.compact import deflate, inflate
 from palate_core.errors import InputError, IntegrityError
@@ -72,33 +72,64 @@ class ItemFacts:
     @property
     def label(self) -> str:
         """Its title, and the year in brackets; the id of one without a title."""
-        return self.item if not self.title else self.title if self.year is None else f"{self.title} ({self.year})"
+        return _label(self.title, self.year) if self.title else self.item
 
 
 @dataclass(frozen=True)
 class ItemTable:
-    """What is public about the items of a model.
+    """What is public about the items of a model, a column at a time.
 
     Attributes:
-        facts: of each item, in the order of the model's items and then of its new items.
+        items: the ids of the model's items, and then of its new items.
+        columns: name -> a value for each item, as a file has them: `COLUMNS`, and those for the app; None: not known.
+        ids: scheme -> a public id for each item, or None.
     """
 
-    facts: tuple[ItemFacts, ...]
+    items: tuple[str, ...]
+    columns: Mapping[str, tuple[Value, ...]] = field(repr=False)
+    ids: Mapping[str, tuple[str | None, ...]] = field(repr=False)
 
-    @cached_property
-    def by_item(self) -> Mapping[str, ItemFacts]:
-        """Item id -> facts."""
-        return {each.item: each for each in self.facts}
+    @classmethod
+    def of(cls, facts: Iterable[ItemFacts]) -> ItemTable:
+        """The table of some items' facts.
+
+        Raises:
+            InputError: a further column has the name of one that every table may have.
+        """
+        rows = tuple(facts)
+        columns: dict[str, tuple[Value, ...]] = {
+            TITLE: tuple(each.title or None for each in rows),
+            YEAR: tuple(each.year for each in rows),
+            ALTERNATIVES: tuple(each.alternatives or None for each in rows),
+            KINDS: tuple(each.kinds or None for each in rows),
+        }
+        for name in sorted({name for each in rows for name in each.more}):
+            if name in COLUMNS:
+                raise InputError(f"a further column must have another name than {', '.join(COLUMNS)}, got {name!r}")
+            columns[name] = tuple(each.more.get(name) for each in rows)
+        schemes = sorted({scheme for each in rows for scheme in each.ids})
+        ids = {scheme: tuple(each.ids.get(scheme) or None for each in rows) for scheme in schemes}
+        return cls(tuple(each.item for each in rows), _known(columns), _known(ids))
+
+    def __iter__(self) -> Iterator[ItemFacts]:
+        """The facts of each item, in their order."""
+        return map(self._facts, range(len(self.items)))
+
+    def get(self, item: str) -> ItemFacts | None:
+        """The facts of an item; None: the table doesn't have it."""
+        row = self._rows.get(item)
+        return None if row is None else self._facts(row)
 
     @cached_property
     def titles(self) -> dict[str, str]:
         """Item id -> `ItemFacts.label`, of the items that have a title."""
-        return {each.item: each.label for each in self.facts if each.title}
+        titles, years = (self._column(name) for name in (TITLE, YEAR))
+        rows = zip(self.items, titles, years, strict=True)
+        return {item: _label(str(title), year) for item, title, year in rows if title}
 
     def over(self, items: Sequence[str]) -> ItemTable:
         """The table of other items: those that it lacks have no facts."""
-        known = self.by_item
-        return ItemTable(tuple(known.get(item) or ItemFacts(item) for item in items))
+        return ItemTable.of(self.get(item) or ItemFacts(item) for item in items)
 
     def to_bytes(self) -> bytes:
         """The table as a file of a published model.
@@ -106,27 +137,10 @@ class ItemTable:
         Raises:
             InputError: a value that no reader takes.
         """
-        columns: dict[str, list[Any]] = {
-            TITLE: [each.title or None for each in self.facts],
-            YEAR: [each.year for each in self.facts],
-            ALTERNATIVES: [list(each.alternatives) or None for each in self.facts],
-            KINDS: [list(each.kinds) or None for each in self.facts],
-        }
-        for name in sorted({name for each in self.facts for name in each.more}):
-            if name in COLUMNS:
-                raise InputError(f"a further column must have another name than {', '.join(COLUMNS)}, got {name!r}")
-            values = (each.more.get(name) for each in self.facts)
-            columns[name] = [list(value) if isinstance(value, tuple) else value for value in values]
-        schemes = sorted({scheme for each in self.facts for scheme in each.ids})
-        value = {
-            "columns": {name: column for name, column in columns.items() if any(each is not None for each in column)},
-            "format": 1,
-            "ids": {scheme: [each.ids.get(scheme) or None for each in self.facts] for scheme in schemes},
-            "items": len(self.facts),
-        }
+        value = {"columns": dict(self.columns), "format": 1, "ids": dict(self.ids), "items": len(self.items)}
         data = canonical_json(value)
         try:
-            read_table(data, [each.item for each in self.facts])
+            read_table(data, self.items)
         except IntegrityError as error:
             raise InputError(str(error)) from None
         return deflate(data)
@@ -145,6 +159,40 @@ class ItemTable:
             IntegrityError: it is no table of these items.
         """
         return read_table(inflate(data, most=most_of_table(len(items)), noun="an item table"), items)
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {item: row for row, item in enumerate(self.items)}
+
+    def _column(self, name: str) -> tuple[Value, ...]:
+        return self.columns.get(name) or (None,) * len(self.items)
+
+    def _facts(self, row: int) -> ItemFacts:
+        has = {name: column[row] for name, column in self.columns.items() if column[row] is not None}
+        more = {name: value for name, value in has.items() if name not in COLUMNS}
+        ids = {scheme: own for scheme, column in self.ids.items() if (own := column[row]) is not None}
+        title, year, alternatives, kinds = (has.get(name) for name in COLUMNS)
+        return ItemFacts(
+            self.items[row],
+            title if isinstance(title, str) else "",
+            int(year) if isinstance(year, (int, float)) else None,
+            alternatives if isinstance(alternatives, tuple) else (),
+            kinds if isinstance(kinds, tuple) else (),
+            ids,
+            more,
+        )
+
+
+_Column = TypeVar("_Column", bound=tuple[Value, ...])
+
+
+def _known(columns: Mapping[str, _Column]) -> dict[str, _Column]:
+    """The columns in which something is known."""
+    return {name: column for name, column in columns.items() if any(each is not None for each in column)}
+
+
+def _label(title: str, year: Value) -> str:
+    return title if year is None else f"{title} ({year})"
 
 
 def most_of_table(n_items: int) -> int:
@@ -171,45 +219,27 @@ def read_table(data: bytes, items: Sequence[str]) -> ItemTable:
             raise IntegrityError(f"an item table must be of format 1 and {len(items)} items, got something else")
     if len(columns) + len(ids) > MOST_COLUMNS:
         raise IntegrityError(f"an item table must have at most {MOST_COLUMNS} columns, got {len(columns) + len(ids)}")
-    absent = [None] * len(items)
     for name, column in (*columns.items(), *ids.items()):
         if not NAME.fullmatch(name):
             raise IntegrityError("a column of an item table must have a name like a_1, got another")
         if not isinstance(column, list) or len(column) != len(items):
             raise IntegrityError(f"column {name} of an item table must have {len(items)} values, got others")
-    titles, years = columns.get(TITLE, absent), columns.get(YEAR, absent)
-    _check(TITLE, titles, _is_text, f"texts of at most {MOST_TEXT} characters")
-    _check(YEAR, years, _is_year, "years")
-    for name in (ALTERNATIVES, KINDS):
-        _check(name, columns.get(name, absent), _is_texts, f"lists of at most {MOST_TEXTS} texts")
+    for name, column in columns.items():
+        fits, what = _FITS.get(name, (_is_value, "texts, numbers, true, false or lists of texts"))
+        _check(name, column, fits, what)
     for name, column in ids.items():
-        _check(name, column, _is_text, f"texts of at most {MOST_TEXT} characters")
-    more = {name: column for name, column in columns.items() if name not in COLUMNS}
-    for name, column in more.items():
-        _check(name, column, _is_value, "texts, numbers, true, false or lists of texts")
-    lists = (columns.get(name, absent) for name in (ALTERNATIVES, KINDS))
-    alternatives, kinds = ([tuple(each or ()) for each in column] for column in lists)
-    return ItemTable(
-        tuple(
-            ItemFacts(
-                item,
-                titles[row] or "",
-                None if years[row] is None else int(years[row]),
-                alternatives[row],
-                kinds[row],
-                {scheme: column[row] for scheme, column in ids.items() if column[row]},
-                {name: _value(column[row]) for name, column in more.items() if column[row] is not None},
-            )
-            for row, item in enumerate(items)
-        )
-    )
+        _check(name, column, _is_text, _FITS[TITLE][1])
+    if YEAR in columns:
+        columns[YEAR] = [None if each is None else int(each) for each in columns[YEAR]]  # 1999.0 is 1999 to a browser
+    known = {name: tuple(map(_value, column)) for name, column in sorted(columns.items())}
+    return ItemTable(tuple(items), _known(known), _known({name: tuple(column) for name, column in sorted(ids.items())}))
 
 
 def _no_number(name: str) -> float:
     raise ValueError(name)
 
 
-def _check(name: str, column: Iterable[Any], fits: Any, what: str) -> None:
+def _check(name: str, column: Iterable[Any], fits: Callable[[Any], bool], what: str) -> None:
     for value in column:
         if value is not None and not fits(value):
             raise IntegrityError(f"column {name} of an item table must have {what}, got another value")
@@ -238,3 +268,11 @@ def _is_value(value: Any) -> bool:
 def _value(value: Any) -> Value:
     found: Value = tuple(value) if isinstance(value, list) else value
     return found
+
+
+_FITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    TITLE: (_is_text, f"texts of at most {MOST_TEXT} characters"),
+    YEAR: (_is_year, "years"),
+    ALTERNATIVES: (_is_texts, f"lists of at most {MOST_TEXTS} texts"),
+    KINDS: (_is_texts, f"lists of at most {MOST_TEXTS} texts"),
+}

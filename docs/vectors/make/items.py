@@ -71,7 +71,7 @@ IDS += (("isbn", "080442957X"), ("isbn", "x"), ("musicbrainz", "B1A9C0E9-D987-40
 
 def items() -> dict[str, Any]:
     """The table as its bytes before they are deflated, and what both readers say."""
-    table = ItemTable(FACTS)
+    table = ItemTable.of(FACTS)
     ids = [each.item for each in FACTS]
     plain = zlib.decompress(table.to_bytes()).decode()
     matcher = ItemMatcher(FACTS)
