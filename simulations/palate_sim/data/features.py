@@ -1,7 +1,7 @@
 """Features: public facts about items, and groups of users, from the files that lie beside a log.
 
-Part of the folder layouts. Items get `title`, `genres` (separated by "|") and `domain`; users get groups for evaluation
-by group, gender and age in the bands of MovieLens 1M, so that sets can be compared.
+Part of the folder layouts. Items get `title`, `genres` (separated by "|"), `domain` and public ids; users get groups
+for evaluation by group, gender and age in the bands of MovieLens 1M, so that sets can be compared.
 
     >>> age_bands(pd.Series(["17", "25", "56", "x"])).tolist()
     ['under 18', '25-34', '56+', 'unknown']
@@ -10,15 +10,22 @@ by group, gender and age in the bands of MovieLens 1M, so that sets can be compa
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
+from palate_common.models.item_matching import split_title
+from palate_common.models.item_table import MOST_TEXT, MOST_TEXTS, ItemFacts, ItemTable
 from palate_sim.data.domains import DOMAIN
 from palate_sim.data.ids import canonical_ids
 
 _AGES = ((0, "under 18"), (18, "18-24"), (25, "25-34"), (35, "35-44"), (45, "45-49"), (50, "50-55"), (56, "56+"))
+SCHEMES = ("imdb", "tmdb", "musicbrainz", "isbn")
+"""Schemes of public ids that are looked for beside a log."""
 _GENDERS = {"m": "male", "f": "female", "male": "male", "female": "female"}
 
 
@@ -45,16 +52,62 @@ def with_header(path: Path, separator: str = ",") -> pd.DataFrame:
 
 
 def item_table(
-    ids: pd.Series, titles: pd.Series | None, genres: pd.Series | None, domains: pd.Series | None = None
+    ids: pd.Series,
+    titles: pd.Series | None,
+    genres: pd.Series | None,
+    domains: pd.Series | None = None,
+    public: Mapping[str, pd.Series] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """Items in canonical form, one row an id; the words that mean "no genre" become an empty string."""
-    columns = {"title": titles, "genres": genres, DOMAIN: domains}
+    columns = {"title": titles, "genres": genres, DOMAIN: domains, **public}
     table = pd.DataFrame(
         {name: column.fillna("").astype("str") for name, column in columns.items() if column is not None}
     )
     if "genres" in table:
         table["genres"] = table["genres"].replace({"(no genres listed)": "", "unknown": ""})
     return _keyed(table, ids, "item_id")
+
+
+def public_ids(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Columns of public ids by their scheme: `imdb`, and so `imdbId`, `IMDB_ID`."""
+    named = {name.lower().removesuffix("id").rstrip("_ "): column for name, column in table.items()}
+    return {scheme: named[scheme] for scheme in SCHEMES if scheme in named}
+
+
+def facts_of(table: pd.DataFrame | None, items: Sequence[str]) -> ItemTable | None:
+    """What is published of the items beside their ids: titles with years, genres as kinds, public ids.
+
+    Where a log has no titles but ids that read like titles, these are their titles.
+
+    Args:
+        table: of `item_table`, or None.
+        items: the catalogue.
+
+    Returns:
+        The item table; None where nothing is known.
+    """
+    known = pd.DataFrame({"item_id": list(items)})
+    if table is not None:
+        known = known.merge(table.drop_duplicates("item_id"), on="item_id", how="left")
+    if "title" not in known and are_titles(items):
+        known["title"] = known["item_id"]
+    columns = [name for name in ("title", "genres", *SCHEMES) if name in known]
+    if not columns:
+        return None
+    rows = known[["item_id", *columns]].fillna("").to_dict("records")
+    return ItemTable.of(map(_facts, rows))
+
+
+def are_titles(ids: Sequence[str]) -> bool:
+    """Whether ids read like titles: most are of several words."""
+    return sum(len(re.findall(r"[^\W\d_]{2,}", each)) > 1 for each in ids) > len(ids) / 2
+
+
+def _facts(row: Mapping[Hashable, str]) -> ItemFacts:
+    title, year, alternatives = split_title(row.get("title", "")[:MOST_TEXT])
+    kinds = tuple(kind for kind in row.get("genres", "").split("|") if kind)[:MOST_TEXTS]
+    ids = {scheme: row[scheme][:MOST_TEXT] for scheme in SCHEMES if row.get(scheme)}
+    return ItemFacts(row["item_id"], title, year, alternatives[:MOST_TEXTS], kinds, ids)
 
 
 def user_table(ids: pd.Series, genders: pd.Series | None = None, ages: pd.Series | None = None) -> pd.DataFrame:
