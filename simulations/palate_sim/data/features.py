@@ -11,21 +11,19 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
-from palate_common.models.item_matching import split_title
-from palate_common.models.item_table import MOST_TEXT, MOST_TEXTS, ItemFacts, ItemTable
+from palate_common.models.item_rows import SCHEMES, facts_of, scheme_of
+from palate_common.models.item_table import ItemTable
 from palate_sim.data.domains import DOMAIN
 from palate_sim.data.ids import canonical_ids
 
 _AGES = ((0, "under 18"), (18, "18-24"), (25, "25-34"), (35, "35-44"), (45, "45-49"), (50, "50-55"), (56, "56+"))
-SCHEMES = ("imdb", "tmdb", "musicbrainz", "isbn")
-"""Schemes of public ids that are looked for beside a log."""
 _GENDERS = {"m": "male", "f": "female", "male": "male", "female": "female"}
 
 
@@ -70,11 +68,10 @@ def item_table(
 
 def public_ids(table: pd.DataFrame) -> dict[str, pd.Series]:
     """Columns of public ids by their scheme: `imdb`, and so `imdbId`, `IMDB_ID`."""
-    named = {name.lower().removesuffix("id").rstrip("_ "): column for name, column in table.items()}
-    return {scheme: named[scheme] for scheme in SCHEMES if scheme in named}
+    return {scheme: column for name, column in table.items() if (scheme := scheme_of(str(name)))}
 
 
-def facts_of(table: pd.DataFrame | None, items: Sequence[str]) -> ItemTable | None:
+def published_facts(table: pd.DataFrame | None, items: Sequence[str]) -> ItemTable | None:
     """What is published of the items beside their ids: titles with years, genres as kinds, public ids.
 
     Where a log has no titles but ids that read like titles, these are their titles.
@@ -95,19 +92,12 @@ def facts_of(table: pd.DataFrame | None, items: Sequence[str]) -> ItemTable | No
     if not columns:
         return None
     rows = known[["item_id", *columns]].fillna("").to_dict("records")
-    return ItemTable.of(map(_facts, rows))
+    return ItemTable.of(facts_of({str(name): value for name, value in row.items()}) for row in rows)
 
 
 def are_titles(ids: Sequence[str]) -> bool:
     """Whether ids read like titles: most are of several words."""
     return sum(len(re.findall(r"[^\W\d_]{2,}", each)) > 1 for each in ids) > len(ids) / 2
-
-
-def _facts(row: Mapping[Hashable, str]) -> ItemFacts:
-    title, year, alternatives = split_title(row.get("title", "")[:MOST_TEXT])
-    kinds = tuple(kind for kind in row.get("genres", "").split("|") if kind)[:MOST_TEXTS]
-    ids = {scheme: row[scheme][:MOST_TEXT] for scheme in SCHEMES if row.get(scheme)}
-    return ItemFacts(row["item_id"], title, year, alternatives[:MOST_TEXTS], kinds, ids)
 
 
 def user_table(ids: pd.Series, genders: pd.Series | None = None, ages: pd.Series | None = None) -> pd.DataFrame:

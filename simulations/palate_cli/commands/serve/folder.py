@@ -40,7 +40,7 @@ def init(
     ] = None,
     items: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The catalogue: item ids, one a line, public. Asked for on a terminal."),
+        typer.Option(metavar="FILE", help="The public catalogue: ids, one a line; or CSV or JSON, with titles."),
     ] = None,
     profile: Annotated[
         str | None,
@@ -98,6 +98,7 @@ def init(
         check_new,
         make_site,
         read_items,
+        read_table,
         server_toml,
     )
 
@@ -137,7 +138,7 @@ def init(
         with _nothing_made():
             _confirm(config)
     with interruptible():
-        site = make_site(folder, config, listed, matrix, opened)
+        site = make_site(folder, config, listed, matrix, opened, read_table(given["items"]))
     _tell(folder, site)
 
 
