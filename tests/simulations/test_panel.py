@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from benchmarks.releases.series import measure
 from palate_cli.cli import run
@@ -24,6 +26,8 @@ from palate_sim.config import SimulationConfig, load_config
 from palate_sim.panel import panel as panels
 from palate_sim.panel.panel import choose, fit_panel, panel_of
 from palate_sim.preparation.preparation import Prepared, prepare
+from palate_sim.progress import print_result
+from palate_sim.report.sentences import lead
 from palate_sim.run import experiment
 
 QUICK = {"evaluation.baselines": "popularity,panel_only,content_only", "evaluation.projection": "none"}
@@ -303,6 +307,40 @@ def test_terms_card_and_report_say_whose_log_is_open(log: Path, tmp_path: Path) 
     assert "what they opened alone" in page
     again = experiment.reopen(out)
     assert again.terms.about["panel"] == card["panel"]
+
+
+def test_terminal_and_report_say_where_the_rounds_add_nothing_to_a_public_log() -> None:
+    def point(mean: float) -> dict[str, dict[str, float]]:
+        return {"recall_capped@20": {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}}
+
+    matched = {"id": 3150, "title and year": 15, "unknown": 541}
+    panel = {"users": 6040, "interactions": 900_000, "origin": "the log ml-1m", "apart": True, "hash": "ab"}
+    result = {"metric": "recall_capped@20", "metrics": point(0.25), "baselines": {"panel_only": point(0.26)}}
+    result |= {"panel": {**panel, "matched": matched, "licence": "For research."}, "epsilon": 1.0, "delta": 1e-5}
+    console = Console(file=StringIO(), width=200)
+    print_result(console, result)
+    terminal, page = console.file.getvalue(), " ".join(lead(result))
+    words = "3,150 by id, 15 by title and year, 541 not in the catalogue, left out"
+    assert words in terminal
+    assert words in page
+    assert "Its terms: For research." in page
+    said = "here the rounds add nothing to it"
+    assert said in terminal
+    assert said in page
+    result["metrics"] = point(0.27)
+    assert said not in " ".join(lead(result))
+
+
+def test_a_public_logs_terms_are_on_the_card(log: Path, tmp_path: Path) -> None:
+    opened = tmp_path / "open.csv"
+    frame(made(25, 41, seed=5)).to_csv(opened, index=False)
+    out = tmp_path / "run"
+    experiment.start(config(log, data__panel=str(opened), data__panel_licence="MIT"), out=out).run()
+    result, card = (json.loads((out / name).read_bytes()) for name in ("result.json", "privacy_card.json"))
+    assert (card["panel"]["licence"], card["panel"]["matched"]["unknown"]) == ("MIT", 1)
+    assert result["users"] == 160, "strangers have no part in the rounds, and nobody leaves them"
+    assert "they take no part in the rounds of this run" in str(card["exclusions"])
+    assert "1 not in the catalogue" in (out / "report.html").read_text()
 
 
 def test_a_run_goes_on_with_the_panel_that_it_began_with(log: Path, tmp_path: Path) -> None:
