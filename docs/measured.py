@@ -55,6 +55,7 @@ TOPICS = {
     "New items, new users, time": (
         "questions",
         "domains",
+        "panel",
         "ranking",
         "download",
         "compression",
