@@ -212,10 +212,10 @@ def read_table(data: bytes, items: Sequence[str]) -> ItemTable:
         raise IntegrityError("an item table must be JSON, got something else") from None
     match value:
         case {"columns": dict(columns), "format": 1, "ids": dict(ids), "items": n} if n == len(items):
-            fits = len(value) == 4 and not isinstance(n, bool) and not isinstance(value["format"], bool)
+            whole = len(value) == 4 and not isinstance(n, bool) and not isinstance(value["format"], bool)
         case _:
-            fits = False
-    if not fits:
+            whole = False
+    if not whole:
         raise IntegrityError(f"an item table must be of format 1 and {len(items)} items, got something else")
     if len(columns) + len(ids) > MOST_COLUMNS:
         raise IntegrityError(f"an item table must have at most {MOST_COLUMNS} columns, got {len(columns) + len(ids)}")

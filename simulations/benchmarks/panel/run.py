@@ -5,13 +5,15 @@ PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/pane
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import DELTA, METRIC, ML_1M, ML_SMALL, TWEETINGS, DataSet, whole_run
+from benchmarks.measure import DELTA, METRIC, ML_1M, ML_SMALL, TWEETINGS, DataSet, privacy
 from benchmarks.sheet import Part, Table, cell, main, mean_error
+from palate_sim.config import load_config
 from palate_sim.progress.wording import matched_words
-from palate_sim.run.result import Result
+from palate_sim.run.experiment import start
 
 BARS = {1.0: 1.6, 5.0: 1.2}
 """Epsilon -> how many times the quality without a public log is asked for with MovieLens 1M."""
@@ -36,22 +38,17 @@ def public(data: Path, seeds: int) -> Any:
 
 
 def _figures(data: Path, log: DataSet | None, epsilon: float, seed: int) -> dict[str, Any]:
-    more = {} if log is None else {"data.panel": str(log.source(data))}
-    run = whole_run(ML_SMALL, data, epsilon=epsilon, seed=seed, baselines=("popularity", "panel_only"), more=more)
-    return {METRIC: _mean(run, "metrics"), "popularity": _mean(run, "popularity")} | (
-        {}
-        if log is None
-        else {
-            "alone": _mean(run, "panel_only"),
-            "weight": float(run.model.state["open_weight"][0]),
-            "matched": run.summary["panel"]["matched"],
-        }
-    )
-
-
-def _mean(run: Result, name: str) -> float:
-    table = run.metrics if name == "metrics" else run.baselines[name]
-    return float(table[METRIC])
+    """One run; of one with a public log also the log alone, its weight and how its items were found."""
+    panel = {} if log is None else {"data.panel": str(log.source(data))}
+    keys = ML_SMALL.overrides(**privacy(epsilon), **panel, seed=seed)
+    keys |= {"evaluation.baselines": ["popularity", "panel_only"]}
+    with tempfile.TemporaryDirectory() as folder:
+        run = start(load_config(None, keys), source=ML_SMALL.source(data), out=Path(folder) / "run").run()
+        found = {METRIC: run.metrics[METRIC], "popularity": run.baselines["popularity"][METRIC]}
+        if log is not None:
+            found |= {"alone": run.baselines["panel_only"][METRIC], "matched": run.summary["panel"]["matched"]}
+            found |= {"weight": float(run.model.state["open_weight"][0])}
+    return found
 
 
 def public_tables(figures: Any) -> list[Table]:
