@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 import palate
 from palate import Service
+from palate_cli.cli import run
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
@@ -29,7 +32,7 @@ def released(folder: Path, table: ItemTable | None, version: int) -> Path:
     return folder
 
 
-def test_a_device_shows_the_titles_that_came_with_its_model(tmp_path: Path) -> None:
+def test_a_device_shows_the_titles_that_came_with_its_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     service = Service(public_key=KEY.public, population="readers")
     device = palate.open(tmp_path / "store", app="shop", key=bytes(32), service=service)
     device.consent.grant("store")
@@ -47,6 +50,12 @@ def test_a_device_shows_the_titles_that_came_with_its_model(tmp_path: Path) -> N
     assert "Drama" in page
     assert "My own" in device.page(language="en", titles={"a": "My own"})
     device.close()
+    (tmp_path / "key").write_bytes(bytes(32))
+    (tmp_path / "key").chmod(0o600)
+    opened = ["--store", str(tmp_path / "store"), "--key", str(tmp_path / "key"), "--app", "shop"]
+    opened += ["--public-key", KEY.public, "--population", "readers", "--explore", "0"]
+    assert run(["device", "recommend", *opened]) == 0
+    assert "1. <b>Beta [b] (popular with others)" in capsys.readouterr().out
 
 
 def test_a_reason_names_titles_unless_the_app_has_its_own() -> None:
