@@ -16,6 +16,7 @@ from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.parts.panel import panel_inputs
 from palate_core.errors import InputError
 from palate_server.folder.backup import read_backup, write_backup
+from palate_server.folder.server_folder import Site
 from palate_server.ledger.extract import verify_extract
 from palate_server.operation.schedule import terms_of
 from palate_server.rounds.registry import Registry
@@ -108,3 +109,24 @@ def test_the_commands_make_renew_and_remove_it(tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "odd").exists()
     assert run([*common, str(tmp_path / "none"), "--panel", str(tmp_path / "none.csv")]) == 2
     assert "`--panel` must be a log that can be read" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_public_log_with_other_ids_is_matched_by_title(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    titles = {"a": "Alien (1979)", "b": "Brazil (1985)", "c": "Casablanca (1942)"}
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"{i},{t}\n" for i, t in titles.items()))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "items.csv").write_text("item_id,title\n7,ALIEN (1980)\n8,Brazil (1985)\n9,Dune (2021)\n")
+    (theirs / "interactions.csv").write_text("user_id,item_id\n1,7\n1,8\n2,8\n2,9\n3,9\n")
+    site = tmp_path / "site"
+    init = ["serve", "init", "--population", "p", "--items", str(tmp_path / "items.csv"), "--cohort", "40", str(site)]
+    assert run(init) == 0
+    assert run(["serve", "panel", str(site), str(theirs), "--source", "Theirs", "--licence", "CC0"]) == 0
+    said = capsys.readouterr().out
+    assert "its items: 2 by title and year, 1 not in the catalogue, left out" in said
+    assert "panel: 2 people" in said
+    opened = Site.at(site)
+    assert opened.panel_about == {"origin": "Theirs", "licence": "CC0"}
+    assert opened.public_inputs["panel_items"].tolist() == [0, 1]
+    assert opened.table is not None
+    assert opened.table.titles["a"] == "Alien (1979)"
