@@ -213,6 +213,7 @@ def test_who_looks_like_the_logs_own_users_must_be_said(log: Path, tmp_path: Pat
     ) as no:
         prepared(log, data__panel=str(opened))
     assert "\n" not in str(no.value)
+    assert prepared(log, data__panel=str(opened), data__panel_people="strangers").panel is not None
     users = prepared(log, data__panel=str(opened), data__panel_people="users").panel
     assert users is not None
     assert (users.users, users.apart) == (12, False)

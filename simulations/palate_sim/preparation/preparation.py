@@ -190,7 +190,7 @@ def _with_open_log(config: SimulationConfig, place: str, prepared: Prepared, not
     parts = (part for part in (cut.validation, cut.test) if users and part is not None)
     held_out = {user for part in parts for user in part.users}
     people, names, out = people_of(pairs, cut.items, matched, setting=setting, without=held_out.__contains__)
-    if not users:
+    if data.panel_people is None:
         check_strangers(names, people, cut.train_users, cut.train, setting=setting)
     rows = check_others(names if users else (), cut.train_users, setting=setting)
     with step(notify, "fitting the panel"):
