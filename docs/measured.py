@@ -61,6 +61,7 @@ TOPICS = {
     "New items, new users, time": (
         "questions",
         "domains",
+        "panel",
         "ranking",
         "download",
         "compression",

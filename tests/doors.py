@@ -29,6 +29,7 @@ from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.compact import compact_unpacked, expand
 from palate_common.models.delta import apply_delta
+from palate_common.models.item_table import ItemTable
 from palate_common.models.manifest import MANIFEST_TAG, read_manifest
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.rounds.exchange import (
@@ -267,6 +268,9 @@ def _models(key: SigningKey) -> Iterator[Door]:
             return published.unpack(own | {name: message} | signed, public_key=key.public, most=MOST)
 
         yield Door("device", f"published {name}", collected, headers if name == published.FEATURES else (bytes,))
+    plain_table = b'{"columns":{"title":[%s]},"format":1,"ids":{},"items":' + str(len(ITEMS)).encode() + b"}"
+    tables = (bytes, lambda more: zlib.compress(more, 1), lambda more: zlib.compress(plain_table % more, 1))
+    yield Door("device", "item table", partial(ItemTable.from_bytes, items=ITEMS), tables)
 
 
 def _messages(key: SigningKey) -> Iterator[Door]:

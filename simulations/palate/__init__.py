@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from palate_client.rounds.report import PrivacyReport, Spending
     from palate_client.store.journal import Contact, Edition, Opened, Refusal, Sent
     from palate_common.enrolment import Invitation
+    from palate_common.models.item_table import ItemFacts, ItemTable
     from palate_common.models.model import GlobalModel
     from palate_common.models.published import Published
     from palate_core.device.ledger import Receipt
@@ -95,6 +96,8 @@ _LATER = {
     "Explanation": "palate_client.recommend.explanation",
     "GlobalModel": "palate_common.models.model",
     "Invitation": "palate_common.enrolment",
+    "ItemFacts": "palate_common.models.item_table",
+    "ItemTable": "palate_common.models.item_table",
     "LocalPage": "palate_client.page.local",
     "Loyalty": "palate_client.loyalty",
     "OpenLog": "palate_client.panel",
@@ -139,6 +142,8 @@ __all__ = [
     "Interactions",
     "Interests",
     "Invitation",
+    "ItemFacts",
+    "ItemTable",
     "Limits",
     "LocalPage",
     "LockedError",

@@ -87,6 +87,11 @@ class DataConfig(_Section):
     panel: float | str | None = None
     """Whose log is open, as a public prior: a share of the training users, between 0 and 1, or a log of the same
     catalogue, by path or registered name. None: nobody's. See docs/algorithm.md#an-open-panel."""
+    panel_people: Literal["strangers", "users"] | None = None
+    """Who the people of an open log are: strangers whatever their ids say, or the log's own users, by their ids. None:
+    strangers, unless they have ids and items of training users, which is refused."""
+    panel_licence: str = ""
+    """Under which terms an open log was published, for the card; empty: those of a registered log."""
     panel_apart: bool = False
     """Leave the panel out of the private rounds, where it otherwise takes part like everybody."""
 

@@ -19,6 +19,7 @@ from palate_common.interactions import Interactions
 from palate_common.models import manifest, published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.compact import compact, compact_unpacked, deflate, expand, expand_unpacked
+from palate_common.models.item_table import ItemFacts, ItemTable
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.canonical import canonical_json, digest, read_canonical
@@ -30,6 +31,7 @@ KEY = SigningKey.generate()
 AT = Shown(checkpoint=Checkpoint(3, "ab" * 32))
 ITEMS = ("one", "zwei, 2", "trois\r", " vier\u2028", "")
 DOMAINS = ("books", "books", "films", "films", "books")
+TABLE = ItemTable.of((ItemFacts("one", "One", 1999), ItemFacts("of another list")))
 FEATURES = np.arange(12, dtype=np.float32).reshape(6, 2)
 
 
@@ -42,7 +44,8 @@ def make_model(counts: float = 1.0, items: tuple[str, ...] = ITEMS, **changes: A
 
 def make_files(model: GlobalModel | None = None, catalogue: ItemCatalogue | None = None) -> dict[str, bytes]:
     full = ItemCatalogue(ITEMS, DOMAINS, ("six",), FEATURES) if catalogue is None else catalogue
-    return published.pack(model or make_model(), full, {"run": "run-1"}, KEY, population="readers", shown=AT)
+    facts = {"run": "run-1"}
+    return published.pack(model or make_model(), full, facts, KEY, population="readers", shown=AT, table=TABLE)
 
 
 def signed_again(files: dict[str, bytes], /, **changes: Any) -> dict[str, bytes]:
@@ -74,6 +77,7 @@ def read(folder: Path, **changes: Any) -> published.Published:
 def test_what_was_published_is_read(folder: Path, small: bool) -> None:
     found = read(folder, small=small)
     assert (found.items, found.domains, found.catalogue.new_items) == (ITEMS, DOMAINS, ("six",))
+    assert found.table == ItemTable.of((ItemFacts("one", "One", 1999), *map(ItemFacts, ITEMS[1:])))
     assert found.catalogue.features is not None
     assert np.array_equal(found.catalogue.features, FEATURES)
     assert found.model.header == make_model().header
@@ -98,7 +102,8 @@ def test_a_later_model_takes_the_place_of_an_earlier_one(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["items", "domains", "new-items", "features.safetensors", "manifest.json", "model.safetensors", "signature"]
+    "name",
+    [*manifest.BESIDE, "manifest.json", "model.safetensors", "signature"],
 )
 def test_a_model_with_any_file_missing_or_changed_is_refused(folder: Path, name: str) -> None:
     path = folder / name
@@ -442,3 +447,26 @@ def test_a_compact_model_ranks_without_what_only_training_needs(
     bare = GlobalModel(model.header, {name: array for name, array in model.state.items() if name not in left_out})
     assert np.array_equal(bare.scores(tastes), model.scores(tastes))
     assert np.isfinite(again.scores(tastes)).all()
+
+
+def test_a_table_that_is_none_is_refused_before_its_model_is_used(tmp_path: Path) -> None:
+    """It is signed, and read when it is asked for: so it is read once where the model is taken."""
+    files = signed_again({**make_files(), published.TABLE: deflate(b"{}")})
+    published.write(tmp_path, files)
+    with pytest.raises(IntegrityError, match="an item table must be of format 1 and 5 items, got something else"):
+        read(tmp_path)
+
+
+def test_a_table_is_renewed_without_the_model(tmp_path: Path) -> None:
+    """Of a model that is published again with another table, a device lacks the table alone; or none is left."""
+    had, again = make_files(), make_files()
+    other = ItemTable.of((ItemFacts("one", "Uno"),)).over(ITEMS).to_bytes()
+    renewed = signed_again({**again, published.TABLE: other})
+    signed = {name: renewed[name] for name in (published.MANIFEST, published.SIGNATURE)}
+    assert published.wanted_files(signed, public_key=KEY.public, have=had) == (published.TABLE,)
+    published.write(tmp_path, {**signed, published.TABLE: other})
+    table = read(tmp_path, have=had).table
+    assert table is not None
+    assert table.titles == {"one": "Uno"}
+    bare = {name: data for name, data in renewed.items() if name != published.TABLE}
+    assert published.unpack(signed_again(bare), public_key=KEY.public).table is None

@@ -60,6 +60,7 @@ FILES = (
     "recommend.json",
     "behaviour.json",
     "events.json",
+    "items.json",
     *("draws.json", "clips.json", "sums.json", "costs.json", "graphs.json", "sharing.json"),
     *("admission.json", "ledgers.json", "models.json"),
 )

@@ -93,7 +93,7 @@ def inflate(data: bytes, *, most: int, noun: str) -> bytes:
     try:
         plain = unpacker.decompress(data, most)
     except zlib.error:
-        raise IntegrityError(f"{noun} must be a deflated safetensors file, got something else") from None
+        raise IntegrityError(f"{noun} must be deflated by zlib, got something else") from None
     if not unpacker.eof or unpacker.unused_data:
         raise IntegrityError(f"{noun} must be whole and at most {most} bytes unpacked, got another")
     return plain

@@ -10,13 +10,10 @@ from collections.abc import Mapping
 from palate_common.models.compact import inflate
 from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import (
+    BESIDE,
     COMPACT,
-    DOMAINS,
-    FEATURES,
-    ITEMS,
     MODEL,
     MOST_BYTES,
-    NEW_ITEMS,
     UNPACKED,
     FileSource,
     Manifest,
@@ -55,7 +52,7 @@ def wanted_files(signed: Mapping[str, bytes], *, public_key: str, have: Mapping[
         IntegrityError: not signed by that key, or no manifest.
     """
     manifest = read_manifest(signed, public_key)
-    beside = [name for name in (ITEMS, DOMAINS, NEW_ITEMS, FEATURES) if name in manifest.files]
+    beside = [name for name in BESIDE if name in manifest.files]
     missing = [name for name in beside if not manifest.names(name, have.get(name))]
     base = inflate_compact(have)
     if base is not None and manifest.unpacked is not None:

@@ -27,6 +27,9 @@ from palate_core.log.signing import verify
 MANIFEST_TAG = "palate/model/1"
 MANIFEST, SIGNATURE = "manifest.json", "signature"
 ITEMS, DOMAINS, NEW_ITEMS, FEATURES = "items", "domains", "new-items", "features.safetensors"
+TABLE = "item-table.z"
+BESIDE = (ITEMS, DOMAINS, NEW_ITEMS, FEATURES, TABLE)
+"""What is published beside a model; only `ITEMS` is always there."""
 MODEL, COMPACT = "model.safetensors", "model.int8.safetensors.z"
 UNPACKED = "model.int8.safetensors"
 """The compact model before compression, which deltas are between. No folder holds a file of this name."""

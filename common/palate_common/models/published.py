@@ -4,6 +4,7 @@
     signature                 Ed25519, over manifest.json
     items, domains, new-items       the catalogue, one a line; only `items` is always there
     features.safetensors      public features of the items
+    item-table.z              what else is public about them, see `palate_common.models.item_table`
     model.safetensors         the model
     model.int8.safetensors.z  the same for download, see `palate_common.models.compact`; a device needs one of the two,
     delta-<base>.z            or, if it has an earlier model, the delta from it, see `palate_common.models.delta`
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
 from palate_common.models.compact import compact_unpacked, deflate, expand, expand_unpacked, most_of
 from palate_common.models.delta_search import make_delta
 from palate_common.models.download import delta_name, from_delta, inflate_compact, wanted_files
+from palate_common.models.item_table import ItemTable
 from palate_common.models.manifest import (
+    BESIDE,
     COMPACT,
     DOMAINS,
     FEATURES,
@@ -39,6 +43,7 @@ from palate_common.models.manifest import (
     MOST_SIGNED,
     NEW_ITEMS,
     SIGNATURE,
+    TABLE,
     UNPACKED,
     FileFacts,
     FileSource,
@@ -67,6 +72,7 @@ __all__ = [
     "MODEL",
     "NEW_ITEMS",
     "SIGNATURE",
+    "TABLE",
     "UNPACKED",
     "Contents",
     "FileFacts",
@@ -115,6 +121,16 @@ class Published:
         """A later model of a population has a higher one."""
         return self.manifest.version
 
+    @cached_property
+    def table(self) -> ItemTable | None:
+        """Titles and other facts of `items`; None: none were published.
+
+        Raises:
+            IntegrityError: what was signed is no table of these items.
+        """
+        data = self.files.get(TABLE)
+        return None if data is None else ItemTable.from_bytes(data, self.items)
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -160,6 +176,7 @@ def pack(
     population: str,
     shown: Shown,
     formers: Iterable[Mapping[str, bytes]] = (),
+    table: ItemTable | None = None,
 ) -> dict[str, bytes]:
     """The files of a published model, the signature last.
 
@@ -171,11 +188,12 @@ def pack(
         population: whose model it is.
         shown: the ledger's present state: `Ledger.shown()`.
         formers: files of earlier models; from each a delta is made, and kept if it is smaller than the compact model.
+        table: what else is public about the items; those that it lacks have no facts.
 
     Raises:
         IntegrityError: another catalogue than the model's, or a former one that can't be read.
     """
-    said = contents(model, catalogue, facts, population=population, public_key=key.public, formers=formers)
+    said = contents(model, catalogue, facts, population=population, public_key=key.public, formers=formers, table=table)
     return said.sign(key, shown)
 
 
@@ -187,6 +205,7 @@ def contents(
     population: str,
     public_key: str,
     formers: Iterable[Mapping[str, bytes]] = (),
+    table: ItemTable | None = None,
 ) -> Contents:
     """What is published of a model.
 
@@ -197,6 +216,7 @@ def contents(
         population: whose model it is.
         public_key: the release key that will sign it.
         formers: as for `pack`.
+        table: as for `pack`.
 
     Raises:
         IntegrityError: as `pack`.
@@ -211,6 +231,8 @@ def contents(
         files[NEW_ITEMS] = lines(catalogue.new_items)
     if catalogue.features is not None:
         files[FEATURES] = safetensors.numpy.save({"features": np.ascontiguousarray(catalogue.features, np.float32)})
+    if table is not None:
+        files[TABLE] = table.over(catalogue.items).to_bytes()
     for former in formers:
         base = inflate_compact(former)
         if base == plain:  # published again: keep the deltas, so that all files have the same bytes
@@ -241,7 +263,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     deltas = sorted(
         {path.name for path in folder.glob("delta-*.z")} | {each for each in files if each.startswith("delta-")}
     )
-    for name in (ITEMS, DOMAINS, NEW_ITEMS, FEATURES, MODEL, COMPACT, *sorted(deltas), MANIFEST, SIGNATURE):
+    for name in (*BESIDE, MODEL, COMPACT, *sorted(deltas), MANIFEST, SIGNATURE):
         if name in files:
             write_durably(folder / name, files[name])
         else:
@@ -304,7 +326,7 @@ def collect(
     chosen = [] if made else models[:1] if small else models[-1:]
     if ITEMS not in manifest.files or not (chosen or made):
         raise IntegrityError(f"a model folder must hold model, items, manifest and signature: {source.place}")
-    beside = [name for name in (ITEMS, DOMAINS, NEW_ITEMS, FEATURES) if name in manifest.files]
+    beside = [name for name in BESIDE if name in manifest.files]
     kept = {
         name: data
         for name in beside
@@ -312,7 +334,9 @@ def collect(
     }
     rest = [name for name in (*beside, *chosen) if name not in kept]
     files = {name: signed_file(source, manifest, name, most=most) for name in rest}
-    return unpack(signed | made | kept | files, public_key=public_key, most=most)
+    found = unpack(signed | made | kept | files, public_key=public_key, most=most)
+    _ = found.table  # one that can't be read is refused before the model is used
+    return found
 
 
 def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTES) -> Published:

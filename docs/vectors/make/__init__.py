@@ -29,6 +29,7 @@ from .enrolment import enrolment
 from .events import events
 from .exchange import exchange
 from .graphs import graphs
+from .items import items
 from .ledgers import ledgers
 from .manifest import manifest
 from .merkle import merkle
@@ -78,6 +79,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "admission.json": admission,
     "ledgers.json": ledgers,
     "models.json": models,
+    "items.json": items,
 }
 """Of the mechanism: lists of cases, each of which says in words what it shows."""
 

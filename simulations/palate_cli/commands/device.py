@@ -133,7 +133,7 @@ def recommend(
     with _device(store, key, app, _service(public_key, population), preset) as device:
         shown = device.recommend(count, domain=domain, explore=explore)
     for each in shown:
-        typer.echo(f"{each.position + 1}. {each.item} ({each.reason})")
+        typer.echo(f"{each.position + 1}. {_named(each.item, each.title)} ({each.reason})")
 
 
 @app.command("import")
@@ -236,6 +236,10 @@ def _service(public_key: str | None, population: str | None) -> Service | None:
     if public_key is None or population is None:
         return None
     return Service(public_key=public_key, population=population)
+
+
+def _named(item: str, title: str) -> str:
+    return f"{title} [{item}]" if title else item
 
 
 def _bytes(path: Path, name: str) -> bytes:

@@ -15,7 +15,7 @@ export async function inflate(data: Uint8Array, most: number, noun: string): Pro
   try {
     plain = await drained(new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate")), most);
   } catch {
-    throw new IntegrityError(`${noun} must be a deflated safetensors file, got something else`);
+    throw new IntegrityError(`${noun} must be deflated by zlib, got something else`);
   }
   if (!plain) throw new IntegrityError(`${noun} must be whole and at most ${most} bytes unpacked, got another`);
   return plain;

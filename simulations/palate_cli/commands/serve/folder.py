@@ -17,8 +17,9 @@ from palate_cli.ending import interruptible
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
-    from palate_common.algorithms import State
+    from palate_common.models.item_table import ItemTable
     from palate_server.folder.server_folder import Site
+    from palate_sim.panel.panel import OpenPanel
 
 WRITTEN = (
     "population", "profile", "devices", "name",
@@ -38,7 +39,7 @@ def init(
     ] = None,
     items: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The catalogue: item ids, one a line, public. Asked for on a terminal."),
+        typer.Option(metavar="FILE", help="The public catalogue: ids, one a line; or CSV or JSON, with titles."),
     ] = None,
     profile: Annotated[
         str | None,
@@ -96,6 +97,7 @@ def init(
         check_new,
         make_site,
         read_items,
+        read_table,
         server_toml,
     )
 
@@ -125,7 +127,8 @@ def init(
         from palate_sim.features.features import item_features  # needs pandas, which a server doesn't
 
         matrix = item_features(None, listed, str(features), "--features")
-    opened = None if panel is None else _panel(panel, listed, "--panel")
+    table = read_table(given["items"])
+    opened = None if panel is None else _panel(panel, listed, "--panel", table)
     settings = _settings(given)
     if matrix is not None:
         settings["training.features"] = FEATURES_FILE
@@ -135,7 +138,8 @@ def init(
         with _nothing_made():
             _confirm(config)
     with interruptible():
-        site = make_site(folder, config, listed, matrix, opened)
+        prior = (None, table) if opened is None else (opened.inputs, table, opened.about)
+        site = make_site(folder, config, listed, matrix, *prior)
     _tell(folder, site)
 
 
@@ -272,6 +276,8 @@ def panel(
         str | None, typer.Argument(metavar="[LOG]", help="The log of people who share theirs openly.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Nobody shares their log any more.")] = False,
+    source: Annotated[str | None, typer.Option(metavar="TEXT", help="Where the log comes from, for the card.")] = None,
+    licence: Annotated[str | None, typer.Option(metavar="TEXT", help="Under which terms it was published.")] = None,
 ) -> None:
     """Renew the panel, a public prior, for runs that begin from now on: whoever isn't in the log is no longer in it."""
     from palate_common.algorithms.parts.links import panel_size
@@ -281,16 +287,22 @@ def panel(
     if (log is not None) == remove:
         raise InputError("`LOG` must be given, or `--remove`, and not both")
     site = Site.at(folder)
-    opened = None if log is None else _panel(log, site.catalogue.items, "LOG")
-    renew_panel(site, opened)
+    opened = None if log is None else _panel(log, site.catalogue.items, "LOG", site.table)
     if opened is None:
+        renew_panel(site, None)
         typer.echo("no panel: runs that begin from now on use nobody's open log; models that are out keep theirs")
         return
-    typer.echo(f"panel: {panel_size(opened):,} people, for the runs that begin from now on; models keep theirs")
+    said = {name: value for name, value in (("origin", source), ("licence", licence)) if value is not None}
+    renew_panel(site, opened.inputs, opened.about | said)
+    people = panel_size(opened.inputs)
+    typer.echo(f"panel: {people:,} people, for the runs that begin from now on; models keep theirs")
 
 
-def _panel(log: str, items: tuple[str, ...], name: str) -> State:
-    """The public model of an open log over the catalogue."""
+def _panel(log: str, items: tuple[str, ...], name: str, table: ItemTable | None) -> OpenPanel:
+    """The public model of an open log over the catalogue, and how its items were found there."""
     from palate_sim.panel.panel import panel_of  # needs pandas, which a server doesn't
+    from palate_sim.progress.wording import matched_words
 
-    return panel_of(log, items, name)
+    opened = panel_of(log, items, name, table)
+    typer.echo(f"its items: {matched_words(opened.matched.how)}")
+    return opened
