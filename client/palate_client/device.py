@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from palate_client.rounds.report import PrivacyReport
     from palate_client.store.activity import Activity
     from palate_common.enrolment import Invitation
+    from palate_common.models.item_table import ItemTable
     from palate_common.models.model import GlobalModel
     from palate_common.models.published import Published
     from palate_core.masks.directory import Directory
@@ -297,6 +298,15 @@ class Device(Closing):
             IntegrityError: the stored model is damaged.
         """
         return None if self.service is None else self.models.current()
+
+    def items(self) -> ItemTable | None:
+        """Titles, years, kinds, public ids and more of the model's items; None if none were published with it.
+
+        Raises:
+            IntegrityError: the stored model is damaged.
+        """
+        model = self.model()
+        return None if model is None else model.table
 
     def use_model(
         self,
@@ -686,7 +696,7 @@ class Device(Closing):
         Args:
             language: a BCP 47 tag, such as "zh-Hans"; there are English, Chinese and German, and English stands for the
                 others. A `Path`: a catalogue of the app's own. None: as the environment says.
-            titles: item id -> its title; an item without one is named by its id.
+            titles: item id -> its title, in the place of the item table's; an item without one is named by its id.
             tags: item id -> its tags, such as genres, for the picture of the taste; an item without any counts for its
                 domain.
             actions: where the forms of its buttons go, such as "/palate"; None: it has none. The fields of a form are
@@ -701,7 +711,7 @@ class Device(Closing):
         from palate_client.page.page import Actions, page_of
 
         asked = None if actions is None else Actions(actions, token)
-        return page_of(self._facts(tags), language_of(language), titles or {}, asked, None)
+        return page_of(self._facts(tags), language_of(language), self._titles(titles), asked, None)
 
     def serve_page(
         self,
@@ -732,10 +742,21 @@ class Device(Closing):
         fixed = None if language is None else language_of(language)
         return LocalPage(
             self,
-            render=lambda chosen, actions, said: page_of(self._facts(tags), chosen, titles or {}, actions, said),
+            render=lambda chosen, actions, said: page_of(
+                self._facts(tags), chosen, self._titles(titles), actions, said
+            ),
             language=lambda header: fixed or language_by_header(header),
             seconds=seconds,
         )
+
+    def _titles(self, given: Mapping[str, str] | None) -> Mapping[str, str]:
+        """Titles for a page: the item table's, and those that the app gives in their place."""
+        items = self.items()
+        return given or {} if items is None else {**items.titles, **(given or {})}
+
+    def _tags(self) -> Tags:
+        items = self.items()
+        return {} if items is None else {each.item: each.kinds for each in items}
 
     def _facts(self, tags: Tags | None) -> PageFacts:
         """What a page tells."""
@@ -750,7 +771,7 @@ class Device(Closing):
             report=self.privacy_report(),
             statement=self.statement,
             recommender=self.recommendations.recommender_if_any,
-            tags=tags or {},
+            tags=self._tags() if tags is None else tags,
         )
 
     def open_log(self) -> OpenLog:

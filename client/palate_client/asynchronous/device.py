@@ -119,6 +119,7 @@ class AsyncDevice(Awaited[Device]):
     files_to_download = awaited(Device.files_to_download)
     update_model = awaited(Device.update_model)
     model = awaited(Device.model)
+    items = awaited(Device.items)
     use_model = awaited(Device.use_model)
     forget_model = awaited(Device.forget_model)
     recommend = awaited(Device.recommend)

@@ -53,6 +53,7 @@ class Contribution:
         score: its contribution; below 0 for an item that the user dismissed.
         domain: the item's domain; None if there is only one.
         linked: the part of `score` that comes through links between the two items; 0 if the model has none.
+        title: the item's title by the model's item table; "": it has none.
     """
 
     item: str
@@ -60,6 +61,7 @@ class Contribution:
     score: float
     domain: str | None = None
     linked: float = 0.0
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def in_words(contributions: tuple[Contribution, ...], domain: str | None = None)
     if not told:
         return POPULAR
     did = [
-        f"{DID[each.kind]} {each.item}" + (f" ({each.domain})" if each.domain not in (None, domain) else "")
+        f"{DID[each.kind]} {each.title or each.item}"
+        + (f" ({each.domain})" if each.domain not in (None, domain) else "")
         for each in told
     ]
     because = "because you " + (did[0] if len(did) == 1 else f"{', '.join(did[:-1])} and {did[-1]}")
@@ -131,7 +134,7 @@ def reason_in(
         source: the recommendation's source.
         contributions: the contributions, largest first.
         domain: domain of the explained item.
-        titles: item id -> its title; an item without one is named by its id.
+        titles: item id -> its title, in the place of the item table's; an item without one is named by its id.
         show: makes a piece of a title, such as an element of a page.
     """
     if source == EXPLORATION:
@@ -139,7 +142,9 @@ def reason_in(
     elif source == POPULARITY or not (told := _named_in_reason(contributions)):
         yield language.text("reason.popular")
     else:
-        did = [list(_did(language, each, domain, show(titles.get(each.item) or each.item))) for each in told]
+        did = [
+            list(_did(language, each, domain, show(titles.get(each.item) or each.title or each.item))) for each in told
+        ]
         what = list(
             chain.from_iterable(part if isinstance(part, list) else [part] for part in language.list_parts(did))
         )

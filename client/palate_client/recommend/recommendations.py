@@ -97,7 +97,10 @@ class Recommendations:
             return None
         interests = self._interests(published.items, published.manifest.recent_half_life_days)
         blend = Blend(self._store)
-        made = ModelRecommender(published.model, published.items, interests, domains=published.domains, blend=blend)
+        titles = None if published.table is None else published.table.titles
+        made = ModelRecommender(
+            published.model, published.items, interests, domains=published.domains, blend=blend, titles=titles
+        )
         self._used = taken, made
         return made
 

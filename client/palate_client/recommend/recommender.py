@@ -57,6 +57,8 @@ class Recommendation:
         reason: why it is recommended, as text for the user.
         position: its position in the list, from 0.
         because: the contributions of the user's events that the reason was made of, largest first; not compared.
+        domain: its domain; None: there is only one.
+        title: its title by the model's item table; "": it has none.
     """
 
     item: str
@@ -66,13 +68,14 @@ class Recommendation:
     position: int
     because: tuple[Contribution, ...] = field(default=(), compare=False, repr=False)
     domain: str | None = field(default=None, compare=False, repr=False)
+    title: str = ""
 
     def told(self, language: str | Path | None = None, *, titles: Mapping[str, str] | None = None) -> str:
         """The reason in the user's language, with titles.
 
         Args:
             language: a BCP 47 tag, or a catalogue of the app's own; see `Device.page`.
-            titles: item id -> its title; an item without one is named by its id.
+            titles: item id -> its title, in the place of the item table's; an item without one is named by its id.
 
         Raises:
             InputError: it is no tag, or the catalogue can't be used.
@@ -87,10 +90,12 @@ class Similar:
     Attributes:
         item: its id.
         score: the similarity; a cosine, at most 1, if the model has item vectors.
+        title: its title by the model's item table; "": it has none.
     """
 
     item: str
     score: float
+    title: str = ""
 
 
 class ModelRecommender:
@@ -104,6 +109,7 @@ class ModelRecommender:
         blend: reactions to earlier recommendations, for the weights of sources; None: all weights are the model's.
         fuse: whether this device learns weights for the sources of the scores; None: it does if the model has
             several sources of public features.
+        titles: item id -> title.
         rng: random numbers for exploration; they needn't be secure, as a recommendation is not a release.
 
     Raises:
@@ -119,6 +125,7 @@ class ModelRecommender:
         domains: Sequence[str] | None = None,
         blend: Blend | None = None,
         fuse: bool | None = None,
+        titles: Mapping[str, str] | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
         header = model.header
@@ -126,7 +133,7 @@ class ModelRecommender:
             raise InputError(f"`items` must be the model's {header.facts.n_items} items, got {len(items)}")
         if header.catalogue and header.catalogue != catalogue_hash(items):
             raise InputError("`items` must be the model's, in its order, got others")
-        self._items, self._interests, self._blend = items, interests, blend
+        self._items, self._interests, self._blend, self._titles = items, interests, blend, titles or {}
         self._selection = Selection(interests.rows, domains, model.quarantined)
         self._rng = np.random.default_rng() if rng is None else rng
         self._scorer = scorer_of(model)
@@ -247,7 +254,8 @@ class ModelRecommender:
         row = self._selection.row(item)
         among = self._selection.allowed_rows(None, domain)
         rows, likeness = self._scorer.similar(row, n=n, among=among)
-        return [Similar(self._items[place], each) for place, each in zip(rows.tolist(), likeness.tolist(), strict=True)]
+        found = zip((self._items[row] for row in rows.tolist()), likeness.tolist(), strict=True)
+        return [Similar(each, score, self._titles.get(each, "")) for each, score in found]
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a recommender holds its user's taste, which stays in this process")
@@ -302,7 +310,9 @@ class ModelRecommender:
             source = EXPLORATION if place in explored else names[sources[place]]
             domain, reasons = self._selection.domain(row), () if source in WHY else because[place]
             why = WHY.get(source) or in_words(reasons, domain)
-            told.append(Recommendation(self._items[row], scores[place], source, why, place, reasons, domain))
+            item = self._items[row]
+            title = self._titles.get(item, "")
+            told.append(Recommendation(item, scores[place], source, why, place, reasons, domain, title))
         return told
 
     def _contributions(self, taste: Taste, rows: Rows, most: int | None = None) -> list[tuple[Contribution, ...]]:
@@ -317,8 +327,15 @@ class ModelRecommender:
         kinds = iter(codes.tolist())
         return [
             tuple(
-                Contribution(self._items[item], KINDS[next(kinds)], more, self._selection.domain(item), through)
-                for item, more, through in zip(own[at].tolist(), each[at].tolist(), links[at].tolist(), strict=True)
+                Contribution(
+                    item := self._items[row],
+                    KINDS[next(kinds)],
+                    more,
+                    self._selection.domain(row),
+                    through,
+                    self._titles.get(item, ""),
+                )
+                for row, more, through in zip(own[at].tolist(), each[at].tolist(), links[at].tolist(), strict=True)
             )
             for at, each, links in zip(places, added, linked, strict=True)
         ]

@@ -23,6 +23,7 @@ import { direct, errorOf, type Link, type Told } from "./hosting/link.js";
 import type { Keeping } from "./hosting/opening.js";
 import type { Statement } from "./leaving/remains.js";
 import type { Loyalty } from "./loyalty.js";
+import type { ItemFacts } from "./models/item_table.js";
 import type { OpenLog } from "./panel.js";
 import type { OwnModel, OwnModelOptions } from "./recommend/own_model.js";
 import { checkPolicy, forbidden, type Forbids, type Policy } from "./policy.js";
@@ -183,6 +184,11 @@ export class Device {
   /** The ids of the items of the model in use, in its order; none without a model. */
   async catalogue(): Promise<readonly string[]> {
     return this.link.call("catalogue", []) as Promise<readonly string[]>;
+  }
+
+  /** What is public about some items of the model in use, or about all: titles, years, public ids. None without an item table. */
+  async items(of?: readonly string[]): Promise<readonly ItemFacts[]> {
+    return this.link.call("items", [of]) as Promise<readonly ItemFacts[]>;
   }
 
   /** The user's interest in each item of a catalogue, of ids in an order of the app's own. */

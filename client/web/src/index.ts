@@ -18,6 +18,7 @@ export type { Spending } from "./rounds/report.js";
 export type { EraseOptions, InterestsNow, ModelInfo } from "./hosting/host.js";
 export type { PrivacyReport, StorageReport } from "./hosting/report.js";
 export type { Enrolled, SyncOptions, SyncResult } from "./hosting/syncing.js";
+export type { ItemFacts } from "./models/item_table.js";
 export type { ServiceOptions } from "./service.js";
 export type { OwnModelOptions } from "./recommend/own_model.js";
 export type { ImportReport } from "./portability.js";

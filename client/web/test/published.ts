@@ -43,11 +43,11 @@ export function plainModel(items: readonly string[], width = 0, seed = 1, more: 
   return concat(u32(head.length), u32(0), head, ...Object.values(tensors).map(({ data }) => new Uint8Array(data.buffer)));
 }
 
-/** The files of version `size`, from a log of so many entries; `fork` makes another log. */
-export async function publish(key: SigningKey, size: number, items: readonly string[], plain: Uint8Array, fork = ""): Promise<Record<string, Uint8Array>> {
+/** The files of version `size`, from a log of so many entries; `fork` makes another log, and `beside` are further files. */
+export async function publish(key: SigningKey, size: number, items: readonly string[], plain: Uint8Array, fork = "", beside: Record<string, Uint8Array> = {}): Promise<Record<string, Uint8Array>> {
   const packed = new Uint8Array(await new Response(new Blob([plain]).stream().pipeThrough(new CompressionStream("deflate"))).arrayBuffer());
   const leaves = Array.from({ length: size }, (_, seq) => leaf(seq, fork));
-  const files: Record<string, Uint8Array> = { items: utf8(items.map((item) => `${item}\n`).join("")), "model.int8.safetensors.z": packed };
+  const files: Record<string, Uint8Array> = { items: utf8(items.map((item) => `${item}\n`).join("")), "model.int8.safetensors.z": packed, ...beside };
   const facts = (data: Uint8Array) => ({ sha256: digest(data), bytes: data.length });
   const manifest = canonicalJson({
     algorithm: (JSON.parse(JSON.parse(new TextDecoder().decode(plain.subarray(8, 8 + new DataView(plain.buffer, plain.byteOffset).getUint32(0, true)))).__metadata__.palate) as { algorithm: string }).algorithm,

@@ -9,9 +9,9 @@
     {'7': 'Toy Story (1995)'}
 
 The file is deflated JSON, a column at a time: `{"columns": {"title": [...], ...}, "format": 1, "ids": {"imdb": [...]},
-"items": 2}`. Each column has a value for each item of the model, and then of its new items, in their order; null: not
-known. It has a hash in the manifest, and no version of its own: it is renewed as the latest model is published again,
-with the same model and another table, of which devices download the table alone.
+"items": 2}`. Each column has a value for each item of the model, in their order; null: not known. It has a hash in the
+manifest, and no version of its own: it is renewed as the latest model is published again, with the same model and
+another table, of which devices download the table alone.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ItemTable:
     """What is public about the items of a model, a column at a time.
 
     Attributes:
-        items: the ids of the model's items, and then of its new items.
+        items: the ids of the model's items.
         columns: name -> a value for each item, as a file has them: `COLUMNS`, and those for the app; None: not known.
         ids: scheme -> a public id for each item, or None.
     """
@@ -151,7 +151,7 @@ class ItemTable:
 
         Args:
             data: the file.
-            items: the ids of the model's items, and then of its new items.
+            items: the ids of the model's items.
 
         **Guarantees:** a table is bounded before it is parsed: by the number of items.
 

@@ -123,13 +123,13 @@ class Published:
 
     @cached_property
     def table(self) -> ItemTable | None:
-        """Titles and other facts of `items` and then of the catalogue's new items; None: none were published.
+        """Titles and other facts of `items`; None: none were published.
 
         Raises:
             IntegrityError: what was signed is no table of these items.
         """
         data = self.files.get(TABLE)
-        return None if data is None else ItemTable.from_bytes(data, (*self.items, *self.catalogue.new_items))
+        return None if data is None else ItemTable.from_bytes(data, self.items)
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def contents(
     if catalogue.features is not None:
         files[FEATURES] = safetensors.numpy.save({"features": np.ascontiguousarray(catalogue.features, np.float32)})
     if table is not None:
-        files[TABLE] = table.over((*catalogue.items, *catalogue.new_items)).to_bytes()
+        files[TABLE] = table.over(catalogue.items).to_bytes()
     for former in formers:
         base = inflate_compact(former)
         if base == plain:  # published again: keep the deltas, so that all files have the same bytes

@@ -139,7 +139,7 @@ def recommend(
         typer.echo(json.dumps([_fields(each) for each in shown], ensure_ascii=False, indent=1))
         return
     for each in shown:
-        typer.echo(f"{each.position + 1}. {each.item} ({each.reason})")
+        typer.echo(f"{each.position + 1}. {_named(each.item, each.title)} ({each.reason})")
 
 
 @app.command()
@@ -158,7 +158,10 @@ def explain(
         told = device.explain(item, domain=domain)
     typer.echo(told.text)
     for each in told.contributions:
-        typer.echo(f"{each.score:+.6f} {each.item} ({each.kind}{f' in {each.domain}' if each.domain else ''})")
+        typer.echo(
+            f"{each.score:+.6f} {_named(each.item, each.title)} "
+            f"({each.kind}{f' in {each.domain}' if each.domain else ''})"
+        )
     if told.domain is not None:
         typer.echo(f"{told.elsewhere:+.6f} of it from other domains than {told.domain}")
     if told.linked:
@@ -289,6 +292,10 @@ def _outcome(text: str) -> tuple[str, Kind]:
     if not equals:
         raise InputError(f"an outcome must be ITEM=KIND, got {text!r:.80}")
     return item, cast(Kind, kind)
+
+
+def _named(item: str, title: str) -> str:
+    return f"{title} [{item}]" if title else item
 
 
 def _fields(shown: Recommendation) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import type { Reason } from "../delivery/rules.js";
 import { ErasedError, InputError, LockedError, PalateError, RefusedError, UnreachableError } from "../errors.js";
 import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } from "../events.js";
 import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
+import type { ItemFacts } from "../models/item_table.js";
 import { fetched, given, Models } from "../models/models.js";
 import { DeviceLedger } from "../ledger/device_ledger.js";
 import type { Statement } from "../leaving/remains.js";
@@ -196,6 +197,12 @@ export class Host {
   /** The items of the model in use, in its order; none without a model. */
   async catalogue(): Promise<readonly string[]> {
     return (await this.models?.current())?.items ?? [];
+  }
+
+  /** What is public about some items of the model in use, or about all; none where no item table came with it. */
+  async items(of?: readonly string[]): Promise<ItemFacts[]> {
+    const table = await (await this.models?.current())?.table();
+    return !table ? [] : of === undefined ? [...table] : of.flatMap((item) => table.get(item) ?? []);
   }
 
   async interests(catalogue: readonly string[]): Promise<InterestsNow> {
@@ -529,7 +536,10 @@ export class Host {
     if (this.used?.of !== of) {
       const { items, domains, model, manifest } = published;
       const interests = new Interests(this.store, items, this.weighting, manifest.recentHalfLifeDays);
-      const made = { of, recommender: Recommender.of(model, items, interests, () => this.store.counts, domains) };
+      const recommender = published.table().then((table) =>
+        Recommender.of(model, items, interests, () => this.store.counts, domains, undefined, (item) => table?.title(item) ?? ""),
+      );
+      const made = { of, recommender };
       made.recommender.catch(() => this.used === made && (this.used = null));
       this.used = made;
     }
@@ -539,7 +549,7 @@ export class Host {
 
 /** The methods that a device, in this tab or another, asks a host for. */
 const METHODS = [
-  "track", "decide", "consents", "history", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue",
+  "track", "decide", "consents", "history", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue", "items",
   "interests", "adopt", "recommend", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
   "reacted", "allow", "allowed", "deliveries", "inControl", "arm", "loyalty", "enroll", "enrolment", "leave", "sync", "privacyReport",
   "openLog", "exportLines", "importLines", "statement", "erase",

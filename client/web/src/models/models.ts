@@ -16,8 +16,9 @@ import { Fields } from "../records/fields.js";
 import { sameCheckpoint } from "../records/merkle.js";
 import type { Service } from "../service.js";
 import { Factors } from "../recommend/factors.js";
-import { DOMAINS, ITEMS, type Journal, MANIFEST, SIGNATURE, UNPACKED } from "../store/journal.js";
+import { DOMAINS, ITEMS, type Journal, MANIFEST, SIGNATURE, TABLE, UNPACKED } from "../store/journal.js";
 import { expandUnpacked, inflate, mostOf } from "./compact.js";
+import type { ItemTable } from "./item_table.js";
 import { quarantined, type GlobalModel } from "./model.js";
 import { catalogueHash, checkRecorded, evidenceOf, MOST_SIGNED, readManifest, type Manifest } from "./manifest.js";
 
@@ -38,6 +39,8 @@ export interface Published {
   readonly domains: readonly string[] | null;
   /** SHA-256 of the signed manifest. */
   readonly id: string;
+  /** Titles and other facts of `items`; null: none were published. Read once, when it is asked for. */
+  readonly table: () => Promise<ItemTable | null>;
 }
 
 export class Models {
@@ -106,6 +109,7 @@ export class Models {
     if (editions.at(-1)?.manifest === id) return false;
     const files = await this.collect(source, manifest, signed, have ?? (await this.journal.files().catch(() => new Map<string, Uint8Array>())));
     const published = await this.unpack(files);
+    await published.table(); // one that can't be read is refused before the model is used
     const evidence = evidenceOf(signed.get(MANIFEST) as Uint8Array, signed.get(SIGNATURE) as Uint8Array);
     const { checkpoint, population, version } = manifest;
     const { pinned } = this.service;
@@ -137,7 +141,7 @@ export class Models {
   /** The files of a model: unchanged ones from the one in use, a delta in the place of a whole model where there is one. */
   private async collect(source: FileSource, manifest: Manifest, signed: ReadonlyMap<string, Uint8Array>, have: ReadonlyMap<string, Uint8Array>): Promise<Map<string, Uint8Array>> {
     const files = new Map(signed);
-    for (const name of [ITEMS, DOMAINS]) {
+    for (const name of [ITEMS, DOMAINS, TABLE]) {
       if (!manifest.files.has(name)) continue;
       const kept = have.get(name);
       files.set(name, kept && (await names(manifest, name, kept)) ? kept : await this.signedFile(source, manifest, name));
@@ -176,7 +180,11 @@ export class Models {
   private async unpack(files: ReadonlyMap<string, Uint8Array>): Promise<Published> {
     const manifest = await this.manifest(files);
     const [plain, kinds] = [files.get(UNPACKED) as Uint8Array, files.get(DOMAINS)];
-    const named = kinds ? await names(manifest, DOMAINS, kinds) : !manifest.files.has(DOMAINS);
+    let named = true;
+    for (const name of [DOMAINS, TABLE]) {
+      const data = files.get(name);
+      named &&= data ? await names(manifest, name, data) : !manifest.files.has(name);
+    }
     if (!named || (manifest.unpacked && hex(await sha256Async(plain)) !== manifest.unpacked.sha256)) throw new IntegrityError("model and items must be the ones the manifest names, and are not");
     const [items, domains] = [lines(files.get(ITEMS), manifest.items), kinds ? lines(kinds, manifest.items) : null];
     const model = expandUnpacked(plain);
@@ -186,7 +194,9 @@ export class Models {
       header.facts.nItems === items.length && header.catalogue === manifest.catalogue && header.releases === manifest.releases;
     if (!fits) throw new IntegrityError("model and items must be the ones the manifest names, and are not");
     tryOut(model, items.length);
-    return { manifest, model, items, domains, id: digest(files.get(MANIFEST) as Uint8Array) };
+    let read: Promise<ItemTable | null> | undefined;
+    const table = (): Promise<ItemTable | null> => (read ??= tableOf(files.get(TABLE), items));
+    return { manifest, model, items, domains, id: digest(files.get(MANIFEST) as Uint8Array), table };
   }
 }
 
@@ -237,6 +247,10 @@ export function given(files: Readonly<Record<string, Uint8Array>>): FileSource {
 async function names(manifest: Manifest, name: string, data: Uint8Array): Promise<boolean> {
   const facts = manifest.files.get(name);
   return facts?.bytes === data.length && facts.sha256 === hex(await sha256Async(data));
+}
+
+async function tableOf(data: Uint8Array | undefined, items: readonly string[]): Promise<ItemTable | null> {
+  return data ? (await import("./apart.js")).ItemTable.fromBytes(data, items) : null;
 }
 
 /** Lines of ids: as many as the manifest says, each ended. */

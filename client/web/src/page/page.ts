@@ -31,9 +31,9 @@ const HANDED = ["sent", "failed", "lost"];
 export interface PageOptions {
   /** A BCP 47 tag: English, German and Chinese are there. Or a catalogue of the app's own. By default the browser's first language. */
   readonly language?: string | Catalogue;
-  /** Item -> its title; an item without one is named by its id. */
+  /** Item -> its title, in the place of the item table's; an item without one is named by its id. */
   readonly titles?: Readonly<Record<string, string>>;
-  /** Item -> its tags, such as genres. */
+  /** Item -> its tags, such as genres; left out: the kinds of the item table. */
   readonly tags?: Readonly<Record<string, string | readonly string[]>>;
 }
 
@@ -73,6 +73,8 @@ interface Facts {
   /** Why nothing is, if that is an error. */
   readonly unranked: string;
   readonly tastes: readonly (readonly [string, number])[];
+  /** Of the items above, by the item table. */
+  readonly titles: Readonly<Record<string, string>>;
 }
 
 /** The page of a device. Making it changes nothing. */
@@ -84,8 +86,8 @@ export async function page(device: Device, options: PageOptions = {}): Promise<s
 /** The page with its buttons, and what one of them did above everything. */
 async function told(device: Device, options: PageOptions, acts: boolean, said: Child = null): Promise<{ language: Language; body: Element; title: string }> {
   const language = await languageOf(options.language ?? globalThis.navigator?.language ?? "en");
-  const facts = await factsOf(device, options.tags ?? {});
-  const telling = new Telling(facts, language, options.titles ?? {}, acts);
+  const facts = await factsOf(device, options.tags);
+  const telling = new Telling(facts, language, { ...facts.titles, ...options.titles }, acts);
   const sections = { did: telling.did, shown: telling.shown, left: telling.left, budget: telling.budget, agreed: telling.agreed, messages: telling.messages, leave: telling.leave };
   const links = Object.keys(sections).map((name) => e("li", {}, e("a", { href: `#${name}` }, language.text(`${name}.heading`))));
   const body = e(
@@ -211,7 +213,7 @@ function save(data: Blob, name: string): void {
 }
 
 /** What a page tells, by what the device tells anyway. */
-async function factsOf(device: Device, tags: Readonly<Record<string, string | readonly string[]>>): Promise<Facts> {
+async function factsOf(device: Device, tags: PageOptions["tags"]): Promise<Facts> {
   const report = await device.privacyReport();
   const lines = (await (await device.export()).text()).split("\n").filter(Boolean).map((line) => JSON.parse(line) as { type?: string });
   let [statement, unstated]: [Statement | null, string] = [null, ""];
@@ -232,13 +234,18 @@ async function factsOf(device: Device, tags: Readonly<Record<string, string | re
   const of = <T>(wanted: string): readonly T[] => lines.filter(({ type }) => type === wanted) as unknown as T[];
   const channels = of<{ channel: string; granted: boolean; time: number }>("channel").map((each) => [each.channel, each] as const);
   const first = of<{ time: number }>("first")[0]?.time ?? null;
-  return { report, statement, unstated, events: of("event"), deliveries: of("delivery"), first, channels: new Map(channels), shown, unranked, tastes };
+  const events = of<Row>("event");
+  const told = new Set([...events, ...shown, ...shown.flatMap(({ because }) => because)].map(({ item }) => item));
+  const titles = Object.fromEntries((await device.items([...told])).map(({ item, label }) => [item, label]));
+  return { report, statement, unstated, titles, events, deliveries: of("delivery"), first, channels: new Map(channels), shown, unranked, tastes };
 }
 
 /** The parts of the taste with their shares: an item's weight is shared among its tags. */
-async function tastesOf(device: Device, tags: Readonly<Record<string, string | readonly string[]>>): Promise<(readonly [string, number])[]> {
+async function tastesOf(device: Device, given: PageOptions["tags"]): Promise<(readonly [string, number])[]> {
   const items = await device.catalogue();
   const { indices, weights } = await device.interests(items);
+  const kinds = async () => (await device.items(Array.from(indices, (place) => items[place]))).map((each) => [each.item, each.kinds] as const);
+  const tags = given ?? Object.fromEntries(await kinds());
   const found = new Map<string, number>();
   indices.forEach((place, number) => {
     const own = Object.hasOwn(tags, items[place]) ? tags[items[place]] : [];
@@ -319,8 +326,8 @@ class Telling {
   private reason({ source, because, reason }: Recommendation): Child {
     if (source === "exploration") return this.language.text("reason.new");
     if (!because.length) return this.language.text("reason.popular");
-    const what = because.map(({ item, kind, domain }) => {
-      const named = reason.includes(`${item} (`) && domain !== null ? this.language.say("reason.domain", { item: this.title(item), domain }) : this.title(item);
+    const what = because.map(({ item, kind, domain, title }) => {
+      const named = reason.includes(`${title || item} (`) && domain !== null ? this.language.say("reason.domain", { item: this.title(item), domain }) : this.title(item);
       return this.language.say(`reason.${kind}`, { item: named });
     });
     const together = /: people who have (it|them) often have this too$/.test(reason);

@@ -28,6 +28,8 @@ export interface Contribution {
   readonly domain: string | null;
   /** The part of `score` that comes through links between the two items. */
   readonly linked: number;
+  /** The item's title by the model's item table; "": it has none. */
+  readonly title: string;
 }
 
 /** Why an item has its score. */
@@ -53,6 +55,8 @@ export interface Because {
   readonly item: string;
   readonly kind: Kind;
   readonly domain: string | null;
+  /** The item's title by the model's item table; "": it has none. */
+  readonly title: string;
 }
 
 /** The contributions that a reason names: the largest, if they add anything. */
@@ -65,7 +69,7 @@ export function telling(contributions: readonly Contribution[]): readonly Contri
 export function inWords(contributions: readonly Contribution[], domain: string | null): string {
   const told = telling(contributions);
   if (!told.length) return POPULAR;
-  const did = told.map((each) => `${DID[each.kind]} ${each.item}${each.domain === null || each.domain === domain ? "" : ` (${each.domain})`}`);
+  const did = told.map((each) => `${DID[each.kind]} ${each.title || each.item}${each.domain === null || each.domain === domain ? "" : ` (${each.domain})`}`);
   const because = `because you ${did.length === 1 ? did[0] : `${did.slice(0, -1).join(", ")} and ${did[did.length - 1]}`}`;
   const total = (of: (each: Contribution) => number) => told.reduce((sum, each) => sum + of(each), 0);
   if (!(total((each) => each.linked) > total((each) => each.score) / 2)) return because;

@@ -38,6 +38,8 @@ export interface Recommendation {
   readonly because: readonly Because[];
   /** Its position in the list, from 0. */
   readonly position: number;
+  /** Its title by the model's item table; "": it has none. */
+  readonly title: string;
 }
 
 /** An item that is similar to another one. */
@@ -45,6 +47,8 @@ export interface Similar {
   readonly item: string;
   /** The similarity: a cosine, at most 1. */
   readonly score: number;
+  /** Its title by the model's item table; "": it has none. */
+  readonly title: string;
 }
 
 export interface ScoreOptions {
@@ -89,6 +93,7 @@ export class Recommender {
     private readonly counts: () => Counts,
     domains: readonly string[] | null,
     private readonly rng: Rng,
+    private readonly titleOf: (item: string) => string,
   ) {
     if (model.header.facts.nItems !== items.length) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems} items, got ${items.length}`);
     this.scorer = new Scorer(Factors.of(model, items.length));
@@ -98,8 +103,8 @@ export class Recommender {
   }
 
   /** The recommender for a model; what only some models need is loaded for them. */
-  static async of(model: GlobalModel, items: readonly string[], interests: Interests, counts: () => Counts, domains: readonly string[] | null = null, rng: Rng = RANDOM): Promise<Recommender> {
-    const made = new Recommender(model, items, interests, counts, domains, rng);
+  static async of(model: GlobalModel, items: readonly string[], interests: Interests, counts: () => Counts, domains: readonly string[] | null = null, rng: Rng = RANDOM, titleOf: (item: string) => string = () => ""): Promise<Recommender> {
+    const made = new Recommender(model, items, interests, counts, domains, rng, titleOf);
     const several = made.scorer.sources.some((source) => source !== CONTENT && familyOf(source) === CONTENT);
     if (several) made.fuse = (await import("../models/apart.js")).fusedWeights;
     return made;
@@ -182,7 +187,7 @@ export class Recommender {
     checkCount(n);
     const row = this.selection.row(item);
     const among = this.selection.allowedRows(undefined, options.domain);
-    return this.scorer.similar(row, n, among).map((each) => ({ item: this.items[each.row], score: each.score }));
+    return this.scorer.similar(row, n, among).map((each) => ({ item: this.items[each.row], score: each.score, title: this.titleOf(this.items[each.row]) }));
   }
 
   private popular(domain: string | undefined): Popular {
@@ -240,9 +245,9 @@ export class Recommender {
       });
       if (explored.has(place)) source = EXPLORATION;
       const said = source in WHY ? [] : this.contributions(taste, row, TOLD);
-      const because = telling(said).map(({ item, kind, domain }) => ({ item, kind, domain }));
+      const because = telling(said).map(({ item, kind, domain, title }) => ({ item, kind, domain, title }));
       const reason = WHY[source] ?? inWords(said, this.selection.domain(row));
-      return { item: this.items[row], score, source, reason, because, position: place };
+      return { item: this.items[row], score, source, reason, because, position: place, title: this.titleOf(this.items[row]) };
     });
   }
 
@@ -251,8 +256,8 @@ export class Recommender {
     const { all, linked } = this.scorer.contributions(taste, row);
     const kinds = this.made?.contributed ?? [];
     return Array.from(highest(all, Math.min(most, all.length), [], null), (at) => {
-      const item = taste.items[at];
-      return { item: this.items[item], kind: kinds[at] ?? "dismiss", score: all[at], domain: this.selection.domain(item), linked: linked[at] };
+      const [row, item] = [taste.items[at], this.items[taste.items[at]]];
+      return { item, kind: kinds[at] ?? "dismiss", score: all[at], domain: this.selection.domain(row), linked: linked[at], title: this.titleOf(item) };
     });
   }
 }

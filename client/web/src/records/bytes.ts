@@ -5,7 +5,8 @@ import { IntegrityError } from "../errors.js";
 const ENCODER = new TextEncoder();
 const DECODER = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
-const LONE = /[\ud800-\udfff]/u;
+/** A surrogate without the other. */
+export const LONE = /[\ud800-\udfff]/u;
 
 /** UTF-8 of a text. */
 export function utf8(text: string): Uint8Array {

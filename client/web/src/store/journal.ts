@@ -14,8 +14,8 @@ const [EDITIONS, FILES, REFUSALS, CONTACTS, OPENED, SENT] = [
   "journal/models", "journal/files/", "journal/refusals", "journal/contacts", "journal/opened", "journal/sent",
 ];
 /** The files that a model is made of; a delta needs its numbers unpacked. */
-export const [MANIFEST, SIGNATURE, ITEMS, DOMAINS, UNPACKED] = ["manifest.json", "signature", "items", "domains", "model.int8.safetensors"];
-const NAMES = [MANIFEST, SIGNATURE, ITEMS, DOMAINS, UNPACKED];
+export const [MANIFEST, SIGNATURE, ITEMS, DOMAINS, TABLE, UNPACKED] = ["manifest.json", "signature", "items", "domains", "item-table.z", "model.int8.safetensors"];
+const NAMES = [MANIFEST, SIGNATURE, ITEMS, DOMAINS, TABLE, UNPACKED];
 /** The most refusals, contacts and opened logs that are kept. */
 const KEPT = 1000;
 

@@ -1,0 +1,130 @@
+/**
+ * Item table: what is public about the items of a model beside their ids: titles, years, kinds, public ids, and more.
+ *
+ *     table.get("7")?.label   // "Toy Story (1995)"
+ */
+
+import { IntegrityError } from "../errors.js";
+import { LONE, textOf } from "../records/bytes.js";
+import { inflate } from "./compact.js";
+
+/** What a further column may have of an item. */
+export type Value = string | number | boolean | null | readonly string[];
+
+const [MOST_COLUMNS, MOST_TEXT, MOST_TEXTS, MOST_NUMBER, MOST_YEAR] = [64, 2048, 100, 2 ** 53, 9999];
+/** The columns that every table may have. */
+const COLUMNS = ["title", "year", "alternatives", "kinds"];
+const NAME = /^[a-z][a-z0-9_]{0,63}$/;
+
+/** What is public about one item. */
+export interface ItemFacts {
+  readonly item: string;
+  /** Its title; "": not known. */
+  readonly title: string;
+  /** Its year, such as that of a film's release; null: not known. */
+  readonly year: number | null;
+  /** Other titles, such as the original one. */
+  readonly alternatives: readonly string[];
+  /** Genres, categories. */
+  readonly kinds: readonly string[];
+  /** Scheme -> public id, such as imdb -> tt0114709. */
+  readonly ids: Readonly<Record<string, string>>;
+  /** Further columns, for the app. */
+  readonly more: Readonly<Record<string, Value>>;
+  /** Its title, and the year in brackets; the id of one without a title. */
+  readonly label: string;
+}
+
+/** What is public about the items of a model, a column at a time. */
+export class ItemTable {
+  private readonly rows: ReadonlyMap<string, number>;
+
+  private constructor(
+    readonly items: readonly string[],
+    private readonly columns: ReadonlyMap<string, readonly Value[]>,
+    private readonly ids: ReadonlyMap<string, readonly (string | null)[]>,
+  ) {
+    this.rows = new Map(items.map((item, row) => [item, row]));
+  }
+
+  /** Reads a table; it is bounded by the number of items before it is parsed. */
+  static async fromBytes(data: Uint8Array, items: readonly string[]): Promise<ItemTable> {
+    return ItemTable.read(await inflate(data, mostOfTable(items.length), "an item table"), items);
+  }
+
+  /** Reads a table that was inflated. */
+  static read(data: Uint8Array, items: readonly string[]): ItemTable {
+    let value: Json;
+    try {
+      value = JSON.parse(textOf(data)) as Json;
+    } catch {
+      throw new IntegrityError("an item table must be JSON, got something else");
+    }
+    const { columns, format, ids, items: n } = (isObject(value) ? value : {}) as { [name: string]: Json };
+    if (!isObject(columns) || !isObject(ids) || format !== 1 || n !== items.length || Object.keys(value as object).length !== 4)
+      throw new IntegrityError(`an item table must be of format 1 and ${items.length} items, got something else`);
+    const [own, schemes] = [Object.entries(columns), Object.entries(ids)];
+    if (own.length + schemes.length > MOST_COLUMNS) throw new IntegrityError(`an item table must have at most ${MOST_COLUMNS} columns, got ${own.length + schemes.length}`);
+    for (const [name, column] of [...own, ...schemes]) {
+      if (!NAME.test(name)) throw new IntegrityError("a column of an item table must have a name like a_1, got another");
+      if (!Array.isArray(column) || column.length !== items.length) throw new IntegrityError(`column ${name} of an item table must have ${items.length} values, got others`);
+    }
+    const text: Fits = [isText, `texts of at most ${MOST_TEXT} characters`];
+    const texts: Fits = [isTexts, `lists of at most ${MOST_TEXTS} texts`];
+    const known: Readonly<Record<string, Fits>> = { title: text, year: [isYear, "years"], alternatives: texts, kinds: texts };
+    for (const [name, column] of own) check(name, column as Json[], Object.hasOwn(known, name) ? known[name] : [isValue, "texts, numbers, true, false or lists of texts"]);
+    for (const [name, column] of schemes) check(name, column as Json[], text);
+    return new ItemTable(items, new Map(own as [string, Value[]][]), new Map(schemes as [string, (string | null)[]][]));
+  }
+
+  /** The facts of an item; undefined: the table doesn't have it. */
+  get(item: string): ItemFacts | undefined {
+    const row = this.rows.get(item);
+    return row === undefined ? undefined : this.facts(row);
+  }
+
+  /** The facts of each item, in their order. */
+  *[Symbol.iterator](): Generator<ItemFacts> {
+    for (let row = 0; row < this.items.length; row += 1) yield this.facts(row);
+  }
+
+  /** The title of an item, with its year in brackets; "": not known. */
+  title(item: string): string {
+    const row = this.rows.get(item);
+    const [title, year] = row === undefined ? [] : [this.columns.get("title")?.[row], this.columns.get("year")?.[row]];
+    return title ? labelOf(String(title), year) : "";
+  }
+
+  private facts(row: number): ItemFacts {
+    const of = (name: string): Value => this.columns.get(name)?.[row] ?? null;
+    const has = <T>(columns: ReadonlyMap<string, readonly (T | null)[]>, left: readonly string[] = []): Record<string, T> =>
+      Object.fromEntries([...columns].filter(([name]) => !left.includes(name)).flatMap(([name, column]) => (column[row] === null ? [] : [[name, column[row] as T]])));
+    const [item, title, year] = [this.items[row], (of("title") ?? "") as string, of("year") as number | null];
+    const [alternatives, kinds] = [of("alternatives") ?? [], of("kinds") ?? []] as (readonly string[])[];
+    return { item, title, year, alternatives, kinds, ids: has(this.ids), more: has(this.columns, COLUMNS), label: title ? labelOf(title, year) : item };
+  }
+}
+
+type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+type Fits = readonly [(value: Json) => boolean, string];
+
+/** Bytes of the largest table of so many items, unpacked. */
+export const mostOfTable = (nItems: number): number => 2 ** 16 + 4096 * nItems;
+
+const labelOf = (title: string, year: Value | undefined): string => (typeof year === "number" ? `${title} (${year})` : title);
+
+const isObject = (value: Json): value is { [name: string]: Json } => value !== null && typeof value === "object" && !Array.isArray(value);
+
+const isText = (value: Json): boolean => typeof value === "string" && (value.length <= MOST_TEXT || (value.length <= 2 * MOST_TEXT && [...value].length <= MOST_TEXT)) && !LONE.test(value);
+
+const isTexts = (value: Json): boolean => Array.isArray(value) && value.length <= MOST_TEXTS && value.every(isText);
+
+const isNumber = (value: Json): value is number => typeof value === "number" && Math.abs(value) <= MOST_NUMBER;
+
+const isYear = (value: Json): boolean => isNumber(value) && Number.isInteger(value) && Math.abs(value) <= MOST_YEAR;
+
+const isValue = (value: Json): boolean => typeof value === "boolean" || isNumber(value) || isText(value) || isTexts(value);
+
+function check(name: string, column: readonly Json[], [fits, what]: Fits): void {
+  if (!column.every((value) => value === null || fits(value))) throw new IntegrityError(`column ${name} of an item table must have ${what}, got another value`);
+}
