@@ -29,13 +29,14 @@ TOLERANCE = 2 * 86_400
 """Seconds after now that a time may be, as another time zone's date is: anything later was written wrongly."""
 
 _ISO = re.compile(
-    r"(\d{4})([-/]|\. ?)(\d{1,2})\2(\d{1,2})\.?(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:\.\d{1,9})?)?)?\s?(Z|UTC|([+-])(\d{2}):?(\d{2}))?",
+    r"(\d{4})([-/]|\. ?)(\d{1,2})\2(\d{1,2})\.?"
+    r"(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:\.\d{1,9})?)?)? ?(Z|UTC|([+-])(\d{2}):?(\d{2}))?",
     re.ASCII,
 )
 _WORDS = re.compile(r"(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}),? (\d{2}):(\d{2})", re.ASCII)
 _ORDERED = re.compile(r"(\d{1,4})([./-])( ?)(\d{1,2})\2\3(\d{1,4})\.?", re.ASCII)
 _ISO_SHAPE = ("iso", "", False)
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
@@ -49,8 +50,8 @@ def moment(text: str, how: str) -> int | None:
     if how in ("s", "ms"):
         if not (text.isascii() and text.isdigit() and len(text) <= 16):
             return None
-        found = int(text) // (1000 if how == "ms" else 1)
-        return found if found >= EARLIEST_PLAY else None
+        number = int(text) // (1000 if how == "ms" else 1)
+        return number if number >= EARLIEST_PLAY else None
     if how == "words":
         words = _WORDS.fullmatch(text)
         if words is None or words[2] not in _MONTHS:

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -66,7 +67,7 @@ class Member:
                     yield from _csv(text, self.table, self.delimiter)
                     return
                 for value in _objects(text):
-                    yield lambda path, value=value: _at(value, path)  # type: ignore[misc] # each its own value
+                    yield partial(_at, value)
         except _BROKEN as error:
             raise InputError(f"`path` must be a whole file, got one that can't be read: {error!s:.80}") from None
 
@@ -116,7 +117,7 @@ def _unpacked(archive: zipfile.ZipFile) -> Iterator[tuple[str, Callable[[], IO[b
     for each in chosen:
         if each.file_size > HEAD + MOST_RATIO * each.compress_size:
             raise InputError(f"`path` must be a zip file as a service packs it, got one packed over {MOST_RATIO} times")
-        yield each.filename.rpartition("/")[2], lambda each=each: archive.open(each)
+        yield each.filename.rpartition("/")[2], partial(archive.open, each)
 
 
 def _member(name: str, opened: Callable[[], IO[bytes]]) -> Member | str:

@@ -5,14 +5,21 @@
 The tables are `formats.json` beside this module, which the browser's `formats.ts` reads, too. A table says by which
 columns it is known, what its records mean, and which are left out:
 
-| member | meaning |
-|---|---|
-| `needs`, `exact`, `columns`, `name` | columns, or members of JSON, that a file has; whether it has no others; those of one without a header; how its name starts, where two files have the same columns |
-| `kind`, `rating`, `seconds`, `least`, `count` | the event that a record is; the column of a verdict with the best one, which makes it a `rate`; of a duration, and the shortest that counts; of a quantity |
-| `titles`, `parts`, `brackets`, `year`, `ids` | titles, the first that is found counts; whether a title may be of an episode, or have a series in brackets; public ids, as a column and what of it is the id |
-| `time`, `dates`, `undated` | columns of the time, the first that is not empty; how they are written, see `dates.py`; whether a record may have none |
-| `keep`, `drop`, `blank` | column -> values, of which one must, or must not, be there; columns that must be empty |
-| `profile`, `unless` | the column of the person; whether a title with any row, or with a verdict, of an earlier file is left out |
+    needs, exact        columns, or members of JSON, that a file has; whether it has no others
+    columns             those of a file without a header
+    name                how a file's name starts, where two files have the same columns
+    kind                the event that a record is; none without a verdict
+    rating              the column of a verdict, with the best one: it makes the event a `rate`
+    seconds, least      the column of a duration, with its unit, and the shortest that counts
+    count               columns of a quantity
+    titles              columns of a title, and of others; the first that is found counts
+    parts, brackets     a title may be of an episode; it may have a series in brackets
+    year, ids           columns of the year; scheme -> columns of a public id, with what of it is the id
+    time, undated       columns of the time, of which the first that isn't empty counts; whether there may be none
+    dates               how a time is written, see `dates.py`
+    keep, drop, blank   column -> values, of which one must, or must not, be there; columns that must be empty
+    profile             the column of the person
+    unless              "any" row, or one with a verdict, of an earlier file, which has the same title already
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from palate_client.events import Event, Kind, Tracked
 from palate_client.history.files import members_of
-from palate_client.history.formats import LEFT, Left, Row
+from palate_client.history.formats import LEFT, Left
 from palate_client.history.rows import Reading
 from palate_client.store.store import EventStore
 from palate_common.models.item_matching import ItemMatcher
@@ -131,9 +131,16 @@ class HistoryPreview:
     _perhaps: Mapping[tuple[str, int | None], Mapping[tuple[Kind, int | None], float | None]] = field(repr=False)
 
     def __str__(self) -> str:
-        parts = [f"{self.items} {self.of}", f"{self.unknown} not in the catalogue", f"{len(self.to_confirm)} to confirm"]
-        parts += [f"{self.too_old} too old"] * (self.too_old > 0) + [f"{self.too_many} too many"] * (self.too_many > 0)
-        return ", ".join(parts) if not self.questions else f"asks for {' and '.join(self.questions)}"
+        if self.questions:
+            return f"asks for {' and '.join(self.questions)}"
+        numbers = {
+            self.of: self.items,
+            "not in the catalogue": self.unknown,
+            "to confirm": len(self.to_confirm),
+            "too old": self.too_old,
+            "too many": self.too_many,
+        }
+        return ", ".join(f"{number} {what}" for what, number in numbers.items() if number or what == self.of)
 
     def store(self, confirmed: Iterable[Suggestion] = ()) -> HistoryReport:
         """Store the events of the catalogue's items, and those that the person has confirmed, in one transaction.

@@ -23,7 +23,6 @@ import numpy as np
 from palate_client.delivery.calendar import Calendar
 from palate_client.store.activity import PASSIVE
 from palate_client.store.pace import Pace
-from palate_client.store.retention import LINES
 from palate_client.store.store import EventStore
 
 QUARTER = 900
@@ -31,7 +30,7 @@ QUARTER = 900
 SPAN = 2000
 """Sequence numbers of the events that are counted in one transaction."""
 _COUNT = (
-    f"SELECT kind, CAST(CASE WHEN imported <= {LINES} THEN time END / 900 AS INTEGER) AS quarter, count(*)"
+    "SELECT kind, CAST(CASE WHEN imported <= 1 THEN time END / 900 AS INTEGER) AS quarter, count(*)"
     " FROM events WHERE seq > ? AND seq <= ?"
     " GROUP BY quarter, kind"  # in this order: events are in the order of time, more or less
 )
@@ -43,7 +42,7 @@ class EventCounts:
 
     Attributes:
         kinds: kind -> number of events.
-        quarters: number of the quarter of an hour since 1970 -> the user's actions in it, without an imported history's.
+        quarters: number of the quarter of an hour since 1970 -> the user's actions in it, an imported history apart.
     """
 
     kinds: Mapping[str, int] = field(default_factory=dict)

@@ -19,12 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.store.reading import Mark, since
-from palate_client.store.retention import LINES
 from palate_client.store.store import EventStore
 
 PASSIVE = frozenset({"impression"})
 """Kinds of events without an action of the user: they don't count for a visit."""
-COLUMNS = f"seq, CASE WHEN imported <= {LINES} THEN time END, kind, value, CASE kind WHEN 'purchase' THEN props END"
+COLUMNS = "seq, CASE WHEN imported <= 1 THEN time END, kind, value, CASE kind WHEN 'purchase' THEN props END"
 """What was done with another service, as an imported history says, is no visit to this app."""
 
 Row = tuple[float, str, float | None, float | None]

@@ -28,8 +28,8 @@ RUN_ON = 30 * DAY
 opened every two weeks believes it at once then; one that is opened more rarely is one opening behind."""
 
 TRACKED, LINES = 0, 1
-"""What the column `imported` has of an event that was tracked, and of one that came on a line of JSON. A higher number is
-that of an import of a history."""
+"""What the column `imported` has of an event that was tracked, and of one on a line of JSON; a higher number is that of
+an import of a history."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def drop_old(connection: sqlite3.Connection, *, before: float, history_before: f
     later = "SELECT max(seq) FROM events WHERE received >= :set AND received < :before"
     old = (
         "DELETE FROM events WHERE CASE WHEN time NOTNULL OR received >= :set"  # noqa: S608 - no input in it
-        f" THEN coalesce(time, received) < CASE WHEN imported > {LINES} THEN :history ELSE :before END"
+        " THEN coalesce(time, received) < CASE WHEN imported > 1 THEN :history ELSE :before END"
         f" ELSE seq < ({later}) END"
     )
     return connection.execute(old, {"before": before, "history": history_before, "set": SET_CLOCK}).rowcount
@@ -133,7 +133,7 @@ def _remember(connection: sqlite3.Connection) -> None:
     """Keep the time of the user's first event before it may be deleted, so that an old user doesn't look new."""
     connection.execute(
         "INSERT INTO meta SELECT 'first', oldest FROM"
-        f" (SELECT min(time) AS oldest FROM events WHERE kind <> 'impression' AND imported <= {LINES:d})"
+        " (SELECT min(time) AS oldest FROM events WHERE kind <> 'impression' AND imported <= 1)"
         " WHERE oldest NOTNULL"
         " ON CONFLICT(name) DO UPDATE SET value = min(value, excluded.value)"
     )
