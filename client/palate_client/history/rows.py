@@ -18,7 +18,7 @@ from palate_client.history.files import Member
 from palate_client.history.formats import Left, Row
 from palate_core.errors import InputError
 
-MOST_ROWS = 2_000_000
+MOST_ROWS = 1_000_000
 """Records of all files at most."""
 MOST_DATE, MOST_DATES = 40, 200_000
 """Characters of a date, and different dates of a file, at most."""

@@ -9,7 +9,7 @@
  */
 
 import { InputError } from "./errors.js";
-import { eventFrom, plain, type Event } from "./events.js";
+import { eventFrom, LINES, plain, type Event } from "./events.js";
 import type { DeliveryRecord } from "./delivery/record.js";
 import type { PrivacyReport } from "./hosting/report.js";
 import type { EventStore } from "./store/store.js";
@@ -64,7 +64,7 @@ export async function importLines(store: EventStore, text: string): Promise<Impo
   const problems: { line: number; reason: string }[] = [];
   let batch: Event[] = [];
   const deliver = async () => {
-    for (const outcome of await store.add(batch.map((event) => ({ event, nonce: event.id })), true)) {
+    for (const outcome of await store.add(batch.map((event) => ({ event, nonce: event.id })), LINES)) {
       stored += Number(outcome === "stored");
       duplicates += Number(outcome === "duplicate");
       tooOld += Number(outcome === "too old");
