@@ -87,6 +87,8 @@ class DataConfig(_Section):
     panel: float | str | None = None
     """Whose log is open, as a public prior: a share of the training users, between 0 and 1, or a log of the same
     catalogue, by path or registered name. None: nobody's. See docs/algorithm.md#an-open-panel."""
+    panel_people: Literal["strangers", "users"] = "strangers"
+    """Who the people of an open log are: strangers whatever their ids say, or the log's own users, by their ids."""
     panel_apart: bool = False
     """Leave the panel out of the private rounds, where it otherwise takes part like everybody."""
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from palate_common.models import published
 from palate_common.models.item_matching import ItemMatcher, Match, normal_id, normal_title, split_title
+from palate_common.models.item_rows import read_facts, rows_of
 from palate_common.models.item_table import ItemFacts, ItemTable, read_table
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.canonical import canonical_json
@@ -93,6 +94,53 @@ def test_titles_and_ids_are_compared_in_one_form() -> None:
         [text, [title, year, list(others)]] for text, _ in CASES["split"] for title, year, others in [split_title(text)]
     ]
     assert split == CASES["split"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "ID,Title,Genres,IMDb_ID,price,in stock\n7,Toy Story (1995),Comedy| Family,tt0114709,9.50,true\n"),
+        (
+            "b.csv",
+            "\ufeffmovieId,title,year,kinds,imdbId,price,in_stock\n7,Toy Story,1995,Comedy|Family,tt0114709,9.5,TRUE",
+        ),
+        (
+            "c.json",
+            '[{"item_id": 7, "title": "Toy Story", "year": 1995, "kinds": ["Comedy", "Family"], "imdb": "tt0114709", '
+            '"price": 9.5, "in_stock": true}]',
+        ),
+    ],
+)
+def test_facts_are_read_as_people_write_them(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.write_text(text, encoding="utf-8")
+    more = {"price": 9.5, "in_stock": True}
+    expected = ItemFacts("7", "Toy Story", 1995, (), ("Comedy", "Family"), {"imdb": "tt0114709"}, more)
+    table = read_facts(file, "`FILE`")
+    assert tuple(table) == (expected,)
+    file.with_suffix(".json").write_text(json.dumps(rows_of(table)), encoding="utf-8")
+    assert read_facts(file.with_suffix(".json"), "`FILE`") == table
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.csv", b"title\nToy Story\n", "must have an id"),
+        ("a.csv", b"id\n7\n7\n", "must name each item once"),
+        ("a.csv", b"id,title\n7,\xff\n", "must be CSV or JSON in UTF-8"),
+        ("a.csv", b"id\n7,8\n", "must have rows with a value for each column"),
+        ("a.json", b"{}", "must be a list of objects"),
+        ("a.json", b"[7]", "must have rows with a value for each column"),
+        ("a.json", b"[" * 9999, "must be CSV or JSON in UTF-8"),
+        ("a.json", b'[{"id": 7, "price": {}}]', "must have texts, numbers, true, false or lists"),
+        ("a.json", b'[{"id": 7, "price": 1e999}]', "finite numbers"),
+        ("b.json", b"", "must be a readable file"),
+    ],
+)
+def test_a_file_of_no_facts_is_refused(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    (tmp_path / f"a{Path(name).suffix}").write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        read_facts(tmp_path / name, "`FILE`")
 
 
 def test_the_vectors_table_is_the_bytes_that_python_writes() -> None:

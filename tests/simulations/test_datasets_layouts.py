@@ -47,9 +47,10 @@ LAYOUTS: dict[str, tuple[dict[str, str | bytes], list[str], list[list[str]] | No
         {
             "ratings.csv": "userId,movieId,rating,timestamp\n1,10,4.5,1112486027\n2,11,0.5,1112486028\n",
             "movies.csv": 'movieId,title,genres\n10,"A, The (1995)",Comedy\n11,B,Drama\n99,Z,Drama\n',
+            "links.csv": "movieId,imdbId,tmdbId\n10,0068646,238\n",
         },
         ["1 10 4.5", "2 11 0.5"],
-        [["10", "A, The (1995)", "Comedy"], ["11", "B", "Drama"]],
+        [["10", "A, The (1995)", "Comedy", "0068646", "238"], ["11", "B", "Drama", "", ""]],
         None,
     ),
     "movietweetings": (

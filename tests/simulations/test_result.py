@@ -14,6 +14,7 @@ from rich.console import Console
 
 import palate
 from palate_client.rounds.contribution import Contributor
+from palate_common.models.item_table import ItemFacts
 from palate_core.errors import BudgetError, InputError, IntegrityError
 from palate_sim.config import load_config
 from palate_sim.progress import print_result
@@ -55,6 +56,21 @@ def test_a_result_has_metrics_model_card_and_plots(result: Result, frame: pd.Dat
     assert result.model.hash == result.card["model_hash"]
     assert result.report.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert result.plots.quality() is not None
+
+
+def test_a_model_has_the_titles_of_its_log(frame: pd.DataFrame, tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    frame.to_csv(folder / "interactions.csv", index=False)
+    rows = "".join(f'{item},"Film {item}, The (Otro) ({1950 + item})",Drama|War,{item:07}\n' for item in range(1, 40))
+    (folder / "items.csv").write_text(f"item_id,title,genres,imdbId\n{rows}", encoding="utf-8")
+    made = palate.simulate(folder, epsilon=4, out=tmp_path / "run", settings=QUICK)
+    table = made.table
+    assert table is not None
+    assert table.get("7") == ItemFacts("7", "Film 7, The", 1957, ("Otro",), ("Drama", "War"), {"imdb": "0000007"})
+    assert table.get("0") == ItemFacts("0")
+    titles = dict(zip(*(made.item_table()[name].to_pylist() for name in ("item_id", "title")), strict=True))
+    assert (titles["7"], titles["0"]) == ("Film 7, The (1957)", None)
 
 
 def test_samples_of_users_are_said_wherever_their_figures_stand(frame: pd.DataFrame, tmp_path: Path) -> None:

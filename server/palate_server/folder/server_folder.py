@@ -1,6 +1,7 @@
 """Site: the server folder with all of the server's files.
 
     server.toml, items    the configuration and the catalogue; features.npy, if items have public features
+    item-table.json       what devices get of the items beside their ids, if the operator gave any
     panel.safetensors     the public model of people who share their log openly, if there are any
     quarantine.json       which items are in quarantine, and which verdicts were read; none before a first one was
     key, keys/            the release key (mode 0600); public keys of former ones, and the next one until it is in use
@@ -42,6 +43,8 @@ from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.links import MOST_LINKS
 from palate_common.algorithms.parts.panel import check_panel
 from palate_common.models.catalogue import ItemCatalogue, read_lines
+from palate_common.models.item_rows import read_facts
+from palate_common.models.item_table import ItemTable
 from palate_common.records.files import write_durably
 from palate_common.records.key_file import load_key
 from palate_core.errors import InputError, IntegrityError, PalateError
@@ -64,6 +67,8 @@ COSIGNED = "checkpoint.json"
 FORMAT_FILE = "format"
 PANEL_FILE = "panel.safetensors"
 """The panel's model in a server folder."""
+TABLE_FILE = "item-table.json"
+"""Titles and other facts of the items in a server folder."""
 QUARANTINE_FILE = "quarantine.json"
 """Which items are in quarantine."""
 MOST_FEATURES = 1024
@@ -133,11 +138,12 @@ class Site:
 
     @property
     def items_stamp(self) -> tuple[int, ...]:
-        """Another one once `items`, features, panel or the latest model may have changed."""
+        """Another one once `items`, features, facts, panel or the latest model may have changed."""
         features, found = self.config.training.features, list[int]()
         for path in (
             self.items_file,
             self.panel_file,
+            self.table_file,
             self.models / "latest",
             *([self.folder / features] * bool(features)),
         ):
@@ -183,6 +189,20 @@ class Site:
     def quarantine(self) -> Quarantine:
         """The items in quarantine."""
         return Quarantine(self.folder / QUARANTINE_FILE)
+
+    @property
+    def table_file(self) -> Path:
+        """The file of what devices get of the items beside their ids."""
+        return self.folder / TABLE_FILE
+
+    @property
+    def table(self) -> ItemTable | None:
+        """What devices get of the items beside their ids, as the file has it now; None: there is none.
+
+        Raises:
+            InputError: it isn't what `palate serve items` wrote.
+        """
+        return read_facts(self.table_file, TABLE_FILE) if self.table_file.exists() else None
 
     def _panel(self) -> State:
         """The panel's model; {} if nobody shares their log."""

@@ -325,7 +325,9 @@ def added_items(site: Site) -> tuple[str, ...]:
 
 
 def publish_items(site: Site) -> Published | None:
-    """Publish the latest model over `items`, where items were added; None: it has them all. No run may be open.
+    """Publish the latest model over `items`, where items were added, or with other facts about them, if there are some.
+
+    No run may be open. None: there is nothing new.
 
     The model is what it was, with rows for new items of which nothing was learned: no charge, and no round. It is also
     published again where the ledger was restored since: devices may have a later one, of other items.
@@ -343,7 +345,7 @@ def publish_items(site: Site) -> Published | None:
     """
     with publishing(site):
         added, inputs = added_items(site), site.public_inputs
-        former = latest(site) if added or _is_behind(site) else None
+        former = latest(site) if added or _has_other_facts(site) or _is_behind(site) else None
         if former is None:
             return None
         check_config(site.config, n_items=len(site.catalogue.items), inputs=inputs)
@@ -353,6 +355,16 @@ def publish_items(site: Site) -> Published | None:
             more = {}  # of the run's own model, which the latest one extends already
         with site.ledger() as ledger:
             return _write(site, ledger, model, site.catalogue, facts | more, _card_of(site, former))
+
+
+def _has_other_facts(site: Site) -> bool:
+    """Whether the latest model was published with other facts about its items than the folder has."""
+    name = latest_manifest(site)
+    if name is None:
+        return False
+    table, had = site.table, (site.models / name / published.TABLE)
+    made = None if table is None else table.over(read_lines(_items_out(site) or b"")).to_bytes()
+    return made != (had.read_bytes() if had.exists() else None)
 
 
 def _is_behind(site: Site) -> bool:
@@ -613,7 +625,9 @@ def _write(
     former, key = latest_manifest(site), site.key()
     if former is not None and (version := listed(site)[0][0]) > (size := ledger.checkpoint().size):
         raise IntegrityError(f"a model must have a version above {version}, got {size + 1}")
-    made = published.contents(model, catalogue, facts, population=site.config.population, public_key=key.public)
+    made = published.contents(
+        model, catalogue, facts, population=site.config.population, public_key=key.public, table=site.table
+    )
     witness = Witness(site.witness)
     witness.check()
     with _cosigning(site, ledger) if cosigned else nullcontext() as witnesses:

@@ -19,6 +19,7 @@ import safetensors.numpy
 from palate_common.algorithms import State
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
+from palate_common.models.item_table import ItemTable
 from palate_common.models.model import METADATA_KEY, GlobalModel, read_metadata
 from palate_common.records.files import make_folder, write_durably
 from palate_core.errors import IntegrityError
@@ -131,6 +132,7 @@ class Registry:
         population: str,
         shown: Shown,
         formers: Iterable[Path] = (),
+        table: ItemTable | None = None,
     ) -> None:
         """Write the model, its catalogue, a signed manifest, and deltas from models that devices may have.
 
@@ -142,6 +144,7 @@ class Registry:
             population: the model's population.
             shown: the state of the population's ledger with proofs.
             formers: folders of earlier published models, beside the one that is replaced.
+            table: titles and other facts of the items.
 
         Raises:
             IntegrityError: the catalogue isn't the model's, or a former model can't be read; nothing was written.
@@ -156,7 +159,9 @@ class Registry:
             }
             for each in had
         ]
-        files = published.pack(model, catalogue, facts, key, population=population, shown=shown, formers=earlier)
+        files = published.pack(
+            model, catalogue, facts, key, population=population, shown=shown, formers=earlier, table=table
+        )
         published.write(place, files)
 
     def _opened(self, round_: int) -> int:

@@ -21,11 +21,14 @@ from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.panel import check_panel, without_panel
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
+from palate_common.models.item_rows import TABLES, read_facts, rows_of
+from palate_common.models.item_table import ItemTable
 from palate_common.records.files import create_durably, write_durably
 from palate_common.records.key_file import save_key
 from palate_common.system import sync_folder
 from palate_core.accounting import mu_of
 from palate_core.errors import InputError
+from palate_core.log.canonical import canonical_json
 from palate_core.log.signing import SigningKey
 from palate_server.folder.certificates import issue, keep_place, make_authority
 from palate_server.folder.config import parse_config
@@ -101,6 +104,7 @@ def make_site(
     items: tuple[str, ...],
     features: npt.NDArray[np.floating[Any]] | None = None,
     panel: State | None = None,
+    table: ItemTable | None = None,
 ) -> Site:
     """Make a server folder.
 
@@ -110,6 +114,7 @@ def make_site(
         items: the catalogue.
         features: public features of each item, [items, features], if `training.features` names a file.
         panel: the public model of people who share their log openly; None if nobody does.
+        table: titles and other facts of the items; None: there are none.
 
     Raises:
         InputError: the folder isn't empty, or no run is possible with the configuration.
@@ -130,6 +135,8 @@ def make_site(
             _save_features(site, features)
         if panel is not None:
             write_durably(site.panel_file, pack_inputs(panel))
+        if table is not None:
+            _save_table(site, table)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         save_key(SigningKey.generate(), site.folder / "key")
         make_authority(site.tls)
@@ -149,12 +156,23 @@ def make_site(
     return Site(final)
 
 
+def read_table(path: Path, name: str = "`--items`") -> ItemTable | None:
+    """Titles and other facts, where an operator gives the catalogue as CSV or JSON; None: it is ids alone.
+
+    Raises:
+        InputError: it is no such table.
+    """
+    return read_facts(path, name) if path.suffix.lower() in TABLES else None
+
+
 def read_items(path: Path, name: str = "`--items`") -> tuple[str, ...]:
-    """Read a catalogue as an operator gives it: item ids, one a line. Messages call it by its name.
+    """Read a catalogue as an operator gives it: ids, one a line, or a table of items. Messages call it by its name.
 
     Raises:
         InputError: it can't be read, was cut off, or has a line that is no id, or an id twice.
     """
+    if (table := read_table(path, name)) is not None:
+        return _checked(table.items, path, name)
     try:
         listed = read_lines(path.read_bytes())
     except OSError as error:
@@ -165,6 +183,11 @@ def read_items(path: Path, name: str = "`--items`") -> tuple[str, ...]:
         raise InputError(
             f"{name} must end with a line break, as a file that was cut off doesn't, got one without: {path}"
         ) from None
+    return _checked(listed, path, name)
+
+
+def _checked(listed: tuple[str, ...], path: Path, name: str) -> tuple[str, ...]:
+    """The same ids, if they can be a catalogue."""
     if not listed:
         raise InputError(f"{name} must name at least one item, got an empty file: {path}")
     places: dict[str, int] = {}
@@ -207,13 +230,16 @@ def new_items(site: Site, listed: tuple[str, ...]) -> AddedItems:
     return AddedItems((*had, *added), len(added))
 
 
-def add_items(site: Site, listed: AddedItems, features: npt.NDArray[np.floating[Any]] | None) -> None:
+def add_items(
+    site: Site, listed: AddedItems, features: npt.NDArray[np.floating[Any]] | None, table: ItemTable | None = None
+) -> None:
     """Install a list of items; the operation publishes the latest model over it once no run is open.
 
     Args:
         site: the server folder.
         listed: the list.
         features: public features of each item, [items, features], if `training.features` names a file.
+        table: titles and other facts of the items, in the place of those that the folder has; None: it keeps them.
 
     Raises:
         InputError: features are missing or superfluous, no run is possible with it, or the folder can't be written.
@@ -230,9 +256,15 @@ def add_items(site: Site, listed: AddedItems, features: npt.NDArray[np.floating[
         with publishing(site):  # who publishes it sees both files or none
             if features is not None:
                 _save_features(site, features)
+            if table is not None:
+                _save_table(site, table)
             write_durably(site.items_file, lines(listed.items))
     except OSError as error:
         raise InputError(f"`FOLDER` must be writable, got {site.folder}: {error.strerror}") from None
+
+
+def _save_table(site: Site, table: ItemTable) -> None:
+    write_durably(site.table_file, canonical_json(rows_of(table)))
 
 
 def _save_features(site: Site, features: npt.NDArray[np.floating[Any]]) -> None:

@@ -57,7 +57,7 @@ from palate_sim.run.run_folder import DRAFT
 
 CONFIG, LEDGER, ITEMS, REGISTER = "server.toml", "ledger.db", "items", "enrolment.db"
 OPEN = frozenset(
-    {CONFIG, REGISTER, "panel.safetensors", "tls", "state", "logs", "keys"}
+    {CONFIG, REGISTER, "panel.safetensors", "item-table.json", "tls", "state", "logs", "keys"}
     | {"operators.jsonl", "metrics.token", "format"}
 )
 """What nothing vouches for: it decides what a server does next, and is no release."""

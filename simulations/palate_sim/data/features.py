@@ -1,7 +1,7 @@
 """Features: public facts about items, and groups of users, from the files that lie beside a log.
 
-Part of the folder layouts. Items get `title`, `genres` (separated by "|") and `domain`; users get groups for evaluation
-by group, gender and age in the bands of MovieLens 1M, so that sets can be compared.
+Part of the folder layouts. Items get `title`, `genres` (separated by "|"), `domain` and public ids; users get groups
+for evaluation by group, gender and age in the bands of MovieLens 1M, so that sets can be compared.
 
     >>> age_bands(pd.Series(["17", "25", "56", "x"])).tolist()
     ['under 18', '25-34', '56+', 'unknown']
@@ -10,11 +10,16 @@ by group, gender and age in the bands of MovieLens 1M, so that sets can be compa
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
+from palate_common.models.item_rows import SCHEMES, facts_of, scheme_of
+from palate_common.models.item_table import ItemTable
 from palate_sim.data.domains import DOMAIN
 from palate_sim.data.ids import canonical_ids
 
@@ -45,16 +50,54 @@ def with_header(path: Path, separator: str = ",") -> pd.DataFrame:
 
 
 def item_table(
-    ids: pd.Series, titles: pd.Series | None, genres: pd.Series | None, domains: pd.Series | None = None
+    ids: pd.Series,
+    titles: pd.Series | None,
+    genres: pd.Series | None,
+    domains: pd.Series | None = None,
+    public: Mapping[str, pd.Series] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """Items in canonical form, one row an id; the words that mean "no genre" become an empty string."""
-    columns = {"title": titles, "genres": genres, DOMAIN: domains}
+    columns = {"title": titles, "genres": genres, DOMAIN: domains, **public}
     table = pd.DataFrame(
         {name: column.fillna("").astype("str") for name, column in columns.items() if column is not None}
     )
     if "genres" in table:
         table["genres"] = table["genres"].replace({"(no genres listed)": "", "unknown": ""})
     return _keyed(table, ids, "item_id")
+
+
+def public_ids(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Columns of public ids by their scheme: `imdb`, and so `imdbId`, `IMDB_ID`."""
+    return {scheme: column for name, column in table.items() if (scheme := scheme_of(str(name)))}
+
+
+def published_facts(table: pd.DataFrame | None, items: Sequence[str]) -> ItemTable | None:
+    """What is published of the items beside their ids: titles with years, genres as kinds, public ids.
+
+    Where a log has no titles but ids that read like titles, these are their titles.
+
+    Args:
+        table: of `item_table`, or None.
+        items: the catalogue.
+
+    Returns:
+        The item table; None where nothing is known.
+    """
+    known = pd.DataFrame({"item_id": list(items)})
+    if table is not None:
+        known = known.merge(table.drop_duplicates("item_id"), on="item_id", how="left")
+    if "title" not in known and are_titles(items):
+        known["title"] = known["item_id"]
+    columns = [name for name in ("title", "genres", *SCHEMES) if name in known]
+    if not columns:
+        return None
+    rows = known[["item_id", *columns]].fillna("").to_dict("records")
+    return ItemTable.of(facts_of({str(name): value for name, value in row.items()}) for row in rows)
+
+
+def are_titles(ids: Sequence[str]) -> bool:
+    """Whether ids read like titles: most are of several words."""
+    return sum(len(re.findall(r"[^\W\d_]{2,}", each)) > 1 for each in ids) > len(ids) / 2
 
 
 def user_table(ids: pd.Series, genders: pd.Series | None = None, ages: pd.Series | None = None) -> pd.DataFrame:

@@ -12,8 +12,8 @@ Part of the registry: a folder is recognised by the names of its files, wherever
 | `data.csv` with StockCode and CustomerID | Online Retail |
 | `interactions.csv.gz`, `.csv`, `.tsv`, `.parquet`, one `*.inter`, or else all `*.parquet` | any log |
 
-Beside any log may lie titles and genres (`movies.dat`, `movies.csv`, `items.csv`) and groups (`users.dat`,
-`users.csv`).
+Beside any log may lie titles and genres (`movies.dat`, `movies.csv`, `items.csv`), public ids (`links.csv`) and groups
+(`users.dat`, `users.csv`).
 """
 
 from __future__ import annotations
@@ -151,8 +151,21 @@ def _items(folder: Path) -> pd.DataFrame | None:
             table = features.with_header(folder / csv_file)
             key = next((column for column in ("item_id", "movieId", "item", "id") if column in table), None)
             if key is not None:
-                return features.item_table(table[key], table.get("title"), table.get("genres"), table.get("domain"))
+                public = features.public_ids(_linked(folder, table, key))
+                return features.item_table(
+                    table[key], table.get("title"), table.get("genres"), table.get("domain"), public
+                )
     return None
+
+
+def _linked(folder: Path, table: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Items with the public ids of `links.csv`, as MovieLens has them, if it lies beside."""
+    if not (folder / "links.csv").is_file():
+        return table
+    links = features.with_header(folder / "links.csv")
+    if key not in links:
+        return table
+    return table.merge(links.drop_duplicates(key), on=key, how="left").fillna("")
 
 
 def _users(folder: Path) -> pd.DataFrame | None:

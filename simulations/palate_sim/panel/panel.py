@@ -14,9 +14,10 @@ protected as without one. Whoever is has opened their log: nothing in a run prot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from palate_common.algorithms import State
 from palate_common.algorithms.parts.links import MOST_LINKS, Links, panel_size
 from palate_common.algorithms.parts.panel import panel_inputs
 from palate_common.interactions import Interactions
+from palate_common.models.item_matching import ItemMatcher, normal_title
+from palate_common.models.item_table import ItemTable
 from palate_core.errors import InputError
 from palate_core.log.canonical import digest
 from palate_server.rounds.registry import pack_inputs
@@ -34,6 +37,7 @@ from palate_sim.baselines.sparse import BLOCK_ENTRIES
 from palate_sim.cores import one_blas_thread
 from palate_sim.data import Pairs, load, positives
 from palate_sim.data.columns import show
+from palate_sim.data.features import published_facts
 
 MOST_PEOPLE = 10_000
 """People whose Gramian is inverted, where there are more items than EASE inverts."""
@@ -53,6 +57,8 @@ class Panel:
         origin: where it comes from, in words.
         apart: whether its people are left out of the rounds.
         held_out: people of its log who are held out for evaluation, and whose log was therefore not used.
+        matched: of a log, how many of its items were found in the catalogue, and by what; {} of training users.
+        licence: the terms under which its log was published, as far as they are known.
     """
 
     inputs: State
@@ -60,6 +66,8 @@ class Panel:
     origin: str
     apart: bool = False
     held_out: int = 0
+    matched: Mapping[str, int] = field(default_factory=dict)
+    licence: str = ""
 
     @property
     def users(self) -> int:
@@ -69,7 +77,8 @@ class Panel:
     def about(self) -> dict[str, Any]:
         """What is open and whose, for a run's terms and its card."""
         facts = {"users": self.users, "interactions": self.interactions, "origin": self.origin, "apart": self.apart}
-        return facts | {"hash": digest(pack_inputs(self.inputs))}
+        more = {"matched": dict(self.matched), "licence": self.licence} if self.matched else {}
+        return facts | more | {"hash": digest(pack_inputs(self.inputs))}
 
 
 def choose(train: Interactions, share: float, *, seed: int) -> npt.NDArray[np.int64]:
@@ -109,61 +118,155 @@ def reading(setting: str) -> Iterator[None]:
         raise InputError(f"`{setting}` must be a log that can be read: {error}") from None
 
 
+@dataclass(frozen=True)
+class MatchedItems:
+    """Which items of a catalogue those of an open log are.
+
+    Attributes:
+        columns: of each item of the log its row in the catalogue, or -1.
+        how: how many were found, by "id", "public id" or "title and year", and how many are "unknown".
+    """
+
+    columns: npt.NDArray[np.int64]
+    how: dict[str, int]
+
+
+def match_items(
+    theirs: Sequence[str], items: Sequence[str], *, their_facts: ItemTable | None, facts: ItemTable | None
+) -> MatchedItems:
+    """Find the items of an open log in a catalogue: by public id, or by title and year, or by the log's own ids.
+
+    Equal ids mean the same items, unless most of them have other titles in the two: then somebody else has numbered
+    their own catalogue, and no id of theirs counts.
+
+    Args:
+        theirs: ids of the log's items.
+        items: the catalogue.
+        their_facts: titles and public ids of the log's items; None: it has none.
+        facts: the catalogue's; None: it has none.
+    """
+    place, both = {item: row for row, item in enumerate(items)}, their_facts is not None and facts is not None
+    own = not both or _numbered_alike(theirs, their_facts, facts)
+    matcher = ItemMatcher(facts) if both and facts is not None else None
+    columns, how = np.full(len(theirs), -1, np.int64), Counter[str]()
+    for at, item in enumerate(theirs):
+        found, by = (item, "id") if own and item in place else (None, "unknown")
+        row = None if found is not None or their_facts is None else their_facts.get(item)
+        if matcher is not None and row is not None:
+            match = matcher.match(row.title, row.year, row.ids, row.alternatives)
+            if match.sure and match.item in place:
+                found, by = match.item, "public id" if match.how == "id" else match.how
+        columns[at] = -1 if found is None else place[found]
+        how[by] += 1
+    return MatchedItems(columns, dict(how))
+
+
+def _numbered_alike(theirs: Sequence[str], their_facts: ItemTable | None, facts: ItemTable | None) -> bool:
+    """Whether equal ids mean the same items in both, as far as their titles say."""
+    same = other = 0
+    for item in theirs:
+        one, two = (None if table is None else table.get(item) for table in (their_facts, facts))
+        if one is not None and two is not None and one.title and two.title:
+            alike = {normal_title(each) for each in (one.title, *one.alternatives)}
+            same, other = (same + 1, other) if alike & {normal_title(two.title)} else (same, other + 1)
+    return other <= same
+
+
 def people_of(
-    pairs: Pairs, items: Sequence[str], *, setting: str, without: Callable[[str], bool] = lambda _: False
-) -> tuple[Interactions, list[str], int]:
-    """The people of an open log over a catalogue, their ids, and how many were left out.
+    pairs: Pairs, items: Sequence[str], matched: MatchedItems, *, setting: str,
+    without: Callable[[str], bool] = lambda _: False,
+) -> tuple[Interactions, list[str], int]:  # fmt: skip
+    """The people of an open log over a catalogue, their ids, and how many were left out by `without`.
+
+    Interactions with items that aren't in the catalogue are left out, and so is who has no other.
 
     Args:
         pairs: the log's positives.
         items: the catalogue.
+        matched: which of its items the log's are.
         setting: its name, for messages.
         without: tells by the id who is left out.
 
     Raises:
-        InputError: it has an item that isn't in the catalogue, nobody is left, or it is too long.
+        InputError: no item is in the catalogue, nobody is left, or it is too long.
     """
-    place = {item: row for row, item in enumerate(items)}
-    unknown = [item for item in pairs.items if item not in place]
-    if unknown:
-        more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
-        raise InputError(
-            f"`{setting}` must have items of the catalogue only, got {show(unknown[0])}{more}: leave them out"
-        )
+    if not (matched.columns >= 0).any():
+        raise InputError(f"`{setting}` must have items of the catalogue, got {show(pairs.items[0])} and others")
     if pairs.n_pairs > MOST_INTERACTIONS:
         raise InputError(
             f"`{setting}` must have at most {MOST_INTERACTIONS:,} interactions, got {pairs.n_pairs:,}: take fewer"
         )
-    columns = np.array([place[item] for item in pairs.items], np.int64)
     kept = np.array([not without(user) for user in pairs.users], np.bool_)
+    out = int((~kept).sum())
+    owners, rows = zip(*((block.first + block.owners, block.item_rows) for block in pairs.blocks()), strict=True)
+    users, seen = np.concatenate(owners), matched.columns[np.concatenate(rows)]
+    there = kept[users] & (seen >= 0)
+    kept &= np.bincount(users[there], minlength=len(kept)) > 0
     if not kept.any():
         raise InputError(f"`{setting}` must have people whose log may be used, got {len(kept)}, none of them such")
-    owners, rows = zip(*((block.first + block.owners, block.item_rows) for block in pairs.blocks()), strict=True)
-    users, seen = np.concatenate(owners), np.concatenate(rows)
-    there = kept[users]
     numbers = np.cumsum(kept) - 1
-    found = Interactions.from_pairs(
-        numbers[users[there]], columns[seen[there]], n_users=int(kept.sum()), n_items=len(items)
-    )
-    names = [user for user, here in zip(pairs.users, kept.tolist(), strict=True) if here]
-    return found, names, int((~kept).sum())
+    found = Interactions.from_pairs(numbers[users[there]], seen[there], n_users=int(kept.sum()), n_items=len(items))
+    return found, [user for user, here in zip(pairs.users, kept.tolist(), strict=True) if here], out
 
 
-def panel_of(log: str, items: Sequence[str], setting: str) -> State:
+@dataclass(frozen=True)
+class OpenPanel:
+    """The public model of an open log, for an operator's catalogue.
+
+    Attributes:
+        inputs: the model.
+        matched: how its items were found in the catalogue.
+        interactions: how many interactions it was made of.
+    """
+
+    inputs: State
+    matched: MatchedItems
+    interactions: int
+
+
+def panel_of(log: str, items: Sequence[str], setting: str, facts: ItemTable | None = None) -> OpenPanel:
     """The public model of an open log, for an operator's catalogue: every interaction of it counts.
 
     Args:
         log: its path.
         items: the catalogue.
         setting: what names it, for messages.
+        facts: titles and public ids of the catalogue's items; None: there are none.
 
     Raises:
         InputError: it can't be read, or isn't a log over the catalogue.
     """
     with reading(setting):
-        pairs = positives(load(log), timed=False)
-    people, _, _ = people_of(pairs, items, setting=setting)
-    return fit_panel(people, seed=0)
+        opened = load(log)
+        pairs = positives(opened, timed=False)
+    theirs = published_facts(opened.items, pairs.items)
+    matched = match_items(pairs.items, items, their_facts=theirs, facts=facts)
+    people, _, _ = people_of(pairs, items, matched, setting=setting)
+    return OpenPanel(fit_panel(people, seed=0), matched, people.nnz)
+
+
+def check_strangers(
+    people: Sequence[str], opened: Interactions, train: Sequence[str], histories: Interactions, *, setting: str
+) -> None:
+    """Refuse to take people for strangers who have the ids and the items of training users.
+
+    Raises:
+        InputError: most of those who have the id of a training user have that user's items, too.
+    """
+    rows = {user: row for row, user in enumerate(train)}
+    alike = compared = 0
+    for row, user in enumerate(people):
+        if (own := rows.get(user)) is None:
+            continue
+        one, two = opened.user(row).indices, histories.user(own).indices
+        fewer = min(len(one), len(two))
+        compared += 1
+        alike += fewer > 2 and len(np.intersect1d(one, two)) >= 0.9 * fewer
+    if alike > 2 and alike > compared / 2:
+        raise InputError(
+            f"`{setting}` must say who its people are, got {alike:,} with ids and items of training users: "
+            f"`{setting}_people` is users if they are the same, and strangers if not"
+        )
 
 
 def check_others(people: Sequence[str], train: Sequence[str], *, setting: str) -> npt.NDArray[np.int64]:

@@ -17,17 +17,26 @@ import pandas as pd
 from palate_common.algorithms import State, algorithm_class
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.als.plan import SOURCES
-from palate_common.interactions import Interactions
 from palate_core.errors import InputError
 from palate_core.log.canonical import canonical_json
 from palate_sim.config import SimulationConfig
 from palate_sim.data import Source, Workspace, domains_of, joined, load, positives
 from palate_sim.data.events import Place
+from palate_sim.data.features import published_facts
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import Pairs
 from palate_sim.data.readers import IN_MEMORY, no_room
 from palate_sim.features.features import Matrix, item_features, joined_features
-from palate_sim.panel.panel import Panel, check_others, choose, fit_panel, people_of, reading
+from palate_sim.panel.panel import (
+    Panel,
+    check_others,
+    check_strangers,
+    choose,
+    fit_panel,
+    match_items,
+    people_of,
+    reading,
+)
 from palate_sim.preparation.draft import Draft
 from palate_sim.preparation.filters import k_core
 from palate_sim.preparation.splits import NEEDS_TIMES, Split, split
@@ -54,6 +63,7 @@ class Prepared:
         sources: name -> width of each source of features, in the order of their columns; {}: there is one, unnamed.
         draft: the folder that a large log's histories are mapped from; None: they are in memory.
         panel: the people whose log is open; None: nobody's is.
+        draft_is_whole: whether all of the draft's training users train.
         log: the filtered log, where its times are to be looked at too (`evaluation.recency`); None otherwise, and for a
             log on disk.
     """
@@ -71,6 +81,7 @@ class Prepared:
     draft: Draft | None = None
     panel: Panel | None = None
     log: InteractionLog | None = None
+    draft_is_whole: bool = True
 
     @cached_property
     def fingerprint(self) -> str:
@@ -80,8 +91,7 @@ class Prepared:
     @property
     def histories(self) -> Path | None:
         """The folder of the training histories, where they are prepared on disk and all of them train."""
-        apart = self.panel is not None and self.panel.apart
-        return None if self.draft is None or apart else self.draft.path() / "train"
+        return self.draft.path() / "train" if self.draft is not None and self.draft_is_whole else None
 
     def exclusions(self) -> list[dict[str, str]]:
         """Exclusions of the preparation for the privacy card; without counts, which would be raw statistics."""
@@ -153,38 +163,49 @@ def _with_inputs(config: SimulationConfig, prepared: Prepared, notify: Notify) -
 
 def _with_panel(config: SimulationConfig, prepared: Prepared, notify: Notify) -> Prepared:
     """The same with the model of the configured panel, and without its people if they stay apart."""
-    data, cut, held_out = config.data, prepared.split, 0
+    data, cut = config.data, prepared.split
     if isinstance(data.panel, str):
-        people, rows, held_out = _open_log(config, data.panel, cut, notify)
-        origin = f"the log {Path(data.panel).name}"
-    else:
-        rows = choose(cut.train, float(data.panel or 0), seed=config.seed)
-        people = cut.train.users(rows)
-        origin = f"{100 * float(data.panel or 0):g} % of the training users, drawn at random"
+        return _with_open_log(config, data.panel, prepared, notify)
+    rows = choose(cut.train, float(data.panel or 0), seed=config.seed)
+    people = cut.train.users(rows)
     with step(notify, "fitting the panel"):
         inputs = fit_panel(people, seed=config.seed)
-    panel = Panel(inputs, people.nnz, origin, data.panel_apart, held_out)
-    prepared = replace(prepared, inputs=prepared.inputs | inputs, panel=panel)
-    if not data.panel_apart:
+    origin = f"{100 * float(data.panel or 0):g} % of the training users, drawn at random"
+    return _panelled(prepared, Panel(inputs, people.nnz, origin, data.panel_apart), rows)
+
+
+def _with_open_log(config: SimulationConfig, place: str, prepared: Prepared, notify: Notify) -> Prepared:
+    """The same with the model of an open log's people: strangers, or users, of whom nobody is held out."""
+    setting, data, cut = "data.panel", config.data, prepared.split
+    columns = {name: None if column == "" else column for name, column in data.columns.items()}
+    workspace = Workspace(notify, None, data.rows_in_memory)
+    with reading(setting):
+        log = load(place, columns=columns or None, workspace=workspace)
+        pairs = weighed(log, config, timed=False, notify=notify)
+    with step(notify, "matching the panel's items"):
+        facts = published_facts(prepared.catalogue, cut.items)
+        matched = match_items(pairs.items, cut.items, their_facts=published_facts(log.items, pairs.items), facts=facts)
+    users = data.panel_people == "users"
+    parts = (part for part in (cut.validation, cut.test) if users and part is not None)
+    held_out = {user for part in parts for user in part.users}
+    people, names, out = people_of(pairs, cut.items, matched, setting=setting, without=held_out.__contains__)
+    if not users:
+        check_strangers(names, people, cut.train_users, cut.train, setting=setting)
+    rows = check_others(names if users else (), cut.train_users, setting=setting)
+    with step(notify, "fitting the panel"):
+        inputs = fit_panel(people, seed=config.seed)
+    origin, apart = f"the log {Path(place).name}", data.panel_apart or not users
+    return _panelled(prepared, Panel(inputs, people.nnz, origin, apart, out, matched.how, log.terms), rows)
+
+
+def _panelled(prepared: Prepared, panel: Panel, rows: npt.NDArray[np.int64]) -> Prepared:
+    """The same with a panel, and without its people, the training users in these rows, if they stay apart."""
+    cut, prepared = prepared.split, replace(prepared, inputs=prepared.inputs | panel.inputs, panel=panel)
+    if not (panel.apart and len(rows)):
         return prepared
     others = np.setdiff1d(np.arange(cut.train.n_users), rows)
     users = [cut.train_users[row] for row in others.tolist()]
-    return replace(prepared, split=replace(cut, train=cut.train.users(others), train_users=users))
-
-
-def _open_log(
-    config: SimulationConfig, place: str, cut: Split, notify: Notify
-) -> tuple[Interactions, npt.NDArray[np.int64], int]:
-    """The people of an open log who aren't held out, the training users among them, and how many are held out."""
-    setting = "data.panel"
-    columns = {name: None if column == "" else column for name, column in config.data.columns.items()}
-    workspace = Workspace(notify, None, config.data.rows_in_memory)
-    with reading(setting):
-        pairs = weighed(load(place, columns=columns or None, workspace=workspace), config, timed=False, notify=notify)
-    parts = (part for part in (cut.validation, cut.test) if part is not None)
-    held_out = {user for part in parts for user in part.users}
-    people, names, out = people_of(pairs, cut.items, setting=setting, without=held_out.__contains__)
-    return people, check_others(names, cut.train_users, setting=setting), out
+    return replace(prepared, split=replace(cut, train=cut.train.users(others), train_users=users), draft_is_whole=False)
 
 
 def fingerprint_of(cut: Split) -> str:

@@ -18,6 +18,8 @@ from palate_sim.progress.wording import (
     clean,
     epsilon_line,
     fitted_name,
+    matched_words,
+    panel_verdict,
     point,
     primary_metric,
     stamp,
@@ -44,6 +46,10 @@ def result_table(result: Mapping[str, Any]) -> Group:
         parts += [Text(), _domains(result)]
     if told := _in_time(result):
         parts.append(Text(f"\n{told}"))
+    if how := (result.get("panel") or {}).get("matched"):
+        parts.append(Text(f"\nthe panel's items: {matched_words(how)}"))
+    if verdict := panel_verdict(result):
+        parts.append(Text(f"\n{verdict}", style="yellow"))
     parts.append(Text(f"\n{privacy}"))
     parts += [Text(f"warning: {clean(warning)}", style="yellow") for warning in result.get("warnings") or []]
     return Group(*parts)

@@ -42,6 +42,23 @@ def primary_metric(result: Mapping[str, Any]) -> str:
     return PRIMARY if PRIMARY in metrics or not metrics else str(next(iter(metrics)))
 
 
+def panel_verdict(result: Mapping[str, Any]) -> str:
+    """That the rounds add nothing to an open panel, where they don't; empty otherwise, or without a panel."""
+    metric = primary_metric(result)
+    alone = point((result.get("baselines") or {}).get("panel_only"), metric)
+    both = point((result.get("metrics") or {}).get(metric))
+    if alone is None or both is None or best_first(alone[0], metric) >= best_first(both[0], metric):
+        return ""
+    return "What the panel has opened is better alone: here the rounds add nothing to it."
+
+
+def matched_words(how: Mapping[str, int]) -> str:
+    """How the items of an open log were found in the catalogue."""
+    found = [f"{how[by]:,} by {by}" for by in ("id", "public id", "title and year") if how.get(by)]
+    left = [f"{how['unknown']:,} not in the catalogue, left out"] if how.get("unknown") else []
+    return ", ".join([*found, *left])
+
+
 def model_key(model: str) -> str:
     """The key of a model or baseline, however it was written: `noised_popularity`."""
     return model.strip().replace(" ", "_").replace("-", "_")

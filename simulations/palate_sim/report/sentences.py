@@ -18,6 +18,8 @@ from palate_sim.progress.wording import (
     display_name,
     epsilon_line,
     is_private,
+    matched_words,
+    panel_verdict,
     point,
     primary_metric,
     short,
@@ -120,9 +122,11 @@ def _panel(result: Mapping[str, Any]) -> list[str]:
     if not panel:
         return []
     part = "took no part in the rounds" if panel.get("apart") else "took part in the rounds like everybody"
+    items = f" Its items: {matched_words(panel['matched'])}." if panel.get("matched") else ""
+    items += f" Its terms: {panel['licence']}" if panel.get("licence") else ""
     said = (
         f"{panel['users']:,} people have opened their log ({panel['origin']}; {panel['interactions']:,} interactions): "
-        f"it is a public prior, which costs no privacy and has none. They {part}."
+        f"it is a public prior, which costs no privacy and has none. They {part}.{items}"
     )
     alone, without = (
         point((result.get("baselines") or {}).get(name), metric) for name in ("panel_only", "palate_without_panel")
@@ -132,9 +136,7 @@ def _panel(result: Mapping[str, Any]) -> list[str]:
         return [said]
     parts = [("what they opened alone", alone), ("what the rounds learned alone", without), ("both together", both)]
     said += f" {metric}: {', '.join(f'{name} {found[0]:.3f}' for name, found in parts if found)}."
-    if alone is not None and alone[0] > both[0]:
-        said += " What they opened is better alone: here the rounds add nothing to it."
-    return [said]
+    return [f"{said} {verdict}" if (verdict := panel_verdict(result)) else said]
 
 
 def recency(result: Mapping[str, Any]) -> list[str]:

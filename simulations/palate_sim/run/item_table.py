@@ -5,6 +5,7 @@
 | column | type | |
 |---|---|---|
 | `item_id` | text | in the model's row order |
+| `title` | text | its title and year; left out where the model came without |
 | `popularity` | float32 | the released count of users, with its noise; left out where the algorithm counts none |
 | `vector` | list of k float32 | left out where scores are no products of vectors |
 
@@ -37,6 +38,8 @@ def item_table(published: Published, *, run: str, privacy: str) -> pa.Table:
     """
     model, facts = published.model, {"format": 1, "run": run, "model_hash": published.model.hash, "privacy": privacy}
     columns: dict[str, pa.Array] = {"item_id": pa.array(published.items, pa.string())}
+    if published.table is not None:
+        columns["title"] = pa.array([published.table.titles.get(item) for item in published.items], pa.string())
     counts = model.state.get(COUNTS)
     if counts is not None and counts.shape == (len(published.items),):
         columns["popularity"] = pa.array(counts.astype(np.float32))

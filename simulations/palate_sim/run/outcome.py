@@ -31,6 +31,7 @@ from palate_server.rounds.terms import RunTerms
 from palate_sim.card.card import card_payload, sign_card
 from palate_sim.card.second_accountant import PLD_MOST, epsilon_pld, pld_interval
 from palate_sim.config import SimulationConfig
+from palate_sim.data.features import published_facts
 from palate_sim.engines import Outcome
 from palate_sim.evaluation.domains import by_domain
 from palate_sim.evaluation.evaluation import CatalogueScorer
@@ -139,6 +140,7 @@ def _publish(
         population=terms.population,
         shown=ledger.shown(),
         formers=() if config.warm_start is None else (model_folder(Path(config.warm_start)),),
+        table=published_facts(prepared.catalogue, prepared.split.items),
     )
     if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
         closing = {

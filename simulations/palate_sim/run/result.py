@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palate_common.models import published
+from palate_common.models.item_table import ItemTable
 from palate_common.models.model import GlobalModel
 from palate_common.records.key_file import load_key
 from palate_core.errors import IntegrityError
@@ -82,6 +83,11 @@ class Result:
         """Item ids in the model's row order."""
         return self._published.items
 
+    @property
+    def table(self) -> ItemTable | None:
+        """Titles, years, kinds and public ids of the items, as the log has them; None: it has none."""
+        return self._published.table
+
     @cached_property
     def plots(self) -> Plots:
         """The run's figures, such as `result.plots.quality()`."""
@@ -90,7 +96,7 @@ class Result:
         return Plots(self.summary, self.card)
 
     def item_table(self) -> pa.Table:
-        """What the model knows of items, as a pyarrow table: ids, noised popularity, vectors; see `run.item_table`."""
+        """What the model knows of items, as a pyarrow table: ids, titles, popularity, vectors; see `run.item_table`."""
         from palate_sim.progress.wording import epsilon_line, stamp
         from palate_sim.run.item_table import item_table
 

@@ -11,7 +11,10 @@ import pytest
 
 from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import run
+from palate_common.models import published
+from palate_common.models.item_table import ItemFacts
 from palate_core.errors import InputError
+from palate_core.log.canonical import digest
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import read_outlook
@@ -83,6 +86,38 @@ def test_a_run_is_opened_over_a_catalogue_that_devices_have_got_without_a_round(
     )
     assert audit_ledger(service.site.folder).alarms == ()
     assert publish(service.site, service.events("closed")[-1]["run"], lambda extract: b"card").items == found.items
+
+
+def test_devices_get_titles_and_what_an_app_adds_without_a_round(
+    make_service: Maker, clock: Any, tmp_path: Path
+) -> None:
+    service = make_service(every_hours=0.0, algorithm="als", epsilon=6.0)
+    service.operate()
+    (trained,) = [event["run"] for event in service.events("closed")]
+    key = service.site.key()
+    before = publish(service.site, trained, lambda extract: sign_card(card_payload(extract), key))
+    assert before.table is None
+    paid, file = spent(service), tmp_path / "items.csv"
+    rows = "".join(f"{item},Title of {item} (1999),Drama|War,{row}\n" for row, item in enumerate(before.items))
+    file.write_text(f"item_id,title,genres,stock\n{rows}")
+    assert run(["serve", "items", str(service.site.folder), str(file)]) == 0
+    service.operate()
+    found = latest(service.site)
+    facts = ItemFacts("item-3", "Title of item-3", 1999, kinds=("Drama", "War"), more={"stock": 3})
+    assert found.table.get("item-3") == facts
+    assert (found.version > before.version, spent(service), found.model.hash) == (True, paid, before.model.hash)
+    signed = {name: found.files[name] for name in (published.MANIFEST, published.SIGNATURE)}
+    had = service.site.models / digest(before.files[published.MANIFEST])
+    small = published.read(had, public_key=key.public, small=True)
+    assert published.wanted_files(signed, public_key=key.public, have=small.files) == (published.TABLE,)
+    assert run(["serve", "items", str(service.site.folder), str(file)]) == 0
+    service.operate()
+    assert latest(service.site).version == found.version, "what devices have isn't published again"
+    assert audit_ledger(service.site.folder).alarms == ()
+    file.write_text("item_id,title\n" + "".join(f"{item},Other\n" for item in before.items))
+    assert run(["serve", "items", str(service.site.folder), str(file)]) == 0
+    again = publish(service.site, trained, lambda extract: b"card")
+    assert again.table.titles["item-3"] == "Other", "whatever is published has what the folder has now"
 
 
 def test_an_open_run_is_finished_over_its_own_items(make_service: Maker, clock: Any, tmp_path: Path) -> None:

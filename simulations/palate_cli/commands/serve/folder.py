@@ -19,8 +19,9 @@ from palate_common.system import ending_signals
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
-    from palate_common.algorithms import State
+    from palate_common.models.item_table import ItemTable
     from palate_server.folder.server_folder import Site
+    from palate_sim.panel.panel import OpenPanel
 
 WRITTEN = (
     "population", "profile", "devices", "name",
@@ -40,7 +41,7 @@ def init(
     ] = None,
     items: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The catalogue: item ids, one a line, public. Asked for on a terminal."),
+        typer.Option(metavar="FILE", help="The public catalogue: ids, one a line; or CSV or JSON, with titles."),
     ] = None,
     profile: Annotated[
         str | None,
@@ -98,6 +99,7 @@ def init(
         check_new,
         make_site,
         read_items,
+        read_table,
         server_toml,
     )
 
@@ -127,7 +129,8 @@ def init(
         from palate_sim.features.features import item_features  # needs pandas, which a server doesn't
 
         matrix = item_features(None, listed, str(features), "--features")
-    opened = None if panel is None else _panel(panel, listed, "--panel")
+    table = read_table(given["items"])
+    opened = None if panel is None else _panel(panel, listed, "--panel", table).inputs
     settings = _settings(given)
     if matrix is not None:
         settings["training.features"] = FEATURES_FILE
@@ -137,7 +140,7 @@ def init(
         with _nothing_made():
             _confirm(config)
     with interruptible():
-        site = make_site(folder, config, listed, matrix, opened)
+        site = make_site(folder, config, listed, matrix, opened, table)
     _tell(folder, site)
 
 
@@ -298,16 +301,20 @@ def panel(
     if (log is not None) == remove:
         raise InputError("`LOG` must be given, or `--remove`, and not both")
     site = Site.at(folder)
-    opened = None if log is None else _panel(log, site.catalogue.items, "LOG")
-    renew_panel(site, opened)
+    opened = None if log is None else _panel(log, site.catalogue.items, "LOG", site.table)
+    renew_panel(site, None if opened is None else opened.inputs)
     if opened is None:
         typer.echo("no panel: runs that begin from now on use nobody's open log; models that are out keep theirs")
         return
-    typer.echo(f"panel: {panel_size(opened):,} people, for the runs that begin from now on; models keep theirs")
+    people = panel_size(opened.inputs)
+    typer.echo(f"panel: {people:,} people, for the runs that begin from now on; models keep theirs")
 
 
-def _panel(log: str, items: tuple[str, ...], name: str) -> State:
-    """The public model of an open log over the catalogue."""
+def _panel(log: str, items: tuple[str, ...], name: str, table: ItemTable | None) -> OpenPanel:
+    """The public model of an open log over the catalogue, and how its items were found there."""
     from palate_sim.panel.panel import panel_of  # needs pandas, which a server doesn't
+    from palate_sim.progress.wording import matched_words
 
-    return panel_of(log, items, name)
+    opened = panel_of(log, items, name, table)
+    typer.echo(f"its items: {matched_words(opened.matched.how)}")
+    return opened

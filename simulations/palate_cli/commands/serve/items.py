@@ -1,4 +1,4 @@
-"""`palate serve items`: more items, which devices get between two runs and without a round."""
+"""`palate serve items`: more items and their facts, which devices get between two runs and without a round."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from palate_core.errors import InputError
 def items(
     folder: Folder,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The whole new list: item ids, one a line, public, in any order.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="The whole new list, in any order: ids, one a line; or CSV or JSON, with titles."
+        ),
     ],
     features: Annotated[
         Path | None,
@@ -22,12 +25,12 @@ def items(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and do nothing.")] = False,
 ) -> None:
-    """Add items: the server publishes its model over the new list once no run is open; it may run or not.
+    """Add items, or say more of them: the server publishes its model with that once no run is open; it may run or not.
 
     An item that devices have stays: `palate serve quarantine --add` takes one out of all lists.
     """
     from palate_server.folder.server_folder import Site
-    from palate_server.service.setup import add_items, new_items, read_items
+    from palate_server.service.setup import add_items, new_items, read_items, read_table
 
     site = Site.at(folder)
     found = new_items(site, read_items(file, "`FILE`"))
@@ -39,7 +42,7 @@ def items(
 
         matrix = item_features(None, found.items, str(features), "--features")
     if not dry_run:
-        add_items(site, found, matrix)
+        add_items(site, found, matrix, read_table(file, "`FILE`"))
     kept = len(found.items) - found.added
     typer.echo(f"{'would add' if dry_run else 'added'}: {found.added:,} items · kept: {kept:,} · refused: none")
     if not dry_run:
