@@ -29,7 +29,7 @@ TOLERANCE = 2 * 86_400
 """Seconds after now that a time may be, as another time zone's date is: anything later was written wrongly."""
 
 _ISO = re.compile(
-    r"(\d{4})([-/]|\. ?)(\d{1,2})\2(\d{1,2})\.?"
+    r"(\d{4})(-(?=\d\d-\d\d(?!\d))|/|\. ?)(\d{1,2})\2(\d{1,2})\.?"
     r"(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:\.\d{1,9})?)?)? ?(Z|UTC|([+-])(\d{2}):?(\d{2}))?",
     re.ASCII,
 )
@@ -81,7 +81,7 @@ def orders_of(texts: Iterable[str]) -> tuple[str, ...]:
             shapes.add(_ISO_SHAPE)
             continue
         parts = _ORDERED.fullmatch(text)
-        if parts is None or len(parts[1]) > 2 or len(parts[5]) not in (2, 4):
+        if parts is None or len(parts[1]) > 2 or len(parts[5]) == 3:
             continue  # no date: the row is left out
         shapes.add((parts[2], parts[3], len(parts[5]) == 4))
         for place, cell in enumerate((parts[1], parts[4])):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from palate_client.events import Event, Kind, Tracked
+from palate_client.events import HISTORY, Event, Kind, Tracked
 from palate_client.history.files import members_of
 from palate_client.history.formats import LEFT, Left
 from palate_client.history.rows import Reading
@@ -32,8 +32,6 @@ from palate_core.errors import InputError
 
 MOST_UNKNOWN = 1000
 """The most titles that `unknown_titles` names."""
-PREFIX = "history-"
-"""How the ids of these events begin."""
 
 _Key = tuple[Kind, str, int | None]
 """Kind, item and time: a second event of the same is the same."""
@@ -256,4 +254,4 @@ def _event(key: _Key, value: float | None) -> Event:
     """The event, with an id that is the same for the same thing."""
     kind, item, time = key
     content = f"{kind}\n{item}\n{'' if time is None else time}".encode()
-    return Event(kind, item, time, value, "offline", PREFIX + hashlib.sha256(content).hexdigest()[:32])
+    return Event(kind, item, time, value, "offline", HISTORY + hashlib.sha256(content).hexdigest()[:32])

@@ -128,16 +128,23 @@ class EventStore(Closing):
         """
         return self._add(events, LINES if imported else TRACKED)[1]
 
-    def add_history(self, events: Sequence[Event], service: str) -> tuple[int | None, list[Tracked]]:
+    def add_history(
+        self, events: Sequence[Event], service: str, *, into: int | None = None
+    ) -> tuple[int | None, list[Tracked]]:
         """Store the events of a person's history with a service, in one transaction.
 
         Each has an id. One without a time has none in the store, either.
+
+        Args:
+            events: the events.
+            service: where the history is from.
+            into: the import that they belong to; None: a new one.
 
         Returns:
             The number of this import, by which `forget_import` deletes it, None: nothing was stored; and the result for
             each event.
         """
-        return self._add(events, None, service)
+        return self._add(events, into, service)
 
     def forget_import(self, number: int) -> int:
         """Delete what is left of an import by `add_history`; returns the number of events."""

@@ -13,6 +13,8 @@ export const KINDS = [
 ] as const;
 export type Kind = (typeof KINDS)[number];
 export type Source = "online" | "offline";
+/** How the id of an event begins that came with a history of another service. */
+export const HISTORY = "history-";
 /** What `imported` has of an event that was tracked, and of one on a line of JSON; a higher number is that of an import of a history. */
 export const [TRACKED, LINES] = [0, 1];
 

@@ -9,7 +9,7 @@
  */
 
 import { InputError } from "./errors.js";
-import { eventFrom, LINES, plain, type Event } from "./events.js";
+import { eventFrom, HISTORY, LINES, plain, type Event } from "./events.js";
 import type { DeliveryRecord } from "./delivery/record.js";
 import type { PrivacyReport } from "./hosting/report.js";
 import type { EventStore } from "./store/store.js";
@@ -62,9 +62,12 @@ export function exportLines(store: EventStore, report: PrivacyReport, messages: 
 export async function importLines(store: EventStore, text: string): Promise<ImportReport> {
   let [stored, duplicates, tooOld, notStored, skipped] = [0, 0, 0, 0, 0];
   const problems: { line: number; reason: string }[] = [];
-  let batch: Event[] = [];
+  let [batch, into] = [[] as Event[], 0];
   const deliver = async () => {
-    for (const outcome of await store.add(batch.map((event) => ({ event, nonce: event.id })), LINES)) {
+    const parts = [false, true].map((history) => batch.filter(({ id }) => id.startsWith(HISTORY) === history).map((event) => ({ event, nonce: event.id })));
+    const made = parts[1].length ? await store.adding(parts[1], into, into ? "" : "export") : { outcomes: [], id: null };
+    into = made.id ?? into; // it keeps its own rule of retention
+    for (const outcome of [...(parts[0].length ? await store.add(parts[0], LINES) : []), ...made.outcomes]) {
       stored += Number(outcome === "stored");
       duplicates += Number(outcome === "duplicate");
       tooOld += Number(outcome === "too old");

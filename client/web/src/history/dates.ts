@@ -15,7 +15,7 @@ export type Order = keyof typeof ORDERS;
 export const TOLERANCE = 2 * 86_400;
 /** 1900, and 2001: what is before wasn't read or seen, and what is before wasn't played with a service that counts. */
 const [EARLIEST, EARLIEST_PLAY] = [-2_208_988_800, 978_307_200];
-const ISO = /^(\d{4})([-/]|\. ?)(\d{1,2})\2(\d{1,2})\.?(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:\.\d{1,9})?)?)? ?(Z|UTC|([+-])(\d{2}):?(\d{2}))?$/;
+const ISO = /^(\d{4})(-(?=\d\d-\d\d(?!\d))|\/|\. ?)(\d{1,2})\2(\d{1,2})\.?(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:\.\d{1,9})?)?)? ?(Z|UTC|([+-])(\d{2}):?(\d{2}))?$/;
 const WORDS = /^(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}),? (\d{2}):(\d{2})$/;
 const ORDERED = /^(\d{1,4})([./-])( ?)(\d{1,2})\2\3(\d{1,4})\.?$/;
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -50,7 +50,7 @@ export function ordersOf(texts: Iterable<string>): Order[] {
       continue;
     }
     const parts = ORDERED.exec(text);
-    if (!parts || parts[1].length > 2 || ![2, 4].includes(parts[5].length)) continue; // no date: the row is left out
+    if (!parts || parts[1].length > 2 || parts[5].length === 3) continue; // no date: the row is left out
     shapes.add([parts[2], parts[3], parts[5].length].join());
     for (const [place, cell] of [parts[1], parts[4]].entries()) if (cell[0] === "0" || cell.length === 1) written.add(`${place} ${cell.length}`); // 03 or 3
     possible = possible.filter((order) => mayBe(order, parts[2] + parts[3]) && ordered(text, order) !== null);

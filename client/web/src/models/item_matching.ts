@@ -103,14 +103,14 @@ export function splitTitle(text: string): [string, number | null, string[]] {
   return [title.trim(), Number(dated[2]), others.filter((each) => each)];
 }
 
-/** A title as it is compared: without case, accents and punctuation, and with the article in front. */
+/** A title as it is compared: without case, accents, punctuation and an English article in front. */
 export function normalTitle(text: string): string {
   let found = text.trim().toLowerCase().replace(/['\u2018\u2019`\u00b4]/g, "'");
   const moved = ARTICLE.exec(found);
   if (moved) found = moved[2].endsWith("'") ? moved[2] + moved[1] : `${moved[2]} ${moved[1]}`;
   found = found.normalize("NFKD").replace(/[\u0300-\u036f]/g, "").normalize("NFC");
   found = found.replaceAll("'", "").replaceAll("ß", "ss").replaceAll("&", " and ");
-  return found.replace(/[^\p{L}\p{N}]+/gu, " ").trim();
+  return found.replace(/[^\p{L}\p{N}]+/gu, " ").trim().replace(/^(?:the|an?) (?=.)/, "");
 }
 
 /** A public id as it is compared: IMDb's number without "tt" and zeros, an ISBN's 13 digits, others in small. */

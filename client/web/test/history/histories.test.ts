@@ -2,6 +2,7 @@ import { membersOf } from "../../src/history/files.js";
 import { previewHistory } from "../../src/history/preview.js";
 import { Reading } from "../../src/history/rows.js";
 import { history } from "../../src/history/storing.js";
+import { importLines } from "../../src/portability.js";
 import { fromHex, utf8 } from "../../src/records/bytes.js";
 import { openMemory } from "../../src/store/memory.js";
 import { limitsOf } from "../../src/store/retention.js";
@@ -82,4 +83,13 @@ test("a history: half of the store at most, a rule of its own for age, no visit 
   equal(await preview.store(preview.toConfirm), { id: 2, stored: 20, duplicates: 0, tooOld: 1, notStored: 0, tooMany: 40 });
   await refused(() => preview.store([{ ...preview.toConfirm[0], item: "8" }]), /must be of `toConfirm`/);
   equal(store.rows.length, 20, "older than keepDays, and kept");
+});
+
+test("a history: an export brings it to another device, where it keeps its rule", async () => {
+  const now = 1_790_000_000;
+  const store = await opened(now);
+  const line = (id: string) => JSON.stringify({ type: "event", kind: "play", item: "7", time: now - 2000 * 86_400, source: "offline", id });
+  const report = await importLines(store, [line("history-1"), line("of a till"), ...Array.from({ length: 30 }, (_, at) => line(`history-${at + 2}`))].join("\n"));
+  equal([report.stored, report.tooOld], [31, 1]);
+  equal(await history(store, "list", null), [{ id: 2, service: "export", time: now, events: 31 }]);
 });
