@@ -54,6 +54,7 @@ TOPICS = {
     ),
     "New items, new users, time": (
         "questions",
+        "histories",
         "domains",
         "ranking",
         "download",
