@@ -222,6 +222,7 @@ class _Matcher:
 
     def __init__(self, table: ItemTable) -> None:
         self._matcher = ItemMatcher(table)
+        self._titled = lru_cache(maxsize=2**13)(self._matcher.match)  # a show of many episodes
         self.find = lru_cache(maxsize=2**16)(self._find)
 
     def _find(
@@ -231,7 +232,7 @@ class _Matcher:
         known, first = dict(ids), titles[0] if titles else " ".join(ids[0])
         perhaps: tuple[str, tuple[str, ...]] = (first, ())
         for title in titles or ("",):
-            match = self._matcher.match(title, year, known)
+            match = self._matcher.match(title, year, known) if known else self._titled(title, year)
             if match.sure:
                 return match.item, title, ()
             if match.items and not perhaps[1]:

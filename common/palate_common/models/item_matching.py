@@ -34,6 +34,7 @@ _BRACKETS = re.compile(r"(.*?)\s*\(([^()]+)\)", re.ASCII | re.DOTALL)
 _ALSO = re.compile(r"(?:a\.?k\.?a\.?|also known as)\s+", re.ASCII | re.IGNORECASE)
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _LEADING = re.compile(r"^(?:the|an?) (?=.)", re.ASCII)
+_BLANKS = {code: " " for code in range(128) if not chr(code).isalnum()}
 EDITIONS = frozenset({"isbn"})
 """Schemes of which one work has several ids."""
 MOST_ITEMS = 8
@@ -142,11 +143,13 @@ def split_title(text: str) -> tuple[str, int | None, tuple[str, ...]]:
 def normal_title(text: str) -> str:
     """A title as it is compared: without case, accents, punctuation and an English article in front."""
     text = _QUOTES.sub("'", text.strip().lower())
-    if moved := _ARTICLE.fullmatch(text):
+    if ", " in text and (moved := _ARTICLE.fullmatch(text)):
         text = f"{moved[2]} {moved[1]}" if moved[2][-1] != "'" else f"{moved[2]}{moved[1]}"
     text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
     text = text.replace("'", "").replace("ß", "ss").replace("&", " and ")
-    return _LEADING.sub("", " ".join("".join(each if each.isalnum() else " " for each in text).split()))
+    if not text.isascii():
+        text = "".join(each if each.isalnum() else " " for each in text)
+    return _LEADING.sub("", " ".join(text.translate(_BLANKS).split()))
 
 
 def normal_id(scheme: str, text: str) -> str:
