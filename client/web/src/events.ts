@@ -13,10 +13,10 @@ export const KINDS = [
 ] as const;
 export type Kind = (typeof KINDS)[number];
 export type Source = "online" | "offline";
-/** How the id of an event begins that came with a history of another service. */
-export const HISTORY = "history-";
-/** What `imported` has of an event that was tracked, and of one on a line of JSON; a higher number is that of an import of a history. */
-export const [TRACKED, LINES] = [0, 1];
+/** What `imported` has of an event that was tracked. */
+export const TRACKED = 0;
+/** The same of one on a line of JSON; a higher number is that of an import of a history. */
+export const LINES = 1;
 
 /** What was done with an event. */
 export type Tracked =

@@ -9,7 +9,7 @@
  */
 
 import { InputError } from "./errors.js";
-import { eventFrom, HISTORY, LINES, plain, type Event } from "./events.js";
+import { eventFrom, LINES, plain, type Event } from "./events.js";
 import type { DeliveryRecord } from "./delivery/record.js";
 import type { PrivacyReport } from "./hosting/report.js";
 import type { EventStore } from "./store/store.js";
@@ -18,6 +18,8 @@ const FORMAT = 1;
 const MAX_LINE = 2 ** 16;
 const MOST_PROBLEMS = 1000;
 const BATCH = 25;
+/** How the id of an event begins that came with a history of another service, see `history/preview.ts`. */
+const HISTORY = "history-";
 /** Types of lines of an export that are no events and belong to its device: an import skips them. */
 const OWN = [
   "consent", "outcome", "reset", "first", "sent", "refusal", "model", "contact", "participation", "channel", "delivery",

@@ -12,7 +12,7 @@
  */
 
 import { InputError } from "../errors.js";
-import { HISTORY, shown, type EventInput, type Kind } from "../events.js";
+import { shown, type EventInput, type Kind } from "../events.js";
 import { ItemMatcher } from "../models/item_matching.js";
 import type { ItemFacts } from "../models/item_table.js";
 import { hex, utf8 } from "../records/bytes.js";
@@ -186,5 +186,5 @@ function within(events: readonly Done[], { oldest, most }: Terms): { readonly ke
 /** The event, with an id that is the same for the same thing. */
 async function eventOf(done: Done): Promise<EventInput> {
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", utf8(contentOf(done)) as BufferSource));
-  return { ...done, source: "offline", id: `${HISTORY}${hex(hash.subarray(0, 16))}` };
+  return { ...done, source: "offline", id: `history-${hex(hash.subarray(0, 16))}` };
 }

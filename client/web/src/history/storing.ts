@@ -41,13 +41,19 @@ export type HistoryAsked = [what: "terms" | "add" | "list" | "forget", given?: u
 
 /** Does it. */
 export async function history(store: EventStore, ...[what, given, service = ""]: HistoryAsked): Promise<unknown> {
-  if (what === "forget") return store.forgetImport(given as number);
+  if (what === "forget") return forgotten(store, given as number);
   if (what === "list") return listed(store);
   if (what === "terms") return { now: store.clock(), oldest: store.oldest(LINES + 1), most: Math.floor(store.limits.maxEvents / 2) } satisfies Terms;
   const asked = (given as readonly EventInput[]).map((each) => ({ event: eventOf(each), nonce: each.id as string }));
   const { outcomes, id } = await store.adding(asked, 0, service);
   const [stored, duplicates, tooOld, notStored] = (["stored", "duplicate", "too old", "no consent"] as const).map((each) => outcomes.filter((outcome) => outcome === each).length);
   return { id, stored, duplicates, tooOld, notStored };
+}
+
+async function forgotten(store: EventStore, id: number): Promise<number> {
+  const gone = new Set(store.rows.filter(({ imported }) => imported > LINES && imported === id).map(({ seq }) => seq));
+  await store.forget(gone);
+  return gone.size;
 }
 
 function listed(store: EventStore): Import[] {

@@ -199,13 +199,9 @@ export class EventStore {
     });
   }
 
-  /** Deletes what is left of an import of a history; returns the number of events. */
-  async forgetImport(id: number): Promise<number> {
-    return this.exclusive(async () => {
-      const gone = new Set(this.rows.filter(({ imported }) => imported > LINES && imported === id).map(({ seq }) => seq));
-      await this.drop(gone);
-      return gone.size;
-    });
+  /** Deletes events, by their numbers. */
+  async forget(gone: ReadonlySet<number>): Promise<void> {
+    await this.exclusive(() => this.drop(gone));
   }
 
   /**
