@@ -56,6 +56,7 @@ TOPICS = {
         "questions",
         "histories",
         "domains",
+        "panel",
         "ranking",
         "download",
         "compression",

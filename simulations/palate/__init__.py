@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from palate_client.rounds.report import PrivacyReport, Spending
     from palate_client.store.journal import Contact, Edition, Opened, Refusal, Sent
     from palate_common.enrolment import Invitation
+    from palate_common.models.item_table import ItemFacts, ItemTable
     from palate_common.models.model import GlobalModel
     from palate_common.models.published import Published
     from palate_core.device.ledger import Receipt
@@ -101,6 +102,8 @@ _LATER = {
     "HistoryReport": "palate_client.history.preview",
     "Import": "palate_client.history.preview",
     "Invitation": "palate_common.enrolment",
+    "ItemFacts": "palate_common.models.item_table",
+    "ItemTable": "palate_common.models.item_table",
     "LocalPage": "palate_client.page.local",
     "Loyalty": "palate_client.loyalty",
     "Masked": "palate_client.rounds.participation",
@@ -150,6 +153,8 @@ __all__ = [
     "Interactions",
     "Interests",
     "Invitation",
+    "ItemFacts",
+    "ItemTable",
     "Limits",
     "LocalPage",
     "LockedError",

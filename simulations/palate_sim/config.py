@@ -89,6 +89,8 @@ class DataConfig(_Section):
     catalogue, by path or registered name. None: nobody's. See docs/algorithm.md#an-open-panel."""
     panel_people: Literal["strangers", "users"] = "strangers"
     """Who the people of an open log are: strangers whatever their ids say, or the log's own users, by their ids."""
+    panel_licence: str = ""
+    """Under which terms an open log was published, for the card; empty: those of a registered log."""
     panel_apart: bool = False
     """Leave the panel out of the private rounds, where it otherwise takes part like everybody."""
 

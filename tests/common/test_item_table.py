@@ -1,6 +1,7 @@
 """An item table is read as it was published, or refused before it costs anything; others' titles are matched."""
 
 import json
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,19 @@ def test_a_file_of_no_facts_is_refused(tmp_path: Path, name: str, data: bytes, m
     (tmp_path / f"a{Path(name).suffix}").write_bytes(data)
     with pytest.raises(InputError, match=message):
         read_facts(tmp_path / name, "`FILE`")
+
+
+def test_a_long_title_is_split_at_once() -> None:
+    for text in (
+        " " * 200_000 + "x",
+        "(" * 200_000,
+        "a (" * 50_000 + "(1999)",
+        "a" + "(b)" * 50_000 + "(1999)",
+        ("a" + " " * 9) * 20_000,
+    ):
+        began = time.process_time()
+        split_title(text), normal_title(text)
+        assert time.process_time() - began < 5, "in proportion to its length"
 
 
 def test_the_vectors_table_is_the_bytes_that_python_writes() -> None:

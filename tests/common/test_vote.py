@@ -232,6 +232,23 @@ def test_the_expected_weight_wins_unless_the_ballots_stand_out_of_the_noise() ->
     assert winning_weight(-np.array([10.0, 20.0, 40.0]), choices, noise=1.0, voted=400, expected=1.0) == 0.0
 
 
+def test_a_vote_can_choose_a_panel_alone() -> None:
+    """Popularity leads to 40 items that nobody has: only a weight that leaves nothing of it finds what they have."""
+    n_users, n_items, users = 30, 60, np.arange(30)
+    popularity = np.where(np.arange(n_items) < 40, 10.0, 1.0)
+    shown = Interactions.from_pairs(users, 40 + users % 10, n_users=n_users, n_items=n_items)
+    hidden = Interactions.from_pairs(users, 50 + users % 10, n_users=n_users, n_items=n_items)
+    strong = np.zeros((20, 20))
+    strong[np.arange(10), np.arange(10, 20)] = 1.0
+    links = Links.strongest(np.arange(40, 60), strong, most=1)
+    tables = VoteTables.of(popularity, np.zeros(0, np.int32), np.zeros((0, 1)), np.zeros((n_items, 1)))
+    parts = {PANEL: LinkPart(tables, links, shown, lambda histories: np.ones(histories.nnz))}
+    level, taste = np.ones(n_users), np.zeros((n_users, 1))
+    cast = ballots(tables, level, taste, parts, {PANEL: 2.0}, (PANEL,), shown, hidden)[PANEL]
+    chosen = winning_weight(cast.sum(axis=0), CHOICES[PANEL], noise=0.0, voted=n_users, expected=2.0)
+    assert chosen == vote.ALONE
+
+
 def test_as_many_vote_as_the_decision_needs() -> None:
     """The error of the mean ballot is a 300th with them, by sampling and by noise; where fewer take part, all vote."""
     assert thinning(899, 0.0) == 1

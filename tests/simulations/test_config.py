@@ -34,6 +34,8 @@ OTHER: dict[str, Any] = {
     "data.value_weights": {"1": 0.5, "4": 1.0},
     "data.kind_values": {"play": {"0": 0.5, "30": 1.0}},
     "data.panel": 0.03,
+    "data.panel_people": "users",
+    "data.panel_licence": "MIT",
     "positives.combine": "sum",
     "features.source": "none",
     "features.sources": {"kinds": "genres"},

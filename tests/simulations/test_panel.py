@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from benchmarks.releases.series import measure
 from palate_cli.cli import run
@@ -24,6 +26,8 @@ from palate_sim.config import SimulationConfig, load_config
 from palate_sim.panel import panel as panels
 from palate_sim.panel.panel import choose, fit_panel, panel_of
 from palate_sim.preparation.preparation import Prepared, prepare
+from palate_sim.progress import print_result
+from palate_sim.report.sentences import lead
 from palate_sim.run import experiment
 
 QUICK = {"evaluation.baselines": "popularity,panel_only,content_only", "evaluation.projection": "none"}
@@ -143,9 +147,75 @@ def test_an_open_log_of_the_same_catalogue(log: Path, tmp_path: Path) -> None:
     assert found.panel is not None
     assert (found.panel.users, found.panel.held_out, found.panel.origin) == (25, 0, "the log open.csv")
     assert found.split.items != tuple(f"i{n}" for n in range(40)), "rows follow the catalogue's order"
-    same = panel_of(str(opened), found.split.items, "--panel")
+    same = panel_of(str(opened), found.split.items, "--panel").inputs
     for name in PANEL_INPUTS:
         np.testing.assert_allclose(same[name], found.inputs[name])
+
+
+FILMS = {f"i{n}": f"Film {n}, The ({1950 + n})" for n in range(40)}
+
+
+def films(folder: Path, people: pd.DataFrame, titles: dict[str, str], **columns: list[str]) -> Path:
+    """A folder with a log and its items."""
+    folder.mkdir()
+    people.to_csv(folder / "interactions.csv", index=False)
+    about = pd.DataFrame({"item_id": list(titles), "title": list(titles.values()), **columns})
+    about.to_csv(folder / "items.csv", index=False)
+    return folder
+
+
+@pytest.mark.parametrize("numbered", ["alike", "otherwise"])
+def test_a_public_log_of_strangers_is_matched_by_id_or_else_by_title(log: Path, tmp_path: Path, numbered: str) -> None:
+    """Equal ids of people mean nothing; equal ids of items do where they have the same titles."""
+    own = films(tmp_path / "own", pd.read_csv(log), FILMS)
+    whole = frame(made(25, 50, seed=5))
+    titles = FILMS | {f"i{n}": f"Unknown {n} (2020)" for n in range(40, 50)}
+    if numbered == "otherwise":  # the same ids, of other films
+        other = {f"i{n}": f"i{(n * 7 + 3) % 50}" for n in range(50)}
+        whole["item_id"] = whole["item_id"].map(other)
+        titles = {other[item]: title.replace("Film", "FILM") for item, title in titles.items()}
+    found = prepared(own, data__panel=str(films(tmp_path / "theirs", whole, titles)))
+    plain = made(25, 50, seed=5)
+    known = prepared(own, data__panel=str(_saved(frame(plain)[lambda f: f["item_id"].isin(FILMS)], tmp_path)))
+    assert found.panel is not None
+    assert known.panel is not None
+    by = {"alike": "id", "otherwise": "title and year"}[numbered]
+    seen = len(set(frame(plain)["item_id"]))
+    assert found.panel.matched == {by: 40, "unknown": seen - 40}
+    assert (found.panel.users, found.panel.apart) == (25, True)
+    assert found.split.train_users == prepared(own).split.train_users, "nobody has left the rounds"
+    for name in PANEL_INPUTS:
+        np.testing.assert_allclose(known.inputs[name], found.inputs[name])
+
+
+def _saved(people: pd.DataFrame, folder: Path) -> Path:
+    people.to_csv(folder / "known.csv", index=False)
+    return folder / "known.csv"
+
+
+def test_public_ids_come_before_titles(log: Path, tmp_path: Path) -> None:
+    numbers = [f"{7000 + n}" for n in range(40)]
+    own = films(tmp_path / "own", pd.read_csv(log), FILMS, imdb=[f"tt000{each}" for each in numbers])
+    theirs = frame(made(25, 40, seed=5), who="v")
+    theirs["item_id"] = theirs["item_id"].map(dict(zip(FILMS, numbers, strict=True)))
+    foreign = {number: "ein anderer Titel" for number in numbers}
+    found = prepared(own, data__panel=str(films(tmp_path / "theirs", theirs, foreign, imdbId=numbers))).panel
+    assert found is not None
+    assert found.matched == {"public id": 40}
+
+
+def test_who_looks_like_the_logs_own_users_must_be_said(log: Path, tmp_path: Path) -> None:
+    opened = tmp_path / "open.csv"
+    whole = pd.read_csv(log)
+    whole[whole["user_id"].isin(list(prepared(log).split.train_users)[:12])].to_csv(opened, index=False)
+    with pytest.raises(
+        InputError, match=r"`data.panel` must say who its people are, got 1\d with ids and items of"
+    ) as no:
+        prepared(log, data__panel=str(opened))
+    assert "\n" not in str(no.value)
+    users = prepared(log, data__panel=str(opened), data__panel_people="users").panel
+    assert users is not None
+    assert (users.users, users.apart) == (12, False)
 
 
 def test_who_is_held_out_is_never_in_a_panel(log: Path, tmp_path: Path) -> None:
@@ -155,19 +225,18 @@ def test_who_is_held_out_is_never_in_a_panel(log: Path, tmp_path: Path) -> None:
     whole = pd.read_csv(log)
     some = [*held_out, *list(none.split.train_users)[:12]]
     whole[whole["user_id"].isin(some)].to_csv(opened, index=False)
-    found = prepared(log, data__panel=str(opened))
+    users = {"data__panel": str(opened), "data__panel_people": "users"}
+    found = prepared(log, **users)
     assert found.panel is not None
     assert (found.panel.users, found.panel.held_out) == (12, len(held_out))
-    apart = prepared(log, data__panel=str(opened), data__panel_apart=True)
+    apart = prepared(log, **users, data__panel_apart=True)
     assert list(apart.split.train_users) == list(none.split.train_users)[12:]
 
 
 def odd_logs(log: Path, folder: Path) -> dict[str, str]:
     whole = pd.read_csv(log)
     whole.to_csv(folder / "all.csv", index=False)
-    pd.concat([whole, pd.DataFrame({"user_id": ["v", "v"], "item_id": ["x", "y"]})]).to_csv(
-        folder / "other.csv", index=False
-    )
+    pd.DataFrame({"user_id": ["v", "v"], "item_id": ["x", "y"]}).to_csv(folder / "other.csv", index=False)
     whole[:0].to_csv(folder / "empty.csv", index=False)
     held_out = list(prepared(log).split.test.users)
     whole[whole["user_id"].isin(held_out)].to_csv(folder / "held.csv", index=False)
@@ -177,7 +246,7 @@ def odd_logs(log: Path, folder: Path) -> dict[str, str]:
 def test_an_odd_panel_is_refused_in_one_line(log: Path, tmp_path: Path) -> None:
     odd = odd_logs(log, tmp_path)
     for panel, message in (
-        (odd["other"], r"`data.panel` must have items of the catalogue only, got 'x' and 1 more"),
+        (odd["other"], r"`data.panel` must have items of the catalogue, got 'x' and others"),
         (odd["all"], r"`data.panel` must leave a training user whose log isn't open, got all 160"),
         (odd["held"], r"`data.panel` must have people whose log may be used, got 20, none of them such"),
         (odd["empty"], r"`data.panel` must be a log that can be read: "),
@@ -191,7 +260,7 @@ def test_an_odd_panel_is_refused_in_one_line(log: Path, tmp_path: Path) -> None:
         (True, "must be a share above 0"),
     ):
         with pytest.raises(InputError, match=message) as refused:
-            prepared(log, data__panel=panel)
+            prepared(log, data__panel=panel, data__panel_people="users")
         assert "\n" not in str(refused.value)
 
 
@@ -238,6 +307,40 @@ def test_terms_card_and_report_say_whose_log_is_open(log: Path, tmp_path: Path) 
     assert "what they opened alone" in page
     again = experiment.reopen(out)
     assert again.terms.about["panel"] == card["panel"]
+
+
+def test_terminal_and_report_say_where_the_rounds_add_nothing_to_a_public_log() -> None:
+    def point(mean: float) -> dict[str, dict[str, float]]:
+        return {"recall_capped@20": {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}}
+
+    matched = {"id": 3150, "title and year": 15, "unknown": 541}
+    panel = {"users": 6040, "interactions": 900_000, "origin": "the log ml-1m", "apart": True, "hash": "ab"}
+    result = {"metric": "recall_capped@20", "metrics": point(0.25), "baselines": {"panel_only": point(0.26)}}
+    result |= {"panel": {**panel, "matched": matched, "licence": "For research."}, "epsilon": 1.0, "delta": 1e-5}
+    console = Console(file=StringIO(), width=200)
+    print_result(console, result)
+    terminal, page = console.file.getvalue(), " ".join(lead(result))
+    words = "3,150 by id, 15 by title and year, 541 not in the catalogue, left out"
+    assert words in terminal
+    assert words in page
+    assert "Its terms: For research." in page
+    said = "here the rounds add nothing to it"
+    assert said in terminal
+    assert said in page
+    result["metrics"] = point(0.27)
+    assert said not in " ".join(lead(result))
+
+
+def test_a_public_logs_terms_are_on_the_card(log: Path, tmp_path: Path) -> None:
+    opened = tmp_path / "open.csv"
+    frame(made(25, 41, seed=5)).to_csv(opened, index=False)
+    out = tmp_path / "run"
+    experiment.start(config(log, data__panel=str(opened), data__panel_licence="MIT"), out=out).run()
+    result, card = (json.loads((out / name).read_bytes()) for name in ("result.json", "privacy_card.json"))
+    assert (card["panel"]["licence"], card["panel"]["matched"]["unknown"]) == ("MIT", 1)
+    assert result["users"] == 160, "strangers have no part in the rounds, and nobody leaves them"
+    assert "they take no part in the rounds of this run" in str(card["exclusions"])
+    assert "1 not in the catalogue" in (out / "report.html").read_text()
 
 
 def test_a_run_goes_on_with_the_panel_that_it_began_with(log: Path, tmp_path: Path) -> None:

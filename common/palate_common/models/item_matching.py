@@ -22,16 +22,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from palate_common.models.item_table import ItemFacts
+from palate_common.models.item_table import MOST_TEXTS, ItemFacts
 
 How = Literal["id", "title and year", "title", "several", "none"]
 _ARTICLE = re.compile(
     r"(.*), (the|an?|le|la|les|l'|un|une|una|der|die|das|ein|eine|el|los|las|il|lo|gli|i|os|as|de|het|den|det|en|ett)",
     re.ASCII,
 )
-_YEAR = re.compile(r"(.*?)\s*\(([12][0-9]{3})\)\s*", re.ASCII | re.DOTALL)
-_BRACKETS = re.compile(r"(.*?)\s*\(([^()]+)\)", re.ASCII | re.DOTALL)
-_ALSO = re.compile(r"(?:a\.?k\.?a\.?|also known as)\s+", re.ASCII | re.IGNORECASE)
+_YEAR = re.compile(r"(.*)\(([12][0-9]{3})\)", re.ASCII | re.DOTALL)
+_BRACKETS = re.compile(r"(.*)\(([^()]+)\)", re.ASCII | re.DOTALL)
+_ALSO = re.compile(r"\A(?:a\.?k\.?a\.?|also known as)\s+", re.ASCII | re.IGNORECASE)
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _LEADING = re.compile(r"^(?:the|an?) (?=.)", re.ASCII)
 _BLANKS = {code: " " for code in range(128) if not chr(code).isalnum()}
@@ -130,14 +130,14 @@ def split_title(text: str) -> tuple[str, int | None, tuple[str, ...]]:
 
     Brackets hold other titles only where a year follows them: in "Song (Live)" they are part of the title.
     """
-    dated = _YEAR.fullmatch(text)
-    if dated is None or not dated[1]:
+    dated = _YEAR.fullmatch(text.strip())
+    if dated is None or not (title := dated[1].strip()):
         return text.strip(), None, ()
-    title, others = dated[1], list[str]()
-    while (found := _BRACKETS.fullmatch(title)) is not None and found[1]:
-        title = found[1]
+    others = list[str]()
+    while len(others) < MOST_TEXTS and (found := _BRACKETS.fullmatch(title)) and (rest := found[1].strip()):
+        title = rest
         others.insert(0, _ALSO.sub("", found[2], count=1).strip())
-    return title.strip(), int(dated[2]), tuple(each for each in others if each)
+    return title, int(dated[2]), tuple(each for each in others if each)
 
 
 def normal_title(text: str) -> str:

@@ -197,7 +197,7 @@ def _label(title: str, year: Value) -> str:
 
 def most_of_table(n_items: int) -> int:
     """Bytes of the largest table of so many items, unpacked."""
-    return 2**16 + 4096 * n_items
+    return min(2**16 + 4096 * n_items, 2**26)
 
 
 def read_table(data: bytes, items: Sequence[str]) -> ItemTable:
@@ -211,12 +211,12 @@ def read_table(data: bytes, items: Sequence[str]) -> ItemTable:
     except (ValueError, RecursionError):
         raise IntegrityError("an item table must be JSON, got something else") from None
     match value:
-        case {"columns": dict(columns), "format": 1, "ids": dict(ids), "items": n} if len(value) == 4 and n == len(
-            items
-        ):
-            pass
+        case {"columns": dict(columns), "format": 1, "ids": dict(ids), "items": n} if n == len(items):
+            whole = len(value) == 4 and not isinstance(n, bool) and not isinstance(value["format"], bool)
         case _:
-            raise IntegrityError(f"an item table must be of format 1 and {len(items)} items, got something else")
+            whole = False
+    if not whole:
+        raise IntegrityError(f"an item table must be of format 1 and {len(items)} items, got something else")
     if len(columns) + len(ids) > MOST_COLUMNS:
         raise IntegrityError(f"an item table must have at most {MOST_COLUMNS} columns, got {len(columns) + len(ids)}")
     for name, column in (*columns.items(), *ids.items()):

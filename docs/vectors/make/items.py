@@ -58,6 +58,7 @@ SPLIT = (
     "(1995)",
     "Show (A) (B) (2001) ",
     "Year (10000)",
+    "City (Osaka Story) (1957)",
 )
 IDS = (
     ("imdb", "tt0114709"),
@@ -105,6 +106,7 @@ def _bad(plain: str, n: int) -> list[tuple[str, str]]:
         ("cut", plain[:-1]),
         ("a list", "[]"),
         ("another format", whole(format=2)),
+        ("a format that is true", whole(format=True)),
         ("a member too many", whole(more=1)),
         ("another number of items", whole(items=n - 1)),
         ("a column that is short", whole(columns={"title": [None] * (n - 1)})),

@@ -67,6 +67,8 @@ COSIGNED = "checkpoint.json"
 FORMAT_FILE = "format"
 PANEL_FILE = "panel.safetensors"
 """The panel's model in a server folder."""
+ABOUT, MOST_ABOUT = "palate", 2**16
+"""Name of what is said about a panel in its file, and the most bytes of that."""
 TABLE_FILE = "item-table.json"
 """Titles and other facts of the items in a server folder."""
 QUARANTINE_FILE = "quarantine.json"
@@ -189,6 +191,18 @@ class Site:
     def quarantine(self) -> Quarantine:
         """The items in quarantine."""
         return Quarantine(self.folder / QUARANTINE_FILE)
+
+    @property
+    def panel_about(self) -> dict[str, str]:
+        """What the operator said of the panel's log: `origin` and `licence`; {} without a panel."""
+        try:
+            with safetensors.safe_open(self.panel_file, framework="numpy") as file:
+                said = read_canonical((file.metadata() or {}).get(ABOUT, "{}").encode(), most=MOST_ABOUT)
+        except FileNotFoundError:
+            return {}
+        except (safetensors.SafetensorError, IntegrityError, OSError) as error:
+            raise InputError(f"{PANEL_FILE} must be what `palate serve panel` wrote: {_line(error)}") from None
+        return {str(name): str(value) for name, value in said.items()} if isinstance(said, dict) else {}
 
     @property
     def table_file(self) -> Path:

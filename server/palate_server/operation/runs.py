@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from palate_common.algorithms.parts.panel import has_panel
 from palate_common.algorithms.parts.quarantine import QUARANTINED
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.files import make_folder, write_durably
@@ -46,6 +47,7 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
         inputs, about = warm_inputs(site)
         out = judging.quarantined(site, ledger)
         inputs = {**inputs, **site.public_inputs, **out}
+        about |= {"panel": site.panel_about} if has_panel(inputs) else {}
         if out:
             about |= {"quarantined": int(out[QUARANTINED].sum())}
     if survey is None and (had := catalogue_out(site)) is not None and had.hash != catalogue.hash:

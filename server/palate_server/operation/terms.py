@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -106,7 +106,13 @@ def next_terms(
         clip_norm=privacy.clip_norm,
         grid=privacy.grid,
         plan_seconds=config.cohort.plan_seconds,
-        about={**about, **_panel(inputs), **_profile(config), "deployed": True, "period": period_of(config, now)},
+        about={
+            **about,
+            **_panel(inputs, about),
+            **_profile(config),
+            "deployed": True,
+            "period": period_of(config, now),
+        },
     )
 
 
@@ -115,12 +121,13 @@ def _profile(config: ServerConfig) -> dict[str, Any]:
     return {} if config.profile is None else {"profile": config.profile}
 
 
-def _panel(inputs: State) -> dict[str, Any]:
-    """What a run's terms say about its panel; {} without one."""
+def _panel(inputs: State, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's terms say about its panel, with what the operator said of it; {} without one."""
     if not has_panel(inputs):
         return {}
     opened = {name: inputs[name] for name in PANEL_INPUTS}
-    return {"panel": {"users": panel_size(inputs), "origin": GIVEN, "hash": digest(pack_inputs(opened))}}
+    facts = {"users": panel_size(inputs), "hash": digest(pack_inputs(opened))}
+    return {"panel": {"origin": GIVEN, **about.get("panel", {}), **facts}}
 
 
 def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:

@@ -11,11 +11,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
+import safetensors.numpy
 
 from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
@@ -33,10 +35,9 @@ from palate_core.log.signing import SigningKey
 from palate_server.folder.certificates import issue, keep_place, make_authority
 from palate_server.folder.config import parse_config
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.server_folder import Site, write_format
+from palate_server.folder.server_folder import ABOUT, Site, write_format
 from palate_server.operation.releases import catalogue_out, check_keeps, publish_start, publishing
 from palate_server.operation.terms import check_config
-from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import noise_delta
 
 HEAD = """\
@@ -105,6 +106,7 @@ def make_site(
     features: npt.NDArray[np.floating[Any]] | None = None,
     panel: State | None = None,
     table: ItemTable | None = None,
+    panel_about: Mapping[str, str] = MappingProxyType({}),
 ) -> Site:
     """Make a server folder.
 
@@ -115,6 +117,7 @@ def make_site(
         features: public features of each item, [items, features], if `training.features` names a file.
         panel: the public model of people who share their log openly; None if nobody does.
         table: titles and other facts of the items; None: there are none.
+        panel_about: `origin` and `licence` of the panel's log.
 
     Raises:
         InputError: the folder isn't empty, or no run is possible with the configuration.
@@ -134,7 +137,7 @@ def make_site(
         if features is not None:
             _save_features(site, features)
         if panel is not None:
-            write_durably(site.panel_file, pack_inputs(panel))
+            _save_panel(site, panel, panel_about)
         if table is not None:
             _save_table(site, table)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
@@ -298,12 +301,19 @@ def check_new(folder: Path) -> None:
         raise InputError(f"`FOLDER` must be new or empty, got {folder}")
 
 
-def renew_panel(site: Site, panel: State | None) -> None:
+def _save_panel(site: Site, panel: State, about: Mapping[str, str]) -> None:
+    arrays = {name: np.ascontiguousarray(panel[name]) for name in sorted(panel)}
+    data: bytes = safetensors.numpy.save(arrays, {ABOUT: canonical_json(dict(about)).decode()})
+    write_durably(site.panel_file, data)
+
+
+def renew_panel(site: Site, panel: State | None, about: Mapping[str, str] = MappingProxyType({})) -> None:
     """Give the runs that begin from now on another panel, or none; one that is open keeps its own.
 
     Args:
         site: the server folder.
         panel: the public model of people who share their log openly; None if nobody does.
+        about: `origin` and `licence` of their log, for terms and cards.
 
     Raises:
         InputError: no run is possible with it, or the folder can't be written; the former panel stays.
@@ -316,7 +326,7 @@ def renew_panel(site: Site, panel: State | None) -> None:
         if panel is None:
             site.panel_file.unlink(missing_ok=True)
         else:
-            write_durably(site.panel_file, pack_inputs(panel))
+            _save_panel(site, panel, about)
     except OSError as error:
         raise InputError(f"`FOLDER` must be writable, got {site.folder}: {error.strerror}") from None
 

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -216,12 +217,12 @@ class OpenPanel:
     Attributes:
         inputs: the model.
         matched: how its items were found in the catalogue.
-        interactions: how many interactions it was made of.
+        about: `origin` and, where it is known, `licence` of the log.
     """
 
     inputs: State
     matched: MatchedItems
-    interactions: int
+    about: dict[str, str]
 
 
 def panel_of(log: str, items: Sequence[str], setting: str, facts: ItemTable | None = None) -> OpenPanel:
@@ -242,7 +243,13 @@ def panel_of(log: str, items: Sequence[str], setting: str, facts: ItemTable | No
     theirs = published_facts(opened.items, pairs.items)
     matched = match_items(pairs.items, items, their_facts=theirs, facts=facts)
     people, _, _ = people_of(pairs, items, matched, setting=setting)
-    return OpenPanel(fit_panel(people, seed=0), matched, people.nnz)
+    about = {"origin": origin_of(log)} | ({"licence": opened.terms} if opened.terms else {})
+    return OpenPanel(fit_panel(people, seed=0), matched, about)
+
+
+def origin_of(log: str) -> str:
+    """Where the panel of a log comes from, in words."""
+    return f"the log {Path(log).name}"
 
 
 def check_strangers(

@@ -34,6 +34,7 @@ from palate_sim.panel.panel import (
     choose,
     fit_panel,
     match_items,
+    origin_of,
     people_of,
     reading,
 )
@@ -194,8 +195,8 @@ def _with_open_log(config: SimulationConfig, place: str, prepared: Prepared, not
     rows = check_others(names if users else (), cut.train_users, setting=setting)
     with step(notify, "fitting the panel"):
         inputs = fit_panel(people, seed=config.seed)
-    origin, apart = f"the log {Path(place).name}", data.panel_apart or not users
-    return _panelled(prepared, Panel(inputs, people.nnz, origin, apart, out, matched.how, log.terms), rows)
+    apart, licence = data.panel_apart or not users, data.panel_licence or log.terms
+    return _panelled(prepared, Panel(inputs, people.nnz, origin_of(place), apart, out, matched.how, licence), rows)
 
 
 def _panelled(prepared: Prepared, panel: Panel, rows: npt.NDArray[np.int64]) -> Prepared:

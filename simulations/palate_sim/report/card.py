@@ -37,7 +37,7 @@ _GROUPS: dict[str, dict[str, str]] = {
         "builds_on.run": "starts from the release of run", "builds_on.model_hash": "its model hash",
         "builds_on.releases": "its noised sums",
         "panel.users": "people whose log is open", "panel.interactions": "open interactions",
-        "panel.origin": "the panel is", "panel.licence": "its terms", "panel.matched": "its items, by how they were found",
+        "panel.origin": "the panel is", "panel.licence": "its terms", "panel.matched": "its items found by",
         "panel.apart": "left out of the rounds", "panel.hash": "hash of its model",
         "population.name": "population", "population.horizon": "horizon",
         "population.other_runs": "other runs on it",

@@ -7,7 +7,7 @@
  * a year a title is a suggestion: a person must confirm it.
  */
 
-import type { ItemFacts } from "./item_table.js";
+import { MOST_TEXTS, type ItemFacts } from "./item_table.js";
 
 export type How = "id" | "title and year" | "title" | "several" | "none";
 
@@ -33,9 +33,9 @@ export interface Row {
 }
 
 const ARTICLE = /^(.*), (the|an?|le|la|les|l'|un|une|una|der|die|das|ein|eine|el|los|las|il|lo|gli|i|os|as|de|het|den|det|en|ett)$/;
-const YEAR = /^(.*?)\s*\(([12][0-9]{3})\)\s*$/s;
-const BRACKETS = /^(.*?)\s*\(([^()]+)\)$/s;
-const ALSO = /(?:a\.?k\.?a\.?|also known as)\s+/i;
+const YEAR = /^(.*)\(([12][0-9]{3})\)$/s;
+const BRACKETS = /^(.*)\(([^()]+)\)$/s;
+const ALSO = /^(?:a\.?k\.?a\.?|also known as)\s+/i;
 
 /** Finds items of a table. */
 export class ItemMatcher {
@@ -92,15 +92,15 @@ function put<T>(map: Map<string, T>, key: string, made: () => T): T {
 
 /** Title, year and other titles of one line, such as "Seven (a.k.a. Se7en) (1995)". */
 export function splitTitle(text: string): [string, number | null, string[]] {
-  const dated = YEAR.exec(text);
-  if (!dated || !dated[1]) return [text.trim(), null, []];
-  let title = dated[1];
+  const dated = YEAR.exec(text.trim());
+  let title = dated ? dated[1].trim() : "";
+  if (!dated || !title) return [text.trim(), null, []];
   const others: string[] = [];
-  for (let found = BRACKETS.exec(title); found && found[1]; found = BRACKETS.exec(title)) {
-    title = found[1];
+  for (let found = BRACKETS.exec(title); found && found[1].trim() && others.length < MOST_TEXTS; found = BRACKETS.exec(title)) {
+    title = found[1].trim();
     others.unshift(found[2].replace(ALSO, "").trim());
   }
-  return [title.trim(), Number(dated[2]), others.filter((each) => each)];
+  return [title, Number(dated[2]), others.filter((each) => each)];
 }
 
 /** A title as it is compared: without case, accents, punctuation and an English article in front. */

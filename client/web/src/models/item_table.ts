@@ -11,7 +11,9 @@ import { inflate } from "./compact.js";
 /** What a further column may have of an item. */
 export type Value = string | number | boolean | null | readonly string[];
 
-const [MOST_COLUMNS, MOST_TEXT, MOST_TEXTS, MOST_NUMBER, MOST_YEAR] = [64, 2048, 100, 2 ** 53, 9999];
+const [MOST_COLUMNS, MOST_TEXT, MOST_NUMBER, MOST_YEAR] = [64, 2048, 2 ** 53, 9999];
+/** Texts of a list at most, such as an item's other titles. */
+export const MOST_TEXTS = 100;
 /** The columns that every table may have. */
 const COLUMNS = ["title", "year", "alternatives", "kinds"];
 const NAME = /^[a-z][a-z0-9_]{0,63}$/;
@@ -109,7 +111,7 @@ type Json = null | boolean | number | string | Json[] | { [name: string]: Json }
 type Fits = readonly [(value: Json) => boolean, string];
 
 /** Bytes of the largest table of so many items, unpacked. */
-export const mostOfTable = (nItems: number): number => 2 ** 16 + 4096 * nItems;
+export const mostOfTable = (nItems: number): number => Math.min(2 ** 16 + 4096 * nItems, 2 ** 26);
 
 const labelOf = (title: string, year: Value | undefined): string => (typeof year === "number" ? `${title} (${year})` : title);
 

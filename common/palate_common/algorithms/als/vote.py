@@ -22,10 +22,12 @@ from palate_common.interactions import Interactions, row_squares, segment_sum
 from palate_common.mechanism.update import Float64
 from palate_common.score_sources import CONTENT, PAIRS, PANEL
 
+ALONE = 64.0
+"""The weight of an open panel alone: everything else only decides between items that it scores alike."""
 CHOICES: Mapping[str, Float64] = {
     CONTENT: np.array([0.0, 0.25, 0.5, 1.0]),
     PAIRS: np.array([0.0, 0.5, 1.0, 2.0]),
-    PANEL: np.array([0.0, 0.25, 0.5, 1.0, 2.0, 4.0]),
+    PANEL: np.array([0.0, 0.5, 1.0, 2.0, 4.0, ALONE]),
 }
 """Score source -> candidates for its weight. A ballot compares each of the others with the first."""
 LIST = 20

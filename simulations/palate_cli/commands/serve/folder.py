@@ -130,7 +130,7 @@ def init(
 
         matrix = item_features(None, listed, str(features), "--features")
     table = read_table(given["items"])
-    opened = None if panel is None else _panel(panel, listed, "--panel", table).inputs
+    opened = None if panel is None else _panel(panel, listed, "--panel", table)
     settings = _settings(given)
     if matrix is not None:
         settings["training.features"] = FEATURES_FILE
@@ -140,7 +140,8 @@ def init(
         with _nothing_made():
             _confirm(config)
     with interruptible():
-        site = make_site(folder, config, listed, matrix, opened, table)
+        prior = (None, table) if opened is None else (opened.inputs, table, opened.about)
+        site = make_site(folder, config, listed, matrix, *prior)
     _tell(folder, site)
 
 
@@ -292,6 +293,8 @@ def panel(
         str | None, typer.Argument(metavar="[LOG]", help="The log of people who share theirs openly.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Nobody shares their log any more.")] = False,
+    source: Annotated[str | None, typer.Option(metavar="TEXT", help="Where the log comes from, for the card.")] = None,
+    licence: Annotated[str | None, typer.Option(metavar="TEXT", help="Under which terms it was published.")] = None,
 ) -> None:
     """Renew the panel, a public prior, for runs that begin from now on: whoever isn't in the log is no longer in it."""
     from palate_common.algorithms.parts.links import panel_size
@@ -302,10 +305,12 @@ def panel(
         raise InputError("`LOG` must be given, or `--remove`, and not both")
     site = Site.at(folder)
     opened = None if log is None else _panel(log, site.catalogue.items, "LOG", site.table)
-    renew_panel(site, None if opened is None else opened.inputs)
     if opened is None:
+        renew_panel(site, None)
         typer.echo("no panel: runs that begin from now on use nobody's open log; models that are out keep theirs")
         return
+    said = {name: value for name, value in (("origin", source), ("licence", licence)) if value is not None}
+    renew_panel(site, opened.inputs, opened.about | said)
     people = panel_size(opened.inputs)
     typer.echo(f"panel: {people:,} people, for the runs that begin from now on; models keep theirs")
 
