@@ -86,7 +86,8 @@ def spotify(path: Path) -> Path:
         {
             "ts": f"{begin + timedelta(minutes=47 * n):%Y-%m-%dT%H:%M:%SZ}", "platform": "android",
             "ms_played": 214_000 - n % 50_000, "conn_country": "FR", "ip_addr": "192.0.2.1",
-            "master_metadata_track_name": f"Track {n % 9000}", "master_metadata_album_artist_name": f"Artist {n % 9000 % 700}",
+            "master_metadata_track_name": f"Track {n % 9000}",
+            "master_metadata_album_artist_name": f"Artist {n % 9000 % 700}",
             "master_metadata_album_album_name": "Album", "spotify_track_uri": f"spotify:track:{n % 9000:022d}",
             "episode_name": None, "episode_show_name": None, "spotify_episode_uri": None, "audiobook_title": None,
             "audiobook_uri": None, "reason_start": "trackdone", "reason_end": "trackdone", "shuffle": False,
