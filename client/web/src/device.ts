@@ -87,7 +87,7 @@ export class Consent {
 
   /** All decisions, or those on one purpose, oldest first. */
   async history(purpose?: Purpose): Promise<ConsentDecision[]> {
-    const all = (await this.link.call("ownHistory", [])) as ConsentDecision[];
+    const all = (await this.link.call("history", [])) as ConsentDecision[];
     return all.filter((each) => purpose === undefined || each.purpose === purpose);
   }
 }
