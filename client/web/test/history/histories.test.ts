@@ -1,3 +1,4 @@
+import { open } from "../../src/index.js";
 import { membersOf } from "../../src/history/files.js";
 import { previewHistory } from "../../src/history/preview.js";
 import { Reading } from "../../src/history/rows.js";
@@ -8,6 +9,7 @@ import { openMemory } from "../../src/store/memory.js";
 import { limitsOf } from "../../src/store/retention.js";
 import { EventStore } from "../../src/store/store.js";
 import { environment, equal, ok, refused, test } from "../harness.js";
+import { place } from "../sample.js";
 
 interface Case {
   readonly what: string;
@@ -92,4 +94,23 @@ test("a history: an export brings it to another device, where it keeps its rule"
   const report = await importLines(store, [line("history-1"), line("of a till"), ...Array.from({ length: 30 }, (_, at) => line(`history-${at + 2}`))].join("\n"));
   equal([report.stored, report.tooOld], [31, 1]);
   equal(await history(store, "list", null), [{ id: 2, service: "export", time: now, events: 31 }]);
+});
+
+test("device: a picked file is previewed, stored, named and undone through the device, which outlives the page", async () => {
+  const kept = await place();
+  let device = await open(kept);
+  await device.consent.grant("store");
+  await device.consent.revoke("train");
+  const file = Object.assign(new Blob(["Date,Name,Year,Letterboxd URI,Rating\n2025-05-05,Heat,1995,https://boxd.it/a,4.5\n"]), { name: "ratings.csv" });
+  const table = [{ item: "7", title: "Heat", year: 1995, alternatives: [], kinds: [], ids: {}, more: {}, label: "" }];
+  equal(`${await device.importHistory(file, { table })}`, "1 films");
+  equal((await device.imports()).length, 0);
+  const report = await (await device.importHistory(file, { table })).store();
+  await device.close();
+  device = await open(kept);
+  const imports = await device.imports();
+  equal(imports.map(({ id, service, events }) => [id, service, events]), [[report.id, "letterboxd", 1]]);
+  equal((await device.consent.history()).length, 2);
+  equal([await device.forgetImport(imports[0].id), await device.imports()], [1, []]);
+  await device.erase();
 });
