@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from palate_client.delivery.channel import Channel, Sender
     from palate_client.delivery.messages import Messages
     from palate_client.delivery.messenger import Messenger
+    from palate_client.history.preview import HistoryPreview, Import
     from palate_client.leaving.statement import Statement
     from palate_client.loyalty import Loyalty
     from palate_client.models import Models
@@ -260,6 +261,47 @@ class Device(Closing):
             PalateError: the store can't be written; what was stored before stays.
         """
         return import_file(self.store, Path(path))
+
+    def import_history(
+        self, path: Path | str, *, profile: str | None = None, dates: str | None = None, table: ItemTable | None = None
+    ) -> HistoryPreview:
+        """Read the user's own history with a service, from the file that it hands out, and say what it would add.
+
+        Nothing is stored until `HistoryPreview.store`, which needs consent to `store`, and nothing leaves the device.
+
+        Args:
+            path: the file as it came, such as a zip file of Letterboxd or Trakt; see "Your own history" in docs/sdk.md.
+            profile: the person, where a file has several; the preview's `questions` names them.
+            dates: "day first", "month first" or "year first", where the preview's `questions` asks for it.
+            table: names and public ids of the items; None: those of the published model in use.
+
+        Raises:
+            InputError: the file can't be read, is of no known service, or was changed by a spreadsheet; or there is no
+                table.
+        """
+        from palate_client.history.preview import preview_history  # here: as the parts
+
+        table = self.items() if table is None else table
+        if table is None:
+            raise InputError("`table` must be names of the items, as the model in use was published without, got None")
+        return preview_history(self.store, table, Path(path), profile=profile, dates=dates)
+
+    def imports(self) -> tuple[Import, ...]:
+        """The imported histories of which events are in the store, oldest first."""
+        from palate_client.history.preview import Import  # here: as the parts
+
+        return tuple(Import(*each) for each in self.store.imports())
+
+    def forget_import(self, id: int) -> int:
+        """Delete what an import of a history has added; returns the number of events. What a model learnt remains.
+
+        Args:
+            id: of the import, see `imports`.
+
+        Raises:
+            PalateError: the store can't be written; nothing was deleted.
+        """
+        return self.store.forget_import(id)
 
     def files_to_download(self, folder: Path | str) -> tuple[str, ...]:
         """The further files that `update_model` needs of a published model; deltas instead of whole files if possible.

@@ -51,6 +51,8 @@ VALUES: Mapping[Kind, str] = {
 """Meaning of an event's value, by its kind; other kinds have none."""
 RATES = (1.0, 5.0)
 """The lowest and the highest rating."""
+HISTORY = "history-"
+"""How the id of an event begins that came with a history of another service."""
 MAX_ITEM, MAX_ID, MAX_PROPS, MAX_DEPTH = 512, 128, 4096, 16
 """The most characters of an item id and of an event id, bytes of properties as JSON, and levels of their nesting."""
 

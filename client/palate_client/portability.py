@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from palate_client.consent import Consent
-from palate_client.events import Event, Tracked, event_from, event_line
+from palate_client.events import HISTORY, Event, Tracked, event_from, event_line
 from palate_client.recommend.adaptation.blending import Blend
 from palate_client.store.pace import Pace
 from palate_client.store.store import EventStore
@@ -101,11 +101,18 @@ def import_file(store: EventStore, path: Path) -> ImportReport:
     """
     counts, pace = dict.fromkeys(Tracked, 0), Pace()
     skipped, problems, batch, batches = 0, list[Problem](), list[Event](), 0
+    into: int | None = None
 
     def deliver() -> None:
-        nonlocal batches
+        nonlocal batches, into
         pace()
-        for outcome in store.add(batch, imported=True) if batch else ():
+        history = [event for event in batch if event.id.startswith(HISTORY)]  # it keeps its own rule of retention
+        others = [event for event in batch if not event.id.startswith(HISTORY)]
+        outcomes = store.add(others, imported=True) if others else []
+        if history:
+            made, more = store.add_history(history, "export", into=into)
+            into, outcomes = into if made is None else made, outcomes + more
+        for outcome in outcomes:
             counts[outcome] += 1
         batch.clear()
         batches += 1

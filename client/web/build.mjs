@@ -4,6 +4,7 @@
 //     worker.js, engine-*.js     what its worker loads beside them, to recommend
 //     taking-*.js, seldom-*.js   what it loads to take part in rounds, and to enrol, answer a survey
 //     page/page.js, de-*.js      the user's own page, of which an app imports it apart, and its languages
+//     preview-*.js               what it loads when the user picks a file of their own history
 //     others                     loaded where they are needed: messages, the report, fallbacks for older browsers, a file in Node
 //     LICENSES                   of the packages whose code is in them
 //
@@ -93,11 +94,12 @@ function roomsOf(names) {
 if (process.argv.includes("--size") || process.argv.includes("--rooms")) {
   const named = (name) => [...files.keys()].filter((file) => file.startsWith(`${name}-`));
   const kB = (bytes, digits = 0) => (bytes / 1000).toFixed(digits);
-  const [starts, others] = [["index.js", "worker.js"], [...files.keys()].filter((file) => !file.startsWith("file-"))];
+  const [starts, others] = [["index.js", "worker.js"], [...files.keys()].filter((file) => !/^(file|preview)-/.test(file))];
   const sizes = { recommending: bytesOf(starts), taking: bytesOf([...starts, ...named("taking")]), all: bytesOf(others) };
   const own = [...page.values()].map(({ bytes }) => bytes);
   const fallbacks = bytesOf([...starts, ...named("crypto_fallback")]) - sizes.recommending;
   console.log(`gzip, of a module of its own: ${page.get("page.js").bytes} bytes for the user's page, and at most ${Math.max(...own.slice(1))} for a language`);
+  console.log(`gzip, of what reads a history: ${bytesOf(named("preview")) - bytesOf(starts)} bytes`);
   console.log(`gzip: ${sizes.recommending} bytes to recommend, ${sizes.taking} when a user takes part, ${sizes.all} with what is loaded now and then, of which fallbacks ${fallbacks}`);
   const said = [
     `${kB(page.get("page.js").bytes)} kB after gzip, and ${kB(Math.max(...own.slice(1)))} kB a language`,

@@ -66,6 +66,7 @@ from palate_core.errors import (
 
 if TYPE_CHECKING:
     from palate import aio as aio
+    from palate_client.history.preview import HistoryPreview, HistoryReport, Import, Suggestion
     from palate_client.leaving.later_models import Traces
     from palate_client.leaving.statement import Statement
     from palate_client.loyalty import Loyalty
@@ -95,14 +96,17 @@ _LATER = {
     "Enrolment": "palate_client.online.enrolment",
     "Explanation": "palate_client.recommend.explanation",
     "GlobalModel": "palate_common.models.model",
+    "HistoryPreview": "palate_client.history.preview",
+    "HistoryReport": "palate_client.history.preview",
+    "Import": "palate_client.history.preview",
     "Invitation": "palate_common.enrolment",
     "ItemFacts": "palate_common.models.item_table",
     "ItemTable": "palate_common.models.item_table",
     "LocalPage": "palate_client.page.local",
     "Loyalty": "palate_client.loyalty",
+    "Masked": "palate_client.rounds.participation",
     "OpenLog": "palate_client.panel",
     "Opened": "palate_client.store.journal",
-    "Masked": "palate_client.rounds.participation",
     "PrivacyReport": "palate_client.rounds.report",
     "Published": "palate_common.models.published",
     "Receipt": "palate_core.device.ledger",
@@ -112,6 +116,7 @@ _LATER = {
     "Similar": "palate_client.recommend.recommender",
     "Spending": "palate_client.rounds.report",
     "Statement": "palate_client.leaving.statement",
+    "Suggestion": "palate_client.history.preview",
     "SyncResult": "palate_client.online.sync",
     "Syncing": "palate_client.online.online",
     "Traces": "palate_client.leaving.later_models",
@@ -136,6 +141,9 @@ __all__ = [
     "Explanation",
     "Floors",
     "GlobalModel",
+    "HistoryPreview",
+    "HistoryReport",
+    "Import",
     "ImportReport",
     "InputError",
     "IntegrityError",
@@ -174,6 +182,7 @@ __all__ = [
     "Similar",
     "Spending",
     "Statement",
+    "Suggestion",
     "SyncResult",
     "Syncing",
     "Traces",

@@ -61,6 +61,7 @@ FILES = (
     "behaviour.json",
     "events.json",
     "items.json",
+    "histories.json",
     *("draws.json", "clips.json", "sums.json", "costs.json", "graphs.json", "sharing.json"),
     *("admission.json", "ledgers.json", "models.json"),
 )

@@ -112,9 +112,12 @@ class AsyncDevice(Awaited[Device]):
         """See `Device.track_many`; the events are read here, in the loop's thread."""
         return await self._events.run(partial(self._blocking.track_many, list(events)))
 
-    # On the thread for longer work. What `interests` returns reads the store: call it by `run`.
+    # On the thread for longer work. What `interests` and `import_history` return uses the store: call it by `run`.
     interests = awaited(Device.interests)
     import_jsonl = awaited(Device.import_jsonl)
+    import_history = awaited(Device.import_history)
+    imports = awaited(Device.imports)
+    forget_import = awaited(Device.forget_import)
     files_to_download = awaited(Device.files_to_download)
     update_model = awaited(Device.update_model)
     model = awaited(Device.model)

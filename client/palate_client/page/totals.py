@@ -30,7 +30,8 @@ QUARTER = 900
 SPAN = 2000
 """Sequence numbers of the events that are counted in one transaction."""
 _COUNT = (
-    "SELECT kind, CAST(time / 900 AS INTEGER) AS quarter, count(*) FROM events WHERE seq > ? AND seq <= ?"
+    "SELECT kind, CAST(CASE WHEN imported <= 1 THEN time END / 900 AS INTEGER) AS quarter, count(*)"
+    " FROM events WHERE seq > ? AND seq <= ?"
     " GROUP BY quarter, kind"  # in this order: events are in the order of time, more or less
 )
 
@@ -41,7 +42,7 @@ class EventCounts:
 
     Attributes:
         kinds: kind -> number of events.
-        quarters: number of the quarter of an hour since 1970 -> the user's actions in it.
+        quarters: number of the quarter of an hour since 1970 -> the user's actions in it, an imported history apart.
     """
 
     kinds: Mapping[str, int] = field(default_factory=dict)

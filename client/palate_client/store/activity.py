@@ -23,7 +23,8 @@ from palate_client.store.store import EventStore
 
 PASSIVE = frozenset({"impression"})
 """Kinds of events without an action of the user: they don't count for a visit."""
-COLUMNS = "seq, time, kind, value, CASE kind WHEN 'purchase' THEN props END"
+COLUMNS = "seq, CASE WHEN imported <= 1 THEN time END, kind, value, CASE kind WHEN 'purchase' THEN props END"
+"""What was done with another service, as an imported history says, is no visit to this app."""
 
 Row = tuple[float, str, float | None, float | None]
 """Time in seconds since 1970, kind, number of items of a purchase, amount of money."""

@@ -1,6 +1,7 @@
 """Retention: how many events a device keeps, and which are deleted first.
 
-Events older than `keep_days`, by their own times, are deleted. Above a limit a tenth of the events is deleted: first
+Events older than `keep_days`, by their own times, are deleted; those of a history that the user brought from a service
+are kept for `keep_history_days`, as it is of years ago by nature. Above a limit a tenth of the events is deleted: first
 impressions, then other events, each oldest first. Of deleted events only one number is kept: the time of the user's
 first event.
 
@@ -26,6 +27,10 @@ RUN_ON = 30 * DAY
 """Seconds that a clock has to run on after a leap until it is believed. Less than `LEAP`, so that a device that is
 opened every two weeks believes it at once then; one that is opened more rarely is one opening behind."""
 
+TRACKED, LINES = 0, 1
+"""What the column `imported` has of an event that was tracked, and of one on a line of JSON; a higher number is that of
+an import of a history."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -33,6 +38,7 @@ class Limits:
 
     Attributes:
         keep_days: days after which events are deleted.
+        keep_history_days: the same for events of an imported history; one without a time is as old as its import.
         max_events: number of events above which a tenth is deleted.
         max_bytes: size of the store's file above which a tenth of the events is deleted.
         max_per_day: the most events that can be tracked for one day (UTC), that of their own times; imports don't.
@@ -44,6 +50,7 @@ class Limits:
     """
 
     keep_days: float = 730.0
+    keep_history_days: float = 3650.0
     max_events: int = 100_000
     max_bytes: int = 64 * 2**20
     max_per_day: int = 20_000
@@ -83,8 +90,8 @@ def retention_time(now: float, before: float | None, leapt: float | None = None)
     return before, now if leapt is None else min(leapt, now)
 
 
-def drop_old(connection: sqlite3.Connection, *, before: float) -> int:
-    """Delete events before a time; returns their number.
+def drop_old(connection: sqlite3.Connection, *, before: float, history_before: float) -> int:
+    """Delete events before a time, and those of an imported history before another; returns their number.
 
     One that was tracked while the clock wasn't set is as old as the next one that was stored when it was.
     """
@@ -92,9 +99,10 @@ def drop_old(connection: sqlite3.Connection, *, before: float) -> int:
     later = "SELECT max(seq) FROM events WHERE received >= :set AND received < :before"
     old = (
         "DELETE FROM events WHERE CASE WHEN time NOTNULL OR received >= :set"  # noqa: S608 - no input in it
-        f" THEN coalesce(time, received) < :before ELSE seq < ({later}) END"
+        " THEN coalesce(time, received) < CASE WHEN imported > 1 THEN :history ELSE :before END"
+        f" ELSE seq < ({later}) END"
     )
-    return connection.execute(old, {"before": before, "set": SET_CLOCK}).rowcount
+    return connection.execute(old, {"before": before, "history": history_before, "set": SET_CLOCK}).rowcount
 
 
 def drop_excess(connection: sqlite3.Connection, limits: Limits, *, count: int) -> int:
@@ -125,6 +133,7 @@ def _remember(connection: sqlite3.Connection) -> None:
     """Keep the time of the user's first event before it may be deleted, so that an old user doesn't look new."""
     connection.execute(
         "INSERT INTO meta SELECT 'first', oldest FROM"
-        " (SELECT min(time) AS oldest FROM events WHERE kind <> 'impression') WHERE oldest NOTNULL"
+        " (SELECT min(time) AS oldest FROM events WHERE kind <> 'impression' AND imported <= 1)"
+        " WHERE oldest NOTNULL"
         " ON CONFLICT(name) DO UPDATE SET value = min(value, excluded.value)"
     )

@@ -27,7 +27,7 @@ from palate_client.events import FIELDS, Event, Tracked, kept_event, seconds
 from palate_client.store.folder import StoreFolder
 from palate_client.store.pace import Pace
 from palate_client.store.recent_events import KNOWN, RecentEvents
-from palate_client.store.retention import DAY, SET_CLOCK, Limits, drop_excess, drop_old, retention_time
+from palate_client.store.retention import DAY, LINES, SET_CLOCK, TRACKED, Limits, drop_excess, drop_old, retention_time
 from palate_client.store.store_file import StoreFile
 from palate_common.records.closing import Closing
 from palate_core.errors import ErasedError, PalateError
@@ -76,7 +76,8 @@ class EventStore(Closing):
         self._recent: RecentEvents | None = None
         self._generation = 0
         self._since_check = 0
-        self._tidied = self._oldest = -math.inf
+        self._tidied = -math.inf
+        self._oldest = {False: -math.inf, True: -math.inf}  # of a history: whether it is one
         try:
             self.tidy()
         except BaseException:
@@ -125,23 +126,77 @@ class EventStore(Closing):
         Returns:
             The result for each event.
         """
+        return self._add(events, LINES if imported else TRACKED)[1]
+
+    def add_history(
+        self, events: Sequence[Event], service: str, *, into: int | None = None
+    ) -> tuple[int | None, list[Tracked]]:
+        """Store the events of a person's history with a service, in one transaction.
+
+        Each has an id. One without a time has none in the store, either.
+
+        Args:
+            events: the events.
+            service: where the history is from.
+            into: the import that they belong to; None: a new one.
+
+        Returns:
+            The number of this import, by which `forget_import` deletes it, None: nothing was stored; and the result for
+            each event.
+        """
+        return self._add(events, into, service)
+
+    def forget_import(self, number: int) -> int:
+        """Delete what is left of an import by `add_history`; returns the number of events."""
+        with self.transaction(write=True, durable=True) as connection:
+            n = connection.execute("DELETE FROM events WHERE imported = ? AND imported > ?", (number, LINES)).rowcount
+            connection.execute("DELETE FROM meta WHERE name = ?", (f"import {number:d}",))
+            self._note_deleted(connection, n)
+        return n
+
+    def imports(self) -> list[tuple[int, str, float, int]]:
+        """Number, service and time of each import by `add_history`, and how many of its events are left."""
+        query = (
+            "SELECT imported, (SELECT value FROM meta WHERE name = 'import ' || imported), min(received), count(*)"
+            " FROM events WHERE imported > ? GROUP BY imported ORDER BY imported"
+        )
+        with self.transaction() as connection:
+            return [tuple(row) for row in connection.execute(query, (LINES,))]
+
+    @property
+    def oldest(self) -> float:
+        """The time before which the events of a history are too old to be kept, in seconds since 1970."""
+        return self._oldest[True]
+
+    def _add(self, events: Sequence[Event], origin: int | None, service: str = "") -> tuple[int | None, list[Tracked]]:
+        """Store events in one transaction.
+
+        Args:
+            events: the events, in order.
+            origin: what becomes the column `imported`; None: the next number of an import.
+            service: of that import.
+        """
         now = self.clock()
         try:
             with suppress(PalateError):  # the next one will do; what is wrong with the store is found below
                 self.tidy()
             with self.transaction(write=True) as connection:
                 if "store" not in self.granted:
-                    return [Tracked.NO_CONSENT] * len(events)
+                    return None, [Tracked.NO_CONSENT] * len(events)
                 recent = self._recent or self._read_recent(connection)
-                outcomes, rows = self._accept(connection, recent, events, now, imported)
+                number = int(_get(connection, "imports") or LINES) + 1 if origin is None else origin
+                outcomes, rows = self._accept(connection, recent, events, now, number)
                 if rows:
                     connection.executemany(_INSERT, rows)
                     (recent.last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+                    if origin is None:
+                        _set(connection, "imports", number)
+                        connection.execute("INSERT INTO meta VALUES (?, ?)", (f"import {number:d}", service))
                 self._recent = recent
                 self._delete_excess(connection, len(rows))
-                return outcomes
+                return number if rows else None, outcomes
         except ErasedError:
-            return [Tracked.NO_CONSENT] * len(events)
+            return None, [Tracked.NO_CONSENT] * len(events)
 
     def tidy(self) -> None:
         """Delete events that are too old, once a day: at opening, when events are stored, and before a sync.
@@ -155,14 +210,17 @@ class EventStore(Closing):
         with self.transaction() as connection:
             before = _get(connection, "believed"), _get(connection, "leapt")
         believed, leapt = time = retention_time(now, *before)
-        self._oldest = believed - self.limits.keep_days * DAY
+        days = {False: self.limits.keep_days, True: self.limits.keep_history_days}
+        self._oldest = {history: believed - kept * DAY for history, kept in days.items()}
         if before[0] is not None and 0 <= believed - before[0] < DAY and leapt == before[1]:
             self._tidied = now if leapt else before[0]
             return
         with self.transaction(write=True) as connection:
             for name, value in zip(("believed", "leapt"), time, strict=True):
                 _set(connection, name, value)
-            self._note_deleted(connection, drop_old(connection, before=self._oldest))
+            self._note_deleted(
+                connection, drop_old(connection, before=self._oldest[False], history_before=self._oldest[True])
+            )
         self._tidied = now
 
     def flush(self) -> None:
@@ -227,15 +285,15 @@ class EventStore(Closing):
         return self.file.erase(still=still)
 
     def _accept(
-        self, connection: sqlite3.Connection, recent: RecentEvents, events: Sequence[Event], now: float, imported: bool
+        self, connection: sqlite3.Connection, recent: RecentEvents, events: Sequence[Event], now: float, imported: int
     ) -> tuple[list[Tracked], list[tuple[Any, ...]]]:
         """The result for each event, and the rows of those that are to be stored."""
         outcomes, rows = list[Tracked](), list[tuple[Any, ...]]()
         ids = _present(connection, [event.id for event in events if event.id])
-        stamp, is_set = f"{max(int(now * 1000), 0):012x}", now >= SET_CLOCK
+        stamp, is_set, history = f"{max(int(now * 1000), 0):012x}", now >= SET_CLOCK, imported > LINES
         for event in events:
             known, given = event.id, None if event.time is None else seconds(event.time)
-            time = (now if given is None else min(given, now)) if is_set else given
+            time = min(now if given is None else given, now) if is_set and not (history and given is None) else given
             at = now if time is None else time
             if known:
                 repeated = known in ids
@@ -245,7 +303,7 @@ class EventStore(Closing):
             if repeated:
                 outcomes.append(Tracked.DUPLICATE)
                 continue
-            if given is not None and at < self._oldest:
+            if given is not None and at < self._oldest[history]:
                 outcomes.append(Tracked.TOO_OLD)
                 continue
             if not imported and recent.is_full(at):

@@ -21,6 +21,8 @@ import type { PrivacyReport, StorageReport } from "./hosting/report.js";
 import type { Enrolled, SyncOptions, SyncResult } from "./hosting/syncing.js";
 import { direct, errorOf, type Link, type Told } from "./hosting/link.js";
 import type { Keeping } from "./hosting/opening.js";
+import type { HistoryOptions, HistoryPreview } from "./history/preview.js";
+import type { Import } from "./history/storing.js";
 import type { Statement } from "./leaving/remains.js";
 import type { Loyalty } from "./loyalty.js";
 import type { ItemFacts } from "./models/item_table.js";
@@ -302,6 +304,27 @@ export class Device {
   /** Stores the events of lines of JSON, such as another device's export. */
   async import(lines: string | Blob): Promise<ImportReport> {
     return this.link.call("importLines", [typeof lines === "string" ? lines : await lines.text()]) as Promise<ImportReport>;
+  }
+
+  /**
+   * Reads the user's own history with a service, from the file that it hands out, in this page, and says what it would add.
+   *
+   * Nothing is stored until the preview's `store`, and nothing leaves the device. The code that reads is loaded when it is needed.
+   */
+  async importHistory(file: Blob & { readonly name?: string }, options: HistoryOptions = {}): Promise<HistoryPreview> {
+    const [{ previewHistory }, table] = [await import("./history/preview.js"), options.table ?? (await this.items())];
+    const call = (...args: unknown[]) => this.link.call("ownHistory", args) as Promise<never>;
+    return previewHistory(file, table, { terms: () => call("terms"), add: (events, service) => call("add", events, service) }, options);
+  }
+
+  /** The imported histories of which events are in the store, oldest first. */
+  async imports(): Promise<Import[]> {
+    return this.link.call("ownHistory", ["list"]) as Promise<Import[]>;
+  }
+
+  /** Deletes what an import of a history has added, see `imports`; resolves to the number of events. What a model learnt remains. */
+  async forgetImport(id: number): Promise<number> {
+    return this.link.call("ownHistory", ["forget", id]) as Promise<number>;
   }
 
   /**

@@ -13,6 +13,10 @@ export const KINDS = [
 ] as const;
 export type Kind = (typeof KINDS)[number];
 export type Source = "online" | "offline";
+/** What `imported` has of an event that was tracked. */
+export const TRACKED = 0;
+/** The same of one on a line of JSON; a higher number is that of an import of a history. */
+export const LINES = 1;
 
 /** What was done with an event. */
 export type Tracked =
@@ -73,8 +77,8 @@ export interface Row extends Event {
   readonly seq: number;
   /** When it was tracked, seconds since 1970. */
   readonly received: number;
-  /** Whether it came from a file. */
-  readonly imported: boolean;
+  /** `TRACKED`, or whether it came from a file: `LINES`, or the number of the import of a history. */
+  readonly imported: number;
 }
 
 /** The event, checked. */

@@ -21,6 +21,8 @@ export type { Enrolled, SyncOptions, SyncResult } from "./hosting/syncing.js";
 export type { ItemFacts } from "./models/item_table.js";
 export type { ServiceOptions } from "./service.js";
 export type { OwnModelOptions } from "./recommend/own_model.js";
+export type { HistoryOptions, HistoryPreview, Suggestion } from "./history/preview.js";
+export type { HistoryReport, Import } from "./history/storing.js";
 export type { ImportReport } from "./portability.js";
 export type { Because, Contribution, Explanation } from "./recommend/explanation.js";
 export type { Recommendation, RecommendOptions, ScoreOptions, Similar } from "./recommend/recommender.js";

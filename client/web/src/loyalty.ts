@@ -6,7 +6,7 @@
 
 import { DAY } from "./clock.js";
 import type { Calendar } from "./delivery/calendar.js";
-import type { Row } from "./events.js";
+import { LINES, type Row } from "./events.js";
 
 const WEEK = 7 * DAY;
 /** Seconds without an event that end a visit. */
@@ -56,8 +56,8 @@ export interface Past {
 export function pastOf(rows: readonly Row[], amount: string): Past {
   const active: number[] = [];
   const bought: [number, number, number][] = [];
-  for (const { time, kind, value, props } of rows) {
-    if (time === null) continue;
+  for (const { time, kind, value, props, imported } of rows) {
+    if (time === null || imported > LINES) continue; // what was done with another service is no visit to this app
     if (kind !== "impression") active.push(time);
     const price = props?.[amount];
     if (kind === "purchase") bought.push([time, value ?? NaN, typeof price === "number" ? price : NaN]);

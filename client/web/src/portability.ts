@@ -9,7 +9,7 @@
  */
 
 import { InputError } from "./errors.js";
-import { eventFrom, plain, type Event } from "./events.js";
+import { eventFrom, LINES, plain, type Event } from "./events.js";
 import type { DeliveryRecord } from "./delivery/record.js";
 import type { PrivacyReport } from "./hosting/report.js";
 import type { EventStore } from "./store/store.js";
@@ -18,6 +18,8 @@ const FORMAT = 1;
 const MAX_LINE = 2 ** 16;
 const MOST_PROBLEMS = 1000;
 const BATCH = 25;
+/** How the id of an event begins that came with a history of another service, see `history/preview.ts`. */
+const HISTORY = "history-";
 /** Types of lines of an export that are no events and belong to its device: an import skips them. */
 const OWN = [
   "consent", "outcome", "reset", "first", "sent", "refusal", "model", "contact", "participation", "channel", "delivery",
@@ -62,9 +64,12 @@ export function exportLines(store: EventStore, report: PrivacyReport, messages: 
 export async function importLines(store: EventStore, text: string): Promise<ImportReport> {
   let [stored, duplicates, tooOld, notStored, skipped] = [0, 0, 0, 0, 0];
   const problems: { line: number; reason: string }[] = [];
-  let batch: Event[] = [];
+  let [batch, into] = [[] as Event[], 0];
   const deliver = async () => {
-    for (const outcome of await store.add(batch.map((event) => ({ event, nonce: event.id })), true)) {
+    const parts = [false, true].map((history) => batch.filter(({ id }) => id.startsWith(HISTORY) === history).map((event) => ({ event, nonce: event.id })));
+    const made = parts[1].length ? await store.adding(parts[1], into, into ? "" : "export") : { outcomes: [], id: null };
+    into = made.id ?? into; // it keeps its own rule of retention
+    for (const outcome of [...(parts[0].length ? await store.add(parts[0], LINES) : []), ...made.outcomes]) {
       stored += Number(outcome === "stored");
       duplicates += Number(outcome === "duplicate");
       tooOld += Number(outcome === "too old");

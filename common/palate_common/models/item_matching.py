@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from palate_common.models.item_table import MOST_TEXTS, ItemFacts
@@ -33,6 +33,12 @@ _YEAR = re.compile(r"(.*)\(([12][0-9]{3})\)", re.ASCII | re.DOTALL)
 _BRACKETS = re.compile(r"(.*)\(([^()]+)\)", re.ASCII | re.DOTALL)
 _ALSO = re.compile(r"\A(?:a\.?k\.?a\.?|also known as)\s+", re.ASCII | re.IGNORECASE)
 _ACCENTS = re.compile("[\u0300-\u036f]")
+_LEADING = re.compile(r"^(?:the|an?) (?=.)", re.ASCII)
+_BLANKS = {code: " " for code in range(128) if not chr(code).isalnum()}
+EDITIONS = frozenset({"isbn"})
+"""Schemes of which one work has several ids."""
+MOST_ITEMS = 8
+"""Items that one title may be, at most."""
 _QUOTES = re.compile("['\u2018\u2019`\u00b4]")
 
 
@@ -43,10 +49,12 @@ class Match:
     Attributes:
         item: its id; None: none, or one of several.
         how: by a public id, by title and year, by the title alone; or "several" items have it, or "none".
+        items: all that it may be, if nobody is sure; at most `MOST_ITEMS`.
     """
 
     item: str | None
     how: How
+    items: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def sure(self) -> bool:
@@ -64,7 +72,9 @@ class ItemMatcher:
     def __init__(self, facts: Iterable[ItemFacts]) -> None:
         self._ids: dict[tuple[str, str], set[str]] = {}
         self._titles: dict[str, dict[str, int | None]] = {}
+        self._own: dict[str, Mapping[str, str]] = {}
         for each in facts:
+            self._own[each.item] = each.ids
             for scheme, own in each.ids.items():
                 self._ids.setdefault((scheme, normal_id(scheme, own)), set()).add(each.item)
             for title in (each.title, *each.alternatives):
@@ -90,20 +100,29 @@ class ItemMatcher:
             found = self._ids.get((scheme, normal_id(scheme, own)), set())
             if len(found) == 1:
                 return Match(next(iter(found)), "id")
-        several = False
+        several: tuple[str, ...] = ()
         for each in (title, *alternatives):
             near = self._titles.get(normal_title(each), {})
             for years in () if year is None else ((year,), (year - 1, year, year + 1)):
                 same = [item for item, own in near.items() if own in years]
-                if len(same) == 1:
+                if len(same) == 1 and not self._differs(same[0], ids or {}):
                     return Match(same[0], "title and year")
                 if same:
-                    return Match(None, "several")
+                    return Match(None, "several", tuple(same[:MOST_ITEMS]))
             undated = [item for item, own in near.items() if year is None or own is None]
             if len(undated) == 1:
-                return Match(undated[0], "title")
-            several = several or len(undated) > 1
-        return Match(None, "several" if several else "none")
+                return Match(undated[0], "title", (undated[0],))
+            several = several or tuple(undated[:MOST_ITEMS])
+        return Match(None, "several" if several else "none", several)
+
+    def _differs(self, item: str, ids: Mapping[str, str]) -> bool:
+        """Whether an item has another public id than a row, of a scheme of which a work has one."""
+        own = self._own[item]
+        return any(
+            scheme in own and normal_id(scheme, own[scheme]) != normal_id(scheme, text)
+            for scheme, text in ids.items()
+            if scheme not in EDITIONS
+        )
 
 
 def split_title(text: str) -> tuple[str, int | None, tuple[str, ...]]:
@@ -122,13 +141,15 @@ def split_title(text: str) -> tuple[str, int | None, tuple[str, ...]]:
 
 
 def normal_title(text: str) -> str:
-    """A title as it is compared: without case, accents and punctuation, and with the article in front."""
+    """A title as it is compared: without case, accents, punctuation and an English article in front."""
     text = _QUOTES.sub("'", text.strip().lower())
-    if moved := _ARTICLE.fullmatch(text):
+    if ", " in text and (moved := _ARTICLE.fullmatch(text)):
         text = f"{moved[2]} {moved[1]}" if moved[2][-1] != "'" else f"{moved[2]}{moved[1]}"
     text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
     text = text.replace("'", "").replace("ß", "ss").replace("&", " and ")
-    return " ".join("".join(each if each.isalnum() else " " for each in text).split())
+    if not text.isascii():
+        text = "".join(each if each.isalnum() else " " for each in text)
+    return _LEADING.sub("", " ".join(text.translate(_BLANKS).split()))
 
 
 def normal_id(scheme: str, text: str) -> str:

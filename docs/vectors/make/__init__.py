@@ -29,6 +29,7 @@ from .enrolment import enrolment
 from .events import events
 from .exchange import exchange
 from .graphs import graphs
+from .histories import histories
 from .items import items
 from .ledgers import ledgers
 from .manifest import manifest
@@ -80,6 +81,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "ledgers.json": ledgers,
     "models.json": models,
     "items.json": items,
+    "histories.json": histories,
 }
 """Of the mechanism: lists of cases, each of which says in words what it shows."""
 

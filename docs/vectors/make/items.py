@@ -84,7 +84,9 @@ def items() -> dict[str, Any]:
             {"about": about, "data": data, "error": _refused(data, ids)} for about, data in _bad(plain, len(ids))
         ],
         "matches": [
-            {"row": row, "item": found.item, "how": found.how} for row in ROWS for found in [matcher.match(**row)]
+            {"row": row, "item": found.item, "how": found.how, "items": list(found.items)}
+            for row in ROWS
+            for found in [matcher.match(**row)]
         ],
         "titles": [[text, normal_title(text)] for text in TITLES],
         "ids": [[scheme, text, normal_id(scheme, text)] for scheme, text in IDS],

@@ -12,6 +12,7 @@ import type { Messages } from "../delivery/messages.js";
 import type { MessageInput, MessengerTerms } from "../delivery/message.js";
 import type { Allowance, Delivery, Reaction } from "../delivery/record.js";
 import type { Reason } from "../delivery/rules.js";
+import type { HistoryAsked } from "../history/storing.js";
 import { ErasedError, InputError, LockedError, PalateError, RefusedError, UnreachableError } from "../errors.js";
 import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } from "../events.js";
 import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
@@ -429,6 +430,10 @@ export class Host {
     return (await loaded(import("./own.js"))).importLines(this.store, text);
   }
 
+  async ownHistory(...asked: HistoryAsked): Promise<unknown> {
+    return (await loaded(import("./own.js"))).history(this.store, ...asked);
+  }
+
   /** What would remain if the user left now. To make it writes nothing to the store, and nothing is erased. */
   async statement(final = false): Promise<Statement> {
     const [{ statementOf }, report, files] = [await loaded(import("./own.js")), await this.privacyReport({}), await this.journal.files()];
@@ -552,6 +557,6 @@ const METHODS = [
   "track", "decide", "consents", "history", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue", "items",
   "interests", "adopt", "recommend", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
   "reacted", "allow", "allowed", "deliveries", "inControl", "arm", "loyalty", "enroll", "enrolment", "leave", "sync", "privacyReport",
-  "openLog", "exportLines", "importLines", "statement", "erase",
+  "openLog", "exportLines", "importLines", "ownHistory", "statement", "erase",
 ] as const;
 export type Method = (typeof METHODS)[number];

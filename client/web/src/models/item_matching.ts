@@ -19,6 +19,8 @@ export interface Match {
   readonly how: How;
   /** Whether nobody needs to confirm it. */
   readonly sure: boolean;
+  /** All that it may be, if nobody is sure; at most eight. */
+  readonly items: readonly string[];
 }
 
 /** What a row says of the item that it means. */
@@ -39,9 +41,11 @@ const ALSO = /^(?:a\.?k\.?a\.?|also known as)\s+/i;
 export class ItemMatcher {
   private readonly ids = new Map<string, Set<string>>();
   private readonly titles = new Map<string, Map<string, number | null>>();
+  private readonly own = new Map<string, Readonly<Record<string, string>>>();
 
   constructor(facts: Iterable<ItemFacts>) {
     for (const { item, title, year, alternatives, ids } of facts) {
+      this.own.set(item, ids);
       for (const [scheme, own] of Object.entries(ids)) put(this.ids, keyOf(scheme, own), () => new Set<string>()).add(item);
       for (const known of [title, ...alternatives].map(normalTitle)) if (known) put(this.titles, known, () => new Map<string, number | null>()).set(item, year);
     }
@@ -53,22 +57,30 @@ export class ItemMatcher {
       const found = this.ids.get(keyOf(scheme, own));
       if (found?.size === 1) return as("id", [...found][0]);
     }
-    let several = false;
+    let several: readonly string[] = [];
     for (const each of [title, ...alternatives]) {
       const near = [...(this.titles.get(normalTitle(each)) ?? [])];
       for (const away of year === null ? [] : [0, 1]) {
         const same = near.filter(([, own]) => own !== null && Math.abs(own - (year as number)) <= away);
-        if (same.length) return same.length === 1 ? as("title and year", same[0][0]) : as("several");
+        if (same.length) return same.length === 1 && !this.differs(same[0][0], ids) ? as("title and year", same[0][0]) : as("several", null, named(same));
       }
       const undated = near.filter(([, own]) => year === null || own === null);
-      if (undated.length === 1) return as("title", undated[0][0]);
-      several ||= undated.length > 1;
+      if (undated.length === 1) return as("title", undated[0][0], named(undated));
+      if (!several.length) several = named(undated);
     }
-    return as(several ? "several" : "none");
+    return as(several.length ? "several" : "none", null, several);
+  }
+
+  /** Whether an item has another public id than a row, of a scheme of which a work has one. */
+  private differs(item: string, ids: Readonly<Record<string, string>>): boolean {
+    const own = this.own.get(item) ?? {};
+    return Object.entries(ids).some(([scheme, text]) => scheme !== "isbn" && own[scheme] !== undefined && normalId(scheme, own[scheme]) !== normalId(scheme, text));
   }
 }
 
-const as = (how: How, item: string | null = null): Match => ({ item, how, sure: how === "id" || how === "title and year" });
+const as = (how: How, item: string | null = null, items: readonly string[] = []): Match => ({ item, how, sure: how === "id" || how === "title and year", items });
+
+const named = (found: readonly (readonly [string, unknown])[]): string[] => found.slice(0, 8).map(([item]) => item);
 
 const keyOf = (scheme: string, own: string): string => `${scheme} ${normalId(scheme, own)}`;
 
@@ -91,14 +103,14 @@ export function splitTitle(text: string): [string, number | null, string[]] {
   return [title, Number(dated[2]), others.filter((each) => each)];
 }
 
-/** A title as it is compared: without case, accents and punctuation, and with the article in front. */
+/** A title as it is compared: without case, accents, punctuation and an English article in front. */
 export function normalTitle(text: string): string {
   let found = text.trim().toLowerCase().replace(/['\u2018\u2019`\u00b4]/g, "'");
   const moved = ARTICLE.exec(found);
   if (moved) found = moved[2].endsWith("'") ? moved[2] + moved[1] : `${moved[2]} ${moved[1]}`;
   found = found.normalize("NFKD").replace(/[\u0300-\u036f]/g, "").normalize("NFC");
   found = found.replaceAll("'", "").replaceAll("ß", "ss").replaceAll("&", " and ");
-  return found.replace(/[^\p{L}\p{N}]+/gu, " ").trim();
+  return found.replace(/[^\p{L}\p{N}]+/gu, " ").trim().replace(/^(?:the|an?) (?=.)/, "");
 }
 
 /** A public id as it is compared: IMDb's number without "tt" and zeros, an ISBN's 13 digits, others in small. */

@@ -49,6 +49,7 @@ interface Row {
   readonly kind: string;
   readonly item: string;
   readonly time?: number;
+  readonly id: string;
 }
 
 interface Told {
@@ -272,7 +273,8 @@ class Telling {
     const { events } = facts;
     if (!events.length) return yield p(language.text("did.none"));
     yield p(language.text("did.events", { n: events.length }));
-    const active = events.filter(({ kind, time }) => kind !== "impression" && time !== undefined).map(({ time }) => new Date(1000 * time!));
+    // What was done with another service, as an imported history says, was not done here.
+    const active = events.filter(({ id, kind, time }) => kind !== "impression" && time !== undefined && !id.startsWith("history-")).map(({ time }) => new Date(1000 * time!));
     if (active.length) {
       const first = active.reduce((one, other) => (other < one ? other : one));
       yield p(language.text("did.days", { n: new Set(active.map((date) => date.toDateString())).size, first: language.day(first) }));

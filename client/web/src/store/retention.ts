@@ -1,8 +1,8 @@
 /**
  * Retention: how many events a device keeps, and which are deleted first.
  *
- * Events older than `keepDays`, by their own times, are deleted. Above a limit a tenth of the events is deleted: first impressions, then
- * other events, each oldest first. Of deleted events only one number is kept: the time of the user's first event.
+ * Events older than `keepDays`, by their own times, are deleted; those of a history that the user brought from a service are kept for
+ * `keepHistoryDays`. Above a limit a tenth of the events is deleted: first impressions, then other events, each oldest first. Of deleted events only one number is kept: the time of the user's first event.
  *
  * The age of events is computed by a time that a wrong clock doesn't move: a clock that is far ahead of what was believed last is believed
  * once it has run on.
@@ -10,7 +10,7 @@
 
 import { DAY, SET_CLOCK } from "../clock.js";
 import { InputError } from "../errors.js";
-import type { Row } from "../events.js";
+import { LINES, type Row } from "../events.js";
 
 /**
  * Seconds between two readings of the clock above which it may have been set wrong: more than a month, so that a device that is opened once
@@ -26,6 +26,8 @@ const RUN_ON = 30 * DAY;
 export interface Limits {
   /** Days after which events are deleted. */
   readonly keepDays: number;
+  /** The same for events of an imported history; one without a time is as old as its import. */
+  readonly keepHistoryDays: number;
   /** Number of events above which a tenth is deleted. */
   readonly maxEvents: number;
   /** Bytes of events above which a tenth of them is deleted. */
@@ -36,7 +38,7 @@ export interface Limits {
   readonly windowSeconds: number;
 }
 
-export const LIMITS: Limits = { keepDays: 730, maxEvents: 100_000, maxBytes: 64 * 2 ** 20, maxPerDay: 20_000, windowSeconds: 1 };
+export const LIMITS: Limits = { keepDays: 730, keepHistoryDays: 3650, maxEvents: 100_000, maxBytes: 64 * 2 ** 20, maxPerDay: 20_000, windowSeconds: 1 };
 
 /** The limits with what an app gives of its own. */
 export function limitsOf(given: Partial<Limits> = {}): Limits {
@@ -64,16 +66,19 @@ export function retentionTime(now: number, before: number | null, leapt: number 
   return [before, leapt === null ? now : Math.min(leapt, now)];
 }
 
+/** What `Row.imported` has -> the time before which such events are too old. */
+export type Oldest = (imported: number) => number;
+
 /** When an event was; where that isn't known, when it came. */
 export function timeOf({ time, received }: Row): number {
   return time ?? received;
 }
 
-/** Events from before a time. One that was tracked while the clock wasn't set is as old as the next one that was stored when it was. */
-export function tooOld(rows: readonly Row[], before: number): Set<number> {
+/** Events from before a time, and those of an imported history from before another. One that was tracked while the clock wasn't set is as old as the next one that was stored when it was. */
+export function tooOld(rows: readonly Row[], before: Oldest): Set<number> {
   let later = 0;
-  for (const { seq, received } of rows) if (received >= SET_CLOCK && received < before) later = Math.max(later, seq);
-  return new Set(rows.filter((row) => (row.time !== null || row.received >= SET_CLOCK ? timeOf(row) < before : row.seq < later)).map((row) => row.seq));
+  for (const { seq, received } of rows) if (received >= SET_CLOCK && received < before(LINES)) later = Math.max(later, seq);
+  return new Set(rows.filter((row) => (row.time !== null || row.received >= SET_CLOCK ? timeOf(row) < before(row.imported) : row.seq < later)).map((row) => row.seq));
 }
 
 /** The events that are deleted where there are too many, or too many bytes: at least a tenth. */

@@ -12,7 +12,7 @@
 
 import { DAY, SET_CLOCK } from "../clock.js";
 import { IntegrityError, PalateError } from "../errors.js";
-import type { Event, Kind, Row, Source, Tracked } from "../events.js";
+import { LINES, TRACKED, type Event, type Kind, type Row, type Source, type Tracked } from "../events.js";
 import { textOf, utf8 } from "../records/bytes.js";
 import { excess, retentionTime, timeOf, tooOld, type Limits } from "./retention.js";
 import type { Sealed } from "./sealed.js";
@@ -58,6 +58,8 @@ interface Meta {
   readonly leapt: number | null;
   /** Reactions to recommendations, see `recommend/adaptation/blending.ts`. */
   readonly counts: Readonly<Record<string, readonly [number, number]>>;
+  /** Number of an import of a history -> the service that it is from. */
+  readonly imports: Readonly<Record<number, string>>;
 }
 
 interface Page {
@@ -66,7 +68,7 @@ interface Page {
   readonly bytes: number;
 }
 
-const START: Meta = { generation: 0, reset: 0, last: 0, first: null, believed: null, leapt: null, counts: {} };
+const START: Meta = { generation: 0, reset: 0, last: 0, first: null, believed: null, leapt: null, counts: {}, imports: {} };
 
 export class EventStore {
   /** All events, oldest first. */
@@ -87,7 +89,7 @@ export class EventStore {
   private sinceCheck = 0;
   /** When old events were deleted last, and from before which time they are too old. */
   private tidied = -Infinity;
-  private oldest = -Infinity;
+  private believed = -Infinity;
   private readonly exclusive = turns();
 
   private constructor(
@@ -124,6 +126,15 @@ export class EventStore {
     return this.meta.counts;
   }
 
+  get imports(): Meta["imports"] {
+    return this.meta.imports;
+  }
+
+  /** From before which time events are too old, by what their `imported` is. */
+  oldest(imported: number): number {
+    return this.believed - (imported > LINES ? this.limits.keepHistoryDays : this.limits.keepDays) * DAY;
+  }
+
   /** All decisions that were written, oldest first. */
   get decisions(): readonly Decision[] {
     return this.decided;
@@ -152,17 +163,27 @@ export class EventStore {
   }
 
   /** Stores events, all that are valid or, if the machine fails, none. */
-  async add(asked: readonly Asked[], imported = false): Promise<Tracked[]> {
+  async add(asked: readonly Asked[], imported = TRACKED): Promise<Tracked[]> {
+    return (await this.adding(asked, imported)).outcomes;
+  }
+
+  /** Stores events, see `add`: as those of a history with a service, of which the import gets a number, if any is stored. */
+  async adding(asked: readonly Asked[], imported: number, service = ""): Promise<{ readonly outcomes: Tracked[]; readonly id: number | null }> {
     return this.exclusive(async () => {
       await this.clean();
-      if (!this.granted("store")) return asked.map(() => "no consent" as const);
+      if (!this.granted("store")) return { outcomes: asked.map(() => "no consent" as const), id: null };
+      const imports = { ...this.meta.imports };
+      if (service) imports[(imported = Math.max(LINES, ...Object.keys(imports).map(Number)) + 1)] = service;
       const [rows, outcomes, now] = [[] as Row[], [] as Tracked[], this.clock()];
       const taken = new Set<string>();
       for (const each of asked) outcomes.push(this.accepted(each, rows, taken, now, imported));
-      if (!rows.length) return outcomes;
+      if (!rows.length) return { outcomes, id: null };
       try {
         const pages = paged(this.pages, rows);
-        await this.storage.write(new Map(pages.map((page) => [page.name, utf8(packed(page.rows))])));
+        const changes = new Map(pages.map((page) => [page.name, utf8(packed(page.rows))]));
+        if (service) changes.set(META, utf8(JSON.stringify({ ...this.meta, imports })));
+        await this.storage.write(changes);
+        this.meta = { ...this.meta, imports };
         this.pages = [...this.pages.filter(({ name }) => !pages.some((page) => page.name === name)), ...pages];
         this.took(rows);
       } catch (error) {
@@ -174,8 +195,13 @@ export class EventStore {
         this.sinceCheck = 0;
         await this.drop(excess(this.rows, this.bytes, this.limits)).catch(() => undefined); // the next check will do
       }
-      return outcomes;
+      return { outcomes, id: imported };
     });
+  }
+
+  /** Deletes events, by their numbers. */
+  async forget(gone: ReadonlySet<number>): Promise<void> {
+    await this.exclusive(() => this.drop(gone));
   }
 
   /**
@@ -256,14 +282,14 @@ export class EventStore {
     const [now, { believed: before, leapt: leap }] = [this.clock(), this.meta];
     if (now < SET_CLOCK || (now - this.tidied >= 0 && now - this.tidied < DAY)) return;
     const [believed, leapt] = retentionTime(now, before, leap);
-    this.oldest = believed - this.limits.keepDays * DAY;
+    this.believed = believed;
     if (before !== null && believed - before >= 0 && believed - before < DAY && leapt === leap) {
       this.tidied = leapt === null ? before : now;
       return;
     }
     try {
       await this.note({ believed, leapt });
-      await this.drop(tooOld(this.rows, this.oldest));
+      await this.drop(tooOld(this.rows, (imported) => this.oldest(imported)));
       this.tidied = now;
       await this.storage.reserve();
     } catch {
@@ -271,14 +297,14 @@ export class EventStore {
     }
   }
 
-  private accepted({ event, nonce }: Asked, rows: Row[], taken: Set<string>, now: number, imported: boolean): Tracked {
+  private accepted({ event, nonce }: Asked, rows: Row[], taken: Set<string>, now: number, imported: number): Tracked {
     const [id, set] = [event.id || nonce, now >= SET_CLOCK];
     if (this.ids.has(id) || taken.has(id)) return event.id ? "duplicate" : "stored"; // the answer was lost
-    const time = event.time === null ? (set ? now : null) : set ? Math.min(event.time, now) : event.time;
+    const time = event.time === null ? (set && imported <= LINES ? now : null) : set ? Math.min(event.time, now) : event.time;
     const row = { ...event, id, time, seq: this.meta.last + rows.length + 1, received: now, imported };
     const recent = (this.recent ??= new Recent(this.rows, this.limits));
     if (!event.id && recent.repeats(row)) return "duplicate";
-    if (event.time !== null && timeOf(row) < this.oldest) return "too old";
+    if (event.time !== null && timeOf(row) < this.oldest(imported)) return "too old";
     if (!imported && recent.full(row)) return "limited";
     taken.add(id);
     rows.push(row);
@@ -295,7 +321,7 @@ export class EventStore {
   /** Deletes events, and starts a new generation. */
   private async drop(gone: ReadonlySet<number>): Promise<void> {
     if (!gone.size) return;
-    const times = this.rows.filter((row) => row.kind !== "impression" && row.time !== null).map((row) => row.time as number);
+    const times = this.rows.filter((row) => row.kind !== "impression" && row.imported <= LINES && row.time !== null).map((row) => row.time as number);
     const oldest = times.reduce((least, time) => Math.min(least, time), this.meta.first ?? Infinity);
     const meta = { ...this.meta, generation: this.meta.generation + 1, first: Number.isFinite(oldest) ? oldest : null };
     const changes = new Map<string, Uint8Array | null>([[META, utf8(JSON.stringify(meta))]]);
@@ -392,7 +418,7 @@ function packed(rows: readonly Row[]): string {
 }
 
 function unpacked(name: string, data: Uint8Array): Row[] {
-  const rows = parsed(name, data) as [number, string, Kind, string, number | null, number, number | null, Source, Row["props"], boolean][];
+  const rows = parsed(name, data) as [number, string, Kind, string, number | null, number, number | null, Source, Row["props"], number][];
   return rows.map(([seq, id, kind, item, time, received, value, source, props, imported]) => ({ seq, id, kind, item, time, received, value, source, props, imported }));
 }
 

@@ -23,7 +23,7 @@ function same(actual: Record<string, unknown>, expected: Record<string, unknown>
 }
 
 const rowsOf = (events: any[]): Row[] =>
-  events.map((each, place) => ({ ...eventOf({ kind: each.kind, item: each.item, value: each.value, props: each.props }), id: String(place), seq: place + 1, time: each.time, received: each.time, imported: false }));
+  events.map((each, place) => ({ ...eventOf({ kind: each.kind, item: each.item, value: each.value, props: each.props }), id: String(place), seq: place + 1, time: each.time, received: each.time, imported: 0 }));
 
 test("behaviour.json: days, weeks and hours in the user's time zone", async () => {
   for (const [zone, time, day, week, hour] of (await file()).moments) {

@@ -31,7 +31,7 @@ test("items.json: what is no table is refused in the same words", async () => {
 test("items.json: titles, ids and rows of others are matched alike", async () => {
   const { table, items, matches, titles, ids, split } = await vectors("items.json");
   const matcher = new ItemMatcher(ItemTable.read(utf8(table), items));
-  for (const { row, item, how } of matches) equal(matcher.match(row), { item, how, sure: how === "id" || how === "title and year" });
+  for (const { row, item, how, items } of matches) equal(matcher.match(row), { item, how, items, sure: how === "id" || how === "title and year" });
   for (const [text, normal] of titles) equal(normalTitle(text), normal);
   for (const [scheme, text, normal] of ids) equal(normalId(scheme, text), normal);
   for (const [text, parts] of split) equal(splitTitle(text), parts);

@@ -12,7 +12,7 @@ const near = (actual: number, expected: number, why: string) => ok(Math.abs(actu
 
 async function device(items: string[], domains: string[], given: any, rng?: Rng): Promise<{ made: Recommender; interests: Interests }> {
   const rows: Row[] = given.events.map((each: any, place: number) => ({
-    ...eventOf({ kind: each.kind, item: each.item, value: each.value }), id: String(place), seq: place + 1, time: each.at, received: each.at, imported: false,
+    ...eventOf({ kind: each.kind, item: each.item, value: each.value }), id: String(place), seq: place + 1, time: each.at, received: each.at, imported: 0,
   }));
   const store = { rows, generation: 0, reset: 0, clock: () => given.now as number };
   const interests = new Interests(store, items, weightingOf(given.preset), given.recent_half_life_days);

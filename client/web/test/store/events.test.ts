@@ -20,7 +20,7 @@ test("events.json: a browser keeps what Python keeps, whatever the clock says", 
       if (what === "open") store = await EventStore.open(storage, own, () => now);
       if (at === 0) await store.decide({ purpose: "store", granted: true, version: "1", time });
       const given = asked.map(([kind, item, own, value, id]: any) => ({ event: eventOf({ kind, item, time: own, value, id }), nonce: `n${(nonce += 1)}` }));
-      if (given.length) equal(await store.add(given, what === "import"), answers, `life ${life}, step ${at}: ${step}`);
+      if (given.length) equal(await store.add(given, Number(what === "import")), answers, `life ${life}, step ${at}: ${step}`);
       equal([rows().length, rows().slice(-2)], [count, last], `life ${life}, step ${at}: ${step}`);
     }
     equal(rows(), JSON.parse(kept));

@@ -44,7 +44,20 @@ from palate_server.operation.survey_results import read_result
 from palate_sim.run.run_folder import DRAFT
 
 ITEMS, REGISTER = "items", "enrolment.db"
-OPEN = frozenset({CONFIG, REGISTER, "panel.safetensors", "item-table.json", "tls", "state", "logs", "keys"} | {"metrics.token", "format"})
+OPEN = frozenset(
+    {
+        CONFIG,
+        REGISTER,
+        "panel.safetensors",
+        "item-table.json",
+        "tls",
+        "state",
+        "logs",
+        "keys",
+        "metrics.token",
+        "format",
+    }
+)
 """What nothing vouches for: it decides what a server does next, and is no release."""
 AUDITED = frozenset({LEDGER, ITEMS, "key", "runs", "surveys", "public", "witness", "audit.html", "audit.json"})
 OF_A_RUN = frozenset({"releases", "inputs.safetensors", "lock"})
