@@ -168,6 +168,7 @@ def test_one_of_masks_is_found() -> None:
 
 
 def test_a_check_that_breaks_finds_nothing() -> None:
-    with mock.patch("mutants.asking.group", side_effect=ZeroDivisionError("of its own making")):
+    breaking = mock.Mock(side_effect=ZeroDivisionError("of its own making"))
+    with mock.patch.dict(BATTERY["sensitivity"], {each: breaking for each in BATTERY["sensitivity"]}):
         found = asked_checks(find("no clip"), quick=True)
     assert (found.found, found.broken) == (False, "ZeroDivisionError: of its own making")

@@ -237,6 +237,12 @@ def test_a_line_is_found_where_it_is_now_and_who_asks_for_a_fixture_executes_its
     file = str(rooms.file_of("palate_core.noise.randomness"))
     every = range(1, 200)
     assert covered.executing(file, every) == {"test_toy.py::test_one"}
+    some = [each for each in making.read(campaign.SAMPLE) if each.module == "palate_core.noise.randomness"]
+    assert some
+    assert not any(map(covered.reaches, some))
+    reached = {file: list(range(1, 1000))}
+    (tmp_path / "map" / "reached.json").write_text(json.dumps({"lines": reached, "sources": covered.sources}))
+    assert all(map(Covered(tmp_path / "map").reaches, some))
     lines = covered.sources[file].splitlines()
     covered.sources[file] = "\n".join(lines[5:])  # as if five lines had come in since
     assert covered.executing(file, every) == {"test_toy.py::test_one"}
