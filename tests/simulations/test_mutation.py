@@ -239,7 +239,8 @@ def test_a_line_is_found_where_it_is_now_and_who_asks_for_a_fixture_executes_its
     assert covered.executing(file, every) == {"test_toy.py::test_one"}
     some = [each for each in making.read(campaign.SAMPLE) if each.module == "palate_core.noise.randomness"]
     assert some
-    assert not any(map(covered.reaches, some))
+    with pytest.raises(SystemExit, match="what the audit executes"):
+        covered.reaches(some[0])
     reached = {file: list(range(1, 1000))}
     (tmp_path / "map" / "reached.json").write_text(json.dumps({"lines": reached, "sources": covered.sources}))
     assert all(map(Covered(tmp_path / "map").reaches, some))

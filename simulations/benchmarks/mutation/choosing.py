@@ -135,6 +135,8 @@ class Covered:
 
     def reaches(self, mutant: Mutant) -> bool:
         """Whether the audit executes a mutant's statement; of one that runs on import, whether it loads the module."""
+        if not self._reached:
+            sys.exit("mutation: it isn't known what the audit executes: campaign.py cover")
         file = str(rooms.file_of(mutant.module))
         executed, moved = self._reached.get(file, set()), self._moved(file)
         lines = _called(mutant.module).intersection(range(mutant.lines[0], mutant.lines[1] + 1))
