@@ -43,7 +43,6 @@ QUICK = {
         "composition by the maximum",
         "no reserve for sampled steps",
         "a vote uncharged",
-        "votes unclipped",
         "a model published before its verdict",
         "a verdict that can't be read ignored",
         "a verdict on another model counts",

@@ -8,48 +8,15 @@ from unittest import mock
 
 from mutants.mutant import mutant, rows
 from palate_client.rounds import contribution
-from palate_client.rounds.contribution import Contributor
-from palate_common.algorithms.verdict import NAME, Judging
+from palate_common.algorithms.verdict import Judging
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import Int64, Update
+from palate_common.mechanism.update import Update
 from palate_common.models.model import GlobalModel
 from palate_core.errors import PalateError
-from palate_core.plan import RoundPlan
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import judging, releases
 from palate_server.surveys.verdict import Judgement, PushedItem
-
-
-class _Raw:
-    """An update as it came, whose numbers are put on the grid and never clipped."""
-
-    def __init__(self, clipped: Any, total: Int64) -> None:
-        self._clipped, self._total = clipped, total
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._clipped, name)
-
-    def total(self) -> Int64:
-        """The sum as it came."""
-        return self._total
-
-
-@mutant(
-    "votes unclipped",
-    bug="a vote is counted as it comes, as an honest one is never too long",
-    seen="clipping where a model learns, and nowhere else",
-    test="ledgers",
-    at=(Contributor, "_clip_joined"),
-)
-def unclipped(real: Any, self: Contributor, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> Any:
-    clipped = real(self, plan, model, histories)
-    if plan.algorithm != NAME:
-        return clipped
-    votes = model.algorithm.contribute(model.state, plan.round, histories).blocks[0]
-    total, weight = clipped.total(), plan.layout[0].weight
-    total[:2] = (votes.values.sum(axis=0) * weight * plan.grid).astype(total.dtype)  # type: ignore[union-attr]
-    return _Raw(clipped, total)
 
 
 @mutant(
