@@ -18,7 +18,7 @@ from benchmarks.mutation.campaign import BUDGET, step, wants_audit
 from benchmarks.mutation.choosing import Covered
 from benchmarks.mutation.hook.sitecustomize import MutantFinder
 from benchmarks.mutation.making import Mutant, Place, differs, mutated_source, places
-from benchmarks.mutation.run import mutants, outcome, tables
+from benchmarks.mutation.run import listed_mutants, mutants, outcome, tables, tables_of_listed
 from mutants.listed import MUTANTS
 
 HOOK = rooms.ROOT / "simulations" / "benchmarks" / "mutation" / "hook"
@@ -264,3 +264,10 @@ def test_the_table_counts_each_mutant_once() -> None:
     asked["audit"] = {"outcome": "survived"}
     assert outcome(asked, {}) == ["survived", "unjudged"]
     assert outcome(asked, {"class": "cost"}) == ["survived", "cost"]
+
+
+def test_the_table_of_listed_ones_counts_each_once() -> None:
+    (table,) = tables_of_listed(json.loads(json.dumps(listed_mutants(Path(), 1))))
+    *rows, whole = ([int(cell or 0) for cell in row[1:]] for row in table.rows)
+    assert whole == [sum(column) for column in zip(*rows, strict=True)]
+    assert len(MUTANTS) == whole[0] >= whole[1] >= whole[2]

@@ -37,7 +37,7 @@ SAMPLE, RESULTS, JUDGED = HERE / "sample.jsonl", HERE / "results.jsonl", HERE / 
 GROUPS = {
     "core": (
         *("tests/common", "tests/client", "tests/server", "--ignore=tests/server/service"),
-        *("tests/docs/test_docstrings.py", "tests/docs/test_vectors.py"),
+        *(f"tests/docs/test_{name}.py" for name in ("docstrings", "vectors", "mechanism_vectors")),
     ),
     "audit": ("tests/simulations/audit", "tests/mechanism", "tests/reference", "tests/mutants"),
     "integration": ("tests/integration", "--ignore=tests/integration/online", "--ignore=tests/integration/serve"),
