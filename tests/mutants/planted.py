@@ -108,5 +108,40 @@ seen: the floor of a device in the place of the plan's
 @ palate_server.rounds.noise:noised
 - users < plan.least
 + users < plan.cohort_floor
+
+a node's word for its norm | counting
+bug: a sum without noise is taken, however long it is
+seen: a check on who sends, which devices of another make don't have
+@ palate_common.rounds.wire:decode
+- if float(np.square
++ if False and float(np.square
+
+answers to other attempts summed | counting
+bug: what a node answered to an earlier plan is in this one's sum
+seen: a reply that is late
+@ palate_server.rounds.aggregation:_check_attempt
+- for name, value in expected.items():
++ for name, value in ():
+
+limits that nobody meets | ledgers
+bug: simulated devices take part, whatever they have spent
+seen: a limit that is only shown
+@ palate_sim.engines.ledger.device_totals:DeviceTotals.affords
+- return within
++ return within | True
+
+attempts answered twice | ledgers
+bug: simulated devices answer an attempt again, with other noise
+seen: an answer that is made for whoever asks
+@ palate_sim.engines.ledger.device_totals:DeviceTotals.reached
+- return last is not None and
++ return False and
+
+another ledger for the one that is known | ledgers
+bug: a device compares a plan's ledger with nothing that it has seen
+seen: a first contact each time
+@ palate_core.device.ledger:SeenStates.seen_checkpoint
+- return self.seen(population)[0]
++ return None
 """,
 )
