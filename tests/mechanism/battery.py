@@ -147,8 +147,3 @@ DEEP: Mapping[str, Check] = {
     "no result follows from where work is cut": partial(sizes_alone, deep=True),
 }
 """Every case in every setting, which else take turns."""
-
-
-def group(name: str, *, quick: bool = False) -> list[Finding]:
-    """The findings of all checks of a group, without verdicts yet."""
-    return [found for check in BATTERY[name].values() for found in check(quick=quick)]
