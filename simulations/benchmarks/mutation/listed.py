@@ -24,8 +24,8 @@ from mutants.listed import MUTANTS, find
 PARTS = ("checks", "audit")
 NAMES = tuple(each.name for each in MUTANTS)
 OUT = HERE / "listed.jsonl"
-ALARMS, SAID = 3, 200
-"""Of an outcome's alarms so many are kept, and so many letters of each."""
+SAID = 200
+"""Letters that are kept of what an outcome says."""
 LIMITS = {"cpu": 900, "wall": 5400}
 """Seconds until a process is ended: its checks found nothing."""
 
@@ -37,7 +37,7 @@ def wanted(part: str, name: str, outcome: dict[str, Any]) -> bool:
 
 def _kept(found: dict[str, Any]) -> dict[str, Any]:
     """What is recorded of an outcome; a process that was ended or broke has found nothing, and is told as broken."""
-    alarms = [each[:SAID] for each in found.get("alarms", ())][:ALARMS]
+    alarms = [each[:SAID] for each in found.get("alarms", ())]
     return {"alarms": alarms, "broken": found.get("broken", found.get("said", ""))[:SAID], "seconds": found["seconds"]}
 
 
