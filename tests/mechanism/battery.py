@@ -112,7 +112,7 @@ BATTERY: Mapping[str, Mapping[str, Check]] = {
         "nothing leaves without consent": consents,
     },
     "repeats": {"no noise is used twice": repeats},
-    "masks": {"a lying server sees one sum of enough devices": masking},
+    "masks": {"a lying server sees one sum of enough devices": _whole(masking)},
     "separability": {
         "a user moves nobody else's numbers": separability,
         "nor does one event more": one_more_event,
