@@ -280,23 +280,6 @@ def test_who_has_revoked_consent_sends_no_further_request(world: World) -> None:
     assert len(world.server.heard) == before
 
 
-def test_an_answer_is_not_tried_again_after_what_it_is_for_was_revoked(world: World) -> None:
-    """Who agrees to surveys still stays online, and not one of those goes out that were computed for training."""
-    device = world.device()
-    device.consent.grant("analytics")
-    world.asks(world.plan)
-
-    def fails(heard: Heard) -> Trouble:
-        if heard.answers:
-            device.consent.revoke("train")
-        return 503 if heard.answers else ""
-
-    world.server.fails = fails
-    found = device.sync(seconds=60, poll_seconds=0.02)
-    assert (found.ended, found.exchanges, found.dropped) == ("no consent", 0, 1)
-    assert sum(bool(each.answers) for each in world.server.exchanges()) == 1
-
-
 def test_who_revokes_after_an_answer_has_left_stays_for_what_they_still_agree_to(world: World) -> None:
     device = world.device()
     device.consent.grant("analytics")

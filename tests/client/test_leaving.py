@@ -553,6 +553,8 @@ def test_an_inherited_part_is_not_denied(lived: Population) -> None:
     assert verify(made, winter).holds == "not known"
     assert verify(made, winter, lived.models["summer"]).holds == "not known"
     assert verify(made, winter, autumn).holds == "inherited"
+    late = lived.trained("late winter", with_device=False, about=lived.started_from("winter"))
+    assert verify(made, late, winter, autumn).holds == "inherited"
     fresh = lived.trained("fresh", with_device=False)
     assert (
         verify(made, lived.trained("next", with_device=False, about=lived.started_from("fresh"))).holds == "not known"

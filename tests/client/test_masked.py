@@ -15,7 +15,7 @@ from mechanism.secagg.hostile import PLANS, Turn
 from palate_core.device import attempt
 from palate_core.device.attempt import MaskedDevice
 from palate_core.device.checks import draw
-from palate_core.device.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
+from palate_core.device.states import Advertised, Agreed, Checked, Done, Fresh, MaskedSent, Shared, UnshownNonce
 from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_core.masks import ring_cohort as cohorts
 from palate_core.masks.agreement import KeyPair
@@ -280,7 +280,7 @@ def at(world: MaskedCohort, step: Step) -> Unmasking:
     return server
 
 
-@pytest.mark.parametrize("state", [Fresh, Advertised, Shared, MaskedSent, Agreed])
+@pytest.mark.parametrize("state", [UnshownNonce, Fresh, Advertised, Shared, Checked, MaskedSent, Agreed])
 def test_a_state_does_not_show_its_secrets(state: type) -> None:
     """Who logs a device's state, or an error with it, logs no key, nonce or share."""
     assert state.__repr__ is object.__repr__

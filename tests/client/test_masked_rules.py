@@ -71,7 +71,8 @@ def test_only_the_checks_make_what_the_next_step_demands() -> None:
         assert not proofs & {each.attr if isinstance(each, ast.Attribute) else ast.unparse(each) for each in calls}
 
 
-def test_a_state_is_made_by_name() -> None:
+def test_a_state_is_made_by_name_and_stays_as_it_was_made() -> None:
+    assert all(vars(each)["__dataclass_params__"].frozen for each in states.State.__args__)
     made = {each.__name__ for each in states.State.__args__} - {"Done"}
     for each in ast.walk(ast.parse(inspect.getsource(attempt))):
         if isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id in made:

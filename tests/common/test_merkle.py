@@ -187,6 +187,7 @@ def test_proofs_between_any_sizes_hold(leaves: list[bytes], data: st.DataObject)
     assert len(proof) <= (new - 1).bit_length()
     assert includes(leaves[index], index, tree.checkpoint(new), proof)
     assert extends(tree.checkpoint(old), tree.checkpoint(new), tree.consistency_proof(old, new))
+    assert not extends(Checkpoint(0, tree.root(new)), tree.checkpoint(new), ()), "no leaf, another root"
     assert tree.root(new) == definition(leaves[:new]).hex()
 
 

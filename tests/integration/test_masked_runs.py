@@ -27,7 +27,6 @@ from palate_core.cohort_terms import CohortTerms
 from palate_core.device.floors import Floors
 from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.layout import released_size
-from palate_core.log.merkle import Checkpoint
 from palate_core.masks.attempt_terms import attempt_terms
 from palate_core.masks.messages import Step
 from palate_core.plan import SignedPlan
@@ -295,19 +294,6 @@ def test_masks_want_one_installation_a_node_and_an_identity_of_the_directory(
     (receipt,) = run.devices.receipts(1)
     plan_ = SignedPlan.model_validate_json(plan).plan
     assert receipt.n_bytes == -(-released_size(plan_.layout) * plan_.bits(1) // 8)
-
-
-@pytest.mark.parametrize("change", ["run", "round", "attempt", "model_hash", "sigma"])
-def test_the_context_names_everything(make_run: Callable[..., Any], identities: Identities, change: str) -> None:
-    run = make_run(**distributed(identities))
-    signed = SignedPlan.model_validate_json(run.first(identities.directory(range(DEVICES)))[0])
-    values = {"run": "run-2", "round": 1, "attempt": 1, "model_hash": "ab" * 32, "sigma": signed.plan.sigma + 1}
-    other = signed.model_copy(update={"plan": signed.plan.model_copy(update={change: values[change]})})
-    assert attempt_terms(other).context != attempt_terms(signed).context
-    seen = signed.charge.checkpoint
-    for checkpoint in (Checkpoint(seen.size + 1, seen.root), Checkpoint(seen.size, "ab" * 32)):
-        charge = signed.charge.model_copy(update={"checkpoint": checkpoint})
-        assert attempt_terms(signed.model_copy(update={"charge": charge})).context != attempt_terms(signed).context
 
 
 def test_a_machine_of_another_attempt_closes_nothing(make_run: Callable[..., Any], identities: Identities) -> None:

@@ -86,33 +86,33 @@ BATTERY: Mapping[str, Mapping[str, Check]] = {
     },
     "counting": {"each user is in each sum once, and nobody else": inclusion},
     "ledgers": {
-        "a run is charged before it is answered, and its file says so": ledger_replay,
-        "devices refuse a plan that breaks one rule by the least": refusals,
-        "floors are kept field by field": _whole(floors),
-        "witnesses must have cosigned what a device takes": _whole(witnessed),
         "a device that leaves gets a whole statement": _whole(leaving),
+        "what was acknowledged is on the disk": _whole(disk),
+        "a witness that is killed cosigns no fork": _whole(killed_witness),
+        "two callers meet at every moment": _whole(two_at_once),
+        "ledgers keep their limits through long lives": long_lives,
+        "floors are kept field by field": _whole(floors),
+        "a restoration takes over what was spent": _whole(restorations),
+        "statements list whatever left": _whole(statements),
+        "witnesses must have cosigned what a device takes": _whole(witnessed),
+        "a run is charged before it is answered, and its file says so": ledger_replay,
+        "what was shown is remembered in any order": shown,
+        "a device's ledger is the second one's": device_ledger,
+        "devices refuse a plan that breaks one rule by the least": refusals,
         "prices are those of exact fractions": _whole(accountants),
         "prices are those of other accountants": outside_accountants,
         "the population's ledger is the second one's": _whole(population_ledger),
-        "a device's ledger is the second one's": device_ledger,
-        "ledgers keep their limits through long lives": long_lives,
-        "statements list whatever left": _whole(statements),
-        "what was acknowledged is on the disk": _whole(disk),
-        "two callers meet at every moment": _whole(two_at_once),
-        "a witness that is killed cosigns no fork": _whole(killed_witness),
-        "what was shown is remembered in any order": shown,
-        "a restoration takes over what was spent": _whole(restorations),
         "items in quarantine are left out": _whole(left_out),
     },
     "idle rounds": {"all of the noise is there where nobody does anything": idle_rounds},
     "keystreams": {"random words are used once": keystreams},
     "devices": {
+        "each algorithm asks for its own purpose": _whole(purposes),
         "an app's own device answers as its events and words say": roads,
         "nothing leaves without consent": consents,
-        "each algorithm asks for its own purpose": _whole(purposes),
     },
     "repeats": {"no noise is used twice": repeats},
-    "masks": {"a lying server sees one sum of enough devices": masking},
+    "masks": {"a lying server sees one sum of enough devices": _whole(masking)},
     "separability": {
         "a user moves nobody else's numbers": separability,
         "nor does one event more": one_more_event,
@@ -131,7 +131,7 @@ BATTERY: Mapping[str, Mapping[str, Check]] = {
         "nor from a real length": long_results,
     },
 }
-"""Group -> what a check says -> the check."""
+"""Group -> what a check says -> the check; of many the cheapest first."""
 
 LONG = (
     "nor with any algorithm in any mode",
@@ -147,8 +147,3 @@ DEEP: Mapping[str, Check] = {
     "no result follows from where work is cut": partial(sizes_alone, deep=True),
 }
 """Every case in every setting, which else take turns."""
-
-
-def group(name: str, *, quick: bool = False) -> list[Finding]:
-    """The findings of all checks of a group, without verdicts yet."""
-    return [found for check in BATTERY[name].values() for found in check(quick=quick)]

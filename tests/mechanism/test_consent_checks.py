@@ -9,7 +9,6 @@ import pytest
 
 from mechanism.checks.consent import floors, revocation
 from palate_audit.evidence.evidence import Finding, Verdict
-from palate_client.rounds.participation import Masked, Rounds
 from palate_client.service import Service
 from palate_core.device.floors import Floors
 from palate_core.masks.messages import Step
@@ -24,29 +23,6 @@ def test_every_step_of_a_masked_attempt_is_asked_for() -> None:
     revocation._play(("train", "analytics"), True, True, played)
     assert all(played.steps.count(each.name) == 2 for each in steps)
     assert not played.wrong
-
-
-@pytest.mark.parametrize(
-    ("owner", "name", "found"),
-    [
-        (Masked, "answer", list(revocation.CASES)[:2]),
-        (Rounds, "_check_consent", [*revocation.CASES, "calls that fail"]),
-    ],
-)
-def test_a_device_that_does_not_ask_is_found(
-    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, found: list[str]
-) -> None:
-    if owner is Masked:
-        real = Masked.answer
-
-        def instead(self: Masked, request: bytes) -> bytes:
-            self._check = lambda: None
-            return real(self, request)
-
-        monkeypatch.setattr(Masked, "answer", instead)
-    else:
-        monkeypatch.setattr(Rounds, "_check_consent", lambda self, plan: None)
-    assert alarms(revocation.consents()) == found
 
 
 @pytest.mark.parametrize("field", ["allow_unmasked", "population", "min_sigma"])

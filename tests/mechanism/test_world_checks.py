@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from mechanism.checks.worlds import algorithms, engines, service
+from mechanism.checks.worlds import algorithms, engines
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_common.algorithms import algorithm_names
-from palate_common.rounds import wire
 from palate_core.privacy_mode import LOCAL
-from palate_server.operation.operation import Operation
 from palate_sim.engines import local
 
 
@@ -35,16 +33,6 @@ def test_every_algorithm_is_met_and_every_mode_in_the_quick_form(monkeypatch: py
     }
 
 
-def test_a_size_that_depends_on_users_is_found_in_every_mode_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = wire._record
-
-    def padded(header: Any, numbers: Any, dtype: Any) -> bytes:
-        return real(header, numbers, dtype) + bytes(int((numbers != 0).sum()) % 3)
-
-    monkeypatch.setattr(wire, "_record", padded)
-    assert algorithms.every_mode(quick=True)[0].verdict is Verdict.ALARM
-
-
 def test_progress_that_counts_events_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = local.SteppedTransport.__init__
 
@@ -62,22 +50,3 @@ def test_progress_that_counts_events_is_found(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(local, "run_local", watched)
     monkeypatch.setattr(local.SteppedTransport, "__init__", counting)
     assert alarms(engines.engines()) == ["in one process", "for many users"]
-
-
-def test_messages_that_are_removed_after_a_failure_only_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    clean = service.service(quick=True)
-    assert alarms(clean) == []
-    assert clean[0].said.startswith("8 attempts; ")
-    real = Operation._attempt
-
-    def kept(self: Any, *given: Any) -> bool:
-        messenger, close = self._messenger, self._messenger.close
-        messenger.close = lambda: None
-        released = real(self, *given)
-        messenger.close = close
-        if not released:
-            close()
-        return released
-
-    monkeypatch.setattr(Operation, "_attempt", kept)
-    assert alarms(service.service(quick=True)) == ["central"]

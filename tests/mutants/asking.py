@@ -3,19 +3,23 @@
     its checks   the group of `mechanism.battery` that it names, or the tests of releases of `palate audit mechanism`
     the audit    the tests of releases in every mode, as `palate audit mechanism` makes them
 
-A check that breaks finds nothing: an error says why.
+Checks are asked one after another, until one finds it and no further. A check that breaks finds nothing: an error says
+why.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from mechanism.battery import group
+from mechanism.battery import BATTERY
 from mechanism.harness.messages import DeviceMessages
 from mutants.mutant import Mutant
 from palate_audit.evidence.evidence import Finding, Verdict, judge
@@ -52,16 +56,15 @@ def asked_checks(mutant: Mutant, *, quick: bool = False) -> Asked:
     if mutant.test.endswith(".py"):
         return _tests(mutant)
     with mutant.injected():
-        first = _asked(lambda: _checks(mutant.test, quick=True))
-        return first if first.found or quick else _asked(lambda: _checks(mutant.test, quick=False))
+        first = _until_found(mutant.test, quick=True)
+        return first if first.found or quick else _until_found(mutant.test, quick=False)
 
 
-def asked_audit(mutant: Mutant | None, *, quick: bool = False) -> Asked:
-    """What the audit finds of a mutant, or of the code as it is."""
-    if mutant is None:
-        return _asked(lambda: _releases(quick=quick))
+def asked_audit(mutant: Mutant, *, quick: bool = False) -> Asked:
+    """What the audit finds of a mutant: its quick form, and if that finds nothing, its thorough one."""
     with mutant.injected():
-        return asked_audit(None, quick=quick)
+        first = _until_found(RELEASES, quick=True)
+        return first if first.found or quick else _until_found(RELEASES, quick=False)
 
 
 def releases(dp: str, *, quick: bool = False) -> list[Finding]:
@@ -74,20 +77,51 @@ def releases(dp: str, *, quick: bool = False) -> list[Finding]:
     return statistical(trials, quick=quick) + ([] if quick else again(trials))
 
 
-def _checks(name: str, *, quick: bool) -> list[Finding]:
-    return _releases(quick=quick) if name == RELEASES else group(name, quick=quick)
-
-
-def _releases(*, quick: bool) -> list[Finding]:
-    return [each for dp in MODES for each in releases(dp, quick=quick)]
+def _until_found(name: str, *, quick: bool) -> Asked:
+    """What the first check finds that finds anything; why one broke, where none does."""
+    checks: list[Callable[..., list[Finding]]] = [partial(releases, dp) for dp in MODES]
+    if name != RELEASES:
+        checks = list(BATTERY[name].values())
+    broken = ""
+    for check in checks:
+        asked = _asked(partial(check, quick=quick))
+        if asked.found:
+            return asked
+        broken = broken or asked.broken
+    return Asked(broken=broken)
 
 
 def _asked(make: Callable[[], list[Finding]]) -> Asked:
     try:
-        found = judge(make())
+        with _ending_at_an_alarm():
+            judge(make())
+    except _Alarm as alarm:
+        return Asked((f"{alarm.finding.test}: {alarm.finding.said}",))
     except Exception as error:
         return Asked(broken=f"{type(error).__name__}: {error}")
-    return Asked(tuple(f"{each.test}: {each.said}" for each in found if each.verdict is Verdict.ALARM))
+    return Asked()
+
+
+class _Alarm(BaseException):
+    """An alarm, at which its check ends: no handler within it is to take it for an error."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.said)
+        self.finding = finding
+
+
+@contextmanager
+def _ending_at_an_alarm() -> Iterator[None]:
+    """What is found is enough: more findings of the same mutant cost most of the time."""
+    real = Finding.__post_init__
+
+    def made(finding: Finding) -> None:
+        real(finding)
+        if finding.verdict is Verdict.ALARM and not finding.control:
+            raise _Alarm(finding)
+
+    with mock.patch.object(Finding, "__post_init__", made):
+        yield
 
 
 class _Injecting:

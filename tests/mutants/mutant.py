@@ -12,12 +12,14 @@ or a file of ordinary tests.
 from __future__ import annotations
 import __future__
 
+import builtins
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from dis import get_instructions
 from functools import partial
 from importlib import import_module
 from inspect import getsource, signature, unwrap
@@ -189,6 +191,9 @@ def _compiled(function: FunctionType, source: str) -> CodeType:
     for each in inner:
         inner += [const for const in each.co_consts if isinstance(const, CodeType)]
     (found,) = [each for each in inner if each.co_qualname == f"{owner}.{function.__name__}".lstrip(".")]
+    reads = {each.argval for each in get_instructions(found) if each.opname == "LOAD_GLOBAL"}
+    if unknown := sorted(reads - function.__globals__.keys() - vars(builtins).keys()):
+        raise NameError(f"a mutant of {function.__qualname__} must use names that are there, got {', '.join(unknown)}")
     return found
 
 

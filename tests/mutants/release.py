@@ -19,7 +19,6 @@ from palate_common.rounds.wire import ContributionHeader
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.layout import BlockSpec
 from palate_core.plan import RoundPlan
-from palate_server.operation.operation import Operation
 from palate_server.rounds.aggregation import Aggregate
 from palate_server.rounds.coordinator import Coordinator, Release
 
@@ -86,21 +85,15 @@ def unreleased(real: Any, self: Coordinator, plan: RoundPlan, summed: Aggregate)
         raise
 
 
-@mutant(
-    "messages outlive their process",
-    bug="a server that starts leaves what a former process has sent, and late devices still answer it",
-    seen="a purge of what this process knows of",
-    test="outputs",
-    at=(Operation, "__init__"),
-)
-def outlived(real: Any, self: Operation, site: Any, messenger: Any, purge: Any) -> None:
-    first: list[bool] = []
-    real(self, site, messenger, lambda: purge() if first else first.append(True))
-
-
 rows(
     __name__,
     """
+messages outlive their attempt | outputs
+bug: what an attempt asked stays at the edges, and late devices still answer it
+seen: a message that waits until somebody fetches it
+@ palate_server.operation.operation:Operation._tidy
+- self._messenger.close()
+
 un-noised metric | outputs
 bug: the norm of the raw sum is told with the counts of a round
 seen: `evaluate` and `fit_metrics_aggregation_fn` next to a private `fit`

@@ -107,7 +107,7 @@ bug: coordinates that are zero are sent without masks
 seen: sparse secure aggregation that saves what it can
 @ palate_core.device.attempt:MaskedDevice._mask
 - return pack(
-+ total[vector == 0] = 0
++ total[steps == 0] = 0
 + return pack(
 
 mask keystream restarts | masks

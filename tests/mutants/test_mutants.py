@@ -11,7 +11,7 @@ import pytest
 from mechanism.battery import BATTERY
 from mutants.asking import RELEASES, TESTS, asked_checks, releases
 from mutants.listed import MUTANTS, Mutant, find
-from mutants.mutant import changes_of, function_at, replaced
+from mutants.mutant import LISTED, changes_of, function_at, replaced, rows
 from palate_audit.evidence.evidence import Verdict, judge
 
 LIST = """no clip; per-block clip; clip after sum; sigma for sigma^2; sigma x0.9; sigma x0.99; sigma x0.995; a block
@@ -129,6 +129,10 @@ def test_a_row_is_bound_to_what_is_in_the_source_once() -> None:
         with pytest.raises(ValueError, match=r"must begin|must change"):
             changes_of(lines)
     assert changes_of(["@ x:y", "- a", "+ b", "- c"]) == {"x:y": [(["a"], ["b"]), (["c"], [])]}
+    row = "- return pack(\n+ unheard_of()\n+ return pack("
+    rows("spare", f"name | masks\nbug: a\nseen: b\n@ palate_core.device.attempt:MaskedDevice._mask\n{row}")
+    with pytest.raises(NameError, match="got unheard_of"), LISTED.pop("spare")[0].injected():
+        pass
     with pytest.raises(TypeError, match="must be a function"):
         function_at("palate_core.layout:BlockSpec")
 
@@ -163,6 +167,7 @@ def test_one_of_masks_is_found() -> None:
 
 
 def test_a_check_that_breaks_finds_nothing() -> None:
-    with mock.patch("mutants.asking.group", side_effect=ZeroDivisionError("of its own making")):
+    breaking = mock.Mock(side_effect=ZeroDivisionError("of its own making"))
+    with mock.patch.dict(BATTERY["sensitivity"], {each: breaking for each in BATTERY["sensitivity"]}):
         found = asked_checks(find("no clip"), quick=True)
     assert (found.found, found.broken) == (False, "ZeroDivisionError: of its own making")

@@ -111,6 +111,9 @@ def test_the_words_never_promise_less_delta_or_epsilon_than_was_spent() -> None:
     assert said is not None
     assert float(said[1]) >= made["epsilon"]
     assert float(said[2]) == made["delta"] == DELTA
+    two = re.search(r"two give eps = ([\d.]+)\.", made["guarantee"])
+    assert two is not None
+    assert delta_of(epsilon=float(two[1]), mu=2 * made["mu"]) <= DELTA, "of one person, who is in both"
     for epsilon in (0.3, 0.1 + 0.2, 1.0, 4.305, math.nextafter(4.305, 5), 123.4567, 998.9991, 999.9991, 1234.5):
         assert float(_up(epsilon)) >= epsilon
 

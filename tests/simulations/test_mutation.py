@@ -18,7 +18,7 @@ from benchmarks.mutation.campaign import BUDGET, step, wants_audit
 from benchmarks.mutation.choosing import Covered
 from benchmarks.mutation.hook.sitecustomize import MutantFinder
 from benchmarks.mutation.making import Mutant, Place, differs, mutated_source, places
-from benchmarks.mutation.run import mutants, outcome, tables
+from benchmarks.mutation.run import listed_mutants, mutants, outcome, tables, tables_of_listed
 from mutants.listed import MUTANTS
 
 HOOK = rooms.ROOT / "simulations" / "benchmarks" / "mutation" / "hook"
@@ -237,6 +237,13 @@ def test_a_line_is_found_where_it_is_now_and_who_asks_for_a_fixture_executes_its
     file = str(rooms.file_of("palate_core.noise.randomness"))
     every = range(1, 200)
     assert covered.executing(file, every) == {"test_toy.py::test_one"}
+    some = [each for each in making.read(campaign.SAMPLE) if each.module == "palate_core.noise.randomness"]
+    assert some
+    with pytest.raises(SystemExit, match="what the audit executes"):
+        covered.reaches(some[0])
+    reached = {file: list(range(1, 1000))}
+    (tmp_path / "map" / "reached.json").write_text(json.dumps({"lines": reached, "sources": covered.sources}))
+    assert all(map(Covered(tmp_path / "map").reaches, some))
     lines = covered.sources[file].splitlines()
     covered.sources[file] = "\n".join(lines[5:])  # as if five lines had come in since
     assert covered.executing(file, every) == {"test_toy.py::test_one"}
@@ -257,3 +264,10 @@ def test_the_table_counts_each_mutant_once() -> None:
     asked["audit"] = {"outcome": "survived"}
     assert outcome(asked, {}) == ["survived", "unjudged"]
     assert outcome(asked, {"class": "cost"}) == ["survived", "cost"]
+
+
+def test_the_table_of_listed_ones_counts_each_once() -> None:
+    (table,) = tables_of_listed(json.loads(json.dumps(listed_mutants(Path(), 1))))
+    *rows, whole = ([int(cell or 0) for cell in row[1:]] for row in table.rows)
+    assert whole == [sum(column) for column in zip(*rows, strict=True)]
+    assert len(MUTANTS) == whole[0] >= whole[1] >= whole[2]

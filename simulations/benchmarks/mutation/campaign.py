@@ -2,7 +2,7 @@
 
 PYTHONPATH=simulations python simulations/benchmarks/mutation/campaign.py [cover|sample|test|confirm|survivors|source]
 
-    cover       run the suite once, and keep which test executes which line of the rooms
+    cover       run the suite and the audit once, and keep which test executes which line of the rooms
     sample      draw the sample anew, and write sample.jsonl
     test        ask about each mutant that has no result yet: covering tests, then the audit if they find nothing
     confirm     run each test that found a mutant on the code as it is, and forget what one that fails there found
@@ -29,7 +29,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from benchmarks.mutation import covering, making, rooms
-from benchmarks.mutation.choosing import BUDGET, Choice, Covered
+from benchmarks.mutation.choosing import BUDGET, REACHED, Choice, Covered
 from benchmarks.mutation.making import Mutant, draw
 
 HERE = Path(__file__).parent
@@ -37,7 +37,7 @@ SAMPLE, RESULTS, JUDGED = HERE / "sample.jsonl", HERE / "results.jsonl", HERE / 
 GROUPS = {
     "core": (
         *("tests/common", "tests/client", "tests/server", "--ignore=tests/server/service"),
-        *("tests/docs/test_docstrings.py", "tests/docs/test_vectors.py"),
+        *(f"tests/docs/test_{name}.py" for name in ("docstrings", "vectors", "mechanism_vectors")),
     ),
     "audit": ("tests/simulations/audit", "tests/mechanism", "tests/reference", "tests/mutants"),
     "integration": ("tests/integration", "--ignore=tests/integration/online", "--ignore=tests/integration/serve"),
@@ -75,9 +75,13 @@ def write(file: Path, found: dict[str, dict[str, Any]]) -> None:
 
 
 class Warm:
-    """A warmed process; a job at a time."""
+    """A warmed process; a job at a time.
 
-    def __init__(self) -> None:
+    Args:
+        what: `listed`, or nothing for mutants that are loaded in the place of a module.
+    """
+
+    def __init__(self, *what: str) -> None:
         variables = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         variables |= {
             "PYTHONPATH": str(rooms.ROOT / "simulations"),
@@ -85,7 +89,7 @@ class Warm:
             "OMP_NUM_THREADS": "1",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.mutation.warm"],
+            [sys.executable, "-m", "benchmarks.mutation.warm", *what],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -133,8 +137,10 @@ def tested(warm: Warm, mutant: Mutant, choice: Choice) -> dict[str, Any]:
     return {"outcome": outcome, **found, "asked": len(choice.tests), "executing": choice.by}
 
 
-def audited(warm: Warm, mutant: Mutant) -> dict[str, Any]:
-    """What the audit finds, as it comes."""
+def audited(warm: Warm, mutant: Mutant, covered: Covered) -> dict[str, Any]:
+    """What the audit finds, as it comes; nothing where it doesn't come to the mutant's line."""
+    if not covered.reaches(mutant):
+        return {"outcome": "survived", "reached": False, "seconds": 0.0}
     found = warm.run({"audit": True, "cpu": 240, "wall": 1800}, loaded(mutant))
     return {"outcome": "killed" if "by" in found else "survived", **found}
 
@@ -162,7 +168,7 @@ def ask(mutant: Mutant, warm: Warm, covered: Covered, earlier: dict[str, Any]) -
     result = {**earlier, "id": mutant.id, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     following = step(earlier, covered.groups)
     if following not in BUDGETS:
-        return {**result, "audit": audited(warm, mutant)}
+        return {**result, "audit": audited(warm, mutant, covered)}
     budget = BUDGETS[following]
     found = tested(warm, mutant, covered.choose(mutant, budget))
     return {**result, "tests": {**found, "budget": budget, "groups": covered.groups}}
@@ -238,7 +244,7 @@ def line_of(result: dict[str, Any]) -> str:
 
 
 def cover(folder: Path, *, again: bool) -> None:
-    """Run the suite once, group by group; a group that is there stays."""
+    """Run the suite once, group by group, and the audit; a group that is there stays."""
     for name, paths in GROUPS.items():
         if again or not (folder / name / "tests.json").exists():
             variables = {
@@ -248,6 +254,8 @@ def cover(folder: Path, *, again: bool) -> None:
             }
             command = ["-m", "pytest", "-q", "-p", "benchmarks.mutation.covering", "-p", "no:cacheprovider", *paths]
             subprocess.run([sys.executable, *command], cwd=rooms.ROOT, env=variables, check=False)
+    if again or not (folder / REACHED).exists():
+        covering.cover_audit(folder / REACHED)
 
 
 def confirm() -> None:

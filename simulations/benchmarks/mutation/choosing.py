@@ -32,6 +32,8 @@ BUDGET = 25.0
 """CPU seconds, as measured under coverage, of the tests asked about one mutant; one dearer test may stand alone."""
 OVERHEAD, LINES = 0.02, 100
 """What a test costs, and covers, at least: so that the order doesn't hang on nothing."""
+REACHED = "reached.json"
+"""Beside the folders of tests: the lines that the audit executes."""
 LINES_OF = """
     select path, context, numbits from line_bits
     join file on file.id = file_id join context on context.id = context_id
@@ -88,12 +90,17 @@ class Covered:
         self.sources: dict[str, str] = {}
         self._lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
         self._size: dict[str, int] = defaultdict(int)
+        self._reached: dict[str, set[int]] = {}
         parts = sorted(folder.glob("*/tests.json"))
         if not parts:
             sys.exit(f"mutation: nothing is covered in {folder}: campaign.py cover")
         self.groups = [part.parent.name for part in parts]
         for part in parts:
             self._read(part)
+        if (folder / REACHED).exists():
+            found = json.loads((folder / REACHED).read_text(encoding="utf-8"))
+            self._reached = {file: set(lines) for file, lines in found["lines"].items()}
+            self._know(found["sources"])
 
     def _read(self, part: Path) -> None:
         """Add one group of tests."""
@@ -113,7 +120,11 @@ class Covered:
                     self._size[test] += len(numbers)
                 for number in numbers:
                     self._lines[file][number] |= tests
-        for file, source in found["sources"].items():
+        self._know(found["sources"])
+
+    def _know(self, sources: dict[str, str]) -> None:
+        """What was covered is of one state of the sources."""
+        for file, source in sources.items():
             if self.sources.setdefault(file, source) != source:
                 sys.exit(f"mutation: {file} changed between two groups of covered tests: campaign.py cover --again")
 
@@ -121,6 +132,15 @@ class Covered:
         """Tests that execute one of some lines of a file, as it is now."""
         moved = self._moved(file)
         return {test for line in lines if line in moved for test in self._lines[file].get(moved[line], ())}
+
+    def reaches(self, mutant: Mutant) -> bool:
+        """Whether the audit executes a mutant's statement; of one that runs on import, whether it loads the module."""
+        if not self._reached:
+            sys.exit("mutation: it isn't known what the audit executes: campaign.py cover")
+        file = str(rooms.file_of(mutant.module))
+        executed, moved = self._reached.get(file, set()), self._moved(file)
+        lines = _called(mutant.module).intersection(range(mutant.lines[0], mutant.lines[1] + 1))
+        return any(moved.get(line) in executed for line in lines) if lines else bool(executed)
 
     def _moved(self, file: str) -> dict[int, int]:
         """Line now -> line when it was covered."""

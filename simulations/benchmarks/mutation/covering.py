@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,25 @@ def spent() -> float:
 def fixture_context(fixture: Any) -> str:
     """What the lines of a fixture are filed under."""
     return f"{FIXTURE}{fixture.baseid}::{fixture.argname}"
+
+
+def sources() -> dict[str, str]:
+    """What is covered, as it is now."""
+    files = [file for room in rooms.ROOMS for file in rooms.files(room)]
+    return {str(file): (rooms.ROOT / file).read_text(encoding="utf-8") for file in files}
+
+
+def cover_audit(file: Path) -> None:
+    """Which lines `palate audit mechanism` executes: where it doesn't come it finds nothing."""
+    with tempfile.TemporaryDirectory(prefix="palate-mutation-") as folder:
+        data = Path(folder) / "lines"
+        options = ["--data-file", str(data), "--include", ",".join(str(rooms.ROOT / each) for each in sources())]
+        command = ["-m", "coverage", "run", *options, "-m", "palate_cli", "audit", "mechanism"]
+        subprocess.run([sys.executable, *command], cwd=rooms.ROOT, check=True)
+        found = coverage.CoverageData(str(data))
+        found.read()
+        lines = {str(Path(each).relative_to(rooms.ROOT)): found.lines(each) for each in found.measured_files()}
+    file.write_text(json.dumps({"lines": lines, "sources": sources()}), encoding="utf-8")
 
 
 class Covering:
@@ -100,17 +122,12 @@ class Covering:
         """Write it all."""
         self.coverage.stop()
         self.coverage.save()
-        sources = {
-            str(file): (rooms.ROOT / file).read_text(encoding="utf-8")
-            for room in rooms.ROOMS
-            for file in rooms.files(room)
-        }
         passed = {name: each for name, each in self.tests.items() if each and name not in self.failed}
         found = {
             "tests": passed,
             "fixtures": self.fixtures,
             "failed": sorted(self.failed),
-            "sources": sources,
+            "sources": sources(),
             "root": str(rooms.ROOT),
         }
         (self.folder / "tests.json").write_text(json.dumps(found), encoding="utf-8")

@@ -1,10 +1,11 @@
-"""What tests and audit find of machine-made mutants, counted: the records of the campaign and its judgements as tables.
+"""What tests and audit find of mutants, counted: the records of what was asked, and the judgements, as tables.
 
-PYTHONPATH=simulations python simulations/benchmarks/mutation/run.py [--parts mutants]
+PYTHONPATH=simulations python simulations/benchmarks/mutation/run.py [--parts listed mutants]
 """
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 
 from scipy import stats
 
-from benchmarks.mutation import campaign, making, rooms
+from benchmarks.mutation import campaign, listed, making, rooms
 from benchmarks.sheet import Part, Table, main
+from mutants.listed import MUTANTS
 
 HARMLESS = tuple(name for name in campaign.CLASSES if name != "tested")
 
@@ -45,8 +47,49 @@ def mutants(_: Path, __: int) -> Any:
         "how": Counter(each["tests"]["how"] for each in results.values() if "how" in each["tests"]),
         "cpu_seconds": seconds,
         "stale": len(campaign.stale()),
+        "commit": commit(),
         "seed": making.SEED,
     }
+
+
+def listed_mutants(_: Path, __: int) -> Any:
+    """Counts of what is in `listed.jsonl`, by the checks that the mutants name."""
+    asked, seconds = campaign.records(listed.OUT), Counter[str]()
+    rows: dict[str, Counter[str]] = defaultdict(Counter)
+    for mutant in MUTANTS:
+        row = rows["tests of their own" if mutant.test.endswith(".py") else mutant.test]
+        row["mutants"] += 1
+        for part, found in asked.get(mutant.name, {}).items():
+            if part in listed.PARTS:
+                seconds[part] += found["seconds"]
+                row[f"{part}, asked"] += 1
+                row[f"{part}, found"] += bool(found["alarms"])
+    return {"rows": rows, "cpu_seconds": seconds, "commit": commit(), "seed": making.SEED}
+
+
+def commit() -> str:
+    """Of the sources that were asked about."""
+    command = ("git", "log", "-1", "--format=%h", "--", "common", "client", "server", "simulations/palate_audit")
+    return subprocess.run(command, cwd=rooms.ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def tables_of_listed(figures: Any) -> list[Table]:
+    """One row a group of checks."""
+    columns = ("mutants", "checks, asked", "checks, found", "audit, asked", "audit, found")
+    rows = [_cells(name, each, columns) for name, each in figures["rows"].items()]
+    whole = sum((Counter(each) for each in figures["rows"].values()), Counter[str]())
+    checks, audit = (figures["cpu_seconds"].get(part, 0.0) for part in listed.PARTS)
+    note = (
+        f"Bugs that people have listed, at {figures['commit']}: each meets the checks that it names, one after another "
+        "until one finds it, and the audit is asked about what they miss and a fifth of the others, drawn by seed "
+        f"{figures['seed']}. CPU seconds: checks {checks:,.0f}, audit {audit:,.0f}."
+    )
+    header = ("checks", "mutants", "asked", "found", "the audit was asked", "the audit found")
+    return [Table("Listed mutants", header, [*rows, _cells("**all**", whole, columns)], note)]
+
+
+def _cells(name: str, counts: Mapping[str, int], columns: Sequence[str]) -> list[str]:
+    return [name, *(str(counts.get(each, 0) or "") for each in columns)]
 
 
 def outcome(result: Mapping[str, Any], judgement: Mapping[str, Any]) -> list[str]:
@@ -74,8 +117,9 @@ def tables(figures: Any) -> list[Table]:
     estimate = sum(weights[name] * found[name] / asked[name] for name in weights) / max(sum(weights.values()), 1)
     note = (
         f"{sum(figures['sites'].values()):,} places where an operator fits; {_total(figures, 'mutants')} drawn by seed "
-        f"{figures['seed']}, {whole} asked so far, in an order of chance. Found: {sum(found.values())} of {whole}, "
-        f"{_interval(sum(found.values()), whole)}; weighed by the places of each room, {100 * estimate:.0f} %. "
+        f"{figures['seed']}, {whole} asked so far at {figures['commit']}, in an order of chance within a room. "
+        f"Found: {sum(found.values())} of {whole}, {_interval(sum(found.values()), whole)}; weighed by the places of "
+        f"each of these rooms, {100 * estimate:.0f} %. "
         "Of the others, those that mattered have got a test (`tested`), and each is judged in one line in "
         "[judged.jsonl](../../simulations/benchmarks/mutation/judged.jsonl): "
         + "; ".join(f"{name}: {about}" for name, about in campaign.CLASSES.items())
@@ -134,6 +178,7 @@ def _audit(figures: Any) -> Table:
 
 
 PARTS = {
+    "listed": Part(listed_mutants, tables_of_listed, seeds=str(making.SEED)),
     "mutants": Part(mutants, tables, seeds=str(making.SEED)),
 }
 

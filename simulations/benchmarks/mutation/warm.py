@@ -3,10 +3,12 @@
     {"mutant": FILE or null, "tests": [...], "cpu": SECONDS, "wall": SECONDS}   the tests in that order, until one fails
     {"mutant": null, "tests": [...], "all": true, ...}                          the same, and all that fail
     {"mutant": FILE or null, "audit": true, "cpu": SECONDS, "wall": SECONDS}    `palate audit mechanism`, as it comes
+    {"mutant": null, "listed": NAME, "audit": false, "quick": false, ...}       what a listed mutant's checks find of it
 
 numpy, scipy, pytest and the other big imports are there before the fork; Palate's modules are loaded in the child,
-through the hook, so this imports none. A child that takes too long is ended with all that it started, and that is said.
-It writes to a folder of its own, which is removed: nothing stays behind, whatever a mutant does.
+through the hook, so this imports none. Listed mutants change functions that are there: with the argument `listed`
+Palate is loaded once, before all forks. A child that takes too long is ended with all that it started, and that is
+said. It writes to a folder of its own, which is removed: nothing stays behind, whatever a mutant does.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,8 @@ OPTIONS = (
     *("-q", "--hypothesis-seed=0", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:anyio"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # hypothesis is there before pytest could rewrite its asserts
 )
+LISTED = ("mutants.asking", "mutants.listed")
+"""Loaded before the fork where listed mutants are asked about; with them comes all of the production path."""
 AT_FIRST = 2
 """Files of tests that are collected before the others."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -143,6 +148,13 @@ def _alarms(document: Any) -> list[str]:
     return [name for each in document for name in _alarms(each)] if isinstance(document, list) else []
 
 
+def listed(job: dict[str, Any]) -> dict[str, Any]:
+    """What is found of a listed mutant, by the checks that it names or by the audit."""
+    asking, names = (importlib.import_module(name) for name in LISTED)
+    ask = asking.asked_audit if job["audit"] else asking.asked_checks
+    return asdict(ask(names.find(job["listed"]), quick=job["quick"]))
+
+
 def child(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What a job finds, in the forked process."""
     os.setpgid(0, 0)
@@ -158,6 +170,8 @@ def child(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     if job["mutant"] is not None:
         os.environ[sitecustomize.VARIABLE] = job["mutant"]
         sitecustomize.install()
+    if "listed" in job:
+        return listed(job)
     found = audit(folder) if job.get("audit") else tests(job["tests"], folder, to_the_end=job.get("all", False))
     loaded = [type(each.__spec__.loader) for each in list(sys.modules.values()) if getattr(each, "__spec__", None)]
     return {**found, "loaded": job["mutant"] is None or sitecustomize.MutatedLoader in loaded}
@@ -225,10 +239,11 @@ def main() -> None:
     """Serve until stdin ends."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.chdir(ROOT)
-    for name in WARMED:
+    of_listed = sys.argv[1:] == ["listed"]
+    for name in LISTED if of_listed else WARMED:
         importlib.import_module(name)
     loaded = sorted(name for name in sys.modules if name.startswith("palate"))
-    if loaded:
+    if loaded and not of_listed:
         sys.exit(f"mutation: loaded before the fork: {', '.join(loaded)}")
     gc.freeze()  # a child's collections leave alone what was there before it
     out = os.fdopen(os.dup(1), "w")

@@ -50,6 +50,11 @@ def test_a_gap_cuts_a_ring_and_nothing_cuts_a_complete_graph() -> None:
     assert not here.cut(alive)
     alive[here.neighbours(7)[: here.degree // 2]] = False  # all on one side of a member
     assert here.cut(alive)
+    order, limit = vars(here)["_ring"].order, here.degree // 2 - vars(here)["_window_corrupt"]
+    for missing in (limit - 1, limit):
+        alive = np.ones(300, np.bool_)
+        alive[order[:missing]] = False
+        assert here.cut(alive) is (missing == limit)
     assert not cohort(12, 9).cut(np.zeros(12, np.bool_))
 
 

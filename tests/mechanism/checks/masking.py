@@ -32,7 +32,6 @@ from mechanism.harness.probe_run import Setting, crowd, probe_run
 from mechanism.secagg.adversary import Adversary
 from mechanism.secagg.attacks import ATTACKS, small_rings
 from mechanism.secagg.cohort import MaskedCohort
-from mechanism.secagg.fuzz import fuzz
 from mechanism.secagg.watching import watched
 from palate_audit.evidence.evidence import Finding
 from palate_audit.statistics.repeats import search
@@ -57,13 +56,13 @@ CHANCE = 3
 Vectors = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
-def masking(*, quick: bool = False) -> list[Finding]:
-    """Attacks, uniformity of masked vectors, freshness, bound keys, sizes, exact sums, broken records."""
+def masking() -> list[Finding]:
+    """Attacks, uniformity of masked vectors, freshness, bound keys, sizes, exact sums."""
     with guards.refusing() as refused:
-        return [*_masking(quick=quick), *_found("guards", partial(guards.unmet, refused))]
+        return [*_masking(), *_found("guards", partial(guards.unmet, refused))]
 
 
-def _masking(*, quick: bool) -> Iterator[Finding]:
+def _masking() -> Iterator[Finding]:
     """All but what the rules of a device have refused in it."""
     with watched() as seen:
         yield from _attacks()
@@ -83,7 +82,6 @@ def _masking(*, quick: bool) -> Iterator[Finding]:
         ("evidence", blame.evidence),
         ("openings", blame.openings),
         ("requests", guards.requests),
-        *(() if quick else (("broken records", _fuzzed),)),
     ):
         yield from _found(name, make)
 
@@ -288,12 +286,6 @@ def _long() -> Iterator[str]:
     server = world.run()
     if not np.array_equal(server.total, world.sum_of(server.survivors)):
         yield "the sum of long vectors must be that of its survivors, got another"
-
-
-def _fuzzed() -> Iterator[str]:
-    """Both sides refuse broken records, which change no state."""
-    fuzz(150, seed=3)
-    yield from ()
 
 
 def noise_shares() -> Iterator[str]:

@@ -37,8 +37,9 @@ from palate_core.layout import Layout
 
 ITEMS, FEATURES, PANEL = 26, 3, 40
 """Items of the catalogue, columns of features, and people of a panel."""
-SIZES = (5, 0, 1, 2, 3, 26, 8, 13, 4, 1, 7)
-"""Items that each user has: none, one, odd and even numbers, all."""
+SIZES = (5, 0, 1, 2, 3, 26, 8, 13, 4, 1, 0, 7)
+"""Items that each user has: none, one, odd and even numbers, all; the second without any is in a later part wherever
+work is cut."""
 GRID = 2**20
 SPREAD, WIDE = 10.0, 4
 """A fraction with both bounds has its ends and its middle, if they aren't further apart; a range of whole numbers goes

@@ -41,7 +41,7 @@ from palate_client.online.policy import Policy
 from palate_client.online.retry import Deadline
 from palate_client.online.sync import Session
 from palate_client.recommend.interests import Interests
-from palate_client.rounds.contribution import Contributor
+from palate_client.rounds.contribution import Contributor, OneDevice
 from palate_client.service import Service
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import catalogue_hash
@@ -89,6 +89,7 @@ class RevokingHost(AppHost):
     during: bool = False
     wrong: list[str]
     steps: list[str]
+    computed: int
 
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
         """A plan without masks."""
@@ -122,13 +123,14 @@ class RevokingHost(AppHost):
         real = Contributor._clip_joined
 
         def revoking(contributor: Contributor, *given: Any) -> Any:
-            if isinstance(contributor.ledger, OwnLedger) and self.during:
+            if isinstance(contributor.ledger, OneDevice) and self.during:
                 computed.append(True)
                 consent.revoke(self.purpose)
             return real(contributor, *given)
 
         with mock.patch.object(Contributor, "_clip_joined", revoking):
             answer = ask()
+        self.computed += len(computed)
         if computed:
             if answer != REFUSED:
                 self.wrong.append(f"{what} is answered, although consent was taken back while it was computed")
@@ -255,9 +257,12 @@ def _play(purposes: tuple[Purpose, ...], masks: bool, during: bool, played: _Pla
                 stage.host.source, stage.devices, stage.key.public, stage.host.floors,
                 key_of=stage.host.key_of,
             )  # fmt: skip
-            host.take(app=device, own=own, purpose=now[0], during=during, wrong=played.wrong, steps=played.steps)
+            host.take(app=device, own=own, purpose=now[0], during=during, computed=0)
+            host.take(wrong=played.wrong, steps=played.steps)
             stage.host, asked[0] = host, stage.coordinator.model.data
             stage.play(rounds=1)
+            if during and not host.computed:
+                played.wrong.append(f"nothing is computed for `{now[0]}` where the check looks")
 
 
 def _stage(stack: ExitStack, before: WatchedRun | None, purpose: Purpose, keys: Any) -> WatchedRun:
