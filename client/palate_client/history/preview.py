@@ -222,8 +222,8 @@ class _Matcher:
 
     def __init__(self, table: ItemTable) -> None:
         self._matcher = ItemMatcher(table)
-        self._titled = lru_cache(maxsize=2**13)(self._matcher.match)  # a show of many episodes
-        self.find = lru_cache(maxsize=2**16)(self._find)
+        self._titled = lru_cache(maxsize=2**15)(self._matcher.match)  # a show of many episodes
+        self.find = lru_cache(maxsize=2**15)(self._find)
 
     def _find(
         self, titles: tuple[str, ...], year: int | None, ids: tuple[tuple[str, str], ...]

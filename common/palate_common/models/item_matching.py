@@ -145,7 +145,8 @@ def normal_title(text: str) -> str:
     text = _QUOTES.sub("'", text.strip().lower())
     if ", " in text and (moved := _ARTICLE.fullmatch(text)):
         text = f"{moved[2]} {moved[1]}" if moved[2][-1] != "'" else f"{moved[2]}{moved[1]}"
-    text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
     text = text.replace("'", "").replace("ß", "ss").replace("&", " and ")
     if not text.isascii():
         text = "".join(each if each.isalnum() else " " for each in text)
