@@ -1,6 +1,6 @@
 """What tests and audit find of mutants, counted: the records of what was asked, and the judgements, as tables.
 
-PYTHONPATH=simulations python simulations/benchmarks/mutation/run.py [--parts listed mutants]
+PYTHONPATH=simulations python simulations/benchmarks/mutation/run.py [--parts listed,mutants]
 """
 
 from __future__ import annotations
