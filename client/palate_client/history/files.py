@@ -1,6 +1,6 @@
 """Files: the records of a file that a service hands out, one after another: of a CSV, of JSON, or of a zip of them.
 
-    file -> records, each a function of a column's name -> Table -> rows
+    file -> records, each a function of a column's name -> FileFormat -> rows
 
 What a file is, its content says: a service's files are renamed, and their names differ by language. Sizes, counts and
 ratios are bounded before anything is unpacked, and a file is never in memory as a whole. The browser's `files.ts` reads
@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from palate_client.history.formats import TABLES, Table, column
+from palate_client.history.formats import TABLES, FileFormat, column
 from palate_core.errors import InputError
 
 MOST_BYTES = 2**30
@@ -47,10 +47,10 @@ Records = Iterator[Record | None]
 
 
 @dataclass(frozen=True)
-class Member:
+class ServiceFile:
     """A file, or one of a zip file, that a table describes."""
 
-    table: Table
+    table: FileFormat
     opened: Callable[[], IO[bytes]]
     delimiter: str
 
@@ -73,7 +73,7 @@ class Member:
 
 
 @contextmanager
-def members_of(path: Path) -> Iterator[list[Member]]:
+def members_of(path: Path) -> Iterator[list[ServiceFile]]:
     """The files that some table describes, in the order of the tables.
 
     Raises:
@@ -91,7 +91,7 @@ def members_of(path: Path) -> Iterator[list[Member]]:
                 found, why = [_member(name, opened) for name, opened in _unpacked(archive)], "a zip file without one"
         except _BROKEN as error:
             raise InputError(f"`path` must be a readable file, got {path}: {error!s:.80}") from None
-        members = [each for each in found if isinstance(each, Member)]
+        members = [each for each in found if isinstance(each, ServiceFile)]
         services = sorted({each.table.format for each in members})
         if len(services) > 1:
             raise InputError(f"`path` must have the files of one service, got {', '.join(services)}")
@@ -120,7 +120,7 @@ def _unpacked(archive: zipfile.ZipFile) -> Iterator[tuple[str, Callable[[], IO[b
         yield each.filename.rpartition("/")[2], partial(archive.open, each)
 
 
-def _member(name: str, opened: Callable[[], IO[bytes]]) -> Member | str:
+def _member(name: str, opened: Callable[[], IO[bytes]]) -> ServiceFile | str:
     """The file with its table, or what it is instead."""
     with opened() as file:
         head = _decoder(file.read(HEAD))[1]
@@ -131,7 +131,7 @@ def _member(name: str, opened: Callable[[], IO[bytes]]) -> Member | str:
         first = next(_objects(io.StringIO(head), cut=True), {})
         for table in TABLES:
             if table.json and table.fits(name, first):
-                return Member(table, opened, "")
+                return ServiceFile(table, opened, "")
         return "JSON of another kind"
     line = next(iter(head.splitlines()), "")
     for delimiter in ",;\t":
@@ -141,7 +141,7 @@ def _member(name: str, opened: Callable[[], IO[bytes]]) -> Member | str:
             continue
         for table in TABLES:
             if not table.json and table.fits(name, header):
-                return Member(table, opened, delimiter)
+                return ServiceFile(table, opened, delimiter)
     return f"the columns {line[:200]!r}"
 
 
@@ -162,7 +162,7 @@ def _text(file: IO[bytes]) -> io.TextIOWrapper:
     return io.TextIOWrapper(file, encoding, errors="replace", newline="")
 
 
-def _csv(text: IO[str], table: Table, delimiter: str) -> Records:
+def _csv(text: IO[str], table: FileFormat, delimiter: str) -> Records:
     places: dict[str, int] = {}
     length = 0
     try:

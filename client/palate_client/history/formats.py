@@ -1,6 +1,6 @@
 """Formats: what the files of each service have where, as data, and the rows that their records are.
 
-    record -> Table.row -> Row, or why it is none
+    record -> FileFormat.row -> Row, or why it is none
 
 The tables are `formats.json` beside this module, which the browser's `formats.ts` reads, too. A table says by which
 columns it is known, what its records mean, and which are left out:
@@ -69,7 +69,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Table:
+class FileFormat:
     """What one file of a service has where; see above."""
 
     format: str
@@ -210,10 +210,10 @@ def _seconds(text: str, unit: str) -> float | None:
     return None if number is None else number / 1000
 
 
-def _tables() -> tuple[Table, ...]:
+def _tables() -> tuple[FileFormat, ...]:
     text = resources.files("palate_client.history").joinpath("formats.json").read_text("utf-8")
     found: list[dict[str, Any]] = json.loads(text)
-    return tuple(Table(**each) for each in found)
+    return tuple(FileFormat(**each) for each in found)
 
 
 TABLES = _tables()

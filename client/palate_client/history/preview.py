@@ -1,6 +1,6 @@
 """Preview: what an imported history would add, before anything is stored.
 
-    file -> Reading -> rows -> ItemMatcher over the model's table -> HistoryPreview -> EventStore, or nothing
+    file -> HistoryReading -> rows -> ItemMatcher over the model's table -> HistoryPreview -> EventStore, or nothing
 
     preview = device.import_history("letterboxd-anna.zip")
     print(preview)                           # 812 films, 36 not in the catalogue, 11 to confirm, 40 too old
@@ -24,7 +24,7 @@ from pathlib import Path
 from palate_client.events import HISTORY, Event, Kind, Tracked
 from palate_client.history.files import members_of
 from palate_client.history.formats import LEFT, Left
-from palate_client.history.rows import Reading
+from palate_client.history.rows import HistoryReading
 from palate_client.store.store import EventStore
 from palate_common.models.item_matching import ItemMatcher
 from palate_common.models.item_table import ItemTable
@@ -181,7 +181,7 @@ def preview_history(
     suggested: dict[tuple[str, int | None], tuple[str, ...]] = {}
     unknown, named = set[int](), dict[str, None]()
     with members_of(path) as members:
-        service, reading = members[0].table, Reading(members, store.clock(), profile, dates)
+        service, reading = members[0].table, HistoryReading(members, store.clock(), profile, dates)
         for row in reading.rows():
             item, title, items = matcher.find(row.titles, row.year, row.ids)
             if item is not None:

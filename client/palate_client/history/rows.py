@@ -1,6 +1,6 @@
 """Rows: what a person did, of all files that a service handed out at once.
 
-    Member.records -> rows
+    ServiceFile.records -> rows
 
 A file may hold several people, and dates that can be read in two ways: then nothing is read until the person has said
 which. The browser's `rows.ts` gives the same.
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from palate_client.history.dates import ORDERS, TOLERANCE, moment, ordered, orders_of
-from palate_client.history.files import Member
+from palate_client.history.files import ServiceFile
 from palate_client.history.formats import Left, Row
 from palate_core.errors import InputError
 
@@ -27,7 +27,7 @@ MOST_PROFILES = 50
 
 
 @dataclass
-class Reading:
+class HistoryReading:
     """The rows of a service's files.
 
     Args:
@@ -44,7 +44,7 @@ class Reading:
         InputError: a file can't be read; its dates are written in several ways; or the answer isn't one of those asked.
     """
 
-    members: Sequence[Member]
+    members: Sequence[ServiceFile]
     now: float
     profile: str | None = None
     dates: str | None = None

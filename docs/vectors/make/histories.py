@@ -15,7 +15,7 @@ from typing import Any
 from palate_client.device import open_device
 from palate_client.history.files import members_of
 from palate_client.history.preview import preview_history
-from palate_client.history.rows import Reading
+from palate_client.history.rows import HistoryReading
 from palate_common.models.item_table import ItemFacts, ItemTable
 from palate_core.errors import InputError
 
@@ -372,7 +372,7 @@ def _case(what: str, source: str, name: str, content: Any, said: dict[str, str] 
         path.write_bytes(data)
         try:
             with members_of(path) as members:
-                reading = Reading(members, NOW, said.get("profile"), said.get("dates"))
+                reading = HistoryReading(members, NOW, said.get("profile"), said.get("dates"))
                 found["rows"] = [list(row) for row in reading.rows()]
         except InputError as error:
             return found | {"refused": str(error)}
