@@ -54,7 +54,10 @@ COMMANDS = {
     "data": ("data:app", "Named data sets, and what is in a log."),
     "device": ("online:app", "A device's encrypted store: what the SDK does, from a shell."),
     "serve": ("serve:app", "A server that devices take part in: rounds, models, budgets."),
-    "edge": ("serve.edges:edge", "An edge of a server, on a host of its own, where devices wait; until Ctrl-C or SIGTERM."),
+    "edge": (
+        "serve.edges:edge",
+        "An edge of a server on a host of its own, until Ctrl-C or SIGTERM: devices wait there.",
+    ),
     "witness": ("witness:app", "A witness of ledgers: it cosigns what only ever grew."),
     "survey": ("survey:app", "Surveys of a server: figures for the operator, and what they cost."),
 }

@@ -40,7 +40,7 @@ from palate_sim.preparation.splits import PUBLISHED, SPLITS
 from palate_sim.run.experiment import start
 from palate_torch import ModuleSettings
 
-CONDITIONAL = {"inputs.safetensors", "ray.log"}
+CONDITIONAL = {"flower.log", "inputs.safetensors", "ray.log"}
 """Files that only some engines and algorithms leave."""
 NAME = re.compile(r"`([^`]+)`")
 

@@ -29,8 +29,8 @@ from palate_server.operation.terms import check_config
 from palate_server.service.gateway import check_configuration, wanted_ports
 from palate_server.service.metrics import check_pair, read_token
 from palate_server.service.parts import read_parts
-from palate_server.service.ports import listening, taken
 from palate_server.service.problems import KINDS, Kind, ServerProblem, broken, line_of, problems, told_of, told_once
+from palate_server.service.processes.ports import listening, taken
 
 CHECKS: Mapping[str, Kind] = {
     "settings_unfit": Kind(

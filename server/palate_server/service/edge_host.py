@@ -19,9 +19,9 @@ from palate_server.folder.server_folder import Site
 from palate_server.rounds.lock import own_folder
 from palate_server.service.edge_process import edge_answers, edge_command
 from palate_server.service.gateway import answers_at, check_free, nginx_command, write_configuration
-from palate_server.service.ports import end_left_over
-from palate_server.service.processes import FLOWER, Child
-from palate_server.service.watch import PartWatch
+from palate_server.service.processes.child import FLOWER, Child
+from palate_server.service.processes.ports import end_left_over
+from palate_server.service.processes.watch import PartWatch
 
 LOOK: Final = 0.5
 """Seconds between two checks of the processes."""

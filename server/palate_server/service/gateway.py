@@ -38,7 +38,7 @@ from palate_core.errors import InputError
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.edges import TRUST_FILE, grant_of, token_for, tokens_for
 from palate_server.folder.server_folder import Site
-from palate_server.service.ports import listening, taken
+from palate_server.service.processes.ports import listening, taken
 
 LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
 """The files of the ledger's mirror."""

@@ -42,13 +42,13 @@ from palate_server.service.invitations import InvitationService
 from palate_server.service.listener import Listener
 from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
 from palate_server.service.parts import PartsFile
-from palate_server.service.ports import end_left_over
 from palate_server.service.problems import SKEW, configuration_hash
-from palate_server.service.processes import FLOWER, Child
+from palate_server.service.processes.child import FLOWER, Child
+from palate_server.service.processes.ports import end_left_over
+from palate_server.service.processes.watch import STARTING, PartWatch
 from palate_server.service.serverapp import serverapp_command
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
-from palate_server.service.watch import STARTING, PartWatch
 
 LOOK = 0.5
 """Seconds between two checks of the processes."""

@@ -146,7 +146,7 @@ def _check_port(port: int) -> None:
     Raises:
         InputError: it is.
     """
-    from palate_server.service.ports import taken
+    from palate_server.service.processes.ports import taken
 
     if reason := taken("127.0.0.1", port):
         raise InputError(f"`--port` must be free on this machine, got {port}: {reason}")

@@ -30,7 +30,7 @@ from palate_server.folder.edges import grant_edge, make_edge_folder
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.mirror import Mirror
 from palate_server.rounds.shelf import ModelShelf
-from palate_server.service import gateway, processes
+from palate_server.service import gateway
 from palate_server.service.edge_process import KEEP_SECONDS
 from palate_server.service.gateway import (
     check_ports,
@@ -40,7 +40,8 @@ from palate_server.service.gateway import (
     trust_anchor,
     write_configuration,
 )
-from palate_server.service.processes import Child
+from palate_server.service.processes import child as processes
+from palate_server.service.processes.child import Child
 from palate_server.service.setup import make_site
 
 CONFIG = """

@@ -19,7 +19,7 @@ import pytest
 from palate_cli.cli import run
 from palate_server.folder.certificates import issue
 from palate_server.folder.server_folder import Site
-from palate_server.service.ports import listening
+from palate_server.service.processes.ports import listening
 from palate_server.service.setup import make_site
 
 pytestmark = pytest.mark.slow

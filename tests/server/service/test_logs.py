@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from palate_core.log.signing import SigningKey
 from palate_server.folder.logs import KEEP, LINE, LogHandler, PartLog, harmless
-from palate_server.service.processes import Child
+from palate_server.service.processes.child import Child
 
 SPEAKER = """
 import sys

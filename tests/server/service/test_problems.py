@@ -31,8 +31,8 @@ from palate_server.operation.restraint import restraint_of
 from palate_server.service.checks import checked
 from palate_server.service.invitations import make_invitations
 from palate_server.service.metrics import Metrics
-from palate_server.service.ports import end_left_over, listening
 from palate_server.service.problems import KINDS, ServerProblem, configuration_hash, problems
+from palate_server.service.processes.ports import end_left_over, listening
 from palate_server.service.setup import make_certificates
 from palate_server.service.status import read_status
 from palate_server.witness.folder import WitnessConfig, WitnessFolder

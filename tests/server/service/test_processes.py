@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from palate_server.service import processes
-from palate_server.service.processes import Child
+from palate_server.service.processes import child as processes
+from palate_server.service.processes.child import Child
 
 MASTER = """
 import os, pathlib, signal, time

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from palate_server.service import processes
-from palate_server.service.processes import Child
+from palate_server.service.processes import child as processes
+from palate_server.service.processes.child import Child
+from palate_server.service.processes.watch import MOST, PATIENCE, STARTING, PartWatch
 from palate_server.service.supervisor import _Pulse
-from palate_server.service.watch import MOST, PATIENCE, STARTING, PartWatch
 
 ALIVE = "import pathlib, time\nwhile True:\n    pathlib.Path('alive').touch()\n    time.sleep(0.01)\n"
 """It shows that it lives, as the ServerApp does."""

@@ -51,7 +51,7 @@ def edge(
     port: Annotated[int | None, typer.Option(help="Its port; the server's when left out.")] = None,
     number: Annotated[int | None, typer.Option(help="Which of several edges this is that have one grant.")] = None,
 ) -> None:
-    """An edge of a server, on a host of its own, where devices wait; until Ctrl-C or SIGTERM."""
+    """An edge of a server on a host of its own, until Ctrl-C or SIGTERM: devices wait there."""
     from palate_server.folder.edges import make_edge_folder, read_grant
     from palate_server.folder.server_folder import owner_only
     from palate_server.service.edge_host import EdgeHost

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from palate_server.service.processes import Child
+from palate_server.service.processes.child import Child
 
 logger = logging.getLogger("palate")
 

@@ -1,0 +1,1 @@
+"""The processes of a server: each runs, answers, and has its ports."""
