@@ -29,6 +29,8 @@ MOST_HEAD: Final = 2**26
 """The most bytes of a head: of a look at a million devices."""
 MOST_BATCH: Final = 2**22
 """Bytes of frames after which a batch ends, so that neither side holds much at once; a frame may be larger."""
+IDENTITY_BYTES: Final = 32
+"""Bytes of a device's identity, of which a register tells many in a frame."""
 _LENGTH: Final = struct.Struct("<I")
 _FRAME: Final = struct.Struct("<II")
 

@@ -8,13 +8,10 @@ It is in memory, 32 bytes a device, and told anew after a start. Until then nobo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Final
 
 from palate_core.errors import IntegrityError, PalateError
-from palate_server.edge.batches import Frame
+from palate_server.edge.batches import IDENTITY_BYTES, Frame
 from palate_server.folder.enrolments import Standing
-
-IDENTITY_BYTES: Final = 32
 
 
 class ToldRegister:

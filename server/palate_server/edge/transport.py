@@ -19,7 +19,19 @@ from palate_common.rounds.exchange import Availability, MessageKind, first_body
 from palate_common.rounds.wire import vector_bytes
 from palate_core.errors import IntegrityError
 from palate_core.plan import read_plan
-from palate_server.edge.batches import CLOSE, EXCHANGE, HOME, LOOK, MOST_BATCH, REGISTER, Frame, pack, split, unpack
+from palate_server.edge.batches import (
+    CLOSE,
+    EXCHANGE,
+    HOME,
+    IDENTITY_BYTES,
+    LOOK,
+    MOST_BATCH,
+    REGISTER,
+    Frame,
+    pack,
+    split,
+    unpack,
+)
 from palate_server.rounds.run import Request
 
 logger = logging.getLogger("palate")
@@ -36,7 +48,6 @@ NEWS: Final = 3.0
 """Seconds between two looks for an edge that is new."""
 GREETING: Final = 60.0
 """Seconds in which an edge may answer for the first time before it is asked again."""
-IDENTITY_BYTES: Final = 32
 SHARED: Final = 2**32 - 1
 """The number of the frame that is no device's: what all messages begin with."""
 
