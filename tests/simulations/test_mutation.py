@@ -199,11 +199,13 @@ def test_the_sample_is_that_of_the_seed_and_large_enough() -> None:
 
 def test_every_judgement_has_a_class_and_a_reason_and_is_of_a_survivor() -> None:
     judged, results = campaign.records(campaign.JUDGED), campaign.records(campaign.RESULTS)
+    sample = {each.id for each in making.read(campaign.SAMPLE)}
     for name, each in judged.items():
         assert each.keys() == {"id", "class", "why"}
         assert each["class"] in campaign.CLASSES
         assert each["why"].strip()
-        assert name in results
+        assert name in sample
+        assert name not in results or each["class"] == "tested" or campaign.survived(results[name])
 
 
 def test_a_judgement_of_a_function_that_changed_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

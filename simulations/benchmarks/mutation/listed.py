@@ -67,7 +67,8 @@ def main() -> int:
         outcome = done.setdefault(mutant.name, {"id": mutant.name, "test": mutant.test})
         if wanted(part, mutant.name, outcome) and (options.only or part not in outcome):
             found = warm.run({"listed": mutant.name, "audit": part == "audit", "quick": options.quick, **LIMITS})
-            outcome.update({"test": mutant.test, "date": f"{datetime.now(UTC):%Y-%m-%d}", part: _kept(found)})
+            outcome |= {"test": mutant.test, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+            outcome[part] = _kept(found) | {"quick": options.quick}
             write(options.out, {name: each for name, each in done.items() if "checks" in each})
             sys.stdout.write(line_of(outcome) + "\n")
             sys.stdout.flush()
