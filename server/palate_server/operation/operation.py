@@ -289,7 +289,7 @@ class Operation:
                     return
                 within = None if directory is None else len(directory)
                 kind = kind_of(coordinator.terms.algorithm)
-                cohort = self._awaited(kind, least=coordinator.terms.cohort_floor, within=within)
+                cohort = self._awaited(kind, least=coordinator.terms.least, within=within)
             self._close(ledger, coordinator)
 
     def _opened(self, ledger: Ledger, run: str) -> AbstractContextManager[Coordinator]:
@@ -395,6 +395,7 @@ class Operation:
         self.events.tell(
             "round", **facts, attempt=released.plan.attempt, users=found.users, refused=found.refused_nodes,
             malformed=found.malformed_nodes,
+            **({"subcohorts": found.subcohorts} if self.config.cohort.subcohorts > 1 else {}),
         )  # fmt: skip
         return True
 
@@ -422,15 +423,15 @@ class Operation:
     def _gather(self, kind: str, *, least: int, within: int | None) -> Set[int] | None:
         """Gather a cohort; None if no device has come, so that other work can be done.
 
-        With masks it has one device more than must remain, if there are as many. Of those that are online it has whom
-        `gathering.fit` says.
+        With masks each sub-cohort has one device more than must remain, if there are as many. Of those that are online
+        it has whom `gathering.fit` says.
 
         Raises:
             TooFewError: some devices came, but too few.
         """
-        size = self.config.cohort.size
-        if self.config.privacy.mode.cohort and len(self._absences.present(self._some(within))) > least:
-            least += 1  # so that no single device can end the attempt
+        size, spare = self.config.cohort.size, self.config.cohort.subcohorts
+        if self.config.privacy.mode.cohort and len(self._absences.present(self._some(within))) >= least + spare:
+            least += spare  # so that no single device can end the attempt
         seconds = self.config.cohort.wait_seconds
         appointment = CohortGathering(size=size, least=least, seconds=seconds)
         takes = SURVEYS if kind == "survey" else TRAINING
@@ -498,4 +499,5 @@ class Operation:
 
     def _bounds(self) -> int:
         """The least number of devices that must remain at the end of an attempt."""
-        return least_of(self.config.cohort.size, dropout=self.config.privacy.dropout)
+        cohort = self.config.cohort
+        return least_of(cohort.size, dropout=self.config.privacy.dropout, subcohorts=cohort.subcohorts)

@@ -10,7 +10,7 @@ without a seal is void, never refunded, and its round is repeated with what is l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +28,15 @@ from palate_server.ledger.history import ChargeEntry, one_line
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts, Replies, aggregate, recovered
 from palate_server.rounds.budget import BudgetSchedule
+from palate_server.rounds.cohort import drawn
 from palate_server.rounds.lock import RunLock
-from palate_server.rounds.noise import noised
+from palate_server.rounds.noise import NoisyAggregate, added, noised
 from palate_server.rounds.possible import require_possible
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
-from palate_server.secagg.attempt import Unmasking
 from palate_server.secagg.conduct import Conduct
+from palate_server.secagg.subcohorts import Subcohorts
 
 if TYPE_CHECKING:
     from palate_server.ledger.witnesses import Witnesses  # loads an HTTP client
@@ -219,23 +220,28 @@ class Coordinator:
         plan = self._take_plan()
         summed = aggregate(replies, plan)
         self.conduct.offenders.update(summed.suspects)
-        return self._release(plan, summed)
+        return self._release(self._noised(plan, [summed]), summed.participation)
 
-    def unmasking(self, directory: Directory, *, invited: Collection[int]) -> Unmasking:
-        """The server's state machine for the open masked attempt.
+    def unmasking(self, directory: Directory, *, invited: Collection[int]) -> Subcohorts:
+        """The server's state machines for the open masked attempt, whose sub-cohorts are drawn at random.
 
         Raises:
             InputError: no attempt is open, it has no masks, or the directory isn't the plan's.
         """
         if self._signed is None:
             raise InputError("an attempt must be opened before its masks are")
-        machine = Unmasking(attempt_terms(self._signed), directory, self.key, invited=invited)
-        machine.conduct.on_evidence = self.on_evidence
-        self.conduct, self.context = machine.conduct, machine.terms.context
-        return machine
+        cohort = self._signed.plan.cohort
+        parts = drawn(invited, 1 if cohort is None else cohort.subcohorts)
+        attempt = Subcohorts(attempt_terms(self._signed), directory, self.key, parts=parts)
+        attempt.conduct.on_evidence = self.on_evidence
+        self.conduct, self.context = attempt.conduct, attempt.terms.context
+        return attempt
 
-    def close_masked(self, attempt: Unmasking) -> Release:
-        """Persist, seal and post-process the sum that a masked attempt has opened.
+    def close_masked(self, attempt: Subcohorts) -> Release:
+        """Persist, seal and post-process the sum that a masked attempt has opened, of all its sub-cohorts together.
+
+        One without a sum, or with an impossible one, is left out: its devices have paid, and the others' sums are worth
+        as much. If all are, the attempt is void.
 
         **Guarantees:** as `close_attempt`.
 
@@ -249,7 +255,9 @@ class Coordinator:
         plan = self._take_plan()
         if signed is None or attempt.terms != attempt_terms(signed):
             raise InputError("a masked attempt must be closed with its own machine, got another's")
-        return self._release(plan, recovered(attempt))
+        noisy = self._noised(plan, [recovered(each) for each in attempt.opened])
+        lost = attempt.invited - noisy.users
+        return self._release(noisy, ParticipationCounts(noisy.users, 0, lost, attempt.malformed, len(noisy.sizes)))
 
     def _take_plan(self) -> RoundPlan:
         """The open attempt's plan; after this no attempt is open."""
@@ -265,16 +273,34 @@ class Coordinator:
         self._seals += sum(entry.kind == "seal" and entry.run == self.terms.run for entry in new)
         self._charges += [entry for entry in new if entry.kind == "charge" and entry.run == self.terms.run]
 
-    def _release(self, plan: RoundPlan, summed: Aggregate) -> Release:
-        """Noise the sum, see that it is possible, persist it, seal it, and post-process it."""
-        noisy = noised(summed, plan)
-        require_possible(noisy, self.algorithm.reach)
+    def _noised(self, plan: RoundPlan, sums: Sequence[Aggregate]) -> NoisyAggregate:
+        """Noise each sum, see that it is possible, and add them up; one that can't be released alone is left out.
+
+        Raises:
+            IntegrityError: none is left; the reason of the last.
+        """
+        found, refused = list[NoisyAggregate](), IntegrityError("an attempt must have a sum, got none")
+        for summed in sums:
+            try:
+                noisy = noised(summed, plan)
+                require_possible(noisy, self.algorithm.reach)
+            except IntegrityError as error:
+                refused = error
+            else:
+                found.append(noisy)
+        if not found:
+            raise refused
+        return added(found)
+
+    def _release(self, noisy: NoisyAggregate, participation: ParticipationCounts) -> Release:
+        """Persist a noised sum that may be released, seal it, and post-process it."""
+        plan = noisy.plan
         self.lock.check()
         release_hash = self.registry.persist(noisy)
         if plan.mode.private:
             self.ledger.seal(run=plan.run, round_=plan.round, attempt=plan.attempt, release_hash=release_hash)
         self._replay.apply(noisy)
-        return Release(plan, summed.participation, self.model)
+        return Release(plan, participation, self.model)
 
     def _charge(self, plan: RoundPlan) -> ChargeProof:
         """Charge the ledger; the proof shows inclusion of the charge, and consistency with states that devices know."""
@@ -282,6 +308,7 @@ class Coordinator:
         facts |= {"dimension": released_size(plan.layout), "dp": plan.dp.value, "noise": plan.noise.value}
         if plan.cohort is not None:
             facts |= {"shares": plan.cohort.noise_shares, "share_sigma": plan.share_sigma}
+            facts |= {"subcohorts": plan.cohort.subcohorts} if plan.cohort.subcohorts > 1 else {}
         if plan.events is not None:
             facts |= {"unit": "event", "inclusion": plan.events.inclusion, "steps": plan.events.steps}
         charged = self.ledger.charge(

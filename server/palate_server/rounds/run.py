@@ -208,7 +208,8 @@ def _check_directory(terms: RunTerms, directory: Directory | None) -> None:
 def _cohort(terms: RunTerms, directory: Directory, invited: Collection[int]) -> list[int]:
     """The devices of a masked attempt, as many as the terms allow."""
     devices = [device for device in invited if 0 <= device < len(directory.identities)]
-    if terms.cohort is None or not terms.cohort.n_min <= len(devices) <= terms.cohort.n_max:
-        bounds = "a cohort of" if terms.cohort is None else f"{terms.cohort.n_min} to {terms.cohort.n_max}"
+    cohort = terms.cohort
+    if cohort is None or not terms.least <= len(devices) <= cohort.n_max * cohort.subcohorts:
+        bounds = "a cohort of" if cohort is None else f"{terms.least} to {cohort.n_max * cohort.subcohorts}"
         raise IntegrityError(f"a masked attempt needs {bounds} devices, got {len(devices)}: nothing is charged")
     return devices

@@ -43,6 +43,7 @@ class Unmasking:
         directory: the pinned identities, with the hash in the terms.
         key: the operator's signing key.
         invited: the devices of the first step; None: the whole directory.
+        conduct: takes evidence against devices, and who was missing; None: one of its own.
 
     Raises:
         InputError: the terms name another directory, or the devices aren't `n_min` to `n_max` of it.
@@ -55,6 +56,7 @@ class Unmasking:
         key: SigningKey,
         *,
         invited: Collection[int] | None = None,
+        conduct: Conduct | None = None,
     ) -> None:
         if directory.hash != terms.directory:
             raise InputError("`directory` must be the one the terms name, got another")
@@ -69,7 +71,7 @@ class Unmasking:
         """Step -> how many devices answered it, in the last toss."""
         self.dropped: Counter[str] = Counter()
         """Reason -> number of dropped answers: late, duplicate, malformed, refused, unknown."""
-        self.conduct = Conduct()
+        self.conduct = Conduct() if conduct is None else conduct
         """Evidence against devices, and who was missing."""
         self._stage: Stage | None = first_stage(Attempt(terms, directory, key, self.conduct), devices)
         self._answered: set[int] = set()
