@@ -193,7 +193,7 @@ class _Inviting:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_lying_server_gets_a_device_into_one_sub_cohort_only(
+def test_nobody_is_in_two_whatever_a_lying_server_asks(
     make_run: Callable[..., Any], identities: Identities, *, together: bool
 ) -> None:
     """It asks device 0 in two sub-cohorts of one plan: at each step in both, or in one after the other."""

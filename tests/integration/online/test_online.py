@@ -17,9 +17,11 @@ N, MASKING = 4, 6
 ALS = {"algorithm": "als", "settings": {"rounds": 2, "popularity_only_below": 0, "embedding_size": 4}}
 
 
-def distributed(n: int, *, directory: str | None = None) -> dict[str, Any]:
+def distributed(n: int, *, directory: str | None = None, parts: int = 1) -> dict[str, Any]:
     masks = directory is not None
-    cohort = CohortTerms(n_max=n, n_min=n, c_max=1, masks=masks, directory=directory, max_tosses=4)
+    cohort = CohortTerms(
+        n_max=n // parts, n_min=n // parts, c_max=1, masks=masks, directory=directory, max_tosses=4, subcohorts=parts
+    )
     return {**ALS, "dp": "distributed", "cohort": cohort, "epsilon": 5.01}
 
 
@@ -44,8 +46,9 @@ def test_rounds_are_the_simulations(fleet: Any, pool: ThreadPoolExecutor, terms:
     assert mine.deployment.online() == [], "they have said farewell"
 
 
+@pytest.mark.parametrize("parts", [1, 2], ids=["one cohort", "two sub-cohorts"])
 def test_masked_rounds_are_the_simulations_and_a_killed_edge_costs_none_of_them(
-    fleet: Any, pool: ThreadPoolExecutor
+    fleet: Any, pool: ThreadPoolExecutor, parts: int
 ) -> None:
     """Secure aggregation over real sockets: the sum is the one of shares that nobody masks.
 
@@ -53,7 +56,9 @@ def test_masked_rounds_are_the_simulations_and_a_killed_edge_costs_none_of_them(
     """
     mine, answered, guard = fleet(MASKING, publish=False), list[str](), threading.Lock()
     directory = mine.directory()
-    mine.run.terms = RunTerms.model_validate({**dict(mine.run.terms), **distributed(MASKING, directory=directory.hash)})
+    terms = dict(mine.run.terms)
+    terms["facts"] = terms["facts"].model_copy(update={"subcohorts": parts})
+    mine.run.terms = RunTerms.model_validate(terms | distributed(MASKING, directory=directory.hash, parts=parts))
     mine.publish()
 
     def trouble(path: str, phase: str, who: str) -> None:
@@ -72,7 +77,7 @@ def test_masked_rounds_are_the_simulations_and_a_killed_edge_costs_none_of_them(
     assert {(each.ended, each.refused, each.rounds) for each in found} == {("come back", 0, 2)}, found
     fetched = [path for path in mine.deployment.seen if path.startswith("/directory/")]
     assert fetched == [f"/directory/{directory.hash}"] * MASKING  # once, and then it is kept
-    clear = CohortTerms(n_max=MASKING, n_min=MASKING, c_max=1, masks=False, directory=None, max_tosses=4)
+    clear = distributed(MASKING, parts=parts)["cohort"]
     assert [release["model"] for release in outcome["releases"]] == mine.simulated(cohort=clear)
 
 
