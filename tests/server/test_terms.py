@@ -9,7 +9,7 @@ from palate_core.cohort_terms import CohortTerms
 from palate_core.errors import InputError
 from palate_core.masks.directory import Directory
 from palate_server.folder.config import ServerConfig
-from palate_server.operation.terms import next_terms
+from palate_server.operation.terms import check_config, next_terms
 from palate_server.rounds.terms import RunTerms
 
 EPSILON, DELTA = 5.0, 1e-5
@@ -101,4 +101,4 @@ def test_a_servers_sub_cohorts_are_those_of_its_devices() -> None:
     assert (terms.cohort_floor, terms.facts.subcohorts) == (27, 4)
     alone = config.model_copy(update={"privacy": config.privacy.model_copy(update={"dp": "local"})})
     with pytest.raises(InputError, match=r"`cohort.subcohorts` must be 1 with dp local, got 4"):
-        next_terms(alone, **fields, now=0.0)
+        check_config(alone, n_items=3, inputs={})

@@ -80,8 +80,6 @@ def next_terms(
     if distributed and directory is None:
         raise InputError("a run with masks must have enrolled devices, got none: see `palate serve enroll`")
     names = directory.hash if distributed and directory is not None else None
-    if config.cohort.subcohorts > 1 and not distributed:
-        raise InputError(f"`cohort.subcohorts` must be 1 with dp {privacy.dp}, got {config.cohort.subcohorts}")
     shares = {"corrupt": privacy.corrupt, "dropout": privacy.dropout}
     bounds = choose_cohort(n_users=size, **shares, directory=names, subcohorts=config.cohort.subcohorts)
     features, training = inputs.get(FEATURES), config.training
@@ -133,6 +131,8 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
         InputError: its cohort, epsilon, algorithm, features or delta don't fit each other, or its verdicts could tell
             nothing.
     """
+    if config.cohort.subcohorts > 1 and not config.privacy.mode.cohort:
+        raise InputError(f"`cohort.subcohorts` must be 1 with dp {config.privacy.dp}, got {config.cohort.subcohorts}")
     nobody = Directory(("00" * 32,))
     next_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs=inputs, about={}, now=0.0)
     if config.judging.epsilon:
