@@ -171,7 +171,7 @@ class CohortSettings(_Section):
     `privacy.corrupt` below 0.1, devices refuse unless their app says `for_few`: docs/sdk.md#models."""
     subcohorts: int = Field(default=1, ge=1, le=MAX_SUBCOHORTS)
     """Into how many sub-cohorts they are split, by chance: each is an aggregation of its own with all of the noise, so
-    that a device sends a part of the bytes, and a sum has so many times the noise's variance; see
+    that a device is sent a part of the bytes, and the noise of all together has so many times the variance; see
     docs/secure-aggregation.md#sub-cohorts."""
     wait_seconds: float = Field(default=1800.0, gt=0)
     """Seconds that a cohort may take to gather; after that its devices are sent home."""

@@ -390,12 +390,12 @@ class Operation:
             if isinstance(failed, WitnessError | UncosignedError):
                 raise failed
             return False
-        found = released.participation
+        found, cohort_terms = released.participation, released.plan.cohort
         self._progress.end("released", users=found.users)
         self.events.tell(
             "round", **facts, attempt=released.plan.attempt, users=found.users, refused=found.refused_nodes,
             malformed=found.malformed_nodes,
-            **({"subcohorts": found.subcohorts} if self.config.cohort.subcohorts > 1 else {}),
+            **({"subcohorts": found.subcohorts} if cohort_terms and cohort_terms.subcohorts > 1 else {}),
         )  # fmt: skip
         return True
 

@@ -75,7 +75,8 @@ def drawn(devices: Collection[int], subcohorts: int) -> list[list[int]]:
     >>> sorted(map(len, parts)), sorted(sum(parts, []))  == list(range(23))
     ([4, 4, 5, 5, 5], True)
     """
-    shuffled = SystemRandom().sample(sorted(devices), len(devices))
+    each = sorted(set(devices))
+    shuffled = SystemRandom().sample(each, len(each))
     return [shuffled[first::subcohorts] for first in range(subcohorts)]
 
 
