@@ -125,6 +125,7 @@ def test_one_that_ends_is_left_out_and_the_round_goes_on(make_run: Callable[...,
     others = [device for device in range(DEVICES) if attempt.place[device] != 1]
     assert (release.participation.users, release.participation.refused_nodes) == (len(others), DEVICES - len(others))
     assert release.participation.subcohorts == PARTS - 1
+    assert [str(each) for each in release.left_out] == ["at least 6 devices must be left after input, got 0"]
     sums = sum(machine.total for machine in attempt.opened)
     found = world.run.registry.read(0, 0, world.run.ledger.entries("run-1")[-1].release_hash)
     assert np.array_equal(found.steps, sums)
@@ -135,6 +136,9 @@ def test_if_all_end_the_attempt_is_void(make_run: Callable[..., Any], identities
     world = World(make_run(**terms(identities), floors=FLOORS), identities)
     with pytest.raises(IntegrityError, match="at least 6 devices"):
         world.attempt(lambda found, device: True)
+    early = world.coordinator.unmasking(identities.directory, invited=range(DEVICES))
+    with pytest.raises(IntegrityError, match="must have ended with a sum"):
+        world.coordinator.close_masked(early)
     assert world.run.kinds() == ["open", "charge"]
     assert not list(world.run.folder.glob("releases/*"))
 
@@ -147,6 +151,7 @@ def test_an_impossible_sum_spoils_its_own_sub_cohort_alone(
     poison(attempt.machines[:1])
     release = world.coordinator.close_masked(attempt)
     assert (release.participation.users, release.participation.subcohorts) == (16, 2)
+    assert ["an impossible sum" in str(each) for each in release.left_out] == [True]
 
 
 def test_if_all_sums_are_impossible_the_attempt_is_void(make_run: Callable[..., Any], identities: Identities) -> None:

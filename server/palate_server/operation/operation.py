@@ -396,6 +396,7 @@ class Operation:
             "round", **facts, attempt=released.plan.attempt, users=found.users, refused=found.refused_nodes,
             malformed=found.malformed_nodes,
             **({"subcohorts": found.subcohorts} if cohort_terms and cohort_terms.subcohorts > 1 else {}),
+            **({"left_out": sorted(map(reason_of, released.left_out))} if released.left_out else {}),
         )  # fmt: skip
         return True
 

@@ -50,11 +50,13 @@ class Release:
         plan: the attempt's plan.
         participation: numbers of devices; the sum itself is not public.
         model: the new model.
+        left_out: why sub-cohorts are not in it, an error for each.
     """
 
     plan: RoundPlan
     participation: ParticipationCounts
     model: GlobalModel
+    left_out: tuple[IntegrityError, ...] = ()
 
 
 class Coordinator:
@@ -220,7 +222,8 @@ class Coordinator:
         plan = self._take_plan()
         summed = aggregate(replies, plan)
         self.conduct.offenders.update(summed.suspects)
-        return self._release(self._noised(plan, [summed]), summed.participation)
+        noisy, _ = self._noised(plan, [summed])
+        return self._release(noisy, summed.participation)
 
     def unmasking(self, directory: Directory, *, invited: Collection[int]) -> Subcohorts:
         """The server's state machines for the open masked attempt, whose sub-cohorts are drawn at random.
@@ -255,9 +258,12 @@ class Coordinator:
         plan = self._take_plan()
         if signed is None or attempt.terms != attempt_terms(signed):
             raise InputError("a masked attempt must be closed with its own machine, got another's")
-        noisy = self._noised(plan, [recovered(each) for each in attempt.opened])
+        if not (attempt.finished and attempt.opened):
+            raise IntegrityError("a masked attempt must have ended with a sum before it is closed")
+        noisy, refused = self._noised(plan, [recovered(each) for each in attempt.opened])
         lost = attempt.invited - noisy.users
-        return self._release(noisy, ParticipationCounts(noisy.users, 0, lost, attempt.malformed, len(noisy.sizes)))
+        found = ParticipationCounts(noisy.users, 0, lost, attempt.malformed, len(noisy.sizes))
+        return self._release(noisy, found, left_out=(*attempt.ended, *refused))
 
     def _take_plan(self) -> RoundPlan:
         """The open attempt's plan; after this no attempt is open."""
@@ -273,26 +279,28 @@ class Coordinator:
         self._seals += sum(entry.kind == "seal" and entry.run == self.terms.run for entry in new)
         self._charges += [entry for entry in new if entry.kind == "charge" and entry.run == self.terms.run]
 
-    def _noised(self, plan: RoundPlan, sums: Sequence[Aggregate]) -> NoisyAggregate:
-        """Noise each sum, see that it is possible, and add them up; one that can't be released alone is left out.
+    def _noised(self, plan: RoundPlan, sums: Sequence[Aggregate]) -> tuple[NoisyAggregate, list[IntegrityError]]:
+        """Noise each sum, see that it is possible, and add them up; why any is left out, as it can't be released alone.
 
         Raises:
             IntegrityError: none is left; the reason of the last.
         """
-        found, refused = list[NoisyAggregate](), IntegrityError("an attempt must have a sum, got none")
+        found, refused = list[NoisyAggregate](), list[IntegrityError]()
         for summed in sums:
             try:
                 noisy = noised(summed, plan)
                 require_possible(noisy, self.algorithm.reach)
             except IntegrityError as error:
-                refused = error
+                refused.append(error)
             else:
                 found.append(noisy)
         if not found:
-            raise refused
-        return added(found)
+            raise refused[-1]
+        return added(found), refused
 
-    def _release(self, noisy: NoisyAggregate, participation: ParticipationCounts) -> Release:
+    def _release(
+        self, noisy: NoisyAggregate, participation: ParticipationCounts, *, left_out: tuple[IntegrityError, ...] = ()
+    ) -> Release:
         """Persist a noised sum that may be released, seal it, and post-process it."""
         plan = noisy.plan
         self.lock.check()
@@ -300,7 +308,7 @@ class Coordinator:
         if plan.mode.private:
             self.ledger.seal(run=plan.run, round_=plan.round, attempt=plan.attempt, release_hash=release_hash)
         self._replay.apply(noisy)
-        return Release(plan, participation, self.model)
+        return Release(plan, participation, self.model, left_out)
 
     def _charge(self, plan: RoundPlan) -> ChargeProof:
         """Charge the ledger; the proof shows inclusion of the charge, and consistency with states that devices know."""

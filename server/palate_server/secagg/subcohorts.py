@@ -36,6 +36,7 @@ class Subcohorts:
         conduct: evidence against devices of any of them, and who was missing.
         machines: the attempt of each.
         place: device -> which of them it is in.
+        ended: why some ended without a sum.
 
     Raises:
         InputError: a device is in two of them, or as `Unmasking`.
@@ -51,7 +52,7 @@ class Subcohorts:
         self.machines = tuple(
             Unmasking(terms, directory, key, invited=devices, conduct=self.conduct) for devices in parts
         )
-        self._open = list(self.machines)
+        self._open, self.ended = list(self.machines), list[IntegrityError]()
 
     @property
     def finished(self) -> bool:
@@ -83,18 +84,17 @@ class Subcohorts:
         Raises:
             IntegrityError: none has a sum, and none goes on: the reason of the latest to end.
         """
-        ended: IntegrityError | None = None
         for machine in tuple(self._open):
             try:
                 machine.close()
             except IntegrityError as error:
-                ended = error
+                self.ended.append(error)
                 self._open.remove(machine)
             else:
                 if machine.finished:
                     self._open.remove(machine)
-        if ended is not None and not (self._open or self.opened):
-            raise ended
+        if not (self._open or self.opened):
+            raise self.ended[-1]
 
     @property
     def opened(self) -> list[Unmasking]:

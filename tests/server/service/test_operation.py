@@ -425,6 +425,6 @@ def test_a_sub_cohort_that_loses_too_many_costs_the_others_nothing(make_service:
     service.devices.silent = {1, 2, 3}
     service.operate()
     first = service.events("round")[0]
-    assert first["subcohorts"] == 1
+    assert (first["subcohorts"], first["left_out"]) == (1, ["dropout"])
     assert first["users"] in (5, 6)
     assert not service.events("aborted")
