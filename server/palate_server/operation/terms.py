@@ -74,7 +74,8 @@ def next_terms(
     now = time.time() if now is None else now
     privacy, size = config.privacy, config.cohort.size
     distributed = privacy.mode.cohort
-    bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, masks=distributed)
+    shares = {"corrupt": privacy.corrupt, "dropout": privacy.dropout}
+    bounds = choose_cohort(n_users=size, **shares, masks=distributed, subcohorts=config.cohort.subcohorts)
     features, training = inputs.get(FEATURES), config.training
     if features is not None and features.shape[1] and FEATURES not in algorithm_class(training.algorithm).public_inputs:
         raise InputError(f"`training.features` must be empty: {training.algorithm} has no use for features")
@@ -124,6 +125,8 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
         InputError: its cohort, epsilon, algorithm, features or delta don't fit each other, or its verdicts could tell
             nothing.
     """
+    if config.cohort.subcohorts > 1 and not config.privacy.mode.cohort:
+        raise InputError(f"`cohort.subcohorts` must be 1 with dp {config.privacy.dp}, got {config.cohort.subcohorts}")
     next_terms(config, catalogue="", n_items=n_items, inputs=inputs, about={}, now=0.0)
     if config.judging.epsilon:
         privacy, name = config.privacy, config.training.algorithm
@@ -133,11 +136,16 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
                 f"`item_rows`, got {config.judging.quarantine_runs} with {name!r:.80}"
             )
         check_judging(
-            config.judging.epsilon, dp=privacy.dp, delta=privacy.delta, devices=config.cohort.size, n_items=n_items
+            config.judging.epsilon,
+            dp=privacy.dp,
+            delta=privacy.delta,
+            devices=config.cohort.size,
+            n_items=n_items,
+            subcohorts=config.cohort.subcohorts,
         )
 
 
-def check_judging(epsilon: float, *, dp: DpMode, delta: float, devices: int, n_items: int) -> None:
+def check_judging(epsilon: float, *, dp: DpMode, delta: float, devices: int, n_items: int, subcohorts: int = 1) -> None:
     """Refuse verdicts that would be charged and tell nothing: whether everybody loses, or anybody finds anything.
 
     Args:
@@ -146,6 +154,7 @@ def check_judging(epsilon: float, *, dp: DpMode, delta: float, devices: int, n_i
         delta: as promised.
         devices: the most that judge.
         n_items: items of the catalogue.
+        subcohorts: into which they are split.
 
     Raises:
         InputError: noise would hide all; the message has the least epsilon that tells something.
@@ -153,7 +162,7 @@ def check_judging(epsilon: float, *, dp: DpMode, delta: float, devices: int, n_i
     for_noise, alone = noise_delta(dp, delta), mode_of(dp).alone
 
     def lost(tried: float) -> str:
-        mu = mu_of(epsilon=tried, delta=for_noise) / (math.sqrt(devices) if alone else 1.0)  # of local: all's
+        mu = mu_of(epsilon=tried, delta=for_noise) / math.sqrt(devices if alone else subcohorts)  # of the whole sum's
         return hidden(mu=mu, devices=devices, n_items=n_items)
 
     if said := lost(epsilon):

@@ -127,7 +127,7 @@ def seen(messenger: EdgeMessenger, count: int) -> None:
 
 
 def request(*to: int, step: int = 1) -> Request:
-    return Request(to, {}, lambda device: b"%d?" % device, step)
+    return Request(to, {}, lambda device: {"request": b"%d?" % device}, step)
 
 
 @pytest.fixture(autouse=True)
@@ -180,8 +180,8 @@ def test_messages_have_their_kind_and_share_what_they_share(monkeypatch: pytest.
         first = {**plan, "directory": b"list"}
         for each in (
             Request([1], plan),
-            Request([1], first, lambda _: b"keys?", 1),
-            Request([1], {}, lambda _: b"?", 2),
+            Request([1], first, lambda _: {"request": b"keys?"}, 1),
+            Request([1], {}, lambda _: {"request": b"?"}, 2),
         ):
             list(carrier.exchange(each))
     most = transport.MOST_SMALL + transport.MOST_OF_EACH + 1000
