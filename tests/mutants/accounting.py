@@ -47,9 +47,9 @@ a device drawn for two sub-cohorts | idle rounds
 bug: the server draws each sub-cohort of all devices, so that one can be in two
 seen: `sample` in a loop over groups
 @ palate_server.rounds.cohort:drawn
-- return [shuffled[first::subcohorts] for first in range(subcohorts)]
+- parts = [sorted(shuffled[first::subcohorts]) for first in range(subcohorts)]
 + size = -(-len(shuffled) // subcohorts)
-+ return [SystemRandom().sample(shuffled, size) for _ in range(subcohorts)]
++ parts = [sorted(SystemRandom().sample(shuffled, size)) for _ in range(subcohorts)]
 
 sigma_l rounded down | masks
 bug: a device's share is rounded down to whole steps
