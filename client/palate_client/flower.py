@@ -35,8 +35,8 @@ from palate_core.device.floors import Floors
 from palate_core.errors import InputError, RefusedError
 from palate_core.log.pinned import Pinned
 from palate_core.log.signing import SigningKey
-from palate_core.masks.directory import Directory
 from palate_core.masks.messages import step_of
+from palate_core.plan import read_plan
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,8 @@ class Host:
                 if self.key_of is None:
                     raise RefusedError("this node has no identity among devices that mask for each other")
                 contributor = self._contributor(node)
-                identity = Identity(self.key_of(int(contributor.devices[0])), Directory.from_bytes(directory))
+                key = self.key_of(int(contributor.devices[0]))
+                identity = Identity.among(directory, read_plan(plan).plan, key)
                 machine = contributor.join(plan, model, identity)
                 self._masked[node] = (plan, machine)
         except Exception as error:

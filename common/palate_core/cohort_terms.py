@@ -23,6 +23,7 @@ from palate_core.errors import InputError
 LEAST_SHARE = 2
 """Smallest standard deviation of a device's share, in grid steps: below it a sum of shares is no discrete Gaussian."""
 MAX_COHORT = 2**26
+MAX_SUBCOHORTS = 1024
 MAX_TOSSES = 1024
 """How often the ring of an attempt may be drawn at most."""
 FAILURE = -40.0
@@ -56,6 +57,8 @@ class CohortTerms(BaseModel):
     """Hash of the directory: who is invited, and by which identities. In plans with masks, and nowhere else."""
     max_tosses: int = Field(default=16, ge=1, le=MAX_TOSSES)
     """How often the ring may be drawn in this attempt."""
+    subcohorts: int = Field(default=1, ge=1, le=MAX_SUBCOHORTS, exclude_if=lambda number: number == 1)
+    """Into how many sub-cohorts an attempt's devices are split. All of the above, and all of the noise, is of each."""
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
@@ -67,6 +70,11 @@ class CohortTerms(BaseModel):
     def noise_shares(self) -> int:
         """Number of noise shares that make up the charged noise."""
         return self.n_min - self.c_max
+
+    @property
+    def together(self) -> int:
+        """How many sub-cohorts are in one sum that the server sees: one under masks, all of them without."""
+        return 1 if self.masks else self.subcohorts
 
 
 def share_sigma(*, sigma: int, shares: int) -> int:

@@ -146,8 +146,8 @@ class RoundPlan(_Frozen):
 
     @property
     def least(self) -> int:
-        """Fewest contributions for a release."""
-        return self.cohort_floor if self.cohort is None else self.cohort.n_min
+        """Fewest contributions in a sum for its release."""
+        return self.cohort_floor if self.cohort is None else self.cohort.n_min * self.cohort.together
 
     @cached_property
     def hash(self) -> str:

@@ -106,7 +106,8 @@ class PrivacyMode:
         A cohort's are those of its largest sum, which is computed modulo 2^bits.
         """
         share = self.device_sigma(sigma=sigma, cohort=cohort)
-        return modulus_bits(n_max=users if cohort is None else cohort.n_max, grid=grid, share=share)
+        most = users if cohort is None else cohort.n_max * cohort.together
+        return modulus_bits(n_max=most, grid=grid, share=share)
 
     def reserved_delta(self, inclusion: float | None) -> float:
         """The part of delta that is reserved for the graphs of masks, or for the tail of sampled steps.

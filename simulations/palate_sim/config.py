@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 from palate_common.algorithms import admit, algorithm_class
 from palate_common.algorithms.parts.panel import takes_panel
 from palate_common.weighting import weighting_settings
+from palate_core.cohort_terms import MAX_SUBCOHORTS
 from palate_core.errors import InputError
 from palate_core.plan import Noise
 from palate_core.privacy_mode import DpMode, PrivacyMode, mode_of
@@ -188,6 +189,9 @@ class PrivacyConfig(_Section):
     """With distributed: share of the devices that may collude with the server. At least one is always assumed to."""
     dropout: float = Field(default=0.0, ge=0, lt=0.5)
     """With distributed: share of the devices that may drop out of an attempt before it aborts."""
+    subcohorts: int = Field(default=1, ge=1, le=MAX_SUBCOHORTS)
+    """With distributed: into how many sub-cohorts the devices are split, each with all of the noise; `corrupt` and
+    `dropout` are shares of each."""
     grid: int | None = Field(default=None, ge=2**8, le=2**26)
     """Grid steps per clip norm. None: 2^20, or with distributed what fits the cohort's sum into 32 bits."""
     cohort_floor: int = Field(default=1, ge=1)
@@ -365,8 +369,10 @@ def build_config(tree: Mapping[str, Any]) -> SimulationConfig:
 
 
 def _check_masks(config: SimulationConfig) -> None:
-    """Refuse masks with a mode or an engine that can't have them."""
+    """Refuse masks or sub-cohorts with a mode or an engine that can't have them."""
     privacy, engine = config.privacy, config.engine
+    if privacy.subcohorts > 1 and not privacy.mode.cohort:
+        raise InputError(f"`privacy.subcohorts` must be 1 with `privacy.dp` {privacy.dp}, got {privacy.subcohorts}")
     if privacy.masks == "off":
         return
     if not privacy.mode.cohort:

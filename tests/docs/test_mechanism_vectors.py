@@ -209,7 +209,7 @@ def test_the_price_of_a_plan_in_fractions() -> None:
         assert plan["mu2"] == (0 if plan["dp"] == "off" else up(cost.charge(grid=grid, sigma=sigma)))
         assert case["alone"] == (up(cost.charge(grid=grid, sigma=share)) if share >= 64 else None)
         if share:
-            n_max = cohort["n_max"] if cohort else 1
+            n_max = cohort["n_max"] * (1 if cohort["masks"] else cohort.get("subcohorts", 1)) if cohort else 1
             bits = (n_max * grid + 64 * (math.isqrt(n_max) + 1) * share).bit_length() + 1
             assert case.get("bits") == (bits if bits <= 62 else None)
 

@@ -446,6 +446,23 @@ def test_directory_by_hand() -> None:
             Directory.from_bytes(bytes.fromhex(wrong["bytes_hex"]))
 
 
+def test_directories_of_sub_cohorts_by_hand() -> None:
+    case, salts = vectors("secagg.json")["subcohorts"], (bytes(range(32)), bytes(range(32, 64)))
+    parts = [sorted((int(number), key) for number, key in case["identities"].items()), [(8, "cd" * 32)]]
+    lines = [
+        salt + b"".join(struct.pack("<I32s", number, bytes.fromhex(key)) for number, key in part)
+        for salt, part in zip(salts, parts, strict=True)
+    ]
+    hashes = b"".join(hashlib.sha256(b"palate/secagg/directory/1\0" + each).digest() for each in lines)
+    assert [case["bytes_hex"], case["other_bytes_hex"]] == [(hashes + each).hex() for each in lines]
+    assert hashlib.sha256(b"palate/secagg/directories/1\0" + hashes).hexdigest() == case["hash"]
+    for data in (case["bytes_hex"], case["other_bytes_hex"]):
+        assert Directory.from_bytes(bytes.fromhex(data), case["number"]).hash == case["hash"]
+    for wrong in case["refused"]:
+        with pytest.raises(InputError):
+            Directory.from_bytes(bytes.fromhex(wrong["bytes_hex"]), case["number"])
+
+
 def signed_by(case: dict[str, Any], tag: str, payload: bytes, signature: bytes) -> None:
     """Check a signature with the library alone."""
     signed = b"palate signature 1\0" + bytes([len(tag)]) + tag.encode() + payload

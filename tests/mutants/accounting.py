@@ -28,6 +28,29 @@ seen: distributed noise without a floor on survivors (Kairouz et al. 2021, secti
 - self.n_min - self.c_max
 + self.n_max - self.c_max
 
+sub-cohorts share one noise | idle rounds
+bug: the shares of all sub-cohorts' devices make up one noise, of which each sum has a part
+seen: distributed noise for the total that is released, where the server sees the sums that it is made of
+@ palate_core.cohort_terms:CohortTerms.noise_shares
+- self.n_min - self.c_max
++ (self.n_min - self.c_max) * self.subcohorts
+
+a sub-cohort pays its part | idle rounds
+bug: an attempt of k sub-cohorts is charged a k-th: each device is in one of k sums
+seen: parallel composition taken for a sample of the population
+@ palate_server.rounds.budget:BudgetSchedule.price
+- return sigma, charged_mu2(sensitivity=grid, sigma=sigma), attempt
++ parts = self._terms.cohort.subcohorts if self._terms.cohort else 1
++ return sigma, charged_mu2(sensitivity=grid, sigma=sigma) / parts, attempt
+
+a device drawn for two sub-cohorts | idle rounds
+bug: the server draws each sub-cohort of all devices, so that one can be in two
+seen: `sample` in a loop over groups
+@ palate_server.rounds.cohort:drawn
+- parts = [sorted(shuffled[first::subcohorts]) for first in range(subcohorts)]
++ size = -(-len(shuffled) // subcohorts)
++ parts = [sorted(SystemRandom().sample(shuffled, size)) for _ in range(subcohorts)]
+
 sigma_l rounded down | masks
 bug: a device's share is rounded down to whole steps
 seen: integer division; with many devices and few steps a third of the variance is missing

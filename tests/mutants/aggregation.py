@@ -51,7 +51,7 @@ seen: one generator for a whole batch, whose draws are dealt out to its users in
 an impossible sum is released | counting
 bug: a noised sum that no devices can have made is sealed and learned from like any other
 seen: secure aggregation without a look at what comes out of it
-@ palate_server.rounds.coordinator:Coordinator._release
+@ palate_server.rounds.coordinator:Coordinator._noised
 - require_possible(noisy, self.algorithm.reach)
 
 dummies not looked at | counting

@@ -97,7 +97,7 @@ seen: a message that waits until somebody fetches it
 un-noised metric | outputs
 bug: the norm of the raw sum is told with the counts of a round
 seen: `evaluate` and `fit_metrics_aggregation_fn` next to a private `fit`
-@ palate_server.rounds.coordinator:Coordinator._release
+@ palate_server.rounds.coordinator:Coordinator._noised
 - noisy = noised(summed, plan)
 + object.__setattr__(summed.participation, "update_norm", float((summed.total.astype(float) ** 2).sum()) ** 0.5)
 + noisy = noised(summed, plan)
@@ -114,7 +114,7 @@ seen: `logger.debug` while training; logs are shipped
 adaptive clip from a raw quantile | outputs
 bug: the next round's clip norm follows the raw norm of this round's sum
 seen: Andrew et al. (2021) noise the quantile; copies of it don't
-@ palate_server.rounds.coordinator:Coordinator._release
+@ palate_server.rounds.coordinator:Coordinator._noised
 - noisy = noised(summed, plan)
 + norm = float((summed.total.astype(float) ** 2).sum()) ** 0.5 / plan.grid / max(summed.participation.users, 1)
 + self.terms = self.terms.model_copy(update={"clip_norm": plan.clip_norm * (0.5 + norm)})
@@ -123,7 +123,7 @@ seen: Andrew et al. (2021) noise the quantile; copies of it don't
 un-noised checkpoint | outputs
 bug: the raw sum is written to the run folder beside the noised one
 seen: a checkpoint for resuming that is taken before the noise
-@ palate_server.rounds.coordinator:Coordinator._release
+@ palate_server.rounds.coordinator:Coordinator._noised
 - noisy = noised(summed, plan)
 + folder = self.registry.folder / "checkpoints"
 + folder.mkdir(exist_ok=True)
@@ -142,7 +142,7 @@ seen: a line for debugging, in the one path that the tests of logs don't take
 a hash of the sum | outputs
 bug: the run folder has a hash of each sum before the noise, beside the noised one
 seen: a name for what a restart must find again
-@ palate_server.rounds.coordinator:Coordinator._release
+@ palate_server.rounds.coordinator:Coordinator._noised
 - noisy = noised(summed, plan)
 + named = __import__("hashlib").sha256(summed.total.tobytes()).hexdigest()
 + (self.registry.folder / f"sum-{plan.round}").write_text(named)
@@ -158,11 +158,15 @@ seen: a temporary file that other processes are to open by its name
 head chosen from raw counts | outputs
 bug: the model, and what it chooses, is made from the raw sum; the noised one is stored
 seen: a vocabulary or a list of popular items taken from the data before any noise
+@ palate_server.rounds.coordinator:Coordinator._noised
+- noisy = noised(summed, plan)
++ self.summed = summed
++ noisy = noised(summed, plan)
 @ palate_server.rounds.coordinator:Coordinator._release
 - self._replay.apply(noisy)
 + import numpy as np
 + from dataclasses import replace
-+ steps = np.concatenate([summed.total, np.zeros(64, np.int64)])
++ steps = np.concatenate([self.summed.total, np.zeros(64, np.int64)])
 + self._replay.apply(replace(noisy, steps=steps) if plan.mode.trusts_server else noisy)
 """,
 )

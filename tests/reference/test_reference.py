@@ -26,6 +26,7 @@ from palate_core.noise.randomness import SeededSource
 from reference import cost
 from reference.cases import KINDS, cases, named_twice
 from reference.contribution import contribution, total
+from reference.ledgers import DeviceBook, PopulationBook
 from reference.noise import discrete_gaussian, roots, shares
 
 
@@ -115,3 +116,22 @@ def test_a_number_that_is_not_finite_is_nothing() -> None:
     layout = (BlockSpec(name="x", shape=(2,), weight=1.0),)
     update = Update((DenseBlock(np.array([[1.0, np.nan], [0.5, 0.0]])),), 2)
     assert total(update, layout, clip_norm=1.0, grid=1000) == [499, 0]
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5), st.floats(0.01, 0.5)), min_size=1, max_size=5))
+def test_a_round_of_sub_cohorts_costs_the_population_what_its_dearest_device_has_paid(
+    rounds: list[tuple[int, int, float]],
+) -> None:
+    """Attempts, sub-cohorts and price of each round: who is in one of k sums pays once, and is in no second one."""
+    people, devices, always = PopulationBook(), DeviceBook(), 0
+    people.open("run")
+    for round_, (attempts, parts, price) in enumerate(rounds):
+        for attempt in range(attempts):
+            assert people.charge("run", round_, attempt, price, 100.0, reserves=True)
+            invited = [always, *range(1 + attempt, 20)]  # others come and go
+            for part in range(parts):
+                members = invited[part::parts]
+                assert devices.charge(members, "run", round_, attempt, price) == [True] * len(members)
+            assert devices.charge([invited[-1]], "run", round_, attempt, price) is None
+    assert max(map(devices.spent, range(20))) == devices.spent(always) == people.of_run("run")
+    assert people.attempts() == sum(attempts for attempts, _, _ in rounds)

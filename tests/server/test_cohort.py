@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 
 from palate_core.accounting import sigma_for
 from palate_core.cohort_terms import CohortTerms, modulus_bits, share_sigma
 from palate_core.errors import InputError
-from palate_server.rounds.cohort import COARSE, FINE, choose_cohort, choose_grid
+from palate_core.masks.directory import Directory
+from palate_server.rounds.cohort import COARSE, FINE, choose_cohort, choose_grid, drawn, spendable_grid
 
 
 def chosen(n_users: int, corrupt: float, dropout: float, *, masks: bool = False) -> CohortTerms:
     return choose_cohort(n_users=n_users, corrupt=corrupt, dropout=dropout, masks=masks)
+
+
+def invited(n_users: int) -> Directory:
+    return Directory({number: f"{number:064x}" for number in range(n_users)})
 
 
 @pytest.mark.parametrize(
@@ -55,3 +62,38 @@ def test_the_grid_is_the_finest_whose_sum_fits_a_word(n_users: int, mu: float, g
     assert bits(grid) <= 32
     assert grid == FINE or bits(4 * grid) > 32
     assert grid >= COARSE
+
+
+def test_a_sub_cohort_is_a_cohort_of_its_own_size() -> None:
+    """Sizes that differ by one: the larger is n_max, corrupt ones are counted of it, and n_min is of the smaller."""
+    cohort = choose_cohort(n_users=1003, corrupt=0.1, dropout=0.1, masks=True, subcohorts=10)
+    assert (cohort.n_max, cohort.n_min, cohort.c_max, cohort.subcohorts) == (101, 90, 11, 10)
+    alone = choose_cohort(n_users=101, corrupt=0.1, dropout=0.1, masks=True)
+    assert cohort.noise_shares <= alone.noise_shares  # never less noise of a device than in a cohort of that size
+    for devices in range(900, 1004):
+        assert {len(part) for part in drawn(invited(devices), 10)} <= {*range(cohort.n_min, cohort.n_max + 1)}
+    with pytest.raises(InputError, match="with masks, got 2 devices"):
+        choose_cohort(n_users=20, corrupt=0.0, dropout=0.0, masks=True, subcohorts=10)
+
+
+def test_the_draw_is_of_all_devices_and_another_each_time() -> None:
+    first, second = drawn(invited(300), 3), drawn(invited(300), 3)
+    for parts in (first, second):
+        assert sorted(chain(*(part.identities.items() for part in parts))) == [*invited(300).identities.items()]
+        assert len({part.salt for part in parts}) == 3
+    assert [part.identities for part in first] != [part.identities for part in second]
+
+
+def test_the_sum_of_all_sub_cohorts_fits_a_number() -> None:
+    """Each sum may have so many bits that all together have 62, and their sum in int64 can't wrap."""
+    cohort = CohortTerms(n_max=2**26, n_min=2**26, c_max=1, masks=True)
+    mu = 2.0**-3
+    sigma = sigma_for(mu_r=mu, sensitivity=2**26)
+    bits = modulus_bits(n_max=2**26, grid=2**26, share=share_sigma(sigma=sigma, shares=cohort.noise_shares))
+    for subcohorts in (1, 2 ** (62 - bits), 2 ** (62 - bits) + 1):
+        wanted = cohort.model_copy(update={"subcohorts": subcohorts})
+        if bits + (subcohorts - 1).bit_length() <= 62:
+            assert spendable_grid(wanted, [mu], grid=2**26, epsilon=1.0, local=False) == 2**26
+        else:
+            with pytest.raises(InputError, match="sub-cohorts must fit 62 bits"):
+                spendable_grid(wanted, [mu], grid=2**26, epsilon=1.0, local=False)

@@ -5,6 +5,10 @@ from pydantic import ValidationError
 
 from palate_common.algorithms import PublicFacts
 from palate_core.accounting import mu_of
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import InputError
+from palate_server.folder.config import ServerConfig
+from palate_server.operation.terms import check_config, next_terms
 from palate_server.rounds.terms import RunTerms
 
 EPSILON, DELTA = 5.0, 1e-5
@@ -71,3 +75,28 @@ def test_terms_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
 
 def test_off_has_neither_epsilon_nor_mu() -> None:
     assert make_terms(dp="off", epsilon=None, mu=None).dp == "off"
+
+
+def test_the_algorithm_knows_of_as_many_sub_cohorts_as_share_the_noise() -> None:
+    """Else it would take a sum for less noisy than it is."""
+    cohort = CohortTerms(n_max=3, n_min=3, c_max=1, masks=False, subcohorts=3)
+    fields: dict[str, Any] = {"dp": "distributed", "cohort": cohort, "epsilon": EPSILON + 0.01}
+    with pytest.raises(ValidationError, match="number of sub-cohorts"):
+        make_terms(**fields)
+    known = PublicFacts(n_users=9, n_items=3, mu=MU, subcohorts=3)
+    assert make_terms(**fields, facts=known).least == 9
+    assert known.signal == pytest.approx(MU * 9 / 3**0.5)
+    with pytest.raises(ValidationError, match="number of sub-cohorts"):
+        make_terms(facts=known)
+
+
+def test_a_servers_sub_cohorts_are_those_of_its_devices() -> None:
+    config = ServerConfig(population="readers", name="palate.example.org", cohort={"size": 120, "subcohorts": 4})
+    fields: dict[str, Any] = {"catalogue": "", "n_items": 3, "inputs": {}, "about": {}}
+    terms = next_terms(config, **fields, now=0.0)
+    assert terms.cohort is not None
+    assert (terms.cohort.n_max, terms.cohort.n_min, terms.cohort.c_max, terms.least) == (30, 27, 3, 108)
+    assert (terms.cohort_floor, terms.facts.subcohorts) == (27, 4)
+    alone = config.model_copy(update={"privacy": config.privacy.model_copy(update={"dp": "local"})})
+    with pytest.raises(InputError, match=r"`cohort.subcohorts` must be 1 with dp local, got 4"):
+        check_config(alone, n_items=3, inputs={})

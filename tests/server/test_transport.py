@@ -13,6 +13,7 @@ from palate_common.rounds.wire import REFUSED
 from palate_core.errors import BudgetError, InputError, IntegrityError
 from palate_core.plan import read_plan
 from palate_server.flower.transport import GridTransport
+from palate_server.rounds.aggregation import ParticipationCounts
 from palate_server.rounds.run import Request, run_rounds
 from palate_server.rounds.shelf import ModelShelf
 from palate_sim.engines.grid import identify
@@ -96,7 +97,7 @@ def test_a_grid_gives_the_model_of_the_plain_loop(make_run: Any, tmp_path: Any) 
     assert coordinator.finished
     assert coordinator.model.data == expected.model.data
     assert [release.plan.round for release in releases] == list(range(coordinator.rounds))
-    assert vars(releases[0].participation) == {"users": 40, "rejected": 0, "refused_nodes": 0, "malformed_nodes": 0}
+    assert releases[0].participation == ParticipationCounts(users=40, rejected=0, refused_nodes=0, malformed_nodes=0)
     assert grid.timeouts == [3600.0] * coordinator.rounds
 
 

@@ -196,3 +196,12 @@ def test_only_what_is_known_to_take_threads_gets_several(prepared: Prepared) -> 
     assert takes_threads(PopularityBaseline.fit(train))
     assert not takes_threads(torch)
     assert not takes_threads(Restricted(numpy, np.ones(60, np.bool_)))
+
+
+def test_a_rehearsal_of_sub_cohorts_has_the_noise_of_all_of_them(prepared: Prepared) -> None:
+    def counted(**budget: Any) -> Any:
+        train, alike = prepared.split.train, {"algorithm": "popularity", "settings": {}, "delta": 1e-5}
+        return rehearse(train, **alike, **budget).state["counts"].astype(np.float64)
+
+    none, one, four = counted(epsilon=None), counted(epsilon=1.0), counted(epsilon=1.0, subcohorts=4)
+    assert np.allclose(four - none, 2 * (one - none), atol=1e-3)  # of one seed

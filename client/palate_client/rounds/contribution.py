@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +95,15 @@ class Identity:
 
     key: SigningKey
     directory: Directory
+
+    @classmethod
+    def among(cls, directory: bytes, plan: RoundPlan, key: SigningKey) -> Self:
+        """An identity, with the directory as it came with a plan.
+
+        Raises:
+            InputError: it is no directory of an attempt with so many sub-cohorts.
+        """
+        return cls(key, Directory.from_bytes(directory, 1 if plan.cohort is None else plan.cohort.subcohorts))
 
 
 class Histories(Protocol):

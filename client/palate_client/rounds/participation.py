@@ -39,7 +39,6 @@ from palate_core.accounting import total_mu2
 from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import RefusedError
 from palate_core.log.signing import SigningKey
-from palate_core.masks.directory import Directory
 from palate_core.masks.messages import step_of
 from palate_core.plan import RoundPlan, SignedPlan, read_plan, read_signed
 
@@ -173,7 +172,8 @@ class Rounds:
         service = require(self.service)
         with self._refuse_on_error(), ExitStack() as stack:
             _check_size(service, plan, model, directory)
-            asked, identity = read_plan(plan), Identity(self.identity(), Directory.from_bytes(directory))
+            asked = read_plan(plan)
+            identity = Identity.among(directory, asked.plan, self.identity())
             ledger = stack.enter_context(OwnLedger(self.store, service))
             machine = self._contributor(service, ledger, number, asked).join(plan, model, identity)
             stack.pop_all()  # the state machine needs the ledger until the attempt is over

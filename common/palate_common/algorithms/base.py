@@ -56,6 +56,8 @@ class PublicFacts(BaseModel):
     """Seed of public randomness, such as a starting table."""
     local: bool = Field(default=False, exclude_if=lambda local: not local)
     """Whether each device adds the full noise: a sum then holds `n_users` draws of it. Left out of JSON if False."""
+    subcohorts: int = Field(default=1, ge=1, exclude_if=lambda number: number == 1)
+    """Sub-cohorts of a round, each with all of the noise: a sum holds as many draws of it. Left out of JSON if 1."""
     former_signal: float = Field(default=0.0, ge=0, allow_inf_nan=False, exclude_if=lambda signal: signal == 0)
     """mu x users of the former release that a run starts from. Without a warm start 0, and left out of JSON."""
 
@@ -63,11 +65,12 @@ class PublicFacts(BaseModel):
     def signal(self) -> float:
         """Signal-to-noise ratio of a count that all users share, in a sum with the whole budget; inf without noise.
 
-        mu x users where a sum holds one draw of the charged noise; mu x sqrt(users) where each user adds one.
+        mu x users where a sum holds one draw of the charged noise; mu x sqrt(users) where each user adds one, and
+        mu x users / sqrt(k) where each of k sub-cohorts does.
         """
         if self.mu is None:
             return math.inf
-        return self.mu * (math.sqrt(self.n_users) if self.local else self.n_users)
+        return self.mu * (math.sqrt(self.n_users) if self.local else self.n_users / math.sqrt(self.subcohorts))
 
 
 def facts_of(plan: RoundPlan) -> PublicFacts:

@@ -258,7 +258,12 @@ class ServerMessage:
 
 def first_body(plan: bytes, directory: bytes, request: bytes) -> bytes:
     """The body of the first message of a masked attempt."""
-    return len(plan).to_bytes(4) + plan + len(directory).to_bytes(4) + directory + request
+    return framed(plan) + framed(directory) + request
+
+
+def framed(part: bytes) -> bytes:
+    """A part of such a body, after its length."""
+    return len(part).to_bytes(4) + part
 
 
 def common_version(spoken: str) -> int | None:

@@ -213,6 +213,16 @@ def _cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any], str | None, 
     yield case("a directory without masks", {"cohort": cohort(masks=False)}, refused="plan")
     yield case("1025 tosses", {"cohort": cohort(max_tosses=1025)}, refused="plan")
     yield case("1024 tosses", {"cohort": cohort(max_tosses=1024)})
+    ten: dict[str, Any] = {"subcohorts": 10}
+    yield case("ten sub-cohorts, each with all of it", {"cohort": cohort(**ten)})
+    yield case("1024 sub-cohorts", {"cohort": cohort(subcohorts=1024)})
+    yield case("1025 sub-cohorts", {"cohort": cohort(subcohorts=1025)}, refused="plan")
+    yield case("no sub-cohort", {"cohort": cohort(subcohorts=0)}, refused="plan")
+    yield case("a sub-cohort is opened below the floor", {"cohort_floor": 91, "cohort": cohort(**ten)}, refused="plan")
+    few = {"cohort": cohort(30, 22, 3, **ten), "cohort_floor": 22}
+    yield case("ten sub-cohorts with 19 honest survivors each", few, refused="honest")
+    yield case("of each sub-cohort a tenth is corrupt", {"cohort": cohort(100, 90, 9, **ten)}, refused="corrupt")
+    yield case("a tenth of the noise in each of ten", {"sigma": SIGMA // 10, "cohort": cohort(**ten)}, refused="price")
     yield case("a grid of nothing", {"grid": 0}, refused="plan")
     yield case("a grid above 2^26", {"grid": 2**26 + 1}, refused="plan")
     yield case("a negative round", {"round": -1}, refused="plan")

@@ -29,7 +29,9 @@ def contributed() -> dict[str, Any]:
     histories = Interactions.from_pairs(
         owners, np.concatenate(rows), np.concatenate(weights), n_users=len(sizes), n_items=n
     )
-    features = PublicFacts(n_users=20_000, n_items=n, mu=0.1, n_features=5, panel_users=40, seed=2**40 + 3)
+    features = PublicFacts(
+        n_users=20_000, n_items=n, mu=0.1, n_features=5, panel_users=40, seed=2**40 + 3, subcohorts=4
+    )
     plain = PublicFacts(n_users=2000, n_items=n, mu=1.0, seed=7)
     survey = {"first_day": "2026-11-23", "channels": ["email"], "items": ["apple", "pear"]}
     questions = Survey.model_validate(survey).questions()

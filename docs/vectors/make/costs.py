@@ -16,7 +16,7 @@ from palate_core.cohort_terms import share_sigma, shares_slack
 from palate_core.errors import InputError
 from palate_core.plan import RoundPlan
 
-from .admission import CENTRAL, LOCAL, OFF, base, cohort
+from .admission import CENTRAL, LOCAL, OFF, base, cohort, unmasked
 from .digits import digits
 from .key import test_key
 
@@ -90,6 +90,10 @@ def _plans() -> list[tuple[str, dict[str, Any]]]:
             {"cohort": cohort(n_max, n_min, c_max), "cohort_floor": n_min},
         )
         for n_max, n_min, c_max in ((3, 3, 1), (30, 23, 3), (1000, 900, 100), (2**20, 2**20, 1), (2**26, 2**25, 2**20))
+    ]
+    found += [
+        (f"ten sub-cohorts {how}", {"cohort": each})
+        for how, each in (("under masks", cohort(subcohorts=10)), ("without masks", unmasked(subcohorts=10)))
     ]
     return [*found, ("dp off", OFF)]
 

@@ -17,6 +17,7 @@ from palate_common.rounds.exchange import (
 )
 
 from .key import SECRET, test_key
+from .secagg import directories
 
 TIME, POPULATION = 1_790_000_000_000, "readers"
 FIRST, SECOND, THIRD = (f"{digit}" * 32 for digit in "a5c")
@@ -123,6 +124,7 @@ def _messages() -> list[dict[str, Any]]:
     cases = [
         ServerMessage(MessageKind.PLAN, FIRST, 70.0, plan),
         ServerMessage(MessageKind.MASKED, FIRST, 70.5, first_body(plan, directory, request)),
+        ServerMessage(MessageKind.MASKED, FIRST, 70.5, first_body(plan, directories()[1].to_bytes(), request)),
         ServerMessage(MessageKind.STEP, SECOND, 0.0, request),
         ServerMessage(MessageKind.COME_BACK, THIRD, 3600.125),
     ]

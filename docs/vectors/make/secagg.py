@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -72,6 +73,7 @@ def secagg() -> dict[str, Any]:
             for n, corrupt, dropped in ((3, 0, 0), (100, 10, 20), (300, 30, 30), (1000, 100, 100), (10_000, 1000, 500))
         ],
         "directory": _directory(),
+        "subcohorts": _subcohorts(),
         "transcript": _transcript(),
         "box": _box(),
         "receipt": _receipt(),
@@ -294,6 +296,38 @@ def _evidence() -> dict[str, Any]:
     wrong = scene.record("box", 1, box=ShownBox.of(label, box), secret=secret)
     directory = Directory({number: key.public for number, key in enumerate(DEVICES)}, bytes(32)).to_bytes().hex()
     return {"directory": directory, "names": 3, "record": record.to_bytes().decode(), "none": wrong.to_bytes().decode()}
+
+
+def directories() -> tuple[Directory, ...]:
+    """Who is invited to an attempt with two sub-cohorts."""
+    each = [
+        Directory({7: test_key().public, 70000: "ab" * 32}, bytes(range(32))),
+        Directory({8: "cd" * 32}, bytes(range(32, 64))),
+    ]
+    return tuple(replace(one, beside=tuple(other.hash for other in each)) for one in each)
+
+
+def _subcohorts() -> dict[str, Any]:
+    """The directory of a sub-cohort, and bytes that are none of two."""
+    directory, other = directories()
+    data, (own, beside) = directory.to_bytes(), map(bytes.fromhex, directory.beside)
+    refused = {
+        "without the other's hash": own + data[64:],
+        "without hashes": data[64:],
+        "another one's hash in the place of its own": beside + data[32:],
+        "its own hash in the place of the other's": own + own + data[64:],
+        "neither's": own + beside + data[64:-1] + b"\x00",
+        "a byte too many": data + b"\x00",
+        "hashes without a salt": data[:80],
+    }
+    return {
+        "number": 2,
+        "bytes_hex": data.hex(),
+        "other_bytes_hex": other.to_bytes().hex(),
+        "identities": {str(number): key for number, key in directory.identities.items()},
+        "hash": directory.hash,
+        "refused": [{"name": name, "bytes_hex": wrong.hex()} for name, wrong in refused.items()],
+    }
 
 
 def _directory() -> dict[str, Any]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
-from palate_common.rounds.exchange import Availability, MessageKind, first_body
+from palate_common.rounds.exchange import Availability, MessageKind, framed
 from palate_common.rounds.wire import vector_bytes
 from palate_core.errors import IntegrityError
 from palate_core.plan import read_plan
@@ -307,6 +307,12 @@ def _kind(request: Request) -> str:
     return (MessageKind.MASKED if request.shared else MessageKind.STEP).value
 
 
+def _body(values: Mapping[str, bytes]) -> bytes:
+    """What a message of a masked attempt has of these values: what all have of it, or what one has after that."""
+    named = (framed(values[name]) for name in ("plan", "directory") if name in values)
+    return b"".join(named) + values.get("request", b"")
+
+
 class _Desk:
     """An exchange at one edge.
 
@@ -326,9 +332,8 @@ class _Desk:
     _further: list[Frame] | None
 
     def __init__(self, name: str, request: Request, devices: list[int], left: Mapping[int, object]) -> None:
-        plan, directory = (request.shared.get(each, b"") for each in ("plan", "directory"))
         self._name, self._own, self._devices, self._left = name, request.own, dict.fromkeys(devices), left
-        self._shared = plan if request.own is None else first_body(plan, directory, b"") if plan else b""
+        self._shared = request.shared["plan"] if request.own is None else _body(request.shared)
         self._boot, self.asked, self._next = "", "", 0.0
         self._begin()
 
@@ -379,5 +384,5 @@ class _Desk:
     def _begin(self) -> None:
         """Begin anew, with the requests to who hasn't answered, in lists that fit in a batch."""
         own, left = self._own, (device for device in self._devices if device in self._left)
-        self._have, self._unsent = 0, split((device, b"" if own is None else own(device)) for device in left)
+        self._have, self._unsent = 0, split((device, b"" if own is None else _body(own(device))) for device in left)
         self._frames, self._further = next(self._unsent, None), next(self._unsent, None)

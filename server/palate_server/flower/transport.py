@@ -73,7 +73,7 @@ class GridTransport:
         content = RecordDict({RECORD: ConfigRecord({**request.shared})})
         for party in request.to:
             if request.own is not None:
-                content = RecordDict({RECORD: ConfigRecord({**request.shared, "request": request.own(party)})})
+                content = RecordDict({RECORD: ConfigRecord({**request.shared, **request.own(party)})})
             yield Message(content, self._nodes[party], kind, ttl=self._ttl, group_id=group)
 
 

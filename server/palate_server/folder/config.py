@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from palate_common.survey import Survey
+from palate_core.cohort_terms import MAX_SUBCOHORTS
 from palate_core.errors import InputError
 from palate_core.layout import CLIP_NORMS
 from palate_core.log.cosignatures import Quorum
@@ -149,6 +150,10 @@ class CohortSettings(_Section):
     size: int = Field(default=100, ge=2)
     """The most devices in an attempt; the privacy terms say how many of them must remain. With fewer than 25, or a
     `privacy.corrupt` below 0.1, devices refuse unless their app says `for_few`: docs/sdk-rounds.md#models."""
+    subcohorts: int = Field(default=1, ge=1, le=MAX_SUBCOHORTS)
+    """Into how many sub-cohorts they are split, by chance: each is an aggregation of its own with all of the noise, so
+    that a device is sent a part of the bytes, and the noise of all together has so many times the variance; see
+    docs/secure-aggregation.md#sub-cohorts."""
     wait_seconds: float = Field(default=1800.0, gt=0)
     """Seconds that a cohort may take to gather; after that its devices are sent home."""
     exchange_seconds: float = Field(default=60.0, gt=0)

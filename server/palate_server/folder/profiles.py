@@ -311,6 +311,12 @@ def loosened(name: str, get: Get) -> str:
             )
     if (size := get("cohort.size")) > devices:
         return f"`cohort.size` must be at most `devices`, {devices}, got {size}: none would gather"
+    profile, parts = PROFILES[name], get("cohort.subcohorts")
+    if profile.most is not None and size < parts * profile.least_cohort:
+        return (
+            f"`cohort.size` must be at least {profile.least_cohort} for each of {parts} sub-cohorts with the profile "
+            f"{name}, as each hides among the others, got {size}"
+        )
     return ""
 
 

@@ -277,7 +277,7 @@ class Operation:
                     self._not_before = time.time() + self.config.cohort.pause_seconds
                     return
                 kind = kind_of(coordinator.terms.algorithm)
-                cohort = self._awaited(kind, least=coordinator.terms.cohort_floor)
+                cohort = self._awaited(kind, least=coordinator.terms.least)
             self._close(ledger, coordinator)
 
     def _opened(self, ledger: Ledger, run: str) -> AbstractContextManager[Coordinator]:
@@ -352,10 +352,12 @@ class Operation:
             if isinstance(failed, WitnessError | UncosignedError):
                 raise failed
             return False
-        found = released.participation
+        found, cohort_terms = released.participation, released.plan.cohort
         self.events.tell(
             "round", **facts, attempt=released.plan.attempt, users=found.users, refused=found.refused_nodes,
             malformed=found.malformed_nodes,
+            **({"subcohorts": found.subcohorts} if cohort_terms and cohort_terms.subcohorts > 1 else {}),
+            **({"left_out": sorted(map(reason_of, released.left_out))} if released.left_out else {}),
         )  # fmt: skip
         return True
 
@@ -383,15 +385,15 @@ class Operation:
     def _gather(self, kind: str, *, least: int) -> Set[int] | None:
         """Gather a cohort; None if no device has come, so that other work can be done.
 
-        With masks it has one device more than must remain, if there are as many. Of those that are online it has whom
-        `gathering.fit` says.
+        With masks each sub-cohort has one device more than must remain, if there are as many. Of those that are online
+        it has whom `gathering.fit` says.
 
         Raises:
             TooFewError: some devices came, but too few.
         """
-        size = self.config.cohort.size
-        if self.config.privacy.mode.cohort and len(self._absences.present(self._some())) > least:
-            least += 1  # so that no single device can end the attempt
+        size, spare = self.config.cohort.size, self.config.cohort.subcohorts
+        if self.config.privacy.mode.cohort and len(self._absences.present(self._some())) >= least + spare:
+            least += spare  # so that no single device can end the attempt
         seconds = self.config.cohort.wait_seconds
         appointment = CohortGathering(size=size, least=least, seconds=seconds)
         takes = SURVEYS if kind == "survey" else TRAINING
@@ -450,4 +452,5 @@ class Operation:
 
     def _bounds(self) -> int:
         """The least number of devices that must remain at the end of an attempt."""
-        return least_of(self.config.cohort.size, dropout=self.config.privacy.dropout)
+        cohort = self.config.cohort
+        return least_of(cohort.size, dropout=self.config.privacy.dropout, subcohorts=cohort.subcohorts)

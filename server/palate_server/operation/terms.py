@@ -64,7 +64,8 @@ def next_terms(
     now = time.time() if now is None else now
     privacy, size = config.privacy, config.cohort.size
     distributed = privacy.mode.cohort
-    bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, masks=distributed)
+    shares = {"corrupt": privacy.corrupt, "dropout": privacy.dropout}
+    bounds = choose_cohort(n_users=size, **shares, masks=distributed, subcohorts=config.cohort.subcohorts)
     features, training = inputs.get(FEATURES), config.training
     if features is not None and features.shape[1] and FEATURES not in algorithm_class(training.algorithm).public_inputs:
         raise InputError(f"`training.features` must be empty: {training.algorithm} has no use for features")
@@ -120,6 +121,8 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
     Raises:
         InputError: its cohort, epsilon, algorithm, features or delta don't fit each other.
     """
+    if config.cohort.subcohorts > 1 and not config.privacy.mode.cohort:
+        raise InputError(f"`cohort.subcohorts` must be 1 with dp {config.privacy.dp}, got {config.cohort.subcohorts}")
     next_terms(config, catalogue="", n_items=n_items, inputs=inputs, about={}, now=0.0)
 
 

@@ -37,12 +37,14 @@ class ParticipationCounts:
         rejected: installations that reached their own limits.
         refused_nodes: nodes that answered with a refusal; with masks also those that dropped out.
         malformed_nodes: nodes with an answer that failed a check.
+        subcohorts: with masks, the sub-cohorts whose sums are in it; 1 where there is one cohort.
     """
 
     users: int
     rejected: int
     refused_nodes: int
     malformed_nodes: int
+    subcohorts: int = 1
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def aggregate(replies: Replies, plan: RoundPlan) -> Aggregate:
 
 
 def recovered(attempt: Unmasking) -> Aggregate:
-    """The sum that a masked attempt has opened, with the devices' noise.
+    """The sum that a masked attempt, or one of its sub-cohorts, has opened, with the devices' noise.
 
     Raises:
         IntegrityError: it ended without a sum.

@@ -10,7 +10,7 @@ without a seal is void, never refunded, and its round is repeated with what is l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +29,15 @@ from palate_server.ledger.history import ChargeEntry, one_line
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts, Replies, aggregate, recovered
 from palate_server.rounds.budget import BudgetSchedule
+from palate_server.rounds.cohort import drawn
 from palate_server.rounds.lock import RunLock
-from palate_server.rounds.noise import noised
+from palate_server.rounds.noise import NoisyAggregate, added, noised
 from palate_server.rounds.possible import require_possible
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
-from palate_server.secagg.attempt import Unmasking
 from palate_server.secagg.conduct import Conduct
+from palate_server.secagg.subcohorts import Subcohorts
 
 if TYPE_CHECKING:
     from palate_server.ledger.witnesses import Witnesses  # loads an HTTP client
@@ -50,11 +51,13 @@ class Release:
         plan: the attempt's plan.
         participation: numbers of devices; the sum itself is not public.
         model: the new model.
+        left_out: why sub-cohorts are not in it, an error for each.
     """
 
     plan: RoundPlan
     participation: ParticipationCounts
     model: GlobalModel
+    left_out: tuple[IntegrityError, ...] = ()
 
 
 class Coordinator:
@@ -101,6 +104,8 @@ class Coordinator:
         """Misconduct of devices, or, without masks, of nodes in the latest attempt; a refusal is none."""
         self.directory: Directory | None = None
         """Who was invited to the latest masked attempt."""
+        self._directories = tuple[Directory, ...]()
+        """The same, for each of its sub-cohorts."""
         self.context: bytes | None = None
         """What names that attempt, in all that its devices have signed."""
         self.on_evidence: Callable[[int, FaultEvidence], None] | None = None
@@ -145,7 +150,7 @@ class Coordinator:
         """Charge the next attempt and return its signed plan.
 
         Args:
-            directory: who is invited, with masks.
+            directory: who is invited, with masks; if there are sub-cohorts, they are drawn from it.
 
         **Guarantees:** the charge is in the ledger before the plan is signed: durably.
         **Guarantees:** nothing is charged while too few witnesses are there: and a quorum has cosigned each charge
@@ -189,7 +194,7 @@ class Coordinator:
                 dp=self.terms.dp,
                 noise=self.terms.noise,
                 cohort_floor=self.terms.cohort_floor,
-                cohort=self._cohort(directory),
+                cohort=self._drawn(directory),
                 per_node=self.terms.per_node,
                 events=self._budget.sampling(self.round),
                 mu2=mu2,
@@ -225,23 +230,27 @@ class Coordinator:
         plan = self._take_plan()
         summed = aggregate(replies, plan)
         self.conduct.offenders.update(summed.suspects)
-        return self._release(plan, summed)
+        noisy, _ = self._noised(plan, [summed])
+        return self._release(noisy, summed.participation)
 
-    def unmasking(self) -> Unmasking:
-        """The server's state machine for the open masked attempt.
+    def unmasking(self) -> Subcohorts:
+        """The server's state machines for the open masked attempt.
 
         Raises:
             InputError: no attempt is open, or it has no masks.
         """
-        if self._signed is None or self.directory is None:
+        if self._signed is None or not self._directories:
             raise InputError("an attempt must be opened, with masks, before its masks are")
-        machine = Unmasking(attempt_terms(self._signed), self.directory, self.key)
-        machine.conduct.on_evidence = self.on_evidence
-        self.conduct, self.context = machine.conduct, machine.terms.context
-        return machine
+        attempt = Subcohorts(attempt_terms(self._signed), self._directories, self.key)
+        attempt.conduct.on_evidence = self.on_evidence
+        self.conduct, self.context = attempt.conduct, attempt.terms.context
+        return attempt
 
-    def close_masked(self, attempt: Unmasking) -> Release:
-        """Persist, seal and post-process the sum that a masked attempt has opened.
+    def close_masked(self, attempt: Subcohorts) -> Release:
+        """Persist, seal and post-process the sum that a masked attempt has opened, of all its sub-cohorts together.
+
+        One without a sum, or with an impossible one, is left out: its devices have paid, and the others' sums are worth
+        as much. If all are, the attempt is void.
 
         **Guarantees:** as `close_attempt`.
 
@@ -255,13 +264,20 @@ class Coordinator:
         plan = self._take_plan()
         if signed is None or attempt.terms != attempt_terms(signed):
             raise InputError("a masked attempt must be closed with its own machine, got another's")
-        return self._release(plan, recovered(attempt))
+        if not (attempt.finished and attempt.opened):
+            raise IntegrityError("a masked attempt must have ended with a sum before it is closed")
+        noisy, refused = self._noised(plan, [recovered(each) for each in attempt.opened])
+        lost = attempt.invited - noisy.users
+        found = ParticipationCounts(noisy.users, 0, lost, attempt.malformed, len(noisy.sizes))
+        return self._release(noisy, found, left_out=(*attempt.ended, *refused))
 
-    def _cohort(self, directory: Directory | None) -> CohortTerms | None:
-        """The cohort of an attempt."""
-        if self.terms.cohort is None:
-            return None
-        return self.terms.cohort.model_copy(update={"directory": None if directory is None else directory.hash})
+    def _drawn(self, directory: Directory | None) -> CohortTerms | None:
+        """The cohort of an attempt, after its sub-cohorts are drawn."""
+        cohort, self._directories = self.terms.cohort, ()
+        if cohort is None or directory is None:
+            return cohort
+        self._directories = drawn(directory, cohort.subcohorts)
+        return cohort.model_copy(update={"directory": self._directories[0].hash})
 
     def _take_plan(self) -> RoundPlan:
         """The open attempt's plan; after this no attempt is open."""
@@ -277,16 +293,36 @@ class Coordinator:
         self._seals += sum(entry.kind == "seal" and entry.run == self.terms.run for entry in new)
         self._charges += [entry for entry in new if entry.kind == "charge" and entry.run == self.terms.run]
 
-    def _release(self, plan: RoundPlan, summed: Aggregate) -> Release:
-        """Noise the sum, see that it is possible, persist it, seal it, and post-process it."""
-        noisy = noised(summed, plan)
-        require_possible(noisy, self.algorithm.reach)
+    def _noised(self, plan: RoundPlan, sums: Sequence[Aggregate]) -> tuple[NoisyAggregate, list[IntegrityError]]:
+        """Noise each sum, see that it is possible, and add them up; why any is left out, as it can't be released alone.
+
+        Raises:
+            IntegrityError: none is left; the reason of the last.
+        """
+        found, refused = list[NoisyAggregate](), list[IntegrityError]()
+        for summed in sums:
+            try:
+                noisy = noised(summed, plan)
+                require_possible(noisy, self.algorithm.reach)
+            except IntegrityError as error:
+                refused.append(error)
+            else:
+                found.append(noisy)
+        if not found:
+            raise refused[-1]
+        return added(found), refused
+
+    def _release(
+        self, noisy: NoisyAggregate, participation: ParticipationCounts, *, left_out: tuple[IntegrityError, ...] = ()
+    ) -> Release:
+        """Persist a noised sum that may be released, seal it, and post-process it."""
+        plan = noisy.plan
         self.lock.check()
         release_hash = self.registry.persist(noisy)
         if plan.mode.private:
             self.ledger.seal(run=plan.run, round_=plan.round, attempt=plan.attempt, release_hash=release_hash)
         self._replay.apply(noisy)
-        return Release(plan, summed.participation, self.model)
+        return Release(plan, participation, self.model, left_out)
 
     def _charge(self, plan: RoundPlan) -> ChargeProof:
         """Charge the ledger; the proof shows inclusion of the charge, and consistency with states that devices know."""
@@ -294,6 +330,7 @@ class Coordinator:
         facts |= {"dimension": released_size(plan.layout), "dp": plan.dp.value, "noise": plan.noise.value}
         if plan.cohort is not None:
             facts |= {"shares": plan.cohort.noise_shares, "share_sigma": plan.share_sigma}
+            facts |= {"subcohorts": plan.cohort.subcohorts} if plan.cohort.subcohorts > 1 else {}
         if plan.events is not None:
             facts |= {"unit": "event", "inclusion": plan.events.inclusion, "steps": plan.events.steps}
         charged = self.ledger.charge(

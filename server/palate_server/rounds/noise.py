@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +28,18 @@ class NoisyAggregate:
         steps: int64 [layout size + DUMMIES].
         users: installations in the sum.
         plan: the plan of its charge.
+        subcohorts: of a sum of several sub-cohorts, installations in each; empty: it is one's.
     """
 
     steps: Int64
     users: int
     plan: RoundPlan
+    subcohorts: tuple[int, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Installations in each of the sums that are in it."""
+        return self.subcohorts or (self.users,)
 
     def sums(self) -> Mapping[str, npt.NDArray[np.float64]]:
         """Block -> its noised sum, in the block's units and shape."""
@@ -81,8 +88,8 @@ def noised(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
         )
     if plan.mode.private and plan.sigma <= 0:
         raise IntegrityError(f"`sigma` must be positive with dp {plan.dp}, got {plan.sigma}")
-    if plan.cohort is not None and users > plan.cohort.n_max:
-        raise IntegrityError(f"the cohort must have at most {plan.cohort.n_max} installations, got {users}")
+    if plan.cohort is not None and users > (most := plan.cohort.n_max * plan.cohort.together):
+        raise IntegrityError(f"the cohort must have at most {most} installations, got {users}")
     if plan.mode.noised_by_devices:
         return NoisyAggregate(aggregate.total, users, plan)
     total = np.concatenate([aggregate.total, np.zeros(DUMMIES, np.int64)])
@@ -90,3 +97,12 @@ def noised(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
         return NoisyAggregate(total, users, plan)
     noise = sample_discrete_gaussian(len(total), sigma=plan.sigma, source=source_for(plan))
     return NoisyAggregate(total + noise, users, plan)
+
+
+def added(sums: Sequence[NoisyAggregate]) -> NoisyAggregate:
+    """The sum of the noised sums of an attempt's sub-cohorts, each of which may be released: it is post-processing."""
+    first = sums[0]
+    if len(sums) == 1:
+        return first
+    total, sizes = np.sum([each.steps for each in sums], axis=0), tuple(each.users for each in sums)
+    return NoisyAggregate(total, sum(sizes), first.plan, sizes)

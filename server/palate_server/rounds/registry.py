@@ -74,6 +74,7 @@ class Registry:
             IntegrityError: the attempt has a noised sum already; a second one would be a second release.
         """
         record = {"plan": noisy.plan.model_dump(mode="json"), "users": noisy.users}
+        record |= {"subcohorts": noisy.subcohorts} if noisy.subcohorts else {}
         data: bytes = safetensors.numpy.save({"steps": noisy.steps}, {METADATA_KEY: canonical_json(record).decode()})
         path = self._release(noisy.plan.round, noisy.plan.attempt)
         make_folder(path.parent)
@@ -103,7 +104,8 @@ class Registry:
         try:
             record = read_metadata(data)
             steps = safetensors.numpy.load(data)["steps"]
-            return NoisyAggregate(steps, int(record["users"]), RoundPlan.model_validate(record["plan"]))
+            users, sizes = int(record["users"]), tuple(map(int, record.get("subcohorts", ())))
+            return NoisyAggregate(steps, users, RoundPlan.model_validate(record["plan"]), sizes)
         except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError):
             raise IntegrityError(f"the release {path.name} must be a noised sum and its plan, and is not") from None
 

@@ -28,6 +28,7 @@ from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.shelf import ModelShelf
 from palate_server.rounds.terms import RunTerms
+from palate_server.secagg.subcohorts import Subcohorts
 
 if TYPE_CHECKING:
     from palate_server.ledger.witnesses import Witnesses  # loads an HTTP client
@@ -82,15 +83,16 @@ class Request:
 
     Attributes:
         to: the recipients.
-        shared: values for all, in the first exchange: the signed `plan`, with masks the `directory`, and the `model`
-            unless devices fetch it.
-        own: with masks, makes the bytes for one device, when they are sent; None without masks.
+        shared: values for all, in the first exchange: the signed `plan`, with masks the `directory` if all are in one
+            cohort, and the `model` unless devices fetch it.
+        own: with masks, makes the values for one device, when they are sent: the `request`, in the first exchange with
+            sub-cohorts the `directory` of its own; None without masks.
         step: with masks, the number of the step.
     """
 
     to: Collection[int]
     shared: Mapping[str, bytes]
-    own: Callable[[int], bytes] | None = None
+    own: Callable[[int], Mapping[str, bytes]] | None = None
     step: int = 0
 
 
@@ -147,11 +149,28 @@ def run_round(
     asked = _opened(coordinator, shelf, _directory(terms, directory_of(invited)))
     attempt = coordinator.unmasking()
     while not attempt.finished:
-        for device, answer in transport.exchange(Request(attempt.asked, asked, attempt.request, int(attempt.step))):
+        for device, answer in transport.exchange(masked_request(attempt, asked)):
             attempt.receive(device, answer)
         attempt.close()
         asked = {}
     return coordinator.close_masked(attempt)
+
+
+def masked_request(attempt: Subcohorts, opened: Mapping[str, bytes]) -> Request:
+    """The next exchange of a masked attempt.
+
+    Args:
+        attempt: the attempt.
+        opened: in the first exchange the plan, and the model unless devices fetch it; empty in each later one.
+    """
+    together, asked = len(attempt.machines) == 1, attempt.asked
+    shared = {**opened, "directory": attempt.directory(asked[0])} if opened and together else opened
+
+    def own(device: int) -> dict[str, bytes]:
+        found = {"request": attempt.request(device)}
+        return {**found, "directory": attempt.directory(device)} if opened and not together else found
+
+    return Request(asked, shared, own, int(attempt.step))
 
 
 def run_rounds(
@@ -202,14 +221,13 @@ def _opened(coordinator: Coordinator, shelf: ModelShelf | None, directory: Direc
     asked = {"plan": coordinator.open_attempt(directory)}
     if shelf is None:
         asked["model"] = model
-    if directory is not None:
-        asked["directory"] = directory.to_bytes()
     return asked
 
 
 def _directory(terms: RunTerms, directory: Directory) -> Directory:
     """The devices of a masked attempt, as many as the terms allow."""
-    if terms.cohort is None or not terms.cohort.n_min <= len(directory) <= terms.cohort.n_max:
-        bounds = "a cohort of" if terms.cohort is None else f"{terms.cohort.n_min} to {terms.cohort.n_max}"
-        raise IntegrityError(f"a masked attempt needs {bounds} devices, got {len(directory)}: nothing is charged")
+    cohort, found = terms.cohort, len(directory)
+    if cohort is None or not terms.least <= found <= cohort.n_max * cohort.subcohorts:
+        bounds = "a cohort of" if cohort is None else f"{terms.least} to {cohort.n_max * cohort.subcohorts}"
+        raise IntegrityError(f"a masked attempt needs {bounds} devices, got {found}: nothing is charged")
     return directory

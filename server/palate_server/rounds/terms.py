@@ -69,8 +69,8 @@ class RunTerms(BaseModel):
 
     @property
     def least(self) -> int:
-        """Fewest contributions for a release."""
-        return self.cohort_floor if self.cohort is None else self.cohort.n_min
+        """Fewest devices with which an attempt begins."""
+        return self.cohort_floor if self.cohort is None else self.cohort.n_min * self.cohort.subcohorts
 
     @property
     def mode(self) -> PrivacyMode:
@@ -89,6 +89,8 @@ class RunTerms(BaseModel):
         self.mode.check(self.cohort, self.events, cohort_floor=self.cohort_floor)
         if self.mode.alone != self.facts.local:
             raise ValueError("the public facts must say local with dp local, and only then")
+        if self.facts.subcohorts != (1 if self.cohort is None else self.cohort.subcohorts):
+            raise ValueError("the public facts must have the cohort's number of sub-cohorts")
         if self.noise_delta <= 0:
             raise ValueError(f"delta must be above {self.delta - self.noise_delta:.2g}, which dp {self.dp} needs")
         if self.epsilon is not None and self.facts.mu is not None:
@@ -178,6 +180,7 @@ def make_terms(
         mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=for_noise),
         seed=seed,
         local=mode_of(dp).alone,
+        subcohorts=1 if cohort is None else cohort.subcohorts,
     )
     learner = make_algorithm(algorithm, settings, facts)
     # If the unit is one event, a round's noised steps share its cost.

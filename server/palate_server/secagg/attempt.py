@@ -42,12 +42,15 @@ class Unmasking:
         terms: the terms of the attempt.
         directory: the devices of the first step, with the hash in the terms.
         key: the operator's signing key.
+        conduct: takes evidence against devices, and who was missing; None: one of its own.
 
     Raises:
         InputError: the terms name another directory, or it hasn't `n_min` to `n_max` devices.
     """
 
-    def __init__(self, terms: AttemptTerms, directory: Directory, key: SigningKey) -> None:
+    def __init__(
+        self, terms: AttemptTerms, directory: Directory, key: SigningKey, *, conduct: Conduct | None = None
+    ) -> None:
         if directory.hash != terms.directory:
             raise InputError("`directory` must be the one the terms name, got another")
         devices = list(directory.identities)
@@ -59,7 +62,7 @@ class Unmasking:
         """Step -> how many devices answered it, in the last toss."""
         self.dropped: Counter[str] = Counter()
         """Reason -> number of dropped answers: late, duplicate, malformed, refused, unknown."""
-        self.conduct = Conduct()
+        self.conduct = Conduct() if conduct is None else conduct
         """Evidence against devices, and who was missing."""
         self._stage: Stage | None = first_stage(Attempt(terms, directory, key, self.conduct), devices)
         self._answered: set[int] = set()

@@ -146,7 +146,9 @@ def _settings(site: Site) -> Iterator[str | ServerProblem]:
         return
     for each in site.config.missing(site.folder):
         yield _tell("profile_lacks", each)
-    yield f"configuration: {items:,} items, attempts of {site.config.cohort.size:,} devices"
+    cohort = site.config.cohort
+    parts = f" in {cohort.subcohorts:,} sub-cohorts" if cohort.subcohorts > 1 else ""
+    yield f"configuration: {items:,} items, attempts of {cohort.size:,} devices{parts}"
 
 
 def _flower(_: Site) -> Iterator[str | ServerProblem]:

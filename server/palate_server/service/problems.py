@@ -563,7 +563,8 @@ def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
         yield _problem("charge_void", said=f"{vain} charge(s) in a row have released nothing{reason}"[:400], since=last)
     with Enrolments(site.enrolment_file) as register:
         devices = register.counts(now=seen.now)
-    there, least = devices["enrolled"], least_of(config.cohort.size, dropout=config.privacy.dropout)
+    there, size, parts = devices["enrolled"], config.cohort.size, config.cohort.subcohorts
+    least = least_of(size, dropout=config.privacy.dropout, subcohorts=parts)
     if there < least:
         yield _problem("few_devices", said=f"{there:,} devices are enrolled, a cohort needs {least:,}")
     elif seen.told.few is not None:

@@ -195,7 +195,7 @@ def transport(devices: int, *, link: str = "flower") -> dict[str, Any]:
         carrier, seconds = messenger.transport(set(range(devices)), timeout=120.0), list[float]()
         for step in range(1, EXCHANGES + 1):
             began = time.monotonic()
-            answers = dict(carrier.exchange(Request(range(devices), {}, lambda _: bytes(DOWN), step)))
+            answers = dict(carrier.exchange(Request(range(devices), {}, lambda _: {"request": bytes(DOWN)}, step)))
             seconds.append(time.monotonic() - began)
             if len(answers) != devices:
                 raise RuntimeError(f"{devices} must answer, got {len(answers)}")
@@ -220,7 +220,7 @@ def waiting(devices: int) -> dict[str, Any]:
         time.sleep(20.0)
         share = (sum(edge.cpu_times()[:2]) - before) / 20.0
         began, carrier = time.monotonic(), messenger.transport(set(range(devices)), timeout=120.0)
-        answers = dict(carrier.exchange(Request(range(devices), {}, lambda _: bytes(1000), 1)))
+        answers = dict(carrier.exchange(Request(range(devices), {}, lambda _: {"request": bytes(1000)}, 1)))
         seconds, most = time.monotonic() - began, _most(edge)
         messenger.send_home(dict.fromkeys(range(devices), 60.0))
         fleet.join()

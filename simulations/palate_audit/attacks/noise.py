@@ -45,11 +45,10 @@ def fresh_noise(view: View, plan: RoundPlan, users: int, size: int) -> Int64:
         return np.zeros(size, np.int64)
     several = 1 if view is View.SHARE else users
     nothing = ClippedUpdate((DenseSteps(np.zeros((1, size), np.int64)),), np.ones(several, np.bool_), plan.grid)
-    if view is View.SHARE:
+    if plan.mode.noised_by_devices:
         return add_shares(nothing, plan, SecureSource()).steps[:size]
     plan = plan.model_copy(update={"noise": Noise.SECURE})
-    total = add_shares(nothing, plan, SecureSource()).steps if plan.mode.noised_by_devices else nothing.total()
-    return noised(Aggregate(total, ParticipationCounts(users, 0, 0, 0)), plan).steps[:size]
+    return noised(Aggregate(nothing.total(), ParticipationCounts(users, 0, 0, 0)), plan).steps[:size]
 
 
 def sigma_of(view: View, noisy: NoisyAggregate) -> float:

@@ -90,6 +90,8 @@ def _underpaid(charge: ChargeEntry, records: RunRecords) -> str | None:
         shares, share = facts.get("shares"), facts.get("share_sigma")
         if shares != terms.cohort.noise_shares:
             return f"it counts on {shares} shares of noise, and the run's terms on {terms.cohort.noise_shares}"
+        if (parts := facts.get("subcohorts", 1)) != terms.cohort.subcohorts:
+            return f"it is of {parts} sub-cohorts, and the run's terms are of {terms.cohort.subcohorts}"
         if not isinstance(share, int) or share**2 * terms.cohort.noise_shares < sigma**2:
             return f"{shares} shares of sigma {share} have less variance than sigma {sigma}"
     return None

@@ -5,6 +5,7 @@ It compares a run folder with its ledger entries: every file of `releases/` and 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,11 +167,23 @@ def _unlike(release: NoisyAggregate, records: RunRecords, place: Place) -> str |
         "dp mode": (plan.dp.value, facts.get("dp", plan.dp.value)),
         "source of noise": (plan.noise.value, facts.get("noise", plan.noise.value)),
         "number of shares": (plan.cohort.noise_shares if plan.cohort else 1, facts.get("shares", 1)),
+        "number of sub-cohorts": (plan.cohort.subcohorts if plan.cohort else 1, facts.get("subcohorts", 1)),
         "dimension": (dimension, facts.get("dimension")),
         "size": (release.steps.shape, (dimension,)),
-        "number of users than its floor allows": (release.users >= plan.least, True),
+        "number of users than its plan allows": (_sizes_fit(release), True),
     }
     return next((what for what, (found, expected) in compared.items() if found != expected), None)
+
+
+def _sizes_fit(release: NoisyAggregate) -> bool:
+    """Whether a release has as many users as its plan allows in each sub-cohort, and no more of these."""
+    plan, sizes = release.plan, release.sizes
+    least, most, number = plan.cohort_floor, math.inf, 1
+    if plan.cohort is not None:
+        together = 1 if plan.cohort.masks else plan.cohort.subcohorts
+        least, most = max(least, plan.cohort.n_min * together), plan.cohort.n_max * together
+        number = plan.cohort.subcohorts // together
+    return len(sizes) <= number and sum(sizes) == release.users and all(least <= size <= most for size in sizes)
 
 
 def _model(records: RunRecords) -> Iterator[Finding]:

@@ -44,6 +44,11 @@ MASKED = (
     "(they fail with probability <= 2^-40 an attempt, which is in delta), and that X25519, Ed25519 and SHA-256 are "
     "what they are held to be. Every answered attempt counts."
 )
+SUBCOHORTS = (
+    " The devices of a round are in {number} sub-cohorts, drawn at random; each is an aggregation of its own with all "
+    "of the noise, and these numbers are of each. A device answers in one of them, once an attempt: together they cost "
+    "it what its own does (parallel composition)."
+)
 UNMASKED = (
     "It does not hold against the server: the sum was computed in the clear, and whoever ran it saw the sum of each "
     "node with the noise of that node's devices alone. With masks the same numbers would hold against the server "
@@ -145,7 +150,10 @@ def mechanism(terms: RunTerms) -> str:
     noise = "discrete Gaussian on the integer grid, exact sampler"
     if terms.mode.alone:
         return f"{noise}, all of it by each device"
-    return noise if terms.cohort is None else f"{noise}, a share from each device"
+    if terms.cohort is None:
+        return noise
+    parts = terms.cohort.subcohorts
+    return f"{noise}, a share from each device" + (f", in {parts} sub-cohorts with all of it each" if parts > 1 else "")
 
 
 def _masked(terms: RunTerms) -> bool:
@@ -159,7 +167,9 @@ def _server(terms: RunTerms) -> str:
     if terms.cohort is None:
         return CENTRAL
     words = MASKED if terms.cohort.masks else UNMASKED
-    return words.format(corrupt=terms.cohort.c_max, shares=terms.cohort.noise_shares)
+    words = words.format(corrupt=terms.cohort.c_max, shares=terms.cohort.noise_shares)
+    number = terms.cohort.subcohorts
+    return words + (SUBCOHORTS.format(number=number) if number > 1 else "")
 
 
 def _up(epsilon: float) -> str:

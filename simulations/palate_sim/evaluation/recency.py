@@ -168,6 +168,7 @@ def trained(
         delta=delta,
         users=max(train.n_users, round(train.n_users / cut.share)),
         local=config.privacy.mode.alone,
+        subcohorts=config.privacy.subcohorts,
         seed=config.seed,
         inputs={} if features is None else {FEATURES: features},
         notify=notify,

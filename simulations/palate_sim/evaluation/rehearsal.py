@@ -46,6 +46,7 @@ def rehearse(
     population: int = 1,
     users: int | None = None,
     local: bool = False,
+    subcohorts: int = 1,
     seed: int = 0,
     inputs: State | None = None,
     notify: Notify = silent,
@@ -64,6 +65,7 @@ def rehearse(
         users: the same as a number of users, not below those of `train`, in the place of `population`: sums are
             multiplied by their quotient and rounded to the grid.
         local: whether each user adds noise of their own, as with dp local.
+        subcohorts: how many each add all of it, as with dp distributed.
         seed: of public randomness and of the noise.
         inputs: public arrays to start from, such as item features or what a former release handed over.
         notify: called with the step's progress, in users and rounds.
@@ -81,6 +83,7 @@ def rehearse(
         former_signal=signal_of(inputs),
         panel_users=panel_size(inputs),
         local=local,
+        subcohorts=subcohorts,
     )
     grid = COARSE if local else GRID
     learner = make_algorithm(algorithm, settings, facts)
@@ -99,8 +102,8 @@ def rehearse(
             steps = steps * factor if not rest else np.rint(steps * (wanted / train.n_users)).astype(np.int64)
             if mu is not None:
                 sigma = sigma_for(mu_r=mu * math.sqrt(share), sensitivity=grid)
-                if local:  # a sum of discrete Gaussians has the distribution of one, up to a negligible distance
-                    sigma = round(sigma * math.sqrt(facts.n_users))
+                if local or subcohorts > 1:  # a sum of discrete Gaussians is as good as one
+                    sigma = round(sigma * math.sqrt(facts.n_users if local else subcohorts))
                 # The noise doesn't depend on the algorithm: models compared at one seed share it where shapes agree.
                 scope = canonical_json([seed, round_])
                 source = SeededSource(hashlib.sha256(b"palate/rehearsal/1" + scope).digest())

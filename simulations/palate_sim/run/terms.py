@@ -49,7 +49,8 @@ def simulated_terms(
     n_users, cohort = split.train.n_users, None
     if privacy.mode.cohort:
         bounds = {"corrupt": privacy.corrupt, "dropout": privacy.dropout}
-        cohort = choose_cohort(n_users=n_users, **bounds, masks=privacy.masks == "on")
+        masks, number = privacy.masks == "on", privacy.subcohorts
+        cohort = choose_cohort(n_users=n_users, **bounds, masks=masks, subcohorts=number)
     if privacy.cohort_floor > n_users:
         raise InputError(
             f"`privacy.cohort_floor` must be at most the {n_users} training users, got {privacy.cohort_floor}"

@@ -17,8 +17,9 @@ N, MASKING = 4, 6
 ALS = {"algorithm": "als", "settings": {"rounds": 2, "popularity_only_below": 0, "embedding_size": 4}}
 
 
-def distributed(n: int, *, masks: bool = False) -> dict[str, Any]:
-    cohort = CohortTerms(n_max=n, n_min=n, c_max=1, masks=masks, max_tosses=4)
+def distributed(n: int, *, masks: bool = False, parts: int = 1) -> dict[str, Any]:
+    each = n // parts
+    cohort = CohortTerms(n_max=each, n_min=each, c_max=1, masks=masks, max_tosses=4, subcohorts=parts)
     return {**ALS, "dp": "distributed", "cohort": cohort, "epsilon": 5.01}
 
 
@@ -43,15 +44,18 @@ def test_rounds_are_the_simulations(fleet: Any, pool: ThreadPoolExecutor, terms:
     assert mine.deployment.online() == [], "they have said farewell"
 
 
+@pytest.mark.parametrize("parts", [1, 2], ids=["one cohort", "two sub-cohorts"])
 def test_masked_rounds_are_the_simulations_and_a_killed_edge_costs_none_of_them(
-    fleet: Any, pool: ThreadPoolExecutor
+    fleet: Any, pool: ThreadPoolExecutor, parts: int
 ) -> None:
     """Secure aggregation over real sockets: the sum is the one of shares that nobody masks.
 
     The edge is killed in the middle of the first attempt, with answers in its memory: all are sent again.
     """
     mine, answered, guard = fleet(MASKING, publish=False), list[str](), threading.Lock()
-    mine.run.terms = RunTerms.model_validate({**dict(mine.run.terms), **distributed(MASKING, masks=True)})
+    terms = dict(mine.run.terms)
+    terms["facts"] = terms["facts"].model_copy(update={"subcohorts": parts})
+    mine.run.terms = RunTerms.model_validate(terms | distributed(MASKING, masks=True, parts=parts))
     mine.publish()
 
     def trouble(path: str, phase: str, who: str) -> None:
@@ -68,7 +72,7 @@ def test_masked_rounds_are_the_simulations_and_a_killed_edge_costs_none_of_them(
     assert "error" not in outcome, outcome
     found = [each.result() for each in results]
     assert {(each.ended, each.refused, each.rounds) for each in found} == {("come back", 0, 2)}, found
-    clear = CohortTerms(n_max=MASKING, n_min=MASKING, c_max=1, masks=False, max_tosses=4)
+    clear = distributed(MASKING, parts=parts)["cohort"]
     assert [release["model"] for release in outcome["releases"]] == mine.simulated(cohort=clear)
 
 

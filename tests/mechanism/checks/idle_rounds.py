@@ -3,8 +3,8 @@
 Rounds with secure noise and empty histories: every number that leaves is noise. Its variance is compared with the
 charged one, in the release and, where devices add noise, in each node's message; so is the variance of the coordinates
 that one user touches, and of those that it doesn't. A charge counts on `n_min - c_max` shares, so a sum of m must
-have m / (n_min - c_max) of the charged variance; with `local` each device has all of it. Messages of two nodes must not
-be alike.
+have m / (n_min - c_max) of the charged variance, also where it is of several sub-cohorts; with `local` each device has
+all of it. Messages of two nodes must not be alike.
 
 **Assumes:** the tails of chi-square and of a sum of products, for thousands of coordinates, are those of the continuous
 Gaussian.
@@ -35,6 +35,7 @@ _SHARED = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2, mode=DISTRIBUTED, u
 _NODES = Setting(noise=Noise.SECURE, width=WIDTH, mode=DISTRIBUTED, users_per_node=7, c_max=4)
 _LOCAL = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2, mode=LOCAL, users_per_node=1)
 _MASKS = Setting(noise=Noise.SECURE, width=WIDTH, mode=DISTRIBUTED, users_per_node=1, lost=4, c_max=1, masks=True)
+_PARTS = Setting(noise=Noise.SECURE, width=WIDTH, mode=DISTRIBUTED, users_per_node=1, lost=1, masks=True, subcohorts=2)
 CASES: Mapping[str, tuple[Setting, tuple[int, ...]]] = {
     "central": (_CENTRAL, ()),
     "central, nodes lost": (_CENTRAL, (1, 2, 3)),
@@ -43,6 +44,7 @@ CASES: Mapping[str, tuple[Setting, tuple[int, ...]]] = {
     "distributed, seven devices a node": (_NODES, ()),
     "local, devices lost": (_LOCAL, (2, 5, 6, 13)),
     "masks, as many lost as may be": (_MASKS, (2, 5, 6, 13)),
+    "masks, two sub-cohorts": (_PARTS, (2,)),
 }
 FIRST = ("central", "distributed, as many lost as may be", "distributed, seven devices a node", "local, devices lost")
 """The cases of the quick battery."""

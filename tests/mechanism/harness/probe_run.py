@@ -52,6 +52,7 @@ class Setting:
         lost: with distributed, how many lost devices an attempt tolerates.
         c_max: with distributed, how many devices may be corrupt.
         masks: with distributed, whether the sum is computed under masks.
+        subcohorts: with masks, into how many cohorts the devices are split; `lost` and `c_max` are of each.
         floor: fewest installations for a release.
         events: with local, the probability with which an event takes part in a step, where the unit is one event.
         seed: the public seed, also of seeded noise.
@@ -71,6 +72,7 @@ class Setting:
     lost: int = 0
     c_max: int = 1
     masks: bool = False
+    subcohorts: int = 1
     floor: int = 1
     events: float | None = None
     seed: int = 11
@@ -82,15 +84,24 @@ class Setting:
         """The terms of a run with so many users."""
         cohort, delta = None, DELTA - self.mode.reserved_delta(self.events)
         if self.mode.cohort:
-            least = n_users - self.lost
-            cohort = CohortTerms(n_max=n_users, n_min=least, c_max=self.c_max, masks=self.masks, max_tosses=4)
+            most, least = -(-n_users // self.subcohorts), n_users // self.subcohorts - self.lost
+            cohort = CohortTerms(
+                n_max=most, n_min=least, c_max=self.c_max, masks=self.masks, max_tosses=4, subcohorts=self.subcohorts
+            )
         mu = mu_of(epsilon=self.epsilon, delta=delta)
         return RunTerms(
             population=POPULATION,
             run="run",
             algorithm=name,
             settings=self.settings if self.algorithm else {"rounds": self.rounds, "width": self.width},
-            facts=PublicFacts(n_users=n_users, n_items=n_items, mu=mu, seed=self.seed, local=self.mode.alone),
+            facts=PublicFacts(
+                n_users=n_users,
+                n_items=n_items,
+                mu=mu,
+                seed=self.seed,
+                local=self.mode.alone,
+                subcohorts=self.subcohorts,
+            ),
             catalogue=catalogue_hash([f"item-{row}" for row in range(n_items)]),
             dp=self.mode.name,
             noise=self.noise,

@@ -127,7 +127,7 @@ def seen(messenger: EdgeMessenger, count: int) -> None:
 
 
 def request(*to: int, step: int = 1) -> Request:
-    return Request(to, {}, lambda device: b"%d?" % device, step)
+    return Request(to, {}, lambda device: {"request": b"%d?" % device}, step)
 
 
 @pytest.fixture(autouse=True)
@@ -180,14 +180,15 @@ def test_messages_have_their_kind_and_share_what_they_share(monkeypatch: pytest.
         first = {**plan, "directory": b"list"}
         for each in (
             Request([1], plan),
-            Request([1], first, lambda _: b"keys?", 1),
-            Request([1], {}, lambda _: b"?", 2),
+            Request([1], first, lambda _: {"request": b"keys?"}, 1),
+            Request([1], plan, lambda _: {"directory": b"list", "request": b"keys?"}, 1),
+            Request([1], {}, lambda _: {"request": b"?"}, 2),
         ):
             list(carrier.exchange(each))
     most = transport.MOST_SMALL + transport.MOST_OF_EACH + 1000
     assert said == [
         (MessageKind.PLAN, b"plan", most),
-        (MessageKind.MASKED, first_body(b"plan", b"list", b"keys?"), most),
+        *[(MessageKind.MASKED, first_body(b"plan", b"list", b"keys?"), most)] * 2,  # shared or not, it's the same
         (MessageKind.STEP, b"?", most),
     ]
 

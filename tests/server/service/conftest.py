@@ -131,14 +131,15 @@ class _Transport:
         return self._cohort
 
     def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
-        plan, directory = (request.shared.get(name, b"") for name in ("plan", "directory"))
+        plan = request.shared.get("plan", b"")
         for device in request.to:
-            if request.own is None:
+            own = {} if request.own is None else {**request.shared, **request.own(device)}
+            if not own:
                 answer = self._host.answer(device, plan, b"")
             elif plan:
-                answer = self._host.join(device, plan, b"", directory, request.own(device))
+                answer = self._host.join(device, plan, b"", own["directory"], own["request"])
             else:
-                answer = self._host.go_on(device, request.own(device))
+                answer = self._host.go_on(device, own["request"])
             if device not in self._devices.silent:
                 self._devices.heard.add(device)
                 yield device, answer

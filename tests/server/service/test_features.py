@@ -80,7 +80,7 @@ def test_the_command_takes_a_table_in_any_order(tmp_path: Path, capsys: pytest.C
     assert np.load(tmp_path / "site" / "features.npy").shape == (3, 2)
     assert "for_few" not in capsys.readouterr().out
     assert run([*common, str(tmp_path / "few"), "--cohort", "20"]) == 0
-    assert "attempts of 20 devices count on 16 honest ones" in capsys.readouterr().out, "apps refuse them by default"
+    assert "cohorts of 20 devices count on 16 honest ones" in capsys.readouterr().out, "apps refuse them by default"
     assert run([*common, str(tmp_path / "other"), "--features", str(tmp_path / "none.csv")]) == 2
     assert "`--features` must be a CSV file" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()

@@ -402,3 +402,30 @@ def test_who_owns_a_run_is_checked_before_it_is_touched(make_service: Maker) -> 
     folder = service.site.run(stop[0].terms.run)
     with RunLock(folder), pytest.raises(LockedError):
         service.operate()
+
+
+def test_a_round_of_sub_cohorts_is_gathered_released_and_told(make_service: Maker) -> None:
+    """Each sub-cohort of six has one device to spare; who lies in one is named as in any cohort."""
+    service = make_service(count=15, size=12, extra="subcohorts = 2\n")
+    service.devices.away = {0, 1, 2, 3}
+    service.operate()
+    assert not service.events("round"), "with eleven one sub-cohort would have none to spare"
+    service.devices.away, service.devices.lies = {0, 1, 2}, {7: "deals rubbish to all"}
+    service.devices.before = lambda coordinator: service.devices.away.clear()  # enough for the next round, without it
+    service.operate(2)
+    rounds = service.events("round")
+    assert [(event["invited"], event["subcohorts"]) for event in rounds] == [(12, 2)] * len(rounds)
+    assert [event["users"] for event in rounds] == [11, *[12] * (len(rounds) - 1)]
+    assert [event["devices"] for event in service.events("named")] == [1]
+    assert service.events("closed")
+
+
+def test_a_sub_cohort_that_loses_too_many_costs_the_others_nothing(make_service: Maker) -> None:
+    """Of three that are silent two are in one of two sub-cohorts, which bears one; in the other one at most is."""
+    service = make_service(count=12, size=12, extra="subcohorts = 2\n")
+    service.devices.silent = {1, 2, 3}
+    service.operate()
+    first = service.events("round")[0]
+    assert (first["subcohorts"], first["left_out"]) == (1, ["dropout"])
+    assert first["users"] in (5, 6)
+    assert not service.events("aborted")

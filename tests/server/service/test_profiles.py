@@ -109,6 +109,11 @@ def test_of_one_address_no_more_connections_follow_than_nginx_counts(size: int, 
         ("company", {"cohort__size": 24}, "`cohort.size` must be at least 25"),
         ("public", {"devices": 99}, "`devices` must be at least 100"),
         ("trial", {"devices": 20, "cohort__size": 21}, "`cohort.size` must be at most `devices`, 20, got 21"),
+        (
+            "company",
+            {"devices": 900, "cohort__size": 74, "cohort__subcohorts": 3},
+            "`cohort.size` must be at least 25 for each of 3 sub-cohorts with the profile company",
+        ),
     ],
 )
 def test_nothing_is_looser_than_a_profile_holds(profile: str, changes: dict[str, Any], message: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from plans import make_plan
 from scipy.stats import chi2
 
 from mechanism.checks import substitution
@@ -26,6 +27,7 @@ from palate_common.algorithms import BlockSpec, DenseBlock, OuterBlock, PairBloc
 from palate_common.mechanism.clipping import clip
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares
+from palate_core.cohort_terms import CohortTerms
 from palate_core.errors import InputError
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_server.rounds import noise as server_noise
@@ -210,6 +212,13 @@ def test_fresh_noise_is_the_releases(private: Path) -> None:
         drawn = fresh_noise(view, sealed.plan, sealed.noisy.users, 20_000)
         assert drawn.std() == pytest.approx(expected, rel=0.03)
         assert sigma_of(view, sealed.noisy) == (expected or pytest.approx(sealed.noisy.sigma))
+
+
+def test_the_noise_of_a_release_is_that_of_all_its_sub_cohorts() -> None:
+    cohort = CohortTerms(n_max=8, n_min=6, c_max=1, masks=True, directory="ab" * 32, subcohorts=3)
+    plan = make_plan(dp="distributed", cohort=cohort)
+    drawn = fresh_noise(View.RELEASE, plan, 24, 20_000)
+    assert drawn.std() == pytest.approx((24 / 5) ** 0.5 * plan.sigma, rel=0.03)
 
 
 def tree(folder: Path) -> dict[str, tuple[str, int]]:

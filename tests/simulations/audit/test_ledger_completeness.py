@@ -35,7 +35,8 @@ def rewritten(path: Path, **changes: Any) -> None:
     data = path.read_bytes()
     steps, record = safetensors.numpy.load(data)["steps"], read_metadata(data)
     steps = steps + changes.pop("more", 0)
-    record["users"] = changes.pop("users", record["users"])
+    for name in ("users", "subcohorts"):
+        record |= {name: changes.pop(name)} if name in changes else {}
     record["plan"] |= changes
     path.write_bytes(safetensors.numpy.save({"steps": steps}, {METADATA_KEY: canonical_json(record).decode()}))
 
@@ -200,3 +201,34 @@ def test_a_run_that_was_warm_started_and_one_that_was_saved_raise_no_alarm(run_o
     former = run_of(name="former", evaluation={"save_recommendations": True})
     assert audit_ledger(former).alarms == ()
     assert audit_ledger(run_of(name="later", warm_start=str(former))).alarms == ()
+
+
+def test_of_sub_cohorts_each_has_the_plans_size_and_the_charge_says_how_many(
+    bench: Any, run_of: Callable[..., Path], finding: Any, tmp_path: Path
+) -> None:
+    privacy = {"masks": "on", "subcohorts": 3, "corrupt": 0.1, "dropout": 0.1, "population": "readers"}
+    folder = run_of(privacy=privacy, algorithm={"name": "popularity", "settings": {}}, users=60, name="first")
+    (tmp_path / "ledger.db").rename(tmp_path / "readers.ledger.db")
+    forged = type(bench)(tmp_path)
+    assert [each.test for each in forged.audit().findings if each.verdict is Verdict.ALARM] == []
+    path = folder / "releases" / "round-0-attempt-0.safetensors"
+    sound = path.read_bytes()
+    record = read_metadata(sound)
+    sizes, cohort = record["subcohorts"], record["plan"]["cohort"]
+    assert (len(sizes), sum(sizes), cohort["subcohorts"]) == (3, record["users"], 3)
+    assert min(sizes) >= cohort["n_min"]
+    card = json.loads((folder / "privacy_card.json").read_bytes())
+    assert "in 3 sub-cohorts" in card["guarantee"]
+    assert card["mechanism"]["name"].endswith("in 3 sub-cohorts with all of it each")
+    few, many = cohort["n_min"] - 1, cohort["n_max"] + 1
+    for lie in ([few, *sizes[1:]], [many, *sizes[1:]], [*sizes, sizes[0]], [record["users"]]):
+        path.write_bytes(sound)
+        rewritten(path, subcohorts=lie, users=sum(lie))
+        assert finding(forged.audit(), "plans").verdict is Verdict.ALARM, lie
+    path.write_bytes(sound)
+    bodies = forged.bodies()
+    (charge,) = [body for body in bodies if body["kind"] == "charge"]
+    del charge["facts"]["subcohorts"]
+    forged.rewrite(bodies)
+    forged.resign()
+    assert "1 sub-cohorts" in finding(forged.audit(), "charges").said

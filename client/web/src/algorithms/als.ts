@@ -42,7 +42,7 @@ export function alsContribution(model: GlobalModel, round: number, history: Hist
 function oneVotesIn({ voteShare, votes, shares }: AlsPlan, { header: { facts } }: GlobalModel): number {
   const share = voteShare / Math.max(votes.length, 1);
   let noise = 0;
-  if (facts.mu !== null) noise = (1 / (facts.mu * Math.sqrt(shares[shares.length - 1] * share))) * (facts.local ? Math.sqrt(facts.nUsers) : 1);
+  if (facts.mu !== null) noise = (1 / (facts.mu * Math.sqrt(shares[shares.length - 1] * share))) * Math.sqrt(facts.local ? facts.nUsers : facts.subcohorts);
   return thinning(facts.nUsers, noise);
 }
 

@@ -3,7 +3,7 @@
 import { InputError } from "../errors.js";
 import { Float, type Json } from "../records/canonical.js";
 import { roundEven } from "../mechanism/update.js";
-import type { PublicFacts } from "./facts.js";
+import { signalOf, type PublicFacts } from "./facts.js";
 
 /** Score source -> the block of the vote on its weight. */
 export type Source = "content" | "pairs" | "panel";
@@ -90,10 +90,6 @@ export interface AlsPlan {
   readonly votes: readonly Source[];
   readonly voteShare: number;
   readonly pairItems: number;
-}
-
-export function signalOf({ mu, local, nUsers }: PublicFacts): number {
-  return mu === null ? Infinity : mu * (local ? Math.sqrt(nUsers) : nUsers);
 }
 
 export function alsPlan(settings: AlsSettings, facts: PublicFacts): AlsPlan {

@@ -8,6 +8,7 @@ const LEAST_SHARE = 2n;
 const MAX_COHORT = 2 ** 26;
 /** Standard deviations of the whole noise that the modulus has room for. */
 const TAIL = 64n;
+const MAX_SUBCOHORTS = 1024;
 const MAX_TOSSES = 1024;
 /** Logarithm to base 2 of the probability, for each attempt, that masks don't protect against corrupt devices' places in the graph. */
 export const FAILURE = -40;
@@ -21,6 +22,8 @@ export interface CohortTerms {
   readonly masks: boolean;
   readonly directory: string | null;
   readonly maxTosses: number;
+  /** Into how many sub-cohorts an attempt's devices are split. All of the above, and all of the noise, is of each. */
+  readonly subcohorts: number;
 }
 
 /** The part of delta that so many attempts may use besides their noise: at least that of a population's most. */
@@ -30,7 +33,7 @@ export const reservedDelta = (attempts: number): number => Math.max(MAX_ATTEMPTS
 export const noiseSharesOf = ({ nMin, cMax }: CohortTerms): number => nMin - cMax;
 
 export function readCohort(value: Json): CohortTerms {
-  const fields = Fields.of("a cohort", value, ["n_max", "n_min", "c_max", "masks", "directory", "max_tosses"]);
+  const fields = Fields.of("a cohort", value, ["n_max", "n_min", "c_max", "masks", "directory", "max_tosses"], ["subcohorts"]);
   const cohort = {
     nMax: fields.whole("n_max", 2, MAX_COHORT),
     nMin: fields.whole("n_min", 2),
@@ -38,11 +41,15 @@ export function readCohort(value: Json): CohortTerms {
     masks: fields.flag("masks"),
     directory: fields.get("directory") === null ? null : fields.hash("directory"),
     maxTosses: fields.whole("max_tosses", 1, MAX_TOSSES),
+    subcohorts: fields.has("subcohorts") ? fields.whole("subcohorts", 2, MAX_SUBCOHORTS) : 1,
   };
   if (!(cohort.cMax < cohort.nMin && cohort.nMin <= cohort.nMax)) throw new IntegrityError("c_max must be below n_min, and n_min at most n_max");
   if (cohort.masks !== (cohort.directory !== null)) throw new IntegrityError("a directory of identities is given with masks, and only then");
   return cohort;
 }
+
+/** Most devices in one sum that the server sees: of a sub-cohort under masks, of all of them without. */
+export const mostOf = ({ nMax, masks, subcohorts }: CohortTerms): number => nMax * (masks ? 1 : subcohorts);
 
 /** The whole square root, rounded down. */
 export function isqrt(value: bigint): bigint {

@@ -10,7 +10,7 @@
 import { placesOf, relativePopularity } from "../algorithms/als_state.js";
 import { IntegrityError, RefusedError } from "../errors.js";
 import { numbersOf, type GlobalModel, type ModelHeader } from "../models/model.js";
-import { settingOf } from "../algorithms/facts.js";
+import { settingOf, signalOf } from "../algorithms/facts.js";
 import { effectiveCount, sum, type History } from "./interests.js";
 
 export const [POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION] = ["popularity", "collaborative", "content", "panel", "exploration"];
@@ -272,8 +272,7 @@ function linksOf(state: State, source: string, name: string): Links {
 
 /** Head items of a model without directions, as `AlsPlan` has them. */
 function headItems({ settings, facts }: ModelHeader, nItems: number): number {
-  const own = facts.mu === null ? Infinity : facts.mu * (facts.local ? Math.sqrt(facts.nUsers) : facts.nUsers);
-  const signal = Math.hypot(own, facts.formerSignal);
+  const signal = Math.hypot(signalOf(facts), facts.formerSignal);
   const wanted = facts.nFeatures > 0 ? 10 * Math.sqrt(signal) : 1.2 * signal ** 0.75;
   const usual = nItems > 50 ? Math.floor(Math.min(Math.max(wanted, 50), nItems)) : nItems;
   return Math.min(settingOf(settings, "head_items") ?? usual, nItems);

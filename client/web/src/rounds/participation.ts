@@ -125,7 +125,8 @@ export class Rounds {
     try {
       const asked = this.read(plan, model);
       this.checkSize({ directory });
-      const machine = await (await this.contributor(asked, number)).join(plan, model, await this.identity(), Directory.read(directory));
+      const invited = Directory.read(directory, asked.cohort?.subcohorts);
+      const machine = await (await this.contributor(asked, number)).join(plan, model, await this.identity(), invited);
       return new Masked(machine, purposeOf(asked), () => this.checkConsent(asked), (what, data) => this.note(asked, what, data), (error) => this.noteRefusal("request", error));
     } catch (error) {
       await this.noteRefusal("plan", error);

@@ -8,7 +8,7 @@
 import { readFacts, type PublicFacts } from "../algorithms/facts.js";
 import { InputError, IntegrityError } from "../errors.js";
 import { chargedMu2, costsMore, SIGMA_FLOOR } from "../mechanism/accounting.js";
-import { modulusBits, readCohort, shareSigma, noiseSharesOf, type CohortTerms } from "../mechanism/cohort.js";
+import { modulusBits, mostOf, readCohort, shareSigma, noiseSharesOf, type CohortTerms } from "../mechanism/cohort.js";
 import { DUMMIES, layoutSize, type BlockSpec } from "../mechanism/update.js";
 import { canonicalJson, digest, readCanonical, type Json } from "../records/canonical.js";
 import { checkGrowth, lasting, readShown, SHOWN, spendShown, type Seen, type Shown } from "../records/consistency.js";
@@ -132,7 +132,7 @@ export class RoundPlan {
 
   /** Bits in which no coordinate of a noised sum over `users` devices, or over the cohort, can wrap. */
   bits(users: number): number {
-    return modulusBits(this.cohort?.nMax ?? users, this.grid, this.shareSigma);
+    return modulusBits(this.cohort ? mostOf(this.cohort) : users, this.grid, this.shareSigma);
   }
 
   /** Bytes of this installation's numbers on the wire. */

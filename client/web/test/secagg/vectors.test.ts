@@ -54,13 +54,17 @@ test("secagg.json: Shamir's shares", async () => {
   }
 });
 
-test("secagg.json: rings, terms and the directory", async () => {
-  const { rings, terms, directory } = await found();
+test("secagg.json: rings, terms and directories", async () => {
+  const { rings, terms, directory, subcohorts } = await found();
   for (const { seed, n, order } of rings) equal([...(await ringOrder(fromHex(seed), n))], order);
   for (const { n, corrupt, dropped, window_corrupt: windowCorrupt, ...rest } of terms) equal(graphTerms(n, corrupt, dropped), { ...rest, windowCorrupt });
   const read = Directory.read(fromHex(directory.bytes_hex));
   equal([Object.fromEntries(read.identities), read.hash], [directory.identities, directory.hash]);
   for (const { bytes_hex } of directory.refused) await refused(() => Directory.read(fromHex(bytes_hex)));
+  const one = Directory.read(fromHex(subcohorts.bytes_hex), Number(subcohorts.number));
+  equal([Object.fromEntries(one.identities), one.hash], [subcohorts.identities, subcohorts.hash]);
+  equal(Directory.read(fromHex(subcohorts.other_bytes_hex), Number(subcohorts.number)).hash, subcohorts.hash);
+  for (const { bytes_hex } of subcohorts.refused) await refused(() => Directory.read(fromHex(bytes_hex), Number(subcohorts.number)), /must/);
 });
 
 test("the table of terms in the document", async () => {

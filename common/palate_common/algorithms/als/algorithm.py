@@ -153,7 +153,7 @@ class Als(Algorithm):
         share, noise = self.plan.vote_share / max(len(self.plan.votes), 1), 0.0
         if self.facts.mu is not None:
             noise = 1 / (self.facts.mu * np.sqrt(self.shares[-1] * share))
-            noise *= np.sqrt(self.facts.n_users) if self.facts.local else 1.0
+            noise *= np.sqrt(self.facts.n_users if self.facts.local else self.facts.subcohorts)
         return thinning(self.facts.n_users, float(noise))
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:

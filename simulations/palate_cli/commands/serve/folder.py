@@ -229,11 +229,12 @@ def _tell(folder: Path, site: Site) -> None:
         typer.echo(f"before it serves: {each}")
     if missing:
         typer.echo(f"give it in {folder / 'server.toml'}; palate serve check {folder} says what is still missing")
-    bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, masks=False)
+    shares = {"corrupt": privacy.corrupt, "dropout": privacy.dropout}
+    bounds = choose_cohort(n_users=size, **shares, masks=False, subcohorts=config.cohort.subcohorts)
     if bounds.noise_shares < Floors.min_honest:
         typer.echo(
-            f"attempts of {size} devices count on {bounds.noise_shares} honest ones: a device whose app doesn't say "
-            f"`palate.Floors().for_few()` wants {Floors.min_honest}, and refuses"
+            f"cohorts of {bounds.n_max} devices count on {bounds.noise_shares} honest ones: a device whose app doesn't "
+            f"say `palate.Floors().for_few()` wants {Floors.min_honest}, and refuses"
         )
     if not missing:
         typer.echo(f"next: palate serve check {folder}, and palate serve run {folder}")

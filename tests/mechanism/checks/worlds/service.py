@@ -18,7 +18,7 @@ import asyncio
 import re
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from errno import EPIPE
@@ -99,30 +99,35 @@ class _Edge:
     def __init__(self, host: Host) -> None:
         self.late, self.attempts, self.overdue, self.now = frozenset[int](), 0, list[str](), 0.0
         self._host, self._room, self._loop = host, WaitingRoom(), asyncio.new_event_loop()
-        self._begun = b""
+        self._begun, self._asked, self._replies = b"", 0, dict[str, bytes]()
 
-    def edges(self) -> Collection[str]:
+    def edges(self) -> Mapping[str, str]:
         """The one edge."""
-        return ("edge",)
+        return {"edge": "edge"}
 
-    def ask(self, batches: Mapping[str, bytes], *, seconds: float) -> Iterator[tuple[str, bytes]]:
-        """Answer batches at once; whoever isn't late finds what is asked, and answers."""
-        for edge, batch in batches.items():
-            head, frames = unpack(batch)
-            if head["ask"] == LOOK:
-                self.look(range(DEVICES))
-            if "kind" in head:
-                self._begun = batch
-                if self.attempts % len(LATE) == BROKEN:
-                    raise OSError(EPIPE, "broken pipe")
-            reply = self._answered(pack(head | {"wait": 0.0}, frames))
-            if "kind" in head:
-                for device in sorted({device for device, _ in frames} - self.late - {SHARED}):
-                    if (message := self._found(device)) is not None:
-                        self._room.take(device, message.exchange, self._answer(device, message))
-            elif not unpack(reply)[1]:
-                self.now += seconds
-            yield edge, reply
+    def send(self, edge: str, batch: bytes, *, seconds: float) -> str:
+        """Answer a batch at once; whoever isn't late finds what is asked, and answers."""
+        head, frames = unpack(batch)
+        if head["ask"] == LOOK:
+            self.look(range(DEVICES))
+        if "kind" in head:
+            self._begun = batch
+            if self.attempts % len(LATE) == BROKEN:
+                raise OSError(EPIPE, "broken pipe")
+        reply = self._answered(pack(head | {"wait": 0.0}, frames))
+        if "kind" in head:
+            for device in sorted({device for device, _ in frames} - self.late - {SHARED}):
+                if (message := self._found(device)) is not None:
+                    self._room.take(device, message.exchange, self._answer(device, message))
+        elif not unpack(reply)[1]:
+            self.now += seconds
+        self._asked += 1
+        self._replies[str(self._asked)] = reply
+        return str(self._asked)
+
+    def replies(self, asked: Collection[str], *, seconds: float) -> Iterable[tuple[str, bytes | None]]:
+        """The replies that were made, each once."""
+        return [(each, self._replies.pop(each)) for each in list(asked) if each in self._replies]
 
     def close(self) -> None:
         """End its event loop."""
