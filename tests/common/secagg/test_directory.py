@@ -1,11 +1,12 @@
 import hashlib
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from palate_core.errors import InputError
 from palate_core.log.signing import SigningKey
-from palate_core.masks.directory import LINE, SALT, Directory
+from palate_core.masks.directory import HASH, LINE, SALT, Directory
 from palate_core.masks.transcript import MAX_DEVICES
 
 KEYS = tuple(SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([i] * 32))).public for i in range(5))
@@ -86,3 +87,32 @@ def first(number, key=KEYS[0]):
 def test_other_bytes_are_refused(data):
     with pytest.raises(InputError, match="must"):
         Directory.from_bytes(data)
+
+
+def subcohorts():
+    each = [Directory({number: KEYS[number]}) for number in range(3)]
+    return [replace(one, beside=tuple(other.hash for other in each)) for one in each]
+
+
+def test_directories_of_sub_cohorts_have_one_hash_and_come_with_all():
+    parts = subcohorts()
+    assert len({part.hash for part in parts}) == 1
+    assert parts[0].hash not in {part.own_hash for part in parts}
+    for part in parts:
+        assert Directory.from_bytes(part.to_bytes(), 3) == part
+        assert len(part.to_bytes()) == 3 * HASH + SALT + LINE
+    turned = replace(parts[0], beside=parts[0].beside[::-1])
+    assert turned.hash != parts[0].hash, "an order is fixed, too"
+
+
+@pytest.mark.parametrize("beside", [(1, 2), (0, 0, 2), (0, 1, 1)])
+def test_a_directory_is_one_of_those_beside_it_and_each_is_there_once(beside):
+    parts = subcohorts()
+    with pytest.raises(InputError, match="one of those that are named with it, each once"):
+        replace(parts[0], beside=tuple(parts[each].own_hash for each in beside))
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_directory_of_another_number_of_sub_cohorts_is_refused(number):
+    with pytest.raises(InputError, match="must be"):
+        Directory.from_bytes(subcohorts()[0].to_bytes(), number)
