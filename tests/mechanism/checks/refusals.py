@@ -54,7 +54,15 @@ SETTINGS = {
 USERS = 6
 CHOSEN = (
     *("run", "round", "attempt", "expires", "population", "dp", "noise", "layout", "clip_norm", "sigma", "mu2"),
-    *("cohort_floor", "per_node", "cohort.n_max", "cohort.n_min", "cohort.c_max", "cohort.max_tosses"),
+    *(
+        "cohort_floor",
+        "per_node",
+        "cohort.n_max",
+        "cohort.n_min",
+        "cohort.c_max",
+        "cohort.max_tosses",
+        "cohort.subcohorts",
+    ),
     "events.inclusion",
 )
 """What an operator may choose where that was charged; most have a floor or a price, which are looked at, too."""

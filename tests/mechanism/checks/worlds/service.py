@@ -37,7 +37,7 @@ from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.plan import read_plan
 from palate_server.edge import transport
-from palate_server.edge.batches import LOOK, pack, unpack
+from palate_server.edge.batches import EXCHANGE, LOOK, pack, unpack
 from palate_server.edge.transport import SHARED, EdgeMessenger
 from palate_server.edge.waiting_room import WaitingRoom
 from palate_server.folder.enrolments import Enrolments
@@ -119,7 +119,7 @@ class _Edge:
             for device in sorted({device for device, _ in frames} - self.late - {SHARED}):
                 if (message := self._found(device)) is not None:
                     self._room.take(device, message.exchange, self._answer(device, message))
-        elif not unpack(reply)[1]:
+        elif head["ask"] == EXCHANGE and not unpack(reply)[1]:
             self.now += seconds
         self._asked += 1
         self._replies[str(self._asked)] = reply
