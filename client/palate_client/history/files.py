@@ -35,7 +35,7 @@ MOST_RATIO = 300
 MOST_RECORD = 2**20
 """Characters of a line of CSV, or of a value of a JSON list, at most."""
 HEAD, CHUNK = 2**16, 2**16
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, UnicodeDecodeError)
 """What a damaged or encrypted zip file raises while it is read."""
 _ASIDE = re.compile(r"(^|/)(deleted|orphaned|likes|lists|__MACOSX)/|(^|/)\.", re.IGNORECASE)
 """Files of a zip file that are not looked at: what was deleted, what was only liked or planned, a system's own."""
@@ -115,6 +115,8 @@ def _unpacked(archive: zipfile.ZipFile) -> Iterator[tuple[str, Callable[[], IO[b
     if sum(each.file_size for each in chosen) > MOST_BYTES:
         raise InputError(f"`path` must be a zip file of at most {MOST_BYTES} bytes when unpacked, got more")
     for each in chosen:
+        if each.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # what a browser reads
+            raise InputError("`path` must be a zip file as a service packs it, got one packed in another way")
         if each.file_size > HEAD + MOST_RATIO * each.compress_size:
             raise InputError(f"`path` must be a zip file as a service packs it, got one packed over {MOST_RATIO} times")
         yield each.filename.rpartition("/")[2], partial(archive.open, each)
