@@ -28,7 +28,7 @@ from palate_server.folder.edges import (
     tokens_for,
 )
 from palate_server.folder.server_folder import Site
-from palate_server.service.gateway import trust_anchor
+from palate_server.service.gateway import configuration, trust_anchor
 from palate_server.service.setup import make_certificates, make_secret, make_site
 
 CONFIG = 'population = "p"\nname = "palate.example.org"\n[gateway]\npath = "/p/shop"\n'
@@ -136,6 +136,18 @@ def test_an_edges_token_registers_a_node_and_opens_nothing_else(site: Site) -> N
             assert await status(REGISTER, token) == 401, "at once"
 
     asyncio.run(ask())
+
+
+def test_a_gateway_keeps_what_never_changes_and_lets_nobody_wait_for_the_rest(site: Site, tmp_path: Path) -> None:
+    """Whoever asks for what isn't kept would wait for whoever asked before, half a second each."""
+    grant = grant_edge(site, "one", "10.0.0.5", authority=trust_anchor(site))
+    made = configuration(make_edge_folder(tmp_path / "edge", grant, listen="10.0.0.6", port=443))
+    places = {each.split("{")[0].strip(): each for each in made.split("location ")[1:]}
+    kept = [name for name, text in places.items() if "proxy_cache files" in text]
+    assert kept == ["^~ /p/shop/models/", "^~ /p/shop/round/"]
+    assert all("proxy_ignore_headers Vary" in places[name] for name in kept), "Vary names whatever a client sends"
+    for name in ("= /p/shop/models/latest", "= /p/shop/ledger/checkpoint", "^~ /p/shop/ledger/"):
+        assert "proxy_pass https://server" in places[name]
 
 
 def test_a_reply_is_an_edges_only_by_its_own_key_and_for_what_was_asked(site: Site) -> None:
