@@ -309,6 +309,13 @@ def test_zip_files_are_bounded_before_anything_is_unpacked(device: palate.Device
         device.import_history(short, table=FILMS)
 
 
+def test_a_record_is_bounded_over_all_its_lines(device: palate.Device, tmp_path: Path) -> None:
+    path = tmp_path / "diary.csv"
+    path.write_text(diary((1, "2024-01-01")) + "\n" + '"a\n",' * 300_000)
+    with pytest.raises(palate.InputError, match="at most 1048576 characters"):
+        device.import_history(path, table=FILMS)
+
+
 @pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_zip_file_is_packed_as_a_browser_reads_it_or_is_refused(
     device: palate.Device, tmp_path: Path, kind: int
