@@ -309,6 +309,33 @@ def test_zip_files_are_bounded_before_anything_is_unpacked(device: palate.Device
         device.import_history(short, table=FILMS)
 
 
+def test_a_record_is_bounded_over_all_its_lines(device: palate.Device, tmp_path: Path) -> None:
+    path = tmp_path / "diary.csv"
+    path.write_text(diary((1, "2024-01-01")) + "\n" + '"a\n",' * 300_000)
+    with pytest.raises(palate.InputError, match="at most 1048576 characters"):
+        device.import_history(path, table=FILMS)
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_file_is_packed_as_a_browser_reads_it_or_is_refused(
+    device: palate.Device, tmp_path: Path, kind: int
+) -> None:
+    path = tmp_path / "history.zip"
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        archive.writestr("diary.csv", diary((1, "2024-01-01")))
+    with pytest.raises(palate.InputError, match="packed in another way"):
+        device.import_history(path, table=FILMS)
+
+
+def test_a_name_in_a_zip_file_that_is_no_text_is_an_error_of_the_file(device: palate.Device, tmp_path: Path) -> None:
+    path = tmp_path / "history.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("di\u00e4ry.csv", diary((1, "2024-01-01")))
+    path.write_bytes(path.read_bytes().replace("\u00e4".encode(), b"\xff\xff"))
+    with pytest.raises(palate.InputError, match="must be a readable file"):
+        device.import_history(path, table=FILMS)
+
+
 @pytest.mark.parametrize(
     ("texts", "orders"),
     [

@@ -82,6 +82,13 @@ def test_what_no_reader_takes_is_not_written(facts: ItemFacts) -> None:
         ItemTable.of((facts,)).to_bytes()
 
 
+def test_more_than_a_reader_takes_is_not_written() -> None:
+    """Devices would refuse the model that comes with it, and an operator's file would have been taken."""
+    rows = tuple(ItemFacts(f"{n}", more={"about": "\u8bf4" * 2000, "plot": "\u8ff0" * 2000}) for n in range(50))
+    with pytest.raises(InputError, match="a table of 50 items must be at most 270336 bytes, got 60"):
+        ItemTable.of(rows).to_bytes()
+
+
 @pytest.mark.parametrize("case", CASES["matches"], ids=lambda case: str(case["row"])[:60])
 def test_rows_of_others_are_matched(case: dict[str, Any]) -> None:
     table = read_table(CASES["table"].encode(), CASES["items"])

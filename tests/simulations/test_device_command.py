@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from palate_cli.cli import run
 from palate_client.consent import PURPOSES
+from palate_client.device import Device
 
 
 @pytest.fixture
@@ -100,6 +102,20 @@ def test_a_model_and_recommendations(
     assert said("update-model", str(folder), *named).endswith("30 items; now in use")
     assert said("update-model", str(folder), *named).endswith("already in use")
     assert len(said("recommend", "--count", "3", *named).splitlines()) == 3
+
+
+def test_a_title_does_not_steer_the_terminal(
+    where: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Titles are whatever a model's table or a public log has."""
+    shown = Namespace(position=0, item="a", title="A\x1b]52;c;aGk=\x07\nB\u202e", reason="you liked \x1b[2J")
+    monkeypatch.setattr(Device, "recommend", lambda *_, **__: [shown])
+    assert run(["device", "open", *where]) == 0
+    capsys.readouterr()
+    assert run(["device", "recommend", *where]) == 0
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert said.strip().isprintable()
 
 
 @pytest.mark.parametrize(

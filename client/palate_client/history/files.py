@@ -33,9 +33,9 @@ MOST_MEMBERS = 10_000
 MOST_RATIO = 300
 """How many times a file of a zip file may be larger than what it was packed to; what services pack is below 50."""
 MOST_RECORD = 2**20
-"""Characters of a line of CSV, or of a value of a JSON list, at most."""
+"""Characters of a record of CSV, or of a value of a JSON list, at most."""
 HEAD, CHUNK = 2**16, 2**16
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, UnicodeDecodeError)
 """What a damaged or encrypted zip file raises while it is read."""
 _ASIDE = re.compile(r"(^|/)(deleted|orphaned|likes|lists|__MACOSX)/|(^|/)\.", re.IGNORECASE)
 """Files of a zip file that are not looked at: what was deleted, what was only liked or planned, a system's own."""
@@ -115,6 +115,8 @@ def _unpacked(archive: zipfile.ZipFile) -> Iterator[tuple[str, Callable[[], IO[b
     if sum(each.file_size for each in chosen) > MOST_BYTES:
         raise InputError(f"`path` must be a zip file of at most {MOST_BYTES} bytes when unpacked, got more")
     for each in chosen:
+        if each.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # what a browser reads
+            raise InputError("`path` must be a zip file as a service packs it, got one packed in another way")
         if each.file_size > HEAD + MOST_RATIO * each.compress_size:
             raise InputError(f"`path` must be a zip file as a service packs it, got one packed over {MOST_RATIO} times")
         yield each.filename.rpartition("/")[2], partial(archive.open, each)
@@ -164,9 +166,19 @@ def _text(file: IO[bytes]) -> io.TextIOWrapper:
 
 def _csv(text: IO[str], table: FileFormat, delimiter: str) -> Records:
     places: dict[str, int] = {}
-    length = 0
+    length = size = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal size
+        while line := text.readline(MOST_RECORD + 1):
+            size += len(line)  # a record goes on as long as its quotes are open
+            if size > MOST_RECORD:
+                raise InputError(f"a line of `path` must be at most {MOST_RECORD} characters, got more")
+            yield line
+
     try:
-        for cells in csv.reader(_lines(text), delimiter=delimiter):
+        for cells in csv.reader(lines(), delimiter=delimiter):
+            size = 0
             if not any(cells):
                 continue
             if not places:
@@ -177,13 +189,6 @@ def _csv(text: IO[str], table: FileFormat, delimiter: str) -> Records:
             yield _line(cells, places) if len(cells) == length else None
     except csv.Error as error:
         raise InputError(f"`path` must be a CSV file, got one with a line that isn't: {error!s:.80}") from None
-
-
-def _lines(text: IO[str]) -> Iterator[str]:
-    while line := text.readline(MOST_RECORD + 1):
-        if len(line) > MOST_RECORD:
-            raise InputError(f"a line of `path` must be at most {MOST_RECORD} characters, got more")
-        yield line
 
 
 def _line(cells: Sequence[str], places: dict[str, int]) -> Record:

@@ -135,10 +135,12 @@ class ItemTable:
         """The table as a file of a published model.
 
         Raises:
-            InputError: a value that no reader takes.
+            InputError: a value that no reader takes, or more than one takes.
         """
         value = {"columns": dict(self.columns), "format": 1, "ids": dict(self.ids), "items": len(self.items)}
-        data = canonical_json(value)
+        data, most = canonical_json(value), most_of_table(len(self.items))
+        if len(data) > most:
+            raise InputError(f"a table of {len(self.items)} items must be at most {most} bytes, got {len(data)}")
         try:
             read_table(data, self.items)
         except IntegrityError as error:

@@ -39,7 +39,6 @@ from palate_core.masks.shamir import combine
 from palate_core.masks.transcript import (
     ADVERT,
     COMMIT,
-    MAX_DEVICES,
     OPENING,
     RECEIPT,
     REVEAL,
@@ -58,7 +57,7 @@ MOST: Final = 2**22
 MOST_SLOTS: Final = 2**16 - 1
 """The most neighbours of a device: a slot is written in 16 bits."""
 
-_Number = Annotated[int, Field(ge=0, lt=MAX_DEVICES, strict=True)]
+_Number = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 _Slot = Annotated[int, Field(ge=0, le=MOST_SLOTS, strict=True)]
 _Hex = Annotated[str, Field(pattern=r"^(?:[0-9a-f]{2})*\z", max_length=2**15, strict=True)]
 

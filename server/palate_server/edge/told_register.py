@@ -18,20 +18,21 @@ class ToldRegister:
     """A `DeviceRegister` of which a coordinator tells."""
 
     def __init__(self) -> None:
-        self._identities, self._revoked = bytearray(), set[int]()
+        self._identities = bytearray()
+        self._revoked: set[int] | None = None
 
     def extent(self) -> tuple[int, int]:
         """How many devices, and how many revoked ones, it knows."""
-        return len(self._identities) // IDENTITY_BYTES, len(self._revoked)
+        return len(self._identities) // IDENTITY_BYTES, len(self._revoked or ())
 
     def standing(self, device: int) -> Standing | None:
         """What is known of a device.
 
         Raises:
-            PalateError: nothing yet, as it has enrolled since this edge was told.
+            PalateError: nothing yet, as it has enrolled since this edge was told, or who is revoked wasn't told yet.
         """
         begin = device * IDENTITY_BYTES
-        if begin >= len(self._identities):
+        if begin >= len(self._identities) or self._revoked is None:
             raise PalateError("an edge must have been told of a device, and wasn't yet")
         return Standing(self._identities[begin : begin + IDENTITY_BYTES].hex(), device in self._revoked)
 

@@ -187,8 +187,7 @@ class Edges:
         parts = [pack(head, [(since, self._register.identities(since, most))]) for since in range(count, numbers, most)]
         if revoked != out:
             parts.append(pack(head | {"revoked": self._register.revoked()}))
-        heard = sum(bool(list(self.ask({edge: part}, seconds=COLLECT_SECONDS))) for part in parts)
-        if heard == len(parts):
+        if all(list(self.ask({edge: part}, seconds=COLLECT_SECONDS)) for part in parts):  # until one isn't heard
             self._told.add(edge)
 
 
@@ -295,8 +294,11 @@ def _read_look(reply: bytes) -> tuple[dict[int, Availability], tuple[int, int] |
     head, _ = unpack(reply)
     try:
         there = {int(device): Availability(float(stays), int(takes)) for device, stays, takes in head["online"]}
-        numbers, revoked = head.get("register", (-1, -1))
-        return there, (int(numbers), int(revoked)) if numbers != -1 else None
+        known = head.get("register")
+        numbers, revoked = (0, 0) if known is None else map(int, known)
+        if min(numbers, *there, 0) < 0 or max(there, default=0) >= SHARED:
+            raise ValueError
+        return there, None if known is None else (numbers, revoked)
     except (KeyError, ValueError, TypeError, OverflowError):
         raise IntegrityError("an edge must say who is online, got something else") from None
 

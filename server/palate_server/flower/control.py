@@ -16,10 +16,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from http.client import HTTPException, HTTPSConnection
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpx
 from flwr.cli.build import build_fab_from_files
@@ -27,10 +27,11 @@ from flwr.common.serde import run_from_proto
 from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, SendTaskHeartbeatRequest
 from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.interceptors import SuperExecAuthHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid.http_grid import HttpGrid
+from flwr.superlink.grid import http_grid
 
 from palate_common.records.closing import Closing
 from palate_core.errors import InputError, PalateError, RefusedError
@@ -47,6 +48,9 @@ ANSWERS: Final = 5.0
 """Seconds in which a SuperLink answers that it is there."""
 BEAT: Final = 20.0
 """Seconds between two heartbeats of a task; without any the SuperLink gives it up after sixty."""
+PULLS: Final = 20.0
+"""Seconds in which an edge must have sent all of a reply that it has begun: meanwhile no other one is heard. Flower
+would wait for three minutes, and for an edge that goes on beginning for ever."""
 EVERYWHERE: Final = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104 - one that `localhost` reaches, too
 SUPERLINK: Final = 1
 """Flower's number of the SuperLink among its nodes."""
@@ -122,7 +126,7 @@ class LinkControl(Closing):
         with self._client() as client:
             client.RegisterNode(RegisterNodeRequest(public_key=public_key))
 
-    def join(self) -> HttpGrid:
+    def join(self) -> http_grid.HttpGrid:
         """Start a run, take its task, keep it as long as this process lives, and return its grid."""
         bundle = build_fab_from_files({"pyproject.toml": PROJECT.encode()})[0]
         fab: Any = {"hash_str": hashlib.sha256(bundle).hexdigest(), "content": bundle}
@@ -137,10 +141,12 @@ class LinkControl(Closing):
             found = runtime.AcquireTask(AcquireTaskRequest(supported_task_types=[SERVER_APP]))
             if not found.token:
                 raise PalateError(f"the SuperLink at {self.address} must give the ServerApp its task, and has none")
-            grid = HttpGrid(self.address, False, ca, token=found.token)
+            grid = http_grid.HttpGrid(self.address, False, ca, token=found.token)
             grid.set_run(run_from_proto(grid._runtime_client.PullTaskInput(PullTaskInputRequest()).run))
         _identify(grid)
         _keep(grid)
+        prompt = partial(pull_objects, max_time=PULLS, initial_backoff=0.02, backoff_cap=0.25)
+        cast(Any, http_grid).pull_objects = prompt
         return grid
 
     @cached_property
@@ -192,7 +198,7 @@ def _translated() -> Iterator[None]:
         raise PalateError(f"the SuperLink must answer, got {error!r:.300}") from None
 
 
-def _identify(grid: HttpGrid) -> None:
+def _identify(grid: http_grid.HttpGrid) -> None:
     """Say once in this process whose messages are made here."""
     run = grid.run
     if run.primary_task_id is None:
@@ -200,7 +206,7 @@ def _identify(grid: HttpGrid) -> None:
     TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = run.run_id, run.primary_task_id, SUPERLINK
 
 
-def _keep(grid: HttpGrid) -> None:
+def _keep(grid: http_grid.HttpGrid) -> None:
     """Send a task's heartbeats, in a thread; a SuperLink that is gone is noticed by who asks it something."""
 
     def beat() -> None:

@@ -63,7 +63,7 @@ class FlowerLink:
             there = {str(node) for node in self._grid.get_node_ids()}
         except httpx.HTTPError as error:
             raise _lost(error) from None
-        self._names = {node: name for node, name in self._names.items() if node in there}
+        self._names = {node: name for node, name in self._names.items() if node in there and self._key_of(name)}
         return dict.fromkeys(there - self._names.keys(), "") | self._names
 
     def send(self, edge: str, batch: bytes, *, seconds: float) -> str:
@@ -84,18 +84,25 @@ class FlowerLink:
         now = time.monotonic()
         begun, until = max((self._asked[each][2] for each in asked if each in self._asked), default=now), now + seconds
         while True:
-            try:
-                found = list(self._grid.pull_messages(asked))
-            except httpx.HTTPError as error:
-                raise _lost(error) from None
+            found = [(each, self._read(each, reply)) for each in asked for reply in self._replies_to(each)]
             if found or (left := until - time.monotonic()) <= 0:
-                return [(reply.metadata.reply_to_message_id, self._read(reply)) for reply in found]
+                return found
             time.sleep(min(left, LAST_LOOK, max(FIRST_LOOK, SHARE * (time.monotonic() - begun))))
 
-    def _read(self, reply: Message) -> bytes | None:
+    def _replies_to(self, asked: str) -> list[Message | None]:
+        """The reply to a question, if one is there; each is pulled alone, as its node may have sent anything."""
+        try:
+            return list[Message | None](self._grid.pull_messages([asked]))[:1]
+        except httpx.HTTPError as error:
+            raise _lost(error) from None
+        except Exception as error:  # whatever Flower makes of objects that are none
+            logger.warning("a reply must be a message of Flower's, got %s", type(error).__name__)
+            return [None]
+
+    def _read(self, asked: str, reply: Message | None) -> bytes | None:
         """The batch of a reply; None: there is none, or nobody vouches for it."""
-        edge, nonce, _ = self._asked.pop(reply.metadata.reply_to_message_id, ("", b"", 0.0))
-        if not edge or reply.has_error():
+        edge, nonce, _ = self._asked.pop(asked, ("", b"", 0.0))
+        if not edge or reply is None or not reply.has_content():
             return None
         try:
             name, batch = verified(batch_of(reply), nonce, self._key_of)

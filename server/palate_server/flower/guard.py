@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Final
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from palate_core.errors import InputError
 
@@ -38,12 +38,15 @@ REGISTER: Final = "/v1/control/register-node"
 REGISTERING: Final = "register"
 """What an edge's token is for."""
 HEADER: Final = "authorization"
+MOST_BODY: Final = 2**24
+"""Bytes of a request at most: Flower reads all of one before it knows whose it is, and objects have 4 MB."""
 
 
 class TokenGuard:
     """A middleware before all others of a SuperLink.
 
-    **Guarantees:** what no node's and no task's request is has the token, or is read no further than its headers.
+    **Guarantees:** what no node's and no task's request is has the token, or is read no further than its headers; of no
+    request more is read than `MOST_BODY`.
 
     Args:
         app: the SuperLink.
@@ -57,7 +60,7 @@ class TokenGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 401."""
         if scope["type"] == "lifespan" or self._passes(scope):
-            await self._inside(scope, receive, send)
+            await self._inside(scope, _bounded(receive), send)
         elif scope["type"] == "http":
             await Response(status_code=401)(scope, receive, send)
 
@@ -67,6 +70,19 @@ class TokenGuard:
         given = [value for name, value in scope["headers"] if name == HEADER.encode()]
         wanted = [self._token, *(self._edges() if scope["type"] == "http" and scope["path"] == REGISTER else ())]
         return len(given) == 1 and any([hmac.compare_digest(given[0], bearer(each).encode()) for each in wanted])
+
+
+def _bounded(receive: Receive) -> Receive:
+    """What comes, until it is too much: from then on nobody is there any more."""
+    left = MOST_BODY
+
+    async def received() -> Message:
+        nonlocal left
+        found = await receive()
+        left -= len(found.get("body", b""))
+        return found if left >= 0 else {"type": "http.disconnect"}
+
+    return received
 
 
 def token_of(secret: Path) -> str:

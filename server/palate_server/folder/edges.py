@@ -29,6 +29,9 @@ OWN: Final = "edge"
 """The name of the edge beside the server itself."""
 NAME: Final = re.compile("[a-z0-9][a-z0-9-]{0,39}")
 """The name of an edge on another host; one of several that share a grant adds a number to it, as in `name/2`."""
+HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]")
+"""A name, or an address, as certificates and nginx have it: of IPv6 in brackets."""
+MOST_HOST: Final = 253
 MOST_NUMBER: Final = 99999
 MOST_GRANT: Final = 2**20
 KEY_BYTES: Final = 32
@@ -100,9 +103,11 @@ def grant_edge(site: Site, name: str, host: str, *, authority: str) -> EdgeGrant
         authority: PEM of the authority of the gateway's certificate.
 
     Raises:
-        InputError: the name is none, or the server has no link for other hosts.
+        InputError: the name or the host is none, or the server has no link for other hosts.
     """
     gateway, path = site.config.gateway, _key_file(site.folder, name)
+    if len(host) > MOST_HOST or not HOST.fullmatch(host):
+        raise InputError(f"`--host` must be a name, or an address, of IPv6 in brackets, got {host!r:.80}")
     if gateway.link != "flower" or gateway.superlink_listen == "127.0.0.1":
         raise InputError(
             "`gateway.superlink_listen` must be an address that other hosts reach, with `gateway.link` at flower, got "
@@ -149,7 +154,7 @@ def granted_edges(folder: Path) -> list[str]:
 
 def hosts_of_edges(folder: Path) -> list[str]:
     """The names and addresses by which the edges reach this host."""
-    return sorted({str(_kept(folder, name)["host"]) for name in granted_edges(folder)})
+    return sorted({str(_kept(folder, name)["host"]).strip("[]") for name in granted_edges(folder)})
 
 
 def key_of(site: Site, name: str) -> bytes | None:
@@ -227,11 +232,15 @@ def grant_of(site: Site) -> EdgeGrant | None:
 
 def _toml(sections: dict[str, object]) -> str:
     """A configuration's text: JSON's strings, numbers and lists are TOML's, too."""
-    top = [f"{key} = {json.dumps(value)}" for key, value in sections.items() if not isinstance(value, dict)]
+    top = [f"{key} = {_value(value)}" for key, value in sections.items() if not isinstance(value, dict)]
     for name, section in sections.items():
         if isinstance(section, dict):
-            top += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())]
+            top += [f"[{name}]", *(f"{key} = {_value(value)}" for key, value in section.items())]
     return "\n".join([*top, ""])
+
+
+def _value(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)  # TOML has no pairs of surrogates
 
 
 def _kept(folder: Path, name: str) -> dict[str, str]:

@@ -130,10 +130,12 @@ def recommend(
     explore: Annotated[float | None, typer.Option(help="Share of the list that explores, 0 to 1.")] = None,
 ) -> None:
     """Print what to show to the user, best first."""
+    from palate_sim.progress.wording import clean
+
     with _device(store, key, app, _service(public_key, population), preset) as device:
         shown = device.recommend(count, domain=domain, explore=explore)
     for each in shown:
-        typer.echo(f"{each.position + 1}. {_named(each.item, each.title)} ({each.reason})")
+        typer.echo(clean(f"{each.position + 1}. {_named(each.item, each.title)} ({each.reason})"))
 
 
 @app.command("import")

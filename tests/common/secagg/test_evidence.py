@@ -108,6 +108,16 @@ def test_another_byte_anywhere_convicts_nobody_or_nobody_else(found: dict[str, t
                 continue
 
 
+def test_a_record_names_whoever_a_directory_may_have() -> None:
+    """Of a population of millions a cohort has some hundreds, with whatever numbers they enrolled under."""
+    last = 2**32 - 1
+    assert len(Directory({last: SigningKey.generate().public})) == 1
+    record = Scene(bytes(98)).record("advert", last, advert="00")
+    assert FaultEvidence.from_bytes(record.to_bytes()).device == last
+    label = Label(binding=bytes(98), sender=last, receiver=0, slot=0, degree=2, threshold=2, key=bytes(32))
+    assert ShownBox.of(label, b"").sender == last
+
+
 @pytest.mark.parametrize(
     "junk",
     [b"", b"{}", b"[]", b"null", b'{"kind":"box"}', b"\xff", b"{" * 1000, b" " * (MOST + 1), canonical_json({"a": 1})],

@@ -26,6 +26,15 @@ def test_what_was_told_is_known_and_nobody_else() -> None:
     assert register.extent() == (4, 1), "who is revoked stays so"
 
 
+def test_nobody_is_let_in_before_it_was_told_who_is_revoked() -> None:
+    register = ToldRegister()
+    register.hear(2, [(0, b"".join(IDENTITIES[:2]))], None)
+    with pytest.raises(PalateError, match="wasn't yet"):
+        register.standing(1)
+    register.hear(2, [], [1])
+    assert register.standing(1) == Standing(IDENTITIES[1].hex(), revoked=True)
+
+
 def test_a_server_that_was_restored_tells_all_anew() -> None:
     register = ToldRegister()
     register.hear(4, [(0, b"".join(IDENTITIES[:4]))], [0, 3])

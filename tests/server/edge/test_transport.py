@@ -332,6 +332,10 @@ def test_an_edge_that_says_something_else_is_not_heard(head: dict[str, Any], cap
         {"online": [[float("inf"), 9.0, 3]]},
         {"online": [], "register": 7},
         {"online": [], "register": ["many", 0]},
+        {"online": [], "register": [-(10**30), 0]},
+        {"online": [[-1, 9.0, 3]]},
+        {"online": [[2**32 - 1, 9.0, 3]]},
+        {"online": [[10**30, 9.0, 3]]},
     ],
 )
 def test_an_edge_that_says_something_else_of_who_is_online_is_not_heard(
@@ -339,3 +343,32 @@ def test_an_edge_that_says_something_else_of_who_is_online_is_not_heard(
 ) -> None:
     assert EdgeMessenger(Odd(head, looks=False)).online() == {}
     assert "must say who is online" in caplog.text
+
+
+class Register:
+    """Of 300,000 devices, none of which is revoked."""
+
+    def extent(self) -> tuple[int, int]:
+        return 300_000, 0
+
+    def identities(self, since: int, most: int) -> bytes:
+        return b"x" * 32
+
+    def revoked(self) -> list[int]:
+        return []
+
+
+def test_an_edge_that_does_not_hear_of_the_register_is_told_one_part_at_a_look() -> None:
+    told = list[bytes]()
+
+    class Deaf(Odd):
+        def replies(self, asked: Collection[str], *, seconds: float) -> Iterable[tuple[str, bytes | None]]:
+            if b'"register"' not in self._asked:
+                return super().replies(asked, seconds=seconds)
+            told.append(self._asked)
+            return [("1", None)]
+
+    messenger = EdgeMessenger(Deaf({"online": [], "register": [0, 0]}, looks=False), Register())
+    for looks in (1, 2):
+        assert messenger.online() == {}
+        assert len(told) == looks, "it would hold up a look as often as there are parts"

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from flwr.superlink.main import create_app
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from benchmarks.serve.world import free_ports
 from palate_core.errors import InputError, PalateError, RefusedError
 from palate_server.flower.control import LinkControl
-from palate_server.flower.guard import OPEN, TokenGuard, token_of
+from palate_server.flower.guard import MOST_BODY, OPEN, TokenGuard, token_of
 from palate_server.flower.superlink import SECRET, superlink_command, value_of
 from palate_server.folder.server_folder import Site
 from palate_server.service.listener import Listener
@@ -55,6 +55,29 @@ def asked(site: Site) -> Iterator[list[tuple[str, bool]]]:
         yield came
     finally:
         listener.stop()
+
+
+def test_of_a_request_no_more_is_read_than_an_object_needs() -> None:
+    """Whoever reaches the port may send a body, which Flower reads whole before it looks at the signature."""
+    read = list[int]()
+
+    async def take(request: Request) -> Response:
+        read.append(len(await request.body()))
+        return Response(b"")
+
+    async def bytes_of(size: int) -> AsyncIterator[bytes]:
+        for _ in range(size // 2**20):
+            yield bytes(2**20)
+
+    async def ask() -> None:
+        guard = TokenGuard(Starlette(routes=[Route("/{path:path}", take, methods=["POST"])]), "token")
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="https://localhost") as client:
+            assert (await client.post(f"{OPEN[0]}push-object", content=bytes_of(MOST_BODY))).status_code == 200
+            with pytest.raises(ClientDisconnect):
+                await client.post(f"{OPEN[0]}push-object", content=bytes_of(MOST_BODY + 2**20))
+
+    asyncio.run(ask())
+    assert read == [MOST_BODY]
 
 
 def test_without_the_token_a_superlink_starts_no_run_registers_no_node_and_says_nothing() -> None:

@@ -28,7 +28,7 @@ from palate_server.folder.edges import (
     tokens_for,
 )
 from palate_server.folder.server_folder import Site
-from palate_server.service.gateway import trust_anchor
+from palate_server.service.gateway import configuration, trust_anchor
 from palate_server.service.setup import make_certificates, make_secret, make_site
 
 CONFIG = 'population = "p"\nname = "palate.example.org"\n[gateway]\npath = "/p/shop"\n'
@@ -88,6 +88,30 @@ def test_what_is_no_name_is_refused(site: Site, name: str) -> None:
     assert key_of(site, name) == (key_of(site, OWN) if name == OWN else None)
 
 
+@pytest.mark.parametrize("host", ["h\u00e4st", "a b", "a;b", "::1", "-x", "a/b", "a" * 254, "a\n"])
+def test_what_is_no_host_is_refused_before_anything_is_kept(site: Site, host: str) -> None:
+    """A server whose certificate can't be for it would start no more."""
+    with pytest.raises(InputError, match="`--host` must be"):
+        grant_edge(site, "one", host, authority="")
+    assert granted_edges(site.folder) == []
+    make_certificates(site)
+
+
+def test_an_address_of_ipv6_is_one_in_the_certificate(site: Site) -> None:
+    grant_edge(site, "one", "[fd00::5]", authority=trust_anchor(site))
+    make_certificates(site)
+    assert "fd00::5" in _names(site)
+    assert "[" not in _names(site).partition("fd00::5")[0].rpartition("IPAddress")[2], "no name of that spelling"
+
+
+def test_a_populations_name_comes_with_every_character(tmp_path: Path) -> None:
+    text = CONFIG.replace('"p"', '"caf\u00e9 \U0001f600"') + 'superlink_listen = "0.0.0.0"\n'
+    made = make_site(tmp_path / "s", text, ("a", "b"))
+    grant = grant_edge(made, "one", "10.0.0.5", authority=trust_anchor(made))
+    edge = make_edge_folder(tmp_path / "edge", grant, listen="10.0.0.6", port=443)
+    assert edge.config.population == "caf\u00e9 \U0001f600"
+
+
 def test_without_an_address_for_them_there_are_no_edges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, more in enumerate(("", 'superlink_listen = "0.0.0.0"\nlink = "direct"\n')):
         site = make_site(tmp_path / str(number), CONFIG + more, ("a", "b"))
@@ -136,6 +160,18 @@ def test_an_edges_token_registers_a_node_and_opens_nothing_else(site: Site) -> N
             assert await status(REGISTER, token) == 401, "at once"
 
     asyncio.run(ask())
+
+
+def test_a_gateway_keeps_what_never_changes_and_lets_nobody_wait_for_the_rest(site: Site, tmp_path: Path) -> None:
+    """Whoever asks for what isn't kept would wait for whoever asked before, half a second each."""
+    grant = grant_edge(site, "one", "10.0.0.5", authority=trust_anchor(site))
+    made = configuration(make_edge_folder(tmp_path / "edge", grant, listen="10.0.0.6", port=443))
+    places = {each.split("{")[0].strip(): each for each in made.split("location ")[1:]}
+    kept = [name for name, text in places.items() if "proxy_cache files" in text]
+    assert kept == ["^~ /p/shop/models/", "^~ /p/shop/round/"]
+    assert all("proxy_ignore_headers Vary" in places[name] for name in kept), "Vary names whatever a client sends"
+    for name in ("= /p/shop/models/latest", "= /p/shop/ledger/checkpoint", "^~ /p/shop/ledger/"):
+        assert "proxy_pass https://server" in places[name]
 
 
 def test_a_reply_is_an_edges_only_by_its_own_key_and_for_what_was_asked(site: Site) -> None:

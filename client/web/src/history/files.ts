@@ -11,7 +11,7 @@ import { columnOf, fits, TABLES, type Cells, type Table } from "./formats.js";
 
 /** Bytes of a file, and of what a zip file holds; files of it; and how many times one may be larger than what it was packed to, at most. */
 const [MOST_BYTES, MOST_MEMBERS, MOST_RATIO] = [2 ** 30, 10_000, 300];
-/** Characters of a cell of CSV, and of a value of a JSON list, at most. */
+/** Characters of a cell of CSV, and of a record of it or a value of a JSON list, at most. */
 const [MOST_CELL, MOST_RECORD] = [131_072, 2 ** 20];
 const HEAD = 2 ** 16;
 /** Files of a zip file that are not looked at: what was deleted, what was only liked or planned, a system's own. */
@@ -101,6 +101,7 @@ function cell(text = ""): string {
 class Lines {
   private cells: string[] = [];
   private cell = "";
+  private size = 0;
   private state: "start" | "in" | "quoted" | "quote" = "start";
 
   constructor(private readonly delimiter: string) {}
@@ -135,14 +136,15 @@ class Lines {
 
   private next(): void {
     this.cells.push(this.cell);
+    this.size += this.cell.length + 1;
     [this.cell, this.state] = ["", "start"];
-    if (this.cells.length > MOST_RECORD) throw new InputError(`a line of the file must have at most ${MOST_RECORD} cells, got more`);
+    if (this.size > MOST_RECORD) throw new InputError(`a line of the file must have at most ${MOST_RECORD} characters, got more`);
   }
 
   private line(): string[] {
     this.next();
     const { cells } = this;
-    this.cells = [];
+    [this.cells, this.size] = [[], 0];
     return cells;
   }
 }

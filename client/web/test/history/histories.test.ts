@@ -73,6 +73,14 @@ test("histories.json: a browser reads of each file what Python reads, and stores
   }
 });
 
+test("a history: a record of CSV is bounded over all its lines", async () => {
+  const { now } = await given();
+  const file = Object.assign(new Blob([`Date,Name,Year,Letterboxd URI,Rating\n${'"a\n",'.repeat(400_000)}`]), { name: "ratings.csv" });
+  await refused(async () => {
+    for await (const row of (await Reading.of(await membersOf(file), now)).rows()) ok(row);
+  }, /at most 1048576 characters/);
+});
+
 test("a history: half of the store at most, a rule of its own for age, no visit to the app, and nothing without consent", async () => {
   const now = 1_790_000_000;
   const lines = Array.from({ length: 60 }, (_, day) => `Heat,${String(1 + (day % 28)).padStart(2, "0")}.${String(1 + Math.floor(day / 28)).padStart(2, "0")}.2022\n`);
