@@ -102,6 +102,22 @@ def test_an_import_takes_half_of_the_store_at_most_and_is_no_visit(open_device: 
     assert sorted(device.interests([f"f{n}" for n in range(20)]).interactions().indices.tolist()) == [0, *range(5, 15)]
 
 
+def test_two_imports_displace_each_other_and_nothing_that_was_done_in_the_app(
+    open_device: Opened, tmp_path: Path
+) -> None:
+    device = open_device(clock=lambda: NOW, limits=palate.Limits(max_events=20))
+    own = [f"f{n}" for n in range(30, 38)]
+    for item in own:
+        device.track("like", item, time=NOW - 40 * DAY)
+    for films in (range(10), range(10, 20)):  # watched, nobody knows when: as old as the import
+        lines = [f"2023-01-01,Film {n},{1990 + n},https://boxd.it/{n}\n" for n in films]
+        text = "Date,Name,Year,Letterboxd URI\n" + "".join(lines)
+        assert device.import_history(history(tmp_path, text, "watched.csv"), table=FILMS).store().stored == 10
+    left = [each.item for each in device.store.events()]
+    assert left[:8] == own
+    assert len(left) == 18
+
+
 def test_nothing_is_stored_without_consent_or_before_questions_are_answered(
     open_device: Opened, tmp_path: Path
 ) -> None:

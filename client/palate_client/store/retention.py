@@ -2,8 +2,8 @@
 
 Events older than `keep_days`, by their own times, are deleted; those of a history that the user brought from a service
 are kept for `keep_history_days`, as it is of years ago by nature. Above a limit a tenth of the events is deleted: first
-impressions, then other events, each oldest first. Of deleted events only one number is kept: the time of the user's
-first event.
+impressions, then those of a history, then other events, each oldest first. Of deleted events only one number is kept:
+the time of the user's first event.
 
 The age of events is computed by a time that a wrong clock doesn't move: a clock that is far ahead of what was believed
 last is believed once it has run on.
@@ -123,9 +123,9 @@ def size(connection: sqlite3.Connection) -> int:
 
 
 def _drop(connection: sqlite3.Connection, n: int) -> int:
-    """Delete n events: impressions, oldest first, then all others, oldest first."""
+    """Delete n events: impressions, then those of a history, then all others, each oldest first."""
     _remember(connection)
-    first = "SELECT seq FROM events ORDER BY kind <> 'impression', coalesce(time, received), seq LIMIT ?"
+    first = "SELECT seq FROM events ORDER BY kind <> 'impression', imported <= 1, coalesce(time, received), seq LIMIT ?"
     return connection.execute(f"DELETE FROM events WHERE seq IN ({first})", (n,)).rowcount  # noqa: S608 # no input in it
 
 

@@ -36,7 +36,7 @@ from palate_server.folder.certificates import issue, keep_place, make_authority
 from palate_server.folder.config import parse_config
 from palate_server.folder.edges import hosts_of_edges
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.server_folder import ABOUT, Site, write_format
+from palate_server.folder.server_folder import ABOUT, MOST_ABOUT, Site, write_format
 from palate_server.operation.releases import catalogue_out, check_keeps, publish_start, publishing
 from palate_server.operation.terms import check_config
 from palate_server.rounds.terms import noise_delta
@@ -304,7 +304,10 @@ def check_new(folder: Path) -> None:
 
 def _save_panel(site: Site, panel: State, about: Mapping[str, str]) -> None:
     arrays = {name: np.ascontiguousarray(panel[name]) for name in sorted(panel)}
-    data: bytes = safetensors.numpy.save(arrays, {ABOUT: canonical_json(dict(about)).decode()})
+    said = canonical_json(dict(about))
+    if len(said) > MOST_ABOUT:
+        raise InputError(f"`--source` and `--licence` must be at most {MOST_ABOUT} bytes, got {len(said)}")
+    data: bytes = safetensors.numpy.save(arrays, {ABOUT: said.decode()})
     write_durably(site.panel_file, data)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from palate_common.models.item_rows import SCHEMES, facts_of, scheme_of
-from palate_common.models.item_table import ItemTable
+from palate_common.models.item_table import MOST_TEXT, MOST_TEXTS, ItemFacts, ItemTable
 from palate_sim.data.domains import DOMAIN
 from palate_sim.data.ids import canonical_ids
 
@@ -92,7 +92,15 @@ def published_facts(table: pd.DataFrame | None, items: Sequence[str]) -> ItemTab
     if not columns:
         return None
     rows = known[["item_id", *columns]].fillna("").to_dict("records")
-    return ItemTable.of(facts_of({str(name): value for name, value in row.items()}) for row in rows)
+    return ItemTable.of(_published(facts_of({str(name): value for name, value in row.items()})) for row in rows)
+
+
+def _published(facts: ItemFacts) -> ItemFacts:
+    """The facts of an item of a log, or none where a text or a list is longer than a table has any."""
+    lists = facts.alternatives, facts.kinds
+    texts = (facts.title, *facts.alternatives, *facts.kinds, *facts.ids.values())
+    fits = max(map(len, lists)) <= MOST_TEXTS and max(map(len, texts)) <= MOST_TEXT
+    return facts if fits else ItemFacts(facts.item)
 
 
 def are_titles(ids: Sequence[str]) -> bool:

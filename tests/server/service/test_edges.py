@@ -15,6 +15,7 @@ from palate_cli.cli import run
 from palate_core.errors import InputError, IntegrityError
 from palate_server.flower.edge_link import authenticated, verified
 from palate_server.flower.guard import REGISTER, REGISTERING, TokenGuard
+from palate_server.folder import certificates
 from palate_server.folder.edges import (
     OWN,
     end_grant,
@@ -66,6 +67,17 @@ def _names(site: Site) -> str:
 
     found = x509.load_pem_x509_certificate((site.tls / "superlink.pem").read_bytes())
     return str(found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+
+
+def test_a_grant_has_a_certificate_that_doesnt_end_soon(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway of an edge has it until the next grant; the server renews its own at each start."""
+    former = site.certificate[0].read_text()
+    monkeypatch.setattr(certificates, "_lasts", lambda path, hosts: path.read_text() != former)
+    file = tmp_path / "one.edge"
+    assert run(["serve", "edge", str(site.folder), "one", "--host", "10.0.0.5", "--out", str(file)]) == 0
+    assert read_grant(file).certificate == site.certificate[0].read_text() != former
 
 
 def test_the_same_name_keeps_its_key_until_its_grant_is_ended(site: Site) -> None:

@@ -130,3 +130,12 @@ def test_a_public_log_with_other_ids_is_matched_by_title(tmp_path: Path, capsys:
     assert opened.public_inputs["panel_items"].tolist() == [0, 1]
     assert opened.table is not None
     assert opened.table.titles["a"] == "Alien (1979)"
+
+
+def test_more_than_a_run_reads_of_a_log_is_not_kept(make_service: Maker) -> None:
+    """Each run would refuse the file, long after the command that wrote it."""
+    site = make_service(algorithm="als").site
+    renew_panel(site, panel(9), {"origin": "the log ml-1m"})
+    with pytest.raises(InputError, match="`--source` and `--licence` must be at most 65536 bytes"):
+        renew_panel(site, panel(8, seed=1), {"origin": "x" * 70_000})
+    assert site.panel_about == {"origin": "the log ml-1m"}

@@ -2,7 +2,8 @@
  * Retention: how many events a device keeps, and which are deleted first.
  *
  * Events older than `keepDays`, by their own times, are deleted; those of a history that the user brought from a service are kept for
- * `keepHistoryDays`. Above a limit a tenth of the events is deleted: first impressions, then other events, each oldest first. Of deleted events only one number is kept: the time of the user's first event.
+ * `keepHistoryDays`. Above a limit a tenth of the events is deleted: first impressions, then those of a history, then other events, each oldest first. Of
+ * deleted events only one number is kept: the time of the user's first event.
  *
  * The age of events is computed by a time that a wrong clock doesn't move: a clock that is far ahead of what was believed last is believed
  * once it has run on.
@@ -87,7 +88,7 @@ export function excess(rows: readonly Row[], bytes: number, limits: Limits): Set
   const each = bytes / Math.max(rows.length, 1);
   while (rows.length > count && (rows.length - count) * each > limits.maxBytes) count += Math.ceil((rows.length - count) / 10);
   if (!count) return new Set();
-  const rank = (row: Row) => Number(row.kind !== "impression");
+  const rank = (row: Row) => (row.kind === "impression" ? 0 : row.imported > LINES ? 1 : 2);
   const order = [...rows].sort((one, other) => rank(one) - rank(other) || timeOf(one) - timeOf(other) || one.seq - other.seq);
   return new Set(order.slice(0, count).map((row) => row.seq));
 }

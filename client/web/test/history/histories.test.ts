@@ -104,6 +104,17 @@ test("a history: an export brings it to another device, where it keeps its rule"
   equal(await history(store, "list", null), [{ id: 2, service: "export", time: now, events: 31 }]);
 });
 
+test("a history: it displaces nothing that was done in the app", async () => {
+  const now = 1_790_000_000;
+  const store = await EventStore.open(await openMemory(), limitsOf({ maxEvents: 20 }), () => now);
+  await store.decide({ purpose: "store", granted: true, version: "1", time: now });
+  const lines = (count: number, days: number, id: string) =>
+    Array.from({ length: count }, (_, at) => JSON.stringify({ type: "event", kind: "play", item: "7", time: now - days * 86_400 + at, source: "offline", id: `${id}-${at}` })).join("\n");
+  await importLines(store, lines(8, 40, "till"));
+  await importLines(store, lines(18, 1, "history"));
+  equal([store.rows.filter(({ imported }) => imported <= 1).length, store.rows.length], [8, 18]);
+});
+
 test("device: a picked file is previewed, stored, named and undone through the device, which outlives the page", async () => {
   const kept = await place();
   let device = await open(kept);

@@ -35,6 +35,7 @@ def grant(
         return
     if not host:
         raise InputError("`--host` must be the name or address by which the edge reaches this server, got none")
+    make_certificates(site)  # before, for what the grant takes of them; and after, for the host that it is for
     found, path = grant_edge(site, name, host, authority=trust_anchor(site)), out or Path(f"{name}.edge")
     make_certificates(site)
     try:
