@@ -70,7 +70,7 @@ def cost_tables(figures: Any) -> list[Table]:
     ]
     title = f"CPU-seconds of an audit of a run folder (bar {BAR:g})"
     note = "Processes of their own, start of Python included: replay, every release hashed, the model made again, "
-    note += "closed form and dp-accounting, and prv-accountant where it is installed."
+    note += "closed form and dp-accounting."
     return [Table(title, ("log", "command", "CPU s", "bar"), rows, note)]
 
 
