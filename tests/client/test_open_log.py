@@ -157,4 +157,4 @@ def test_a_panel_is_made_of_what_devices_hand_over(device: Device, tmp_path: Pat
         (tmp_path / "one.csv").write_text(device.open_log().csv())
         logs.append(pd.read_csv(tmp_path / "one.csv").assign(user_id=person))
     pd.concat(logs).to_csv(tmp_path / "open.csv", index=False)
-    assert panel_size(panel_of(str(tmp_path / "open.csv"), model.items, "LOG")) == 3
+    assert panel_size(panel_of(str(tmp_path / "open.csv"), model.items, "LOG").inputs) == 3

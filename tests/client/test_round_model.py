@@ -49,7 +49,7 @@ def ready(make_run: Callable[..., Any], open_device: Callable[..., palate.Device
 
 def host(device: palate.Device, shelf: Shelf) -> OwnHost:
     """The device as a server's messages find it."""
-    return OwnHost(device.store, device.rounds, 0, lambda name: SyncEnd("time"), shelf)
+    return OwnHost(device.store, device.rounds, 0, shelf)
 
 
 def charges(device: palate.Device) -> int:
@@ -86,7 +86,7 @@ def test_no_model_is_fetched_for_a_plan_that_the_user_doesnt_agree_to_isnt_signe
             assert reason in device.privacy_report().refusals[-1].reason
         device.consent.revoke("train")
         assert own.answer(plan) == REFUSED
-        assert own.join(plan, b"advertise") == REFUSED
+        assert own.join(plan, b"directory", b"advertise") == REFUSED
         assert "not agreed" in device.privacy_report().refusals[-1].reason
         assert (shelf.asked, own.refused, charges(device)) == ([], 6, 0)
 
@@ -145,7 +145,7 @@ def test_a_download_is_for_what_its_plan_is_for_and_no_longer_wanted_once_that_i
         agreed.append(own.is_agreed())
         return bytes(model)
 
-    with OwnHost(device.store, device.rounds, 0, lambda name: SyncEnd("time"), fetch) as own:
+    with OwnHost(device.store, device.rounds, 0, fetch) as own:
         assert own.answer(plan) == REFUSED
     assert (agreed, charges(device)) == ([True, False], 0)
 
@@ -155,7 +155,7 @@ def test_a_sync_that_ends_while_a_model_is_fetched_answers_nothing(ready: Any) -
     plan, model = run.first()
     shelf = Shelf()
     shelf.files[digest(model)] = SyncEnd("time")
-    for ask in (lambda own: own.answer(plan), lambda own: own.join(plan, b"advertise")):
+    for ask in (lambda own: own.answer(plan), lambda own: own.join(plan, b"directory", b"advertise")):
         with host(device, shelf) as own:
             assert ask(own) == REFUSED
             assert (own.over, own.refused, own.rounds) == (SyncEnd("time"), 0, 0)

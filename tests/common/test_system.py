@@ -95,7 +95,7 @@ OTHERS = {"preexec_fn", "start_new_session", "pass_fds", "process_group", "creat
 """Arguments of subprocess, and methods of paths."""
 
 
-LOADED_ON_LINUX = {f"server/palate_server/service/{name}.py" for name in ("checks", "edge_process", "gateway")}
+LOADED_ON_LINUX = {f"server/palate_server/service/{name}.py" for name in ("edge_process", "gateway")}
 """What of the server can't be loaded elsewhere; the audit loads others of it, wherever it runs."""
 
 

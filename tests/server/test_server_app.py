@@ -58,7 +58,8 @@ def test_it_tells_each_release_and_leaves_its_model(make_run: Any, tmp_path: Pat
     assert training == {"event": "training"}
     assert [each["plan"]["round"] for each in releases] == list(range(expected.rounds))
     assert all(RoundPlan.model_validate(each["plan"]).run == "run-1" for each in releases)
-    assert releases[0]["aggregate"] == {"users": 40, "rejected": 0, "refused_nodes": 0, "malformed_nodes": 0}
+    counts = {"rejected": 0, "refused_nodes": 0, "malformed_nodes": 0}
+    assert releases[0]["aggregate"] == {"users": 40, "subcohorts": 1} | counts
     assert trained == {"event": "trained", "model": releases[-1]["model"]}
     for each in releases:
         GlobalModel.from_bytes((tmp_path / "engine" / each["model"]).read_bytes())

@@ -94,6 +94,12 @@ class Devices:
         self.histories = Interactions.from_pairs(users, items, n_users=self.count, n_items=len(ITEMS))
         self.ledger = SimulatedLedger(self.folder / "devices.db", durable=False)
 
+    def open_attempt(self, coordinator: Coordinator) -> bytes:
+        """Charge an attempt to which all devices are invited."""
+        terms = coordinator.terms.cohort
+        masks = terms is not None and terms.masks
+        return coordinator.open_attempt(self.identities.directory(range(self.count)) if masks else None)
+
     def online(self, *, wait: float = 0.0, enough: int = 1) -> dict[int, Availability]:
         there = [device for device in range(self.count) if device not in self.away]
         return {device: self.declared.get(device, Availability(600.0, TRAINING | SURVEYS)) for device in there}

@@ -15,7 +15,6 @@ from palate_common.models import published
 from palate_common.models.item_table import ItemFacts
 from palate_core.errors import InputError
 from palate_core.log.canonical import digest
-from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import read_outlook
 from palate_server.operation.releases import EXTENDS, catalogue_out, latest, publish
@@ -165,10 +164,9 @@ def test_no_attempt_is_opened_that_devices_are_known_to_refuse_by_a_list_that_th
     file.write_text("".join(f"{item}\n" for item in (*items, "new")))  # by hand, too
     with (
         service.site.ledger() as ledger,
-        Enrolments(service.site.enrolment_file) as register,
         pytest.raises(InputError, match="must be over the items of the latest model"),
     ):
-        begin(service.site.afresh(), ledger, register, None)
+        begin(service.site.afresh(), ledger, None)
     service.operate()
     assert latest(service.site).items == (*items, "new")
     assert "items_refused" not in codes(service, clock)

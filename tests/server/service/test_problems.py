@@ -291,7 +291,7 @@ def test_charges_that_released_nothing_and_a_serverapp_that_ended_in_one(make_se
     service = make_service(pause=3600.0)
 
     def die(coordinator: Any) -> None:
-        coordinator.open_attempt()
+        service.devices.open_attempt(coordinator)
         raise KeyboardInterrupt
 
     service.devices.before = die

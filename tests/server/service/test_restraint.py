@@ -91,7 +91,7 @@ def test_an_attempt_that_a_disk_has_ended_was_seen_to_end(make_service: Maker, c
     service = make_service(pause=HOUR, algorithm="als")
 
     def fill_up(coordinator: Any) -> None:
-        coordinator.open_attempt()
+        service.devices.open_attempt(coordinator)
         raise OSError(ENOSPC, "No space left on device")
 
     service.devices.before = fill_up
@@ -107,7 +107,7 @@ def test_a_server_that_ends_after_each_of_its_charges_makes_three_and_then_asks(
     service, began, at = make_service(pause=HOUR), clock.now, list[float]()
 
     def die(coordinator: Any) -> None:
-        coordinator.open_attempt()
+        service.devices.open_attempt(coordinator)
         at.append((clock.now - began) / HOUR)
         raise KeyboardInterrupt
 
@@ -141,7 +141,7 @@ def test_a_run_whose_one_charge_was_cut_off_is_over_at_the_next_start_and_the_ne
     service = make_service(pause=HOUR, algorithm="als")
 
     def die(coordinator: Any) -> None:
-        coordinator.open_attempt()
+        service.devices.open_attempt(coordinator)
         raise KeyboardInterrupt
 
     service.devices.before = die

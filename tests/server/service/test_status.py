@@ -161,7 +161,7 @@ def test_attempts_that_were_cut_off_are_counted_and_three_in_vain_are_bad_health
     service = make_service(pause=3600.0)
 
     def die(coordinator: Any) -> None:
-        coordinator.open_attempt()
+        service.devices.open_attempt(coordinator)
         raise KeyboardInterrupt
 
     service.devices.before = die
