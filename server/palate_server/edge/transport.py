@@ -108,6 +108,7 @@ class Edges:
         if look and (new := [edge for edge, name in there.items() if not name]):
             self._greet(new)
             there = self.link.edges()
+        self._told &= there.keys()
         return set({name: edge for edge, name in there.items() if name}.values())
 
     def online(self, *, wait: float, enough: int) -> dict[int, Availability]:
@@ -138,6 +139,8 @@ class Edges:
 
     def ask(self, batches: Mapping[str, bytes], *, seconds: float) -> Iterator[tuple[str, bytes]]:
         """Ask edges, and yield each one's reply as it comes; ends early where there is another edge meanwhile."""
+        if not batches:
+            return
         until, before = time.monotonic() + seconds, self.link.edges().keys()
         waiting = {self.link.send(edge, batch, seconds=seconds): edge for edge, batch in batches.items()}
         while waiting and (left := until - time.monotonic()) > 0 and self.link.edges().keys() <= before:
