@@ -167,18 +167,10 @@ class EnrolmentService(Closing):
 
 def application(site: Site, door: DeviceDoor, enrolling: EnrolmentService | None, *, stand_in: bool) -> ASGIApp:
     """Make the application; with `stand_in` it also replaces the gateway."""
-
-    async def enrol(request: Request) -> Response:
-        if enrolling is None:
-            return Response(status_code=404)
-        body = await _bounded(request, MOST_REQUEST)
-        if body is None:
-            return JSONResponse(REFUSAL, status_code=413)
-        status, answer = await run_in_threadpool(enrolling.answer, body)
-        return Response(answer, status_code=status, media_type="application/json")
-
     prefix = site.config.gateway.path if stand_in else ""
-    routes: list[BaseRoute] = [Route(ENROL_PATH, enrol, methods=["POST"])]
+    routes: list[BaseRoute] = []
+    if enrolling is not None:
+        routes.append(Route(ENROL_PATH, partial(_enrol, enrolling.answer), methods=["POST"]))
     if stand_in:
         public = partial(_static, site.public)
         routes.append(Route("/{path:path}", lambda request: public(request.path_params["path"]), methods=["GET"]))
@@ -189,6 +181,15 @@ def application(site: Site, door: DeviceDoor, enrolling: EnrolmentService | None
         await (door if asked else others)(scope, receive, send)
 
     return ForPages(answer, site.config.gateway.origins, prefix) if stand_in else answer
+
+
+async def _enrol(answer: Callable[[bytes], tuple[int, bytes]], request: Request) -> Response:
+    """Answer a request to enrol, or to leave."""
+    body = await _bounded(request, MOST_REQUEST)
+    if body is None:
+        return JSONResponse(REFUSAL, status_code=413)
+    status, said = await run_in_threadpool(answer, body)
+    return Response(said, status_code=status, media_type="application/json")
 
 
 class ForPages:
