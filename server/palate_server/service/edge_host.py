@@ -12,14 +12,14 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 from palate_common.records.closing import Closing
 from palate_server.folder.server_folder import Site
 from palate_server.rounds.lock import own_folder
 from palate_server.service.edge_process import edge_answers, edge_command
 from palate_server.service.gateway import answers_at, check_free, nginx_command, write_configuration
-from palate_server.service.processes.child import FLOWER, Child
+from palate_server.service.processes.child import part_of
 from palate_server.service.processes.ports import end_left_over
 from palate_server.service.processes.watch import PartWatch
 
@@ -45,8 +45,8 @@ class EdgeHost(Closing):
         self.site, self._stopping, self._lock = site, threading.Event(), own_folder(site.folder)
         write_configuration(site)
         at, name = site.config.gateway, site.config.name
-        edge = self._part("edge", edge_command(site, dev=False))
-        gateway = self._part("gateway", nginx_command(site), folder=site.public, pid_file=site.state / "nginx.pid")
+        edge = part_of(site, "edge", edge_command(site, dev=False))
+        gateway = part_of(site, "gateway", nginx_command(site), folder=site.public, pid_file=site.state / "nginx.pid")
         self._watches = [
             PartWatch(edge, lambda: edge_answers(site, dev=False)),
             PartWatch(gateway, lambda: answers_at(at.listen, at.port, name)),
@@ -90,7 +90,3 @@ class EdgeHost(Closing):
             watch.end()
             watch.child.stop()
         self._lock.close()
-
-    def _part(self, name: str, command: list[str], **options: Any) -> Child:
-        environment = {**FLOWER, "FLWR_HOME": str(self.site.state / "flower")}
-        return Child(name, command, log=self.site.logs / f"{name}.log", environment=environment, **options)

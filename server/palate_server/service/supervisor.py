@@ -43,7 +43,7 @@ from palate_server.service.listener import Listener
 from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
 from palate_server.service.parts import PartsFile
 from palate_server.service.problems import SKEW, configuration_hash
-from palate_server.service.processes.child import FLOWER, Child
+from palate_server.service.processes.child import Child, log_bounds, part_of
 from palate_server.service.processes.ports import end_left_over
 from palate_server.service.processes.watch import STARTING, PartWatch
 from palate_server.service.serverapp import serverapp_command
@@ -85,10 +85,8 @@ class Supervisor(Closing):
         make_certificates(site)
         make_secret(site)
         logs = site.logs
-        self._bounds = site.config.logs.mib * 2**20, site.config.logs.keep
-        self._said = LogHandler(
-            PartLog(logs / "supervisor.log", "supervisor", most=self._bounds[0], keep=self._bounds[1])
-        )
+        most, keep = log_bounds(site)
+        self._said = LogHandler(PartLog(logs / "supervisor.log", "supervisor", most=most, keep=keep))
         self._children, self._watches = list[Child](), list[PartWatch]()
         self._control: Closing | None = None
         if site.config.gateway.link == "flower":
@@ -99,7 +97,7 @@ class Supervisor(Closing):
             self._control = control = LinkControl(site)
             self._add("superlink", superlink_command(site), control.ready, umask=0o077)
         self._add("edge", edge_command(site, dev=dev), lambda: edge_answers(site, dev=dev))
-        self._serverapp = self._part("serverapp", serverapp_command(site))
+        self._serverapp = part_of(site, "serverapp", serverapp_command(site))
         self._watches.append(PartWatch(self._serverapp, _Pulse(site.state / "lock")))
         if not dev:
             write_configuration(site)
@@ -189,14 +187,9 @@ class Supervisor(Closing):
         self._await_serverapps_end()
         self._lock.close()
 
-    def _part(self, name: str, command: list[str], **options: Any) -> Child:
-        """A part's process."""
-        log, extra = self.site.logs / f"{name}.log", {**FLOWER, "FLWR_HOME": str(self.site.state / "flower")}
-        return Child(name, command, log=log, environment=extra, bounds=self._bounds, **options)
-
     def _add(self, name: str, command: list[str], ask: Callable[[], bool], **options: Any) -> None:
         """Add a part that is started with the others."""
-        self._children.append(self._part(name, command, **options))
+        self._children.append(part_of(self.site, name, command, **options))
         self._watches.append(PartWatch(self._children[-1], ask))
 
     def _make_listeners(self) -> dict[str, Listener]:

@@ -15,8 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from palate_server.folder.logs import KEEP, MOST, PartLog
+from palate_server.folder.server_folder import Site
 
 PATIENCE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -165,6 +167,30 @@ class Child:
         if self._reader is not None:
             self._reader.join(READ)
         return status
+
+
+def log_bounds(site: Site) -> tuple[int, int]:
+    """Bytes of a part's log in a folder, and how many former ones are kept."""
+    return site.config.logs.mib * 2**20, site.config.logs.keep
+
+
+def part_of(site: Site, name: str, command: Sequence[str], **options: Any) -> Child:
+    """A process of a server's or an edge's folder, with its log there.
+
+    Args:
+        site: the folder.
+        name: the part's.
+        command: its command line.
+        options: of `Child`.
+    """
+    return Child(
+        name,
+        command,
+        log=site.logs / f"{name}.log",
+        environment={**FLOWER, "FLWR_HOME": str(site.state / "flower")},
+        bounds=log_bounds(site),
+        **options,
+    )
 
 
 def _how(status: int) -> str:
