@@ -10,8 +10,8 @@ A word is what stands between spaces and has a letter; of Chinese, two character
 - a page's own: no page may be too long to be read in one go, and README and its translation are two screens.
 
 The pages are README and its translation, CONTRIBUTING, CHANGELOG, all below docs, and the README of the browser package
-and of each benchmark. Below docs/benchmarks are data: tables that docs/measured.py makes of records, without a sentence
-that somebody wrote there. They are counted by themselves, and only a page's own limit holds for them.
+and of each benchmark. Below docs/benchmarks are data: tables that docs/measured.py makes of records, with the notes
+that a benchmark has for each. They are counted by themselves, and only a page's own limit holds for them.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def pages(root: Path = ROOT) -> dict[str, str]:
 
 
 def counted(texts: dict[str, str]) -> dict[str, tuple[int, int]]:
-    """Of each page the words in all, and those of prose; data has none."""
-    return {name: (words(text), 0 if name.startswith(DATA) else words(prose(text))) for name, text in texts.items()}
+    """Of each page the words in all, and those of prose."""
+    return {name: (words(text), words(prose(text))) for name, text in texts.items()}
 
 
 def together(counts: dict[str, tuple[int, int]], *, data: bool = False) -> tuple[int, int]:
