@@ -40,9 +40,9 @@ from palate_server.rounds.run import Request
 from palate_server.secagg.attempt import Unmasking
 from palate_server.service.edge_process import edge_answers, edge_command
 from palate_server.service.gateway import answers_at, nginx_command, write_configuration
+from palate_server.service.processes.child import FLOWER
 from palate_server.service.serverapp import link_of
 from palate_server.service.setup import make_certificates, make_secret, make_site
-from palate_server.service.supervisor import FLOWER
 
 EXCHANGES, DOWN, UP = 13, 1_500, 3_000
 """Exchanges of an attempt, and bytes of a request and of an answer."""
