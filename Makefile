@@ -35,7 +35,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check mutants coverage soak new lock clean around frameworks
+.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check mutants coverage soak new lock clean around frameworks holes newest-flower
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -97,6 +97,18 @@ around: $(VENV)/.dev ## a server and what stands around it: an ACME authority an
 	@$(call need,$(NEEDS) $(AROUND_NEEDS)):
 	$(PIP) $(LOCKED) requirements/around.txt
 	$(PYTEST) -m around
+
+holes: client/web/node_modules/.ready $(VENV)/.dev ## whether a locked dependency of Python or npm has a known hole; it asks advisory services, and one that can't be asked is a failure
+	for lock in server dev docs; do $(BIN)/uv tool run pip-audit==2.10.1 --strict --disable-pip --require-hashes --requirement requirements/$$lock.txt || exit 1; done
+	cd client/web && npm audit --audit-level=moderate
+
+newest-flower: needs $(BIN)/python ## the server's tests with the newest flwr, in .venv-flower: which of what we use of it has moved
+	$(PYTHON) -m venv $(VENV)-flower
+	$(VENV)-flower/bin/python -m pip install --quiet $(LOCKED) requirements/dev.txt
+	$(VENV)-flower/bin/python -m pip install --quiet --upgrade flwr
+	$(VENV)-flower/bin/python -m pip install --quiet --no-deps --editable .
+	$(VENV)-flower/bin/python -c "import flwr.common.version as v; print('flwr', v.package_version)"
+	$(VENV)-flower/bin/pytest -q tests/server/flower tests/server/edge tests/integration/serve tests/integration/test_engine_flower.py
 
 mutants: needs $(VENV)/.dev ## bugs in what privacy hangs on, made by machine and listed, against tests and audit: hours; goes on where it stopped
 	$(MUTATION) cover

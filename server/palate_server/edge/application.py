@@ -53,6 +53,8 @@ PUBLIC = re.compile(
     r"ledger/tile/(\d|entries)/(x\d{3}/)*\d{3}(\.p/[1-9]\d{0,2})?)",
     re.ASCII,
 )
+KINDS = {"models/latest": "application/json", "ledger/checkpoint": "text/plain; charset=utf-8"}
+"""Of files that aren't only bytes the media type; nginx has the same."""
 PAGE_HEADERS = {
     "v1/device/": ", ".join(("content-type", *HEADERS)),
     "v1/enroll": "content-type",
@@ -234,8 +236,10 @@ class ForPages:
 
 def _static(public: Path, path: str) -> Response:
     """A published file, or 404."""
-    file = public / path
-    return FileResponse(file) if PUBLIC.fullmatch(path) and file.is_file() else Response(status_code=404)
+    file, kind = public / path, KINDS.get(path, "application/octet-stream")
+    return (
+        FileResponse(file, media_type=kind) if PUBLIC.fullmatch(path) and file.is_file() else Response(status_code=404)
+    )
 
 
 async def _bounded(request: Request, most: int) -> bytes | None:
