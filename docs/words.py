@@ -10,8 +10,9 @@ A word is what stands between spaces and has a letter; of Chinese, two character
 - a page's own: no page may be too long to be read in one go, and README and its translation are two screens.
 
 The pages are README and its translation, CONTRIBUTING, SECURITY, AGENTS, CHANGELOG, all below docs, and the README of
-the browser package and of each benchmark. Below docs/benchmarks are data: tables that docs/measured.py makes of records,
-with the notes that a benchmark has for each. They are counted by themselves, and only a page's own limit holds for them.
+the browser package and of each benchmark. Below docs/benchmarks are data: tables that docs/measured.py makes of
+records, with the notes that a benchmark has for each. They are counted by themselves, and only a page's own limit
+holds for them.
 """
 
 from __future__ import annotations
