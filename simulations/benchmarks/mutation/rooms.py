@@ -22,7 +22,6 @@ ALGORITHMS = (
     "sgd/algorithm",
     "parts/adaptive_clip",
     "parts/links",
-    "parts/sketch",
 )
 LOG = ("canonical", "consistency", "entries", "merkle", "signing")
 ROOMS: dict[str, tuple[str, ...]] = {

@@ -32,11 +32,9 @@ from pydantic_core import PydanticCustomError
 
 from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, Reach, State
 from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, WITHIN, AdaptiveClip
-from palate_common.algorithms.parts.compression import Sizes
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.reconstruction import TINY, matrices, outer_svec, symmetric_size
 from palate_common.algorithms.parts.server_steps import adam_step, momentum_step, newton_direction
-from palate_common.algorithms.parts.sketch import Sketch
 from palate_common.algorithms.popularity import COUNTS, user_weights
 from palate_common.algorithms.sgd.biases import item_biases
 from palate_common.algorithms.sgd.losses import Errors, ImplicitLoss, LogisticLoss, Loss, RatingLoss
@@ -47,7 +45,6 @@ from palate_core.layout import BlockSpec, Layout
 TABLE, MOMENTUM, SQUARES, BIAS, OFFSET = "table", "momentum", "squares", "bias", "offset"
 CHANGE, MOMENTS, RATINGS, MEAN, FEATURES = "change", "moments", "ratings", "mean", "features"
 DEVIATION = 0.5  # about how far a user's ratings spread, on [-1, 1]
-FEWEST = 4  # rounds after round 0 of a compressed run, at most; ratings under noise have two anyway
 BY_LOSS: dict[str, dict[str, float]] = {
     "ratings": {
         "first_share": 0.4,
@@ -126,8 +123,6 @@ class SgdSettings(BaseModel):
     """Highest rating of the scale; ratings only."""
     popularity_weight: float = Field(default=0.0, ge=0)
     """Weight of the natural logarithm of popularity, which is added to expected ratings for rankings; ratings only."""
-    compression: float = Field(default=1.0, ge=1, le=1024)
-    """Factor by which a device sends fewer numbers over the run than the other settings say."""
 
     @model_validator(mode="after")
     def _a_scale_has_two_ends(self) -> SgdSettings:
@@ -235,15 +230,10 @@ class Sgd(Algorithm):
         self.ratings = settings.loss == "ratings"
         # The user side of ratings is fitted to public features too, and those are known of all items.
         chosen = settings.head_items or (facts.n_items if self.ratings else None)
-        head = head_size(facts, 0.9, chosen)
+        self.head_items = head_size(facts, 0.9, chosen)
         self.optimizer = chosen_optimizer(settings, facts)
         self.filled = fill_defaults(settings, self.optimizer)
-        width, vectors = min(embedding_size(settings, facts), head) + 1, 2 if self.ratings else 1
-        moments = symmetric_size(width) if self.optimizer == "newton" else 0
-        sizes = Sizes(vectors * facts.n_items, later_rounds(settings, facts), head, width, moments)
-        sizes = sizes.compress(settings.compression, fewest=FEWEST)
-        self.later, self.head_items, self.size = sizes.rounds, sizes.rows, max(sizes.width - 1, 1)
-        self.sketch = Sketch(facts.n_items, sizes.counts // vectors, facts.seed)
+        self.later, self.size = later_rounds(settings, facts), min(embedding_size(settings, facts), self.head_items)
         even = self.ratings and facts.mu is None
         self.exponent = (0.0 if even else 0.5) if settings.user_exponent is None else settings.user_exponent
         # A user with every item then has norm 1 in round 0, and nobody more.
@@ -262,7 +252,7 @@ class Sgd(Algorithm):
 
     def layout(self, state: State, round_: int) -> Layout:
         """Round 0: counts, and sums of ratings. Later: the item side's change, and the user side's moments."""
-        size = self.sketch.n_buckets
+        size = self.facts.n_items
         if round_ == 0 and not self.ratings:
             return (BlockSpec(name=COUNTS, shape=(size,), weight=1.0),)
         if round_ == 0:
@@ -298,16 +288,16 @@ class Sgd(Algorithm):
         return Update((*blocks, *signs), histories.n_users)
 
     def item_rows(self, state: State, round_: int) -> ItemRows:
-        """Counts and ratings are the items', unless they share buckets; changes those of the head."""
+        """Counts and ratings are the items'; changes those of the head."""
         if round_ == 0:
-            every: tuple[npt.NDArray[np.int64], ...] = (np.arange(self.facts.n_items),) if self.sketch.whole else ()
+            every = (np.arange(self.facts.n_items),)
             return {COUNTS: every, RATINGS: every, MEAN: ()}
         return {CHANGE: (state[HEAD],), MOMENTS: (), WITHIN: ()}
 
     def reach(self, block: str) -> Reach:
-        """Counts are never negative, unless they are hashed with signs. A change may have the whole norm."""
+        """Counts are never negative. A change may have the whole norm."""
         own = type(self).contribute is Sgd.contribute
-        return Reach(positive=own and block == COUNTS and self.sketch.whole)
+        return Reach(positive=own and block == COUNTS)
 
     def _norms(self, errors: Errors, columns: Float64) -> Float64:
         """The norm of each user's change and moments, by the layout's weights, float64 [n_users]."""
@@ -333,7 +323,7 @@ class Sgd(Algorithm):
             dense = [DenseBlock(means[:, None])]
         ones = np.ones((histories.n_users, 1))
         outer = [OuterBlock(histories.indptr, histories.indices, f, ones, histories.n_items) for f in factors]
-        return Update((*(self.sketch.fold(block) for block in outer), *dense), histories.n_users)
+        return Update((*outer, *dense), histories.n_users)
 
     def _errors(self, state: State, seen: Interactions, key: int) -> tuple[Float64, Errors]:
         """The private user side, and the errors of its predictions."""
@@ -400,7 +390,7 @@ class Sgd(Algorithm):
         features: npt.NDArray[np.floating[Any]] | None,
     ) -> State:
         """The state after round 0: counts, head, item biases and starting vectors."""
-        counts, unsure = self.sketch.recover(sums[COUNTS], noise[COUNTS])
+        counts, unsure = sums[COUNTS], noise[COUNTS]
         state = choose_head(counts, unsure, self.head_items)
         head, weight = state[HEAD], state[WEIGHT].astype(np.float64)
         events = np.maximum(counts, 0)
@@ -411,14 +401,11 @@ class Sgd(Algorithm):
         offset = 0.0
         if self.ratings:
             offset = float(np.clip(sums[MEAN][0] / self.facts.n_users, -1, 1))
-            # Errors of a rating about as large as DEVIATION, in random directions, would add up to this much.
-            spread = np.sqrt(typical * events)
-            excess, doubt = self.sketch.estimate(sums[RATINGS], noise[RATINGS], spread)
             bias = offset + item_biases(
-                excess * DEVIATION,
+                sums[RATINGS] * DEVIATION,
                 events,
                 counts_noise=unsure,
-                noise=doubt * DEVIATION,
+                noise=noise[RATINGS] * DEVIATION,
                 ridge=self.settings.bias_regularization * typical,
                 prior=self.filled.residual_variance * typical,
                 features=features,
