@@ -20,7 +20,6 @@ ALGORITHMS = (
     "als/plan",
     "als/vote",
     "sgd/algorithm",
-    "parts/adaptive_clip",
     "parts/links",
 )
 LOG = ("canonical", "consistency", "entries", "merkle", "signing")

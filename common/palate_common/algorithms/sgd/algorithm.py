@@ -31,14 +31,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, Reach, State
-from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, WITHIN, AdaptiveClip
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.reconstruction import TINY, matrices, outer_svec, symmetric_size
 from palate_common.algorithms.parts.server_steps import adam_step, momentum_step, newton_direction
 from palate_common.algorithms.popularity import COUNTS, user_weights
 from palate_common.algorithms.sgd.biases import item_biases
 from palate_common.algorithms.sgd.losses import Errors, ImplicitLoss, LogisticLoss, Loss, RatingLoss
-from palate_common.interactions import Interactions, row_squares, segment_sum
+from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import Block, DenseBlock, Float64, OuterBlock, Update
 from palate_core.layout import BlockSpec, Layout
 
@@ -83,8 +82,6 @@ class SgdSettings(BaseModel):
     """Round 0's share of mu^2. None: 0.4 for ratings, 0.2 for implicit feedback."""
     clip_norm: float | None = Field(default=None, gt=0)
     """S, the L2 norm a user's change is clipped to. None: by the loss."""
-    clip_quantile: float | None = Field(default=None, gt=0, lt=1)
-    """S follows this quantile of the changes' norms, learned privately. None: S is fixed."""
     user_exponent: float | None = Field(default=None, ge=0, le=0.5)
     """e: a user with k events weighs k^-e in the loss. None: 0.5 under noise, where a user's whole change has one norm
     anyway; 0 for ratings without, where every rating counts alike."""
@@ -213,14 +210,13 @@ class Sgd(Algorithm):
 
     State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `bias` [n_items], sigma of
     every item after round 0, and `offset` [1], the mean rating, on [-1, 1]; `table` [h, d + 1], b and sigma less the
-    offset; `clip_norm` [1], with an adaptive clip; `momentum` [h, d + 1] and, for Adam, `squares` [h, d + 1], the
-    server's running step.
+    offset; `momentum` [h, d + 1] and, for Adam, `squares` [h, d + 1], the server's running step.
     """
 
     name = "sgd"
     Settings = SgdSettings
     public_inputs = (FEATURES,)
-    training_only = (MOMENTUM, SQUARES, CLIP_NORM)
+    training_only = (MOMENTUM, SQUARES)
     item_arrays = (COUNTS, BIAS)
 
     def __init__(self, settings: SgdSettings, facts: PublicFacts) -> None:
@@ -238,7 +234,6 @@ class Sgd(Algorithm):
         self.exponent = (0.0 if even else 0.5) if settings.user_exponent is None else settings.user_exponent
         # A user with every item then has norm 1 in round 0, and nobody more.
         self.scale = facts.n_items ** (self.exponent - 0.5)
-        self.clip = AdaptiveClip(settings.clip_quantile, self.filled.clip_norm)
         self.server_rate = self.filled.server_rate
 
     @property
@@ -262,7 +257,7 @@ class Sgd(Algorithm):
         blocks: Layout = (BlockSpec(name=CHANGE, shape=shape, weight=(1 - share) ** 0.5),)
         if share:
             blocks += (BlockSpec(name=MOMENTS, shape=(symmetric_size(self.size + 1),), weight=share**0.5),)
-        return self.clip.layout(blocks)
+        return blocks
 
     @property
     def _moments_share(self) -> float:
@@ -278,32 +273,24 @@ class Sgd(Algorithm):
         users, errors = self._errors(state, seen, key=(self.facts.seed << 16) + round_)
         columns = users.copy()
         columns[:, self.size] = 1
-        weights = weights * (known := seen.counts() > 0)
-        factors, signs = self.clip.factors_and_signs(state, lambda: weights * self._norms(errors, columns), known)
-        sent = weights * factors
+        sent = weights * (seen.counts() > 0) / self.filled.clip_norm
         rows = errors.rows * np.repeat(sent, np.diff(errors.indptr))
         blocks: list[Block] = [OuterBlock(errors.indptr, errors.indices, rows, columns, seen.n_items)]
         if self._moments_share:
             blocks.append(DenseBlock(outer_svec(columns) * sent[:, None]))
-        return Update((*blocks, *signs), histories.n_users)
+        return Update(tuple(blocks), histories.n_users)
 
     def item_rows(self, state: State, round_: int) -> ItemRows:
         """Counts and ratings are the items'; changes those of the head."""
         if round_ == 0:
             every = (np.arange(self.facts.n_items),)
             return {COUNTS: every, RATINGS: every, MEAN: ()}
-        return {CHANGE: (state[HEAD],), MOMENTS: (), WITHIN: ()}
+        return {CHANGE: (state[HEAD],), MOMENTS: ()}
 
     def reach(self, block: str) -> Reach:
         """Counts are never negative. A change may have the whole norm."""
         own = type(self).contribute is Sgd.contribute
         return Reach(positive=own and block == COUNTS)
-
-    def _norms(self, errors: Errors, columns: Float64) -> Float64:
-        """The norm of each user's change and moments, by the layout's weights, float64 [n_users]."""
-        lengths, share = row_squares(columns), self._moments_share
-        squares = (1 - share) * segment_sum(errors.rows**2, errors.indptr) * lengths + share * lengths**2
-        return np.asarray(np.sqrt(squares), np.float64)
 
     def _weights(self, histories: Interactions) -> Float64:
         """How much each user counts in the loss."""
@@ -336,12 +323,12 @@ class Sgd(Algorithm):
         """Head, biases and starting table after round 0, then one step."""
         if round_ == 0:
             return self._first(sums, noise, state.get(FEATURES))
-        clip_norm = self.clip.norm(state)
+        clip_norm = self.filled.clip_norm
         table, change = state[TABLE].astype(np.float64), sums[CHANGE] * clip_norm
         # Constant steps, then smaller ones, over which the noise averages out.
         rate = self.server_rate * min(1.0, 2 * (self.later + 1 - round_) / (self.later + 1))
         momentum, decay = state[MOMENTUM].astype(np.float64), self.filled.momentum
-        moved = self.clip.follow_release(state, sums, self.facts.n_users)
+        moved: State = {}
         if self.optimizer == "newton":
             deviation = noise[CHANGE] * clip_norm
             direction = self._newton(state, change, sums[MOMENTS] * clip_norm, deviation)
@@ -420,7 +407,7 @@ class Sgd(Algorithm):
         table = np.concatenate([vectors, bias[head, None]], axis=1).astype(np.float32)
         state |= {TABLE: table, BIAS: bias.astype(np.float32), OFFSET: np.array([offset], np.float32)}
         running = (MOMENTUM, SQUARES) if self.optimizer == "adam" else (MOMENTUM,)
-        return state | self.clip.start() | {name: np.zeros_like(table) for name in running}
+        return state | {name: np.zeros_like(table) for name in running}
 
     def grown(self, state: State, n_items: int) -> State:
         """The same; a new item is rated as items are on the mean."""
