@@ -304,7 +304,7 @@ class Device(Closing):
         return self.store.forget_import(id)
 
     def files_to_download(self, folder: Path | str) -> tuple[str, ...]:
-        """The further files that `update_model` needs of a published model; deltas instead of whole files if possible.
+        """The further files that `update_model` needs of a published model: those that have changed.
 
         Args:
             folder: folder with the downloaded `manifest.json` and `signature`.

@@ -144,7 +144,7 @@ def test_a_set_that_cannot_be_downloaded_says_why_it_does_not_come_along(
             call("ml-20m", say=quiet)
         message = str(caught.value)
         assert message.isprintable()
-        assert f"put ml-20m.zip in {tmp_path / 'ml-20m'} (it doesn't come with Palate; {registry.GROUPLENS})" in message
+        assert f"put ml-20m.zip in {tmp_path / 'ml-20m'} (it doesn't come with Palate; {known.terms})" in message
 
 
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(server: str) -> None:

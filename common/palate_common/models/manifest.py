@@ -31,8 +31,6 @@ TABLE = "item-table.z"
 BESIDE = (ITEMS, DOMAINS, NEW_ITEMS, FEATURES, TABLE)
 """What is published beside a model; only `ITEMS` is always there."""
 MODEL, COMPACT = "model.safetensors", "model.int8.safetensors.z"
-UNPACKED = "model.int8.safetensors"
-"""The compact model before compression, which deltas are between. No folder holds a file of this name."""
 EXTENDS = "extends"
 """Member that names the model with which a run ended, `model_hash` and `items`, where items were added since."""
 MOST_SIGNED = 2**18
@@ -84,7 +82,7 @@ class Manifest(Shown):
     recent_half_life_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """When a device recommends, an event loses half its weight, against others, for each of these; None: it doesn't."""
     unpacked: FileFacts | None = None
-    """The compact model before compression: the result of every delta."""
+    """The compact model before it is deflated, as devices keep it that inflate it once."""
     public_key: str
     publication: Publication | None = Field(default=None, exclude_if=lambda publication: publication is None)
     """Its entry in the ledger; None: it shows none, as those that were published by older servers, or by no server."""
@@ -98,7 +96,7 @@ class Manifest(Shown):
 
     def names(self, name: str, data: bytes | None) -> bool:
         """Whether these are the signed bytes of a file."""
-        facts = self.unpacked if name == UNPACKED else self.files.get(name)
+        facts = self.files.get(name)
         return facts is not None and data is not None and (facts.bytes, facts.sha256) == (len(data), digest(data))
 
     @property

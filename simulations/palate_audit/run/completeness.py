@@ -20,7 +20,8 @@ from palate_audit.run.statements import statements
 from palate_common.algorithms import algorithm_class
 from palate_common.interactions import Interactions
 from palate_common.models import published
-from palate_common.models.compact import compact_unpacked, expand_unpacked
+from palate_common.models.compact import compact_unpacked, expand_unpacked, inflate
+from palate_common.models.manifest import MOST_BYTES
 from palate_common.models.model import GlobalModel
 from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_core.layout import released_size
@@ -301,7 +302,7 @@ def _smaller(records: RunRecords, found: published.Published) -> str:
     path = records.folder / "model" / published.COMPACT
     if not path.is_file():
         return ""
-    plain = published.inflate_compact({published.COMPACT: path.read_bytes()}) or b""
+    plain = inflate(path.read_bytes(), most=MOST_BYTES, noun="a compact model")
     if found.manifest.unpacked is not None and digest(plain) != found.manifest.unpacked.sha256:
         return f"names another {published.COMPACT}"
     if plain == compact_unpacked(found.model):

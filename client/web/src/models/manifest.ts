@@ -31,7 +31,7 @@ export interface Manifest extends Shown {
   readonly files: ReadonlyMap<string, FileFacts>;
   /** When a device recommends, an event loses half its weight, against others, for each of these; null: it doesn't. */
   readonly recentHalfLifeDays: number | null;
-  /** The compact model before compression: the result of every delta. */
+  /** The compact model before it is deflated, as it is kept here. */
   readonly unpacked: FileFacts | null;
   /** A later model of a population has a higher one: the size of the ledger. */
   readonly version: number;
