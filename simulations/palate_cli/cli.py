@@ -6,9 +6,11 @@ import importlib
 import io
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import click
@@ -33,6 +35,10 @@ COMMANDS = {
     "simulate": (
         "simulate:simulate",
         "Train a federated recommender on a log with privacy, and show its quality and that of the baselines.",
+    ),
+    "recommend": (
+        "recommend:recommend",
+        "Print what a finished run recommends for some titles, or for a whole history, and why.",
     ),
     "sandbox": (
         "sandbox:sandbox",
@@ -187,6 +193,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         named = "" if error.filename is None else f": {error.filename}"
         return _say(f"the system refused: {error.strerror or error}{named}", 1)
     return code if isinstance(code, int) else 0
+
+
+def called() -> str:
+    """How this command line is typed here: `palate`, or its path where the shell doesn't find it."""
+    typed = Path(sys.argv[0])
+    return "palate" if typed.name != "palate" or shutil.which("palate") else os.path.relpath(typed)
 
 
 def missing(error: ModuleNotFoundError) -> str:

@@ -21,7 +21,7 @@ from palate_sim.config import build_config, load_config
 
 PALATE = Path(sys.executable).with_name("palate")
 COMMANDS = [["simulate"], ["frontier"], ["feasibility"], ["config"], ["data"], ["data", "list"], ["data", "get"]]
-COMMANDS += [["sandbox"], ["edge"]]
+COMMANDS += [["sandbox"], ["edge"], ["recommend"]]
 
 
 def test_without_a_command_it_explains_itself(palate: Any, tmp_path: Path) -> None:
@@ -163,7 +163,9 @@ def test_the_configuration_is_printed_as_toml(palate: Any, tmp_path: Path) -> No
 def test_a_run_prints_a_table_and_the_way_to_its_report(palate: Any, folder: Path, quick: Any) -> None:
     done = palate("simulate", "log.csv", "--out", "run", *quick, cwd=folder)
     assert done.code == 0
-    assert done.out.splitlines()[-1] == "report: run/report.html"
+    *_, report, opened, tried = done.out.splitlines()
+    assert (report, opened) == ("report: run/report.html", "open it: xdg-open run/report.html")
+    assert palate(*shlex.split(tried.removeprefix("try it: "))[1:], cwd=folder).code == 0
     assert "Palate" in done.out
     assert done.lines[0].startswith("prepared log · 240 users · 80 items")
     assert done.lines[-1].startswith("done · ")
