@@ -32,10 +32,7 @@ def recommend(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, max=1000, help="How many.")] = 8,
 ) -> None:
-    """Print what a finished run recommends for some titles, or for a whole history, and why.
-
-    Example: palate recommend "Alien (1979)" "Blade Runner"
-    """
+    """Print what a finished run recommends for some titles, or for a whole history, and why."""
     from rich.console import Console
     from rich.text import Text
 

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pandas as pd
 
+from palate_common.extras import to_install
 from palate_core.errors import InputError
 from palate_sim.data.features import item_table
 from palate_sim.data.log import InteractionLog
@@ -60,4 +61,4 @@ def _package(module: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise InputError(f"`data` {name} needs the package {module}: pip install 'palate[demo-data]'") from None
+        raise InputError(f"`data` {name} needs the package {module}: {to_install('demo-data')}") from None

@@ -41,7 +41,8 @@ def by_part(evaluations: Mapping[str, Evaluation], split: Split, metric: str) ->
         `metric`, its `parts` with their sizes, and `models`: name -> a value for each part; None: nobody is in it.
     """
     own = evaluations["palate"]
-    foldin = users_of(split.test.foldin, own.rows)
+    rows = own.rows.astype(np.int64)
+    foldin = users_of(split.test.foldin, rows)
     parts = equal_parts(own.activity, DECILES)
     spans = [own.activity[part] for part in parts]
     labels = [f"{span.min()} to {span.max()}" if span.min() < span.max() else f"{span.min()}" for span in spans]
@@ -50,7 +51,7 @@ def by_part(evaluations: Mapping[str, Evaluation], split: Split, metric: str) ->
     if len(tastes) == QUARTERS:
         found["taste"] = _of_users(evaluations, metric, TASTES, tastes)
     if split.candidates is None and split.sampled_negatives is None:
-        found["items"] = _of_items(evaluations, split, own.rows)
+        found["items"] = _of_items(evaluations, split, rows)
     return found
 
 
