@@ -42,8 +42,8 @@ def some_people(
         seed: of who they are, and which items of a long history are named.
 
     Returns:
-        For each person: `given` and `held_out`, how many items; `had`, some titles of the first; `gets`, a list of
-        `title`, `reason` (`in_short`: of its first title alone) and `held_out`: whether the person has it; `popular`,
+        For each person: `given` and `held_out`, how many items; `had`, some titles of the first, drawn, most popular
+        first; `gets`, a list of `title`, `reason` (`in_short`: of its first title alone) and `held_out`: whether the person has it; `popular`,
         the same without reasons.
     """
     heldout, items = split.test, split.items
@@ -53,7 +53,8 @@ def some_people(
     rng = np.random.default_rng([seed, SHOWN])
     given = GivenInterests(items)
     recommender = ModelRecommender(model, items, given, domains=domains, titles=titles, rng=rng)
-    by_users = np.argsort(-split.train.item_counts, kind="stable")
+    counts = split.train.item_counts
+    by_users = np.argsort(-counts, kind="stable")
 
     def named(rows: Sequence[int]) -> list[str]:
         return [titles.get(items[row], items[row]) for row in rows]
@@ -70,7 +71,7 @@ def some_people(
             {
                 "given": len(had),
                 "held_out": len(target),
-                "had": named(rng.permutation(had)[:NAMED].tolist()),
+                "had": named(sorted(rng.permutation(had)[:NAMED].tolist(), key=lambda row: -int(counts[row]))),
                 "gets": [
                     {
                         "title": each.title or each.item,

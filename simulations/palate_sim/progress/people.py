@@ -49,7 +49,7 @@ def people_shown(people: Sequence[Mapping[str, Any]]) -> Group:
     """What each of them had and gets, with reasons, beside what is most popular."""
     whom = f"{len(people)} people, drawn by the seed," if len(people) > 1 else "one person"
     parts: list[RenderableType] = [
-        Text(f"\nwhat {whom} would get at this ε ({HELD_OUT} held out: they do have it)", style="bold"),
+        Text(f"\nwhat {whom} would get ({HELD_OUT} held out: they do have it)", style="bold"),
     ]
     for number, person in enumerate(people, start=1):
         parts.append(Text(f"\nperson {number} had {had_words(person)}"))

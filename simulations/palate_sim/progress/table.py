@@ -64,7 +64,7 @@ def print_result(
     console.print(Text(f"open it: {OPENS.get(sys.platform, 'xdg-open')} {clean(report)}"), soft_wrap=True)
     if people:
         run = [] if report.parent.parent == Path("runs") else [report.parent]  # the newest there is found
-        words = shlex.join(map(clean, [*run, *people[0]["had"][:2]]))
+        words = shlex.join(map(clean, [*run, *people[0]["had"][:3]]))
         console.print(Text(f"try it: {palate} recommend {words}"), soft_wrap=True)
 
 
