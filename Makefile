@@ -155,10 +155,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV), once: 780 MB on disk, some 45 seconds of a processor; nothing is printed meanwhile"
 	$(PIP) --editable ".[simulations,demo-data]"
 	touch $@
 
 $(VENV)/.dev: pyproject.toml requirements/dev.txt requirements/torch.txt | $(BIN)/python
+	@echo "installing into $(VENV), once: 2 GB on disk, some minutes; nothing is printed meanwhile"
 	$(PIP) --requirement requirements/torch.txt
 	sed -n '/^uv==/,/[^\]$$/p' requirements/dev.txt | $(PIP) $(LOCKED) /dev/stdin
 	$(UV) $(LOCKED) requirements/dev.txt || $(PIP) $(LOCKED) requirements/dev.txt

@@ -44,6 +44,7 @@ from palate_client.store.retention import Limits
 from palate_client.store.store import EventStore
 from palate_client.store.tracker import Tracker
 from palate_client.store.vault import Caller, Keyring, Vault
+from palate_common.keywords import says_which
 from palate_common.records.closing import Closing
 from palate_common.records.files import write_durably
 from palate_common.weighting import Weighting, weighting_of
@@ -921,6 +922,7 @@ class Device(Closing):
         raise InputError("a device must be opened where it is used, got an attempt to copy or pickle it: `palate.open`")
 
 
+@says_which("palate.open")
 def open_device(
     path: Path | str,
     *,

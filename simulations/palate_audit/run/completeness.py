@@ -37,8 +37,8 @@ from palate_sim.run.run_folder import DRAFT
 RELEASE = re.compile(r"round-(\d+)-attempt-(\d+)\.safetensors")
 OUTSIDE = frozenset({
     "run.json", "key", "identities", "lock", "events.jsonl", "devices.db", "devices.db-wal", "devices.db-shm",
-    "ledger.json", "privacy_card.json", "result.json", "report.html", "files.json", "recommendations.csv.gz", "split",
-    "flower.log", "ray.log", "audit.html", "audit.json",
+    "ledger.json", "privacy_card.json", "result.json", "people.json", "report.html", "files.json",
+    "recommendations.csv.gz", "split", "flower.log", "ray.log", "audit.html", "audit.json",
 })  # fmt: skip
 """Files that are no releases: keys and evidence, or experiment output, which the card excludes by name."""
 MODEL_FILES = frozenset({published.MANIFEST, published.SIGNATURE})

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from palate_common.extras import to_install
 from palate_core.errors import InputError
 from palate_sim.data.features import item_table
 from palate_sim.data.log import InteractionLog
@@ -78,7 +79,7 @@ def _read(path: str, name: str) -> BytesIO:
     except ValueError:
         found = None
     if found is None or found.origin is None:
-        raise InputError(f"`data` {name} needs the package {module}: pip install 'palate[demo-data]'")
+        raise InputError(f"`data` {name} needs the package {module}: {to_install('demo-data')}")
     file = Path(found.origin).parents[1] / path
     held = file.read_bytes() if file.is_file() else b""
     if (sha256 := hashlib.sha256(held).hexdigest()) != FILES[path]:
