@@ -29,10 +29,11 @@ OWN: Final = "edge"
 """The name of the edge beside the server itself."""
 NAME: Final = re.compile("[a-z0-9][a-z0-9-]{0,39}")
 """The name of an edge on another host; one of several that share a grant adds a number to it, as in `name/2`."""
+NAMED: Final = re.compile(NAME.pattern + "(/(0|[1-9][0-9]?))?")
 HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]")
 """A name, or an address, as certificates and nginx have it: of IPv6 in brackets."""
 MOST_HOST: Final = 253
-MOST_NUMBER: Final = 99999
+MOST_NUMBER: Final = 99
 MOST_GRANT: Final = 2**20
 KEY_BYTES: Final = 32
 GRANT_FILE: Final = "edge.json"
@@ -66,7 +67,7 @@ class EdgeGrant(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}(/[0-9]{{1,5}})?$")]
+    name: Annotated[str, StringConstraints(pattern=f"^{NAMED.pattern}$")]
     key: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
     host: str
     gateway_port: int
@@ -161,6 +162,8 @@ def key_of(site: Site, name: str) -> bytes | None:
     """The key of an edge; None: there is none of this name."""
     if name == OWN:
         return site.superlink_secret.read_bytes()
+    if not NAMED.fullmatch(name):
+        return None
     try:
         return bytes.fromhex(_kept(site.folder, name.partition("/")[0])["key"])
     except (OSError, ValueError, KeyError, InputError):
