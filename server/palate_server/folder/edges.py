@@ -17,6 +17,7 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+from cryptography import x509
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from palate_common.records.files import create_durably, write_durably
@@ -114,14 +115,13 @@ def grant_edge(site: Site, name: str, host: str, *, authority: str) -> EdgeGrant
             "`gateway.superlink_listen` must be an address that other hosts reach, with `gateway.link` at flower, got "
             f"{gateway.superlink_listen} and {gateway.link}"
         )
+    chain, secret = site.certificate
+    ends = min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(chain.read_bytes()))
     if not path.exists():
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        key = {"key": secrets.token_hex(KEY_BYTES), "host": host}
-        create_durably(path, canonical_json(key), mode=0o600)
-    kept = json.loads(path.read_bytes())
-    if kept["host"] != host:
-        write_durably(path, canonical_json(kept | {"host": host}), mode=0o600)
-    chain, secret = site.certificate
+        create_durably(path, canonical_json({"key": secrets.token_hex(KEY_BYTES)}), mode=0o600)
+    kept = json.loads(path.read_bytes()) | {"host": host, "ends": int(ends.timestamp())}
+    write_durably(path, canonical_json(kept), mode=0o600)
     return EdgeGrant(
         name=name,
         key=kept["key"],
@@ -151,6 +151,11 @@ def end_grant(site: Site, name: str) -> None:
 def granted_edges(folder: Path) -> list[str]:
     """The names of the edges on other hosts."""
     return sorted(path.stem for path in (folder / "edges").glob("*.key"))
+
+
+def ends_of_edges(folder: Path) -> dict[str, float]:
+    """When the certificate ends that each edge was given, in seconds since 1970: only a new grant renews it."""
+    return {name: float(_kept(folder, name)["ends"]) for name in granted_edges(folder)}
 
 
 def hosts_of_edges(folder: Path) -> list[str]:
@@ -246,8 +251,8 @@ def _value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)  # TOML has no pairs of surrogates
 
 
-def _kept(folder: Path, name: str) -> dict[str, str]:
-    found: dict[str, str] = json.loads(_key_file(folder, name).read_bytes())
+def _kept(folder: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_key_file(folder, name).read_bytes())
     return found
 
 

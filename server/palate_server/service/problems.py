@@ -31,6 +31,7 @@ from palate_core.errors import InputError, PalateError
 from palate_server.folder.backup import last_backup
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.config import read_config
+from palate_server.folder.edges import ends_of_edges
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import RESTARTS, EventSummary, at, told_reason
 from palate_server.folder.server_folder import Site
@@ -118,6 +119,11 @@ KINDS: Mapping[str, Kind] = {
         "warning",
         "a certificate ends within `problems.certificate_days`",
         "renew it: the gateway's is taken over at once, the folder's own by a restart",
+    ),
+    "edge_certificate": Kind(
+        "warning",
+        "a certificate that an edge was given ends within `problems.certificate_days`: then no device connects there",
+        "`palate serve edge SITE NAME --host HOST`, and take the grant there: docs/edges.md",
     ),
     "certificate_awaited": Kind(
         "error",
@@ -455,6 +461,13 @@ def _certificates(seen: _Seen) -> Iterator[ServerProblem]:
         yield _problem("clock_off", said=f"the clock is before {local(begins_at)}, from when on {path} is valid")
 
 
+def _edges(seen: _Seen) -> Iterator[ServerProblem]:
+    """The certificates of gateways on other hosts, which have what they were given."""
+    for name, ends in ends_of_edges(seen.site.folder).items():
+        if ends - seen.now < seen.site.config.problems.certificate_days * DAY:
+            yield _problem("edge_certificate", said=f"the certificate that edge {name} was given ends {local(ends)}")
+
+
 def _clock(seen: _Seen) -> Iterator[ServerProblem]:
     """A clock that was set, or that is before what was written."""
     jumped = seen.told.since("clock", "started")
@@ -625,7 +638,7 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
 
 
 _LOOKS: tuple[Callable[[_Seen], Iterable[ServerProblem]], ...] = (
-    _running, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _items, _quarantine,
+    _running, _witnesses, _disks, _certificates, _edges, _clock, _keys, _configuration, _ledger, _items, _quarantine,
     _happened,
     _backup,
 )  # fmt: skip
