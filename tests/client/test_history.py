@@ -6,7 +6,6 @@ import io
 import json
 import random
 import re
-import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path

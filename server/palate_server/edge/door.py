@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
@@ -28,9 +28,8 @@ from palate_common.rounds.exchange import (
     check,
 )
 from palate_core.errors import InputError, IntegrityError, PalateError
-from palate_server.edge.proofs import proof_of
+from palate_server.edge.proofs import DeviceRegister, proof_of
 from palate_server.edge.waiting_room import OverError, WaitingRoom
-from palate_server.folder.enrolments import Standing
 
 AT_ONCE: Final = 2**28
 """Bytes of the bodies that are read at the same time; others wait for their turn. A slow device takes its time."""
@@ -39,13 +38,6 @@ MOST_TIMES: Final = 2**20
 BODY_SECONDS: Final = 60.0
 """Seconds in which a body must have come."""
 _ALL: Final = frozenset(name.encode() for name in (*HEADERS, "content-length"))
-
-
-class DeviceRegister(Protocol):
-    """Where an edge finds the devices."""
-
-    def standing(self, device: int) -> Standing | None:
-        """What is known of a device; None: no device has this number."""
 
 
 class RefusedRequestError(PalateError):

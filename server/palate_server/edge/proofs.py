@@ -30,11 +30,15 @@ _NAMES: Final = (*HEADERS, "content-length")
 _END: Final = b"\n\n"
 
 
-class Register(Protocol):
-    """The enrolled devices, as the server has them, and tells edges on other hosts."""
+class DeviceRegister(Protocol):
+    """Where an edge finds the devices."""
 
     def standing(self, device: int) -> Standing | None:
         """What is known of a device; None: no device has this number."""
+
+
+class Register(DeviceRegister, Protocol):
+    """The enrolled devices, as the server has them, and tells edges on other hosts."""
 
     def extent(self) -> tuple[int, int]:
         """How many devices there are, and how many of them are revoked: both only grow."""

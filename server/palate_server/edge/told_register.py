@@ -25,10 +25,6 @@ class ToldRegister:
         self._identities = bytearray()
         self._revoked: set[int] | None = None
 
-    def extent(self) -> tuple[int, int]:
-        """How many devices, and how many revoked ones, it knows."""
-        return len(self._identities) // IDENTITY_BYTES, len(self._revoked or ())
-
     def standing(self, device: int) -> Standing | None:
         """What is known of a device.
 
@@ -58,7 +54,7 @@ class ToldRegister:
                 continue
             begin = first * IDENTITY_BYTES
             if begin > len(self._identities) or len(data) % IDENTITY_BYTES:
-                raise IntegrityError(f"identities must go on at {self.extent()[0]}, got {len(data)} bytes for {first}")
+                raise IntegrityError(f"identities must go on where they end, got {len(data)} bytes for {first}")
             self._identities[begin : begin + len(data)] = data
         del self._identities[count * IDENTITY_BYTES :]  # a server that was restored may have fewer
         self._revoked = revoked

@@ -103,21 +103,22 @@ class Edges:
     def __init__(self, link: EdgeLink, proofs: Proofs | None = None) -> None:
         self.link, self._proofs = link, proofs
         self._edge_of: dict[int, str] = {}
+        self._own = set[str]()
         self._told: dict[str, tuple[int, int]] = {}
         self._tries: dict[str, tuple[int, float]] = {}
         self._saying: dict[str, tuple[str, float, tuple[int, int] | None]] = {}
 
-    def live(self, *, look: bool = True) -> set[str]:
-        """The edges that have answered, without those in whose place another one was started.
+    def live(self, *, wait: float = 0.0) -> set[str]:
+        """The edges that have answered, without those in whose place another one was started; asks who is new.
 
         Args:
-            look: whether to ask who is new, and to tell others what they haven't got of the register.
+            wait: seconds for which the first one may take to answer.
         """
         there = self.link.edges()
-        if look:
-            self._say(there)
-            self._hear(0.0 if any(there.values()) else COLLECT_SECONDS)
-            there = self.link.edges()
+        self._say(there)
+        self._hear(0.0 if any(there.values()) else wait)
+        there = self.link.edges()
+        self._own = {edge for edge, name in there.items() if name == OWN}
         self._told = {edge: each for edge, each in self._told.items() if edge in there}
         self._tries = {edge: each for edge, each in self._tries.items() if edge in there}
         return set({name: edge for edge, name in there.items() if name}.values())
@@ -127,7 +128,7 @@ class Edges:
 
         Each edge waits for its share. Once enough are there, wherever they are, the others are asked as they are.
         """
-        live, found = self.live(), dict[int, _Seen]()
+        live, found = self.live(wait=COLLECT_SECONDS), dict[int, _Seen]()
         rest = set(live)
         share = pack({"ask": LOOK, "wait": wait, "enough": -(-enough // max(1, len(live)))})
         for edge, reply in self.ask(dict.fromkeys(live, share), seconds=wait + COLLECT_SECONDS):
@@ -164,7 +165,7 @@ class Edges:
 
     def answer_of(self, edge: str, device: int, exchange: str, data: bytes) -> bytes | None:
         """A device's answer, as an edge forwards it; None: the edge is on another host, and it hasn't signed that."""
-        if self._proofs is None or self.link.edges().get(edge) == OWN:
+        if self._proofs is None or edge in self._own:
             return data
         return self._proofs.answered(device, exchange, data)
 
@@ -270,7 +271,7 @@ class EdgeMessenger:
 
     def close(self) -> None:
         """Let each edge forget the exchange that it has."""
-        self._tell(dict.fromkeys(self._edges.live(look=False), pack({"ask": CLOSE})))
+        self._tell(dict.fromkeys(self._edges.live(), pack({"ask": CLOSE})))
 
     def _tell(self, batches: Mapping[str, bytes]) -> None:
         for _ in self._edges.ask(batches, seconds=COLLECT_SECONDS):
