@@ -33,6 +33,7 @@ from palate_core.errors import InputError, PalateError
 from palate_server.folder.backup import last_backup
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.config import read_config
+from palate_server.folder.edges import ends_of_edges
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import RESTARTS, EventSummary, at, told_reason
 from palate_server.folder.server_folder import Site
@@ -310,6 +311,13 @@ def _certificates(seen: _Seen) -> Iterator[ServerProblem]:
         yield _problem("clock_off", said=f"the clock is before {local(begins_at)}, from when on {path} is valid")
 
 
+def _edges(seen: _Seen) -> Iterator[ServerProblem]:
+    """The certificates of gateways on other hosts, which have what they were given."""
+    for name, ends in ends_of_edges(seen.site.folder).items():
+        if ends - seen.now < seen.site.config.problems.certificate_days * DAY:
+            yield _problem("edge_certificate", said=f"the certificate that edge {name} was given ends {local(ends)}")
+
+
 def _clock(seen: _Seen) -> Iterator[ServerProblem]:
     """A clock that was set, or that is before what was written."""
     jumped = seen.told.since("clock", "started")
@@ -480,7 +488,7 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
 
 
 _LOOKS: tuple[Callable[[_Seen], Iterable[ServerProblem]], ...] = (
-    _running, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _items, _quarantine,
+    _running, _witnesses, _disks, _certificates, _edges, _clock, _keys, _configuration, _ledger, _items, _quarantine,
     _happened,
     _backup,
 )  # fmt: skip
