@@ -327,7 +327,7 @@ class Telling {
 
   private reason({ source, because, reason }: Recommendation): Child {
     if (source === "exploration") return this.language.text("reason.new");
-    if (!because.length) return this.language.text("reason.popular");
+    if (!because.length) return this.language.text(source === "popularity" ? "reason.popular" : "reason.taste");
     const what = because.map(({ item, kind, domain, title }) => {
       const named = reason.includes(`${title || item} (`) && domain !== null ? this.language.say("reason.domain", { item: this.title(item), domain }) : this.title(item);
       return this.language.say(`reason.${kind}`, { item: named });
