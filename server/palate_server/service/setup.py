@@ -25,6 +25,7 @@ from palate_common.algorithms.parts.panel import check_panel, without_panel
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
 from palate_common.models.item_rows import TABLES, read_facts, rows_of
 from palate_common.models.item_table import ItemTable
+from palate_common.models.published import Published, read_named
 from palate_common.records.files import create_durably, write_durably
 from palate_common.records.key_file import save_key
 from palate_common.system import sync_folder
@@ -46,6 +47,8 @@ HEAD = """\
 """
 FEATURES_FILE = "features.npy"
 """The file of public item features in a new folder."""
+START_SETTINGS: Mapping[str, Any] = {"former_discount": 1.0}
+"""Settings of a server that starts from a model: what it knows isn't forgotten by runs of a few people."""
 SAID: Mapping[str, str] = {
     "profile": "what is left out follows from it, and nothing may be looser",
     "devices": "how many are expected",
@@ -58,6 +61,7 @@ SAID: Mapping[str, str] = {
     "gateway.port": "the gateway's; others are on the loopback interface alone",
     "gateway.acme_port": "docs/setup.md#a-public-certificate",
     "backup.witness": "on another disk: signed plans with their charges",
+    "training.settings": "it starts from a model, which runs of a few people don't make it forget",
     "training.features": "public numbers of each item",
 }
 """Key or section -> what is said of it beside it."""
@@ -108,6 +112,7 @@ def make_site(
     panel: State | None = None,
     table: ItemTable | None = None,
     panel_about: Mapping[str, str] = MappingProxyType({}),
+    start: Published | None = None,
 ) -> Site:
     """Make a server folder.
 
@@ -119,9 +124,10 @@ def make_site(
         panel: the public model of people who share their log openly; None if nobody does.
         table: titles and other facts of the items; None: there are none.
         panel_about: `origin` and `licence` of the panel's log.
+        start: a model made elsewhere, over the first items of the catalogue, which the population starts from.
 
     Raises:
-        InputError: the folder isn't empty, or no run is possible with the configuration.
+        InputError: the folder isn't empty, or no run is possible with the configuration, or from that model.
     """
     check_new(folder)
     final = folder.resolve()
@@ -146,7 +152,7 @@ def make_site(
         make_authority(site.tls)
         make_certificates(site)
         make_databases(site)
-        publish_start(site)
+        publish_start(site, start)
         write_format(site.folder)
         write_durably(site.config_file, config.encode())
         if apart:
@@ -227,11 +233,42 @@ def new_items(site: Site, listed: tuple[str, ...]) -> AddedItems:
         InputError: it lacks an item that devices have.
     """
     out = catalogue_out(site)
-    had = site.afresh().catalogue.items if out is None else out.items
-    check_keeps(listed, had, "`FILE`")
+    return _behind(site.afresh().catalogue.items if out is None else out.items, listed, "`FILE`")
+
+
+def _behind(had: tuple[str, ...], listed: tuple[str, ...], name: str) -> AddedItems:
+    check_keeps(listed, had, name)
     known = set(had)
     added = [item for item in listed if item not in known]
     return AddedItems((*had, *added), len(added))
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a new server starts from, where that is a model.
+
+    Attributes:
+        model: the model.
+        items: the catalogue: the model's items first.
+        table: titles and other facts of the items; None: there are none.
+    """
+
+    model: Published
+    items: tuple[str, ...]
+    table: ItemTable | None
+
+
+def from_start(folder: Path, items: Path | None) -> Start:
+    """Read a model to start from, and the catalogue, which is the model's unless the operator gives a longer one.
+
+    Raises:
+        InputError: it is no signed model, or the operator's catalogue lacks an item of it.
+    """
+    found = read_named(folder, "--start")
+    if items is None:
+        return Start(found, found.items, found.table)
+    listed = _behind(found.items, read_items(items), "`--items`")
+    return Start(found, listed.items, read_table(items) or found.table)
 
 
 def add_items(

@@ -56,7 +56,6 @@ from palate_sim.run.clock import Clock
 from palate_sim.run.inventory import FILES, MARK, write_inventory
 from palate_sim.run.result import PrivacyCard, Result
 from palate_sim.run.run_folder import RunFolder
-from palate_sim.run.warm_start import model_folder
 from palate_sim.steps import Notify, step
 
 LARGE_EPSILON = 20.0
@@ -139,7 +138,7 @@ def _publish(
         key,
         population=terms.population,
         shown=ledger.shown(),
-        formers=() if config.warm_start is None else (model_folder(Path(config.warm_start)),),
+        formers=() if config.warm_start is None else (published.model_folder(Path(config.warm_start)),),
         table=published_facts(prepared.catalogue, prepared.split.items),
     )
     if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):

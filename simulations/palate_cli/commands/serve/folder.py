@@ -43,9 +43,13 @@ def init(
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="What the rest follows from: trial, company or public, see docs/server.md#profiles."),
+        typer.Option(help="What the rest follows from: trial, pilot, company or public, see docs/server.md#profiles."),
     ] = None,
     devices: Annotated[int | None, typer.Option(help="With a profile: how many devices are expected.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A model to start from: a finished run, or one that came from elsewhere."),
+    ] = None,
     features: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Public item features: CSV with item_id and numeric columns.")
     ] = None,
@@ -93,8 +97,10 @@ def init(
     from palate_cli.commands.serve.questions import ask
     from palate_server.service.setup import (
         FEATURES_FILE,
+        START_SETTINGS,
         check_affordable,
         check_new,
+        from_start,
         make_site,
         read_items,
         read_table,
@@ -104,7 +110,7 @@ def init(
     check_new(folder)
     given = _given(
         {
-            "population": population, "profile": profile, "items": items, "devices": devices,
+            "population": population, "profile": profile, "start": start, "items": items, "devices": devices,
             "privacy.epsilon": epsilon, "privacy.lifetime_epsilon": lifetime_epsilon, "cohort.size": cohort,
             "privacy.period_epsilon": period_epsilon, "gateway.acme_port": acme_port,
             "backup.witness": backup_witness, "witnesses.keys": witness,
@@ -116,10 +122,11 @@ def init(
     if asked:
         with _nothing_made():
             given = ask({**given, "folder": folder})
-    for key in ("population", "items"):
+    began = from_start(given["start"], given.get("items")) if given.get("start") else None
+    for key in ("population", *(("items",) if began is None else ())):
         if key not in given:
             raise click.UsageError(f"Missing option '--{key}'.", click.get_current_context())
-    listed = read_items(given["items"])
+    listed = read_items(given["items"]) if began is None else began.items
     matrix = None
     if features is not None:
         if not features.is_file():
@@ -127,19 +134,22 @@ def init(
         from palate_sim.features.features import item_features  # needs pandas, which a server doesn't
 
         matrix = item_features(None, listed, str(features), "--features")
-    table = read_table(given["items"])
+    table = read_table(given["items"]) if began is None else began.table
     opened = None if panel is None else _panel(panel, listed, "--panel", table)
     settings = _settings(given)
     if matrix is not None:
         settings["training.features"] = FEATURES_FILE
+    if began is not None:
+        settings["training.settings"] = START_SETTINGS
     config = server_toml(settings)
     check_affordable(config)
     if asked:
         with _nothing_made():
             _confirm(config)
     with interruptible():
-        prior = (None, table) if opened is None else (opened.inputs, table, opened.about)
-        site = make_site(folder, config, listed, matrix, *prior)
+        about = {} if opened is None else opened.about
+        prior = None if opened is None else opened.inputs
+        site = make_site(folder, config, listed, matrix, prior, table, about, None if began is None else began.model)
     _tell(folder, site)
 
 
