@@ -144,6 +144,15 @@ def start_of(manifest: Manifest) -> Mapping[str, Any] | None:
     return None
 
 
+def elsewhere(manifest: Manifest) -> int | None:
+    """Of how many other people a model knows, where too few have taken part in its population; None: enough have.
+
+    0: it was made before anybody took part, and of nothing.
+    """
+    start = start_of(manifest)
+    return start["users"] if start is not None else None if manifest.releases else 0
+
+
 def learned_by(manifest: Manifest) -> tuple[str, int]:
     """Hash and number of items of the model with which a manifest's run ended.
 

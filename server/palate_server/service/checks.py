@@ -72,8 +72,8 @@ CHECKS: Mapping[str, Kind] = {
     ),
     "page_certificate": Kind(
         "warning",
-        "`gateway.origins` lets web pages in, and their browsers don't know the folder's own authority",
-        "give `gateway.certificate`; for a trial let the browser trust `tls/ca.pem`: docs/web.md#a-local-trial",
+        "browsers are let in, by `gateway.origins` or `public/app`, and they don't know the folder's own authority",
+        "give `gateway.certificate`; for a trial let each browser trust `tls/ca.pem`: docs/pilot.md#the-certificate",
     ),
 }
 """What is told by `palate serve check` and at a start alone: code -> what it means and what to do."""
@@ -256,7 +256,7 @@ def _pair(site: Site) -> Iterator[str | ServerProblem]:
 def _pages(site: Site) -> Iterator[str | ServerProblem]:
     """Whether browsers know who issued the gateway's certificate, where there are pages for them."""
     gateway = site.config.gateway
-    if gateway.origins and not gateway.certificate and not gateway.acme_port:
+    if (gateway.origins or any(site.pages.glob("*"))) and not gateway.certificate and not gateway.acme_port:
         yield _tell("page_certificate")
 
 

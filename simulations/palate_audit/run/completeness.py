@@ -20,8 +20,8 @@ from palate_audit.run.statements import statements
 from palate_common.algorithms import algorithm_class
 from palate_common.interactions import Interactions
 from palate_common.models import published
-from palate_common.models.manifest import STARTS
 from palate_common.models.compact import compact_unpacked, expand_unpacked
+from palate_common.models.manifest import STARTS
 from palate_common.models.model import GlobalModel
 from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_core.layout import released_size
