@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 from palate.auditing import audit
 from palate.estimator import RecommenderEstimator as Recommender
 from palate.estimator import ScoredItem, ScoredItems
-from palate.sample import Sample, sample
 from palate.simulation import simulate
+from palate.starter import Starter, sample, starter
 from palate_client.consent import Consent, Decision, Purpose
 from palate_client.delivery.apprise import apprise_sender
 from palate_client.delivery.channel import Channel, Quiet
@@ -174,13 +174,13 @@ __all__ = [
     "Recommender",
     "Refusal",
     "RefusedError",
-    "Sample",
     "ScoredItem",
     "ScoredItems",
     "Sent",
     "Service",
     "Similar",
     "Spending",
+    "Starter",
     "Statement",
     "Suggestion",
     "SyncResult",
@@ -198,6 +198,7 @@ __all__ = [
     "open",
     "sample",
     "simulate",
+    "starter",
 ]
 
 if not TYPE_CHECKING:

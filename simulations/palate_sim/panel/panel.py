@@ -289,7 +289,7 @@ def check_others(people: Sequence[str], train: Sequence[str], *, setting: str) -
     return rows
 
 
-def fit_panel(people: Interactions, *, seed: int) -> State:
+def fit_panel(people: Interactions, *, seed: int, most: int = MOST_LINKS) -> State:
     """The public model of a panel: EASE of its people, each item's strongest links.
 
     Popularity isn't part of it, and weights aren't used. The ridge is EASE's own, by the size of the catalogue.
@@ -297,6 +297,7 @@ def fit_panel(people: Interactions, *, seed: int) -> State:
     Args:
         people: their histories over the catalogue.
         seed: draws `MOST_PEOPLE` of them, where the catalogue is so large that not all can be taken.
+        most: links of an item at most.
 
     Raises:
         InputError: they have no interaction.
@@ -306,13 +307,13 @@ def fit_panel(people: Interactions, *, seed: int) -> State:
         raise InputError(f"a panel must have an interaction, got {people.n_users} people without any")
     if len(items) > ease.ITEM_LIMIT and people.n_users > MOST_PEOPLE:
         drawn = np.random.default_rng([seed, DRAW, 1]).choice(people.n_users, MOST_PEOPLE, replace=False)
-        return fit_panel(people.users(np.sort(drawn)), seed=seed)
+        return fit_panel(people.users(np.sort(drawn)), seed=seed, most=most)
     ridge = np.float32(ease.default_ridge(people.nnz, people.n_items))
     seen = people.columns(items)
     few = ease.by_users(seen) or len(items) > ease.ITEM_LIMIT
     with one_blas_thread():  # the same bits, and so the same hash, on all cores
         blocks = ease.blocks_by_users(seen, ridge) if few else _blocks(ease.by_items(seen, ridge))
-        parts = [Links.strongest(items, rows, most=MOST_LINKS, first=at.start) for at, rows in blocks]
+        parts = [Links.strongest(items, rows, most=most, first=at.start) for at, rows in blocks]
     return panel_inputs(Links.concatenate(parts), users=people.n_users)
 
 
