@@ -310,9 +310,11 @@ def _started(site: Site, start: Published) -> tuple[GlobalModel, dict[str, Any]]
             f"{model.header.algorithm} with {model.header.releases} releases"
         )
     if NOISE in model.state:  # of a model without noise, too, a run has to know how much it counts
-        noise = np.maximum(model.state[NOISE], np.float32(LEAST_NOISE))
+        least = np.array([LEAST_NOISE, LEAST_NOISE if "basis" in model.state else 0.0], np.float32)
+        noise = np.maximum(model.state[NOISE], least)
         model = GlobalModel(model.header, model.state | {NOISE: noise})
-    about = {name: said[name] for name in ("about", "origin", "licence") if name in said}
+    of_log = said.get("provenance", {})
+    about = {name: of_log[name] for name in ("source", "licence") if name in of_log}
     about |= {"population": start.manifest.population, "public_key": start.manifest.public_key}
     about |= {"model_hash": start.manifest.model_hash, "users": start.model.header.facts.n_users}
     grown, more = _over(site, model, site.catalogue)

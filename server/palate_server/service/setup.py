@@ -21,13 +21,16 @@ import safetensors.numpy
 
 from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.algorithms.parts.panel import check_panel, without_panel
+from palate_common.algorithms.als.factors import LINKS
+from palate_common.algorithms.parts.links import Links
+from palate_common.algorithms.parts.panel import check_panel, panel_inputs, without_panel
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
 from palate_common.models.item_rows import TABLES, read_facts, rows_of
 from palate_common.models.item_table import ItemTable
 from palate_common.models.published import Published, read_named
 from palate_common.records.files import create_durably, write_durably
 from palate_common.records.key_file import save_key
+from palate_common.score_sources import PANEL
 from palate_common.system import sync_folder
 from palate_core.accounting import mu_of
 from palate_core.errors import InputError
@@ -47,8 +50,6 @@ HEAD = """\
 """
 FEATURES_FILE = "features.npy"
 """The file of public item features in a new folder."""
-START_SETTINGS: Mapping[str, Any] = {"former_discount": 1.0}
-"""Settings of a server that starts from a model: what it knows isn't forgotten by runs of a few people."""
 SAID: Mapping[str, str] = {
     "profile": "what is left out follows from it, and nothing may be looser",
     "devices": "how many are expected",
@@ -61,7 +62,7 @@ SAID: Mapping[str, str] = {
     "gateway.port": "the gateway's; others are on the loopback interface alone",
     "gateway.acme_port": "docs/setup.md#a-public-certificate",
     "backup.witness": "on another disk: signed plans with their charges",
-    "training.settings": "it starts from a model, which runs of a few people don't make it forget",
+    "training.settings": "it starts from a model, which runs of a few people aren't to make forgotten",
     "training.features": "public numbers of each item",
 }
 """Key or section -> what is said of it beside it."""
@@ -256,6 +257,28 @@ class Start:
     model: Published
     items: tuple[str, ...]
     table: ItemTable | None
+
+    @property
+    def panel(self) -> State | None:
+        """The links that it has from an open log, as public inputs of the runs; None: it has none."""
+        state, users = self.model.model.state, self.model.model.header.facts.n_users
+        name = LINKS[PANEL]
+        return panel_inputs(Links.of_state(state, name), users=users) if f"{name}_items" in state else None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of runs that don't make it forgotten, as few people would.
+
+        A model of links alone has no directions of taste that rounds could go on from: theirs count popularity.
+        """
+        return {"former_discount": 1.0} if "basis" in self.model.model.state else {"rounds": 1}
+
+    @property
+    def about(self) -> dict[str, str]:
+        """`origin` and `licence` of its log, as far as its manifest says them."""
+        said = (self.model.manifest.model_extra or {}).get("provenance", {})
+        named = {"origin": said.get("source", self.model.manifest.population), "licence": said.get("licence")}
+        return {name: str(value) for name, value in named.items() if value}
 
 
 def from_start(folder: Path, items: Path | None) -> Start:

@@ -19,6 +19,7 @@ from typing import Any
 from palate_common.accounting.releases import GaussianEvent
 from palate_common.algorithms.als.algorithm import Als
 from palate_common.models.catalogue import ItemCatalogue
+from palate_common.models.published import model_folder
 from palate_common.records.key_file import load_key
 from palate_core.log.signing import SigningKey
 from palate_core.plan import Noise
@@ -138,7 +139,7 @@ def _publish(
         key,
         population=terms.population,
         shown=ledger.shown(),
-        formers=() if config.warm_start is None else (published.model_folder(Path(config.warm_start)),),
+        formers=() if config.warm_start is None else (model_folder(Path(config.warm_start)),),
         table=published_facts(prepared.catalogue, prepared.split.items),
     )
     if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):

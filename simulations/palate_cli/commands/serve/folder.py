@@ -17,8 +17,11 @@ from palate_cli.ending import interruptible
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
+    from palate_common.algorithms import State
     from palate_common.models.item_table import ItemTable
+    from palate_common.models.published import Published
     from palate_server.folder.server_folder import Site
+    from palate_server.service.setup import Start
     from palate_sim.panel.panel import OpenPanel
 
 WRITTEN = (
@@ -97,7 +100,6 @@ def init(
     from palate_cli.commands.serve.questions import ask
     from palate_server.service.setup import (
         FEATURES_FILE,
-        START_SETTINGS,
         check_affordable,
         check_new,
         from_start,
@@ -122,7 +124,8 @@ def init(
     if asked:
         with _nothing_made():
             given = ask({**given, "folder": folder})
-    began = from_start(given["start"], given.get("items")) if given.get("start") else None
+    began = from_start(_named(given["start"]), given.get("items")) if given.get("start") else None
+    model = None if began is None else began.model
     for key in ("population", *(("items",) if began is None else ())):
         if key not in given:
             raise click.UsageError(f"Missing option '--{key}'.", click.get_current_context())
@@ -140,17 +143,31 @@ def init(
     if matrix is not None:
         settings["training.features"] = FEATURES_FILE
     if began is not None:
-        settings["training.settings"] = START_SETTINGS
+        settings["training.settings"] = began.settings
     config = server_toml(settings)
     check_affordable(config)
     if asked:
         with _nothing_made():
             _confirm(config)
     with interruptible():
-        about = {} if opened is None else opened.about
-        prior = None if opened is None else opened.inputs
-        site = make_site(folder, config, listed, matrix, prior, table, about, None if began is None else began.model)
-    _tell(folder, site)
+        site = make_site(folder, config, listed, matrix, *_prior(opened, began, table), model)
+    _tell(folder, site, model)
+
+
+def _named(start: Path) -> Path:
+    """The folder of a model to start from: a path, or the name of one that comes with Palate."""
+    from palate.starter import FOLDERS
+
+    return start if start.exists() else FOLDERS.get(str(start), start)
+
+
+def _prior(
+    opened: OpenPanel | None, began: Start | None, table: ItemTable | None
+) -> tuple[State | None, ItemTable | None, Mapping[str, str]]:
+    """The panel of a new server, the items' facts, and what is said of the panel."""
+    if opened is not None:
+        return opened.inputs, table, opened.about
+    return (None, table, {}) if began is None or began.panel is None else (began.panel, table, began.about)
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,7 +233,7 @@ def _confirm(config: str) -> None:
         raise typer.Exit(1)
 
 
-def _tell(folder: Path, site: Site) -> None:
+def _tell(folder: Path, site: Site, start: Published | None) -> None:
     """Say what was made, and what comes next."""
     from palate_core.device.floors import Floors
     from palate_server.folder.profiles import TRIAL_WORDS
@@ -224,6 +241,9 @@ def _tell(folder: Path, site: Site) -> None:
 
     config, privacy, size = site.config, site.config.privacy, site.config.cohort.size
     typer.echo(f"server folder: {folder}\npopulation: {config.population} · {len(site.catalogue.items):,} items")
+    if start is not None:
+        users = start.model.header.facts.n_users
+        typer.echo(f"it starts from a model of {users:,} others, of {start.manifest.population!r}")
     typer.echo(f"release key: {site.key().public}")
     typer.echo("the release key is what apps pin; its secret half is in the folder's file `key`: back it up, offline")
     if config.trial:
