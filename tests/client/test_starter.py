@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import palate
-from palate.starter import FOLDERS, Starter
+from palate.starter import FOLDERS
+from palate_client.starter import Starter
 from palate_core.errors import InputError, IntegrityError
 
 Opened = Callable[..., palate.Device]

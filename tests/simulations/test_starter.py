@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import palate
-from palate.starter import Starter
 from palate_cli.cli import run
+from palate_client.starter import Starter
 from palate_core.errors import InputError
 from palate_sim.run.starter import Recipe, build
 

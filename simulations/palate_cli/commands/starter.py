@@ -10,6 +10,13 @@ import typer
 app = typer.Typer(help="Models of public logs, to start with.", no_args_is_help=True)
 
 
+def place_of(panel: str) -> str:
+    """A panel as it was given, or the folder of the starter that it names, if there is no such file."""
+    from palate.starter import FOLDERS
+
+    return str(FOLDERS[panel]) if panel in FOLDERS and not Path(panel).exists() else panel
+
+
 @app.command("list")
 def list_() -> None:
     """List the starter models that come with Palate: what each was made of, under which licence, and where it is."""

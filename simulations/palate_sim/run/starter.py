@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from palate_client.starter import KEY_FILE
 from palate_common.algorithms.als.vote import ALONE
 from palate_common.interactions import Interactions
 from palate_common.models import published
@@ -165,4 +166,4 @@ def _write(
         files = published.pack(model, catalogue, said, key, population=population, shown=ledger.shown(), table=table)
     del files[published.MODEL]
     published.write(out, files)
-    write_durably(out / "public-key", key.public.encode() + b"\n")
+    write_durably(out / KEY_FILE, key.public.encode() + b"\n")
