@@ -813,7 +813,7 @@ class Device(Closing):
             report=self.privacy_report(),
             statement=self.statement,
             recommender=self.recommendations.recommender_if_any,
-            manifest=None if model is None else model.manifest,
+            learned=None if model is None else model.elsewhere,
             tags=self._tags() if tags is None else tags,
         )
 

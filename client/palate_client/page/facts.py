@@ -27,7 +27,6 @@ from palate_client.recommend.recommender import ModelRecommender, Recommendation
 from palate_client.rounds.report import PrivacyReport
 from palate_client.service import Service
 from palate_client.store.store import EventStore
-from palate_common.models.manifest import Manifest, elsewhere
 from palate_core.accounting import total_mu2
 from palate_core.errors import InputError, IntegrityError, PalateError
 
@@ -119,7 +118,7 @@ def facts_of(
     report: PrivacyReport,
     statement: Callable[[], Statement],
     recommender: Callable[[], ModelRecommender | None],
-    manifest: Manifest | None,
+    learned: int | None,
     tags: Tags,
 ) -> PageFacts:
     """Read the facts.
@@ -133,7 +132,7 @@ def facts_of(
         report: the privacy report of this moment.
         statement: makes the statement.
         recommender: returns the recommender, or None if there is no model.
-        manifest: of the model in use; None: it was never published.
+        learned: as `PageFacts` has it.
         tags: item id -> its tags; an item without any counts for its domain.
 
     Raises:
@@ -156,7 +155,7 @@ def facts_of(
         events=_latest(store),
         tastes=() if ranker is None else _tastes(ranker.liked_items(), tags),
         shown=() if ranker is None else tuple(ranker.recommend(SHOWN, explore=0.0)),
-        learned=None if manifest is None else elsewhere(manifest),
+        learned=learned,
         unranked=unranked,
         report=report,
         statement=stated,

@@ -51,6 +51,7 @@ from palate_common.models.manifest import (
     Folder,
     Manifest,
     Publication,
+    elsewhere,
     format_of,
     read_manifest,
     said_by,
@@ -123,6 +124,11 @@ class Published:
     def version(self) -> int:
         """A later model of a population has a higher one."""
         return self.manifest.version
+
+    @property
+    def elsewhere(self) -> int | None:
+        """Of how many other people it knows, where too few have taken part in its population; None: enough have."""
+        return elsewhere(self.manifest)
 
     @cached_property
     def table(self) -> ItemTable | None:

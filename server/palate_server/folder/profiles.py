@@ -24,6 +24,7 @@ from palate_core.errors import PalateError
 from palate_core.privacy_mode import DpMode, mode_of
 
 TRIAL: Final = "trial"
+PILOT: Final = "pilot"
 TRIAL_WORDS = "TRIAL: this server is only tried out, and what comes of it is not for the public"
 """What each status of a trial says, and `palate serve run` when it starts."""
 YEAR = 365
@@ -75,7 +76,7 @@ PROFILES: Final = {
         devices=20, epsilon=8.0, years=1, runs=12, every_hours=24.0, share=1, least_cohort=5, keep=2,
         most=None, outside=False, watched=False,
     ),
-    "pilot": Profile(
+    PILOT: Profile(
         meaning="5 to 500 people on one machine: masks on, a run a day for a month, small cohorts; it starts from a "
         "model made elsewhere, so that lists are personal on the first day",
         devices=20, epsilon=8.0, years=1, runs=30, every_hours=24.0, share=4, least_cohort=5, keep=5,

@@ -40,6 +40,7 @@ from palate_server.folder.certificates import issue, keep_place, make_authority
 from palate_server.folder.config import parse_config
 from palate_server.folder.edges import hosts_of_edges
 from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.profiles import PILOT
 from palate_server.folder.server_folder import ABOUT, MOST_ABOUT, Site, write_format
 from palate_server.operation.releases import catalogue_out, check_keeps, publish_start, publishing
 from palate_server.operation.terms import check_config
@@ -48,6 +49,7 @@ from palate_server.rounds.terms import noise_delta
 HEAD = """\
 # What follows from this, and why: palate serve config FOLDER. Every key is described in docs/server.md.
 """
+LOOPBACK = ("localhost", "127.0.0.1")
 FEATURES_FILE = "features.npy"
 """The file of public item features in a new folder."""
 SAID: Mapping[str, str] = {
@@ -150,7 +152,8 @@ def make_site(
             _save_table(site, table)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         save_key(SigningKey.generate(), site.folder / "key")
-        make_authority(site.tls)
+        # Browsers of a pilot's people trust it: it is one machine, and never signs for another.
+        make_authority(site.tls, [site.config.name, *LOOPBACK] if site.config.profile == PILOT else [])
         make_certificates(site)
         make_databases(site)
         publish_start(site, start)
@@ -397,7 +400,7 @@ def renew_panel(site: Site, panel: State | None, about: Mapping[str, str] = Mapp
 
 def make_certificates(site: Site) -> None:
     """Issue the folder's own certificates, if they are missing or end soon."""
-    issue(site.tls, "superlink", ["localhost", "127.0.0.1", *hosts_of_edges(site.folder)])
+    issue(site.tls, "superlink", [*LOOPBACK, *hosts_of_edges(site.folder)])
     if site.config.gateway.acme_port:
         keep_place(site.tls, site.config.name)
     elif not site.config.gateway.certificate:

@@ -42,11 +42,11 @@ export async function takePart(device, tell) {
   }
   for (;;) {
     await tell("Waiting until enough people are here for a round …");
-    const { ended, reason, rounds, next } = await device.sync({ seconds: 600 });
+    const { ended, reason, model, rounds, next } = await device.sync({ seconds: 600 });
     if (ended === "no consent" || ended === "not enrolled") return tell("");
     const again = next ?? 60;
     const when = again < 90 ? "in a minute" : `at ${new Date(Date.now() + 1000 * again).toLocaleTimeString([], { timeStyle: "short" })}`;
-    const did = rounds ? "Took part in a round." : ended === "unreachable" || ended === "rejected" || ended === "failed" ? `Not now: ${reason}.` : "Nothing to do now.";
+    const did = rounds ? "Took part in a round." : ended === "unreachable" || ended === "rejected" || ended === "failed" ? `Not now: ${reason}.` : model ? "The list is by a new model." : "Nothing to do now.";
     await tell(`${did} The server is asked again ${when}, if this page is open.`);
     await pause(again);
   }

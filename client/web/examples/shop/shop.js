@@ -116,6 +116,7 @@ function shelves() {
       tab.setAttribute("aria-pressed", String(own === shelf));
       tab.onclick = () => {
         shelf = own;
+        $("search").value = "";
         for (const [place, each] of [...$("tabs").children].entries()) each.setAttribute("aria-pressed", String(place === own));
         books();
       };
@@ -156,7 +157,7 @@ async function privacy() {
   $("left-count").textContent = left.join("; ") || "Nothing";
   $("budget-words").textContent =
     spending?.epsilon == null
-      ? (report.problem || "Not bounded: something left without noise.")
+      ? report.problem || (spending ? "Not bounded: something left without noise." : "No round was taken part in.")
       : `ε = ${Number(spending.epsilon.toPrecision(4))} of at most ${spending.limit} is spent, ${Number(spending.remaining.toPrecision(4))} is left, at δ = ${spending.delta}.`;
   Object.assign($("budget-meter"), { max: spending?.limit ?? 1, value: spending?.epsilon ?? 0 });
   $("budget-unit").textContent = `Unit: ${report.unit}. Adjacency: ${report.adjacency}. Accountant: ${report.accountant}. The smaller ε, the less anybody can tell from what left.`;

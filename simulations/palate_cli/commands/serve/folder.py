@@ -99,6 +99,7 @@ def init(
     nothing. Nothing is there before all of it is, also where it is interrupted.
     """
     from palate_cli.commands.serve.questions import ask
+    from palate_cli.commands.starter import place_of
     from palate_server.service.setup import (
         FEATURES_FILE,
         check_affordable,
@@ -125,7 +126,7 @@ def init(
     if asked:
         with _nothing_made():
             given = ask({**given, "folder": folder})
-    began = from_start(_named(given["start"]), given.get("items")) if given.get("start") else None
+    began = from_start(Path(place_of(str(given["start"]))), given.get("items")) if given.get("start") else None
     model = None if began is None else began.model
     for key in ("population", *(("items",) if began is None else ())):
         if key not in given:
@@ -153,13 +154,6 @@ def init(
     with interruptible():
         site = make_site(folder, config, listed, matrix, *_prior(opened, began, table), model)
     _tell(folder, site, model)
-
-
-def _named(start: Path) -> Path:
-    """The folder of a model to start from: a path, or the name of one that comes with Palate."""
-    from palate.starter import FOLDERS
-
-    return start if start.exists() else FOLDERS.get(str(start), start)
 
 
 def _prior(

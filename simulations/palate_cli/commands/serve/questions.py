@@ -11,6 +11,7 @@ from typing import Any
 import click
 import typer
 
+from palate_cli.commands.starter import place_of
 from palate_core.errors import InputError
 from palate_core.log.notes import COSIGNATURE, VerifierKey
 from palate_server.folder.config import MOST_PORT, NAME
@@ -69,8 +70,9 @@ def read_start(text: str) -> Path | None:
     """The folder of a model, read again with the rest of what is given; None for "-"."""
     if text.strip() == "-":
         return None
-    from_start(Path(text), None)
-    return Path(text)
+    folder = Path(place_of(text))
+    from_start(folder, None)
+    return folder
 
 
 def read_address(text: str) -> tuple[str, int]:
