@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 LOCKED := --no-deps --require-hashes --requirement
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
-NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promtool faketime=faketime
+NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium certutil=libnss3-tools promtool=promtool faketime=faketime
 # The day that the tests run on. Whoever writes a test tries it by hand on the day it is, so that one which is tied to a day
 # fails on one of the two.
 DAY := 1000 days

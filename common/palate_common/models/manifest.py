@@ -33,6 +33,8 @@ BESIDE = (ITEMS, DOMAINS, NEW_ITEMS, FEATURES, TABLE)
 MODEL, COMPACT = "model.safetensors", "model.int8.safetensors.z"
 EXTENDS = "extends"
 """Member that names the model with which a run ended, `model_hash` and `items`, where items were added since."""
+STARTS = "starts_from"
+"""Member that names a model made elsewhere, `population`, `model_hash`, `public_key` and `users`: see `start_of`."""
 MOST_SIGNED = 2**18
 """Bytes of the largest manifest, and of the largest signature, that is read."""
 MOST_BYTES = 2**28
@@ -127,6 +129,26 @@ def read_manifest(files: Mapping[str, bytes], public_key: str) -> Manifest:
     if manifest.publication is not None:
         _check_publication(manifest, manifest.publication, said_by(value), signer)
     return manifest
+
+
+def start_of(manifest: Manifest) -> Mapping[str, Any] | None:
+    """What a model says of one made elsewhere that it starts from, with `users`, of which that one was learned.
+
+    It says so as long as fewer people have taken part in its own population: too few yet. None: it says nothing of it.
+    """
+    match (manifest.model_extra or {}).get(STARTS):
+        case {"users": int(users)} as said if users > 0:
+            return dict(said)
+    return None
+
+
+def elsewhere(manifest: Manifest) -> int | None:
+    """Of how many other people a model knows, where too few have taken part in its population; None: enough have.
+
+    0: it was made before anybody took part, and of nothing.
+    """
+    start = start_of(manifest)
+    return start["users"] if start is not None else None if manifest.releases else 0
 
 
 def learned_by(manifest: Manifest) -> tuple[str, int]:

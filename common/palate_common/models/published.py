@@ -13,6 +13,7 @@ Servers and devices share one reader, which checks signature, sizes, hashes and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -46,6 +47,7 @@ from palate_common.models.manifest import (
     Folder,
     Manifest,
     Publication,
+    elsewhere,
     format_of,
     read_manifest,
     said_by,
@@ -75,8 +77,10 @@ __all__ = [
     "Published",
     "collect",
     "contents",
+    "model_folder",
     "pack",
     "read",
+    "read_named",
     "unpack",
     "wanted_files",
     "write",
@@ -113,6 +117,11 @@ class Published:
     def version(self) -> int:
         """A later model of a population has a higher one."""
         return self.manifest.version
+
+    @property
+    def elsewhere(self) -> int | None:
+        """Of how many other people it knows, where too few have taken part in its population; None: enough have."""
+        return elsewhere(self.manifest)
 
     @cached_property
     def table(self) -> ItemTable | None:
@@ -272,6 +281,31 @@ def read(
             model.
     """
     return collect(Folder(folder), public_key=public_key, most=most, small=small, have=have)
+
+
+def read_named(folder: Path, name: str) -> Published:
+    """Read the model of a run's folder, or in a folder of its own, by the key that its manifest names.
+
+    Args:
+        folder: where it is.
+        name: what names the folder, for messages.
+
+    Raises:
+        InputError: there is none, or it isn't as it was signed.
+    """
+    place = model_folder(folder)
+    try:
+        said = json.loads((place / MANIFEST).read_bytes())
+        return read(place, public_key=str(said["public_key"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"`{name}` must be the folder of a run or of its model, got {str(folder)!r:.200}") from None
+    except IntegrityError as error:
+        raise InputError(f"`{name}` must be a release as it was signed: {error}") from None
+
+
+def model_folder(path: Path) -> Path:
+    """Where the model lies: in a run's folder, or in this one itself."""
+    return path / "model" if (path / "model").is_dir() else path
 
 
 def collect(

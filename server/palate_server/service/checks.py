@@ -213,7 +213,7 @@ def _pair(site: Site) -> Iterator[str | ServerProblem]:
 def _pages(site: Site) -> Iterator[str | ServerProblem]:
     """Whether browsers know who issued the gateway's certificate, where there are pages for them."""
     gateway = site.config.gateway
-    if gateway.origins and not gateway.certificate and not gateway.acme_port:
+    if (gateway.origins or any(site.pages.glob("*"))) and not gateway.certificate and not gateway.acme_port:
         yield _tell("page_certificate")
 
 

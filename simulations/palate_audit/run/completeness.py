@@ -21,7 +21,7 @@ from palate_common.algorithms import algorithm_class
 from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.compact import compact_unpacked, expand_unpacked, inflate
-from palate_common.models.manifest import MOST_BYTES
+from palate_common.models.manifest import MOST_BYTES, STARTS
 from palate_common.models.model import GlobalModel
 from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_core.layout import released_size
@@ -279,12 +279,12 @@ def _foreign(records: RunRecords, found: published.Published) -> str:
     extra = manifest.model_extra or {}
     if extra.get("run") != records.run:
         return "names another run"
-    known = {"run", "dp", "noise", "for_release", "card", "trial", SPENT}
+    known = {"run", "dp", "noise", "for_release", "card", "trial", SPENT, STARTS}
     if strange := sorted(extra.keys() - known):
         return f"has `{strange[0]}`, which Palate doesn't write: no charge covers it"
     release = terms.mode.private and terms.noise is Noise.SECURE
     stated: dict[str, Any] = {"dp": terms.dp.value, "noise": terms.noise.value, "for_release": release}
-    stated |= {"trial": True if terms.about.get("profile") == TRIAL else None}
+    stated |= {"trial": True if terms.about.get("profile") == TRIAL else None, STARTS: None} | dict(terms.still_from)
     if wrong := [name for name, value in stated.items() if extra.get(name) != value]:
         return f"has another `{wrong[0]}` than the run's terms"
     own = (header.algorithm, header.releases, len(found.items), found.model.hash)

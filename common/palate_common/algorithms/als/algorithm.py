@@ -335,7 +335,8 @@ class Als(Algorithm):
         if self.plan.pair_items:
             state[PAIR_HEAD] = np.sort(np.argsort(-counts, kind="stable")[: self.plan.pair_items]).astype(np.int32)
         # A user with k items adds 1 / sqrt(k) to each; what fewer than three people have teaches nothing about others.
-        common = int((counts * max(counts.sum(), 0.0) >= LEAST_PEOPLE * self.facts.n_users).sum())
+        people = max(self.facts.n_users, warm.users_of(former))
+        common = int((counts * max(counts.sum(), 0.0) * people >= LEAST_PEOPLE * self.facts.n_users**2).sum())
         size = min(self.plan.head_items, max(common, LEAST_HEAD, self.plan.embedding_size))
         head = np.sort(np.argsort(-counts, kind="stable")[:size]).astype(np.int32)
         weight = relative_popularity(counts, floor, len(head))[head]
