@@ -13,7 +13,7 @@ from palate_client.language.language import language_of
 from palate_client.page.html import Child, e, title_element
 from palate_client.page.page import document
 from palate_core.errors import PalateError
-from palate_node.people import People, Person
+from palate_node.people import HostedPerson, People
 from palate_node.work import listed
 
 PURPOSES: dict[Purpose, str] = {
@@ -23,7 +23,7 @@ PURPOSES: dict[Purpose, str] = {
 """What a person may agree to here, and the words that they agree to."""
 
 
-def node_page(people: People, who: Person | str, token: str) -> str:
+def node_page(people: People, who: HostedPerson | str, token: str) -> str:
     """The page.
 
     Args:
@@ -41,7 +41,7 @@ def node_page(people: People, who: Person | str, token: str) -> str:
     )
 
 
-def _section(person: Person, own: bool, token: str) -> Element:
+def _section(person: HostedPerson, own: bool, token: str) -> Element:
     """One person, with buttons."""
 
     def button(label: str, do: str, *more: Child, **fields: str) -> Element:
@@ -63,14 +63,14 @@ def _section(person: Person, own: bool, token: str) -> Element:
     )
 
 
-def _asked(person: Person, own: bool) -> list[tuple[Purpose, str]]:
+def _asked(person: HostedPerson, own: bool) -> list[tuple[Purpose, str]]:
     """What to ask a person for."""
     if not own or not person.settings.on:
         return []
     return [(purpose, words) for purpose, words in PURPOSES.items() if not person.device.consent.get(purpose)]
 
 
-def _facts(person: Person) -> list[Element]:
+def _facts(person: HostedPerson) -> list[Element]:
     """What the node has of a person, in numbers."""
     try:
         report, imports = person.device.privacy_report(), person.device.imports()
@@ -87,7 +87,7 @@ def _facts(person: Person) -> list[Element]:
     ]  # fmt: skip
 
 
-def _list(person: Person) -> list[Element]:
+def _list(person: HostedPerson) -> list[Element]:
     shown = [e("li", title_element(facts.label), f" ({each.reason})") for each, facts in listed(person)]
     return [e("p", e("a", "What this device did, and what left it", href="/me")), e("ol", shown)]
 

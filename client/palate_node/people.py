@@ -36,7 +36,7 @@ from palate_common.records.closing import Closing
 from palate_common.records.files import create_durably, make_folder, write_durably
 from palate_core.errors import InputError, PalateError
 from palate_core.log.canonical import digest
-from palate_node.sources import Source, source_of
+from palate_node.sources import MediaServer, source_of
 
 APP = "node"
 OWNER = "owner"
@@ -61,7 +61,7 @@ class PersonSettings:
     invitation: str | None = field(default=None, repr=False)
 
 
-class Person:
+class HostedPerson:
     """One person's device, opened when it is first used.
 
     Args:
@@ -110,7 +110,7 @@ class Person:
         return self._starter.table or ItemTable.of(()) if found is None else found
 
     @property
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[MediaServer]:
         """What the person's history is read from."""
         return [
             source_of(each["kind"], {name: text for name, text in each.items() if name != "kind"})
@@ -188,9 +188,9 @@ class People(Closing):
         self.home, self._starter = home, starter
         folders = sorted((home / "people").iterdir()) if (home / "people").is_dir() else []
         found = (each.name for each in folders if (each / _PERSON).is_file())
-        self._people = {name: Person(name, home, starter, self.service) for name in found}
+        self._people = {name: HostedPerson(name, home, starter, self.service) for name in found}
 
-    def __iter__(self) -> Iterator[Person]:
+    def __iter__(self) -> Iterator[HostedPerson]:
         return iter(list(self._people.values()))
 
     @cached_property
@@ -206,7 +206,7 @@ class People(Closing):
         kept = self._kept.get("service")
         return None if kept is None else Service(**{**kept, "witnesses": tuple(kept.get("witnesses", ()))})
 
-    def get(self, name: str) -> Person:
+    def get(self, name: str) -> HostedPerson:
         """A person by name.
 
         Raises:
@@ -239,10 +239,10 @@ class People(Closing):
                 create_durably(key, new_key(), mode=0o600)
             make_folder(folder)
             _write(folder / _PERSON, asdict(PersonSettings(digest(token.encode()))))
-            self._people[name] = Person(name, self.home, self._starter, self.service)
+            self._people[name] = HostedPerson(name, self.home, self._starter, self.service)
         return token
 
-    def of(self, token: str) -> Person | str | None:
+    def of(self, token: str) -> HostedPerson | str | None:
         """Whose token it is: a person, `OWNER`, or None."""
         hashed = digest(token.encode("utf-8", "replace"))
         if secrets.compare_digest(hashed, str(self._kept.get("owner", ""))):
@@ -269,7 +269,7 @@ class People(Closing):
         _write(self.home / _NODE, self._kept)
         person.change(invitation=invitation.to_json())
 
-    def erase(self, person: Person) -> None:
+    def erase(self, person: HostedPerson) -> None:
         """Erase a person, see `Person.erase`."""
         person.erase()
         self._people.pop(person.name, None)

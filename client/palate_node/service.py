@@ -32,7 +32,7 @@ from palate_core.errors import InputError, PalateError, RefusedError
 from palate_core.log.canonical import digest
 from palate_node.feeds import OPDS, as_feed, as_json, as_jspf, list_id
 from palate_node.page import node_page
-from palate_node.people import OWNER, People, Person
+from palate_node.people import OWNER, HostedPerson, People
 from palate_node.sources import CalibreWeb, Jellyfin, listens
 from palate_node.work import listed
 
@@ -53,12 +53,12 @@ class Call:
     """
 
     people: People
-    who: Person | str
+    who: HostedPerson | str
     request: Request
     body: bytes
 
     @property
-    def person(self) -> Person:
+    def person(self) -> HostedPerson:
         """Who asks, where it is for a person who is switched on; the node's owner has no device.
 
         Raises:

@@ -1,10 +1,10 @@
 """Sources: what a media server knows of one person, and where it shows a list; a class each, no longer than a screen.
 
-    a server -> Source.things -> rows -> the person's device -> a list -> Source.show -> the same server
+    a server -> MediaServer.things -> rows -> the person's device -> a list -> MediaServer.show
 
-A source of your own derives from `Source`, and stands in `SOURCES`; its fields are its settings, all texts. Titles that
-name their maker, as music's do, count without a year; other titles need one. What each says was seen at a real server
-(tests/node/test_real_servers.py); Jellyfin's is by its description alone.
+A source of your own derives from `MediaServer`, and stands in `SOURCES`; its fields are its settings, all texts. Titles
+that name their maker, as music's do, count without a year; other titles need one. What each says was seen at a real
+server (tests/node/test_real_servers.py); Jellyfin's is by its description alone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TIMEOUT = 30.0
 _LISTEN = next(each for each in TABLES if each.format == "listenbrainz")
 
 
-class Source(ABC):
+class MediaServer(ABC):
     """A server's knowledge of one person.
 
     Attributes:
@@ -132,7 +132,7 @@ def listens(payload: Any) -> Iterator[Row]:
 
 
 @dataclass(frozen=True)
-class Maloja(Source):
+class Maloja(MediaServer):
     """Maloja's scrobbles; one server has one person's. The later of two plays in one second is lost there."""
 
     url: str
@@ -155,7 +155,7 @@ class Maloja(Source):
 
 
 @dataclass(frozen=True)
-class Subsonic(Source):
+class Subsonic(MediaServer):
     """Supysonic, Navidrome and others like Subsonic: stars in, playlists back. Plays they send as to ListenBrainz."""
 
     url: str
@@ -193,7 +193,7 @@ class Subsonic(Source):
 
 
 @dataclass(frozen=True)
-class Kodi(Source):
+class Kodi(MediaServer):
     """Kodi's films by JSON-RPC; one profile is one person's. A list is a tag, under Films > Tags."""
 
     url: str
@@ -243,7 +243,7 @@ class Kodi(Source):
 
 
 @dataclass(frozen=True)
-class Jellyfin(Source):
+class Jellyfin(MediaServer):
     """Jellyfin's films of one user: pulled, and by its webhook; a list is a playlist of that user's alone."""
 
     url: str
@@ -293,7 +293,7 @@ class Jellyfin(Source):
 
 
 @dataclass(frozen=True)
-class CalibreWeb(Source):
+class CalibreWeb(MediaServer):
     """Calibre-Web's read books of one user, from app.db and metadata.db: its feeds have no ISBN.
 
     A list is a feed of the node's own, which leads to Calibre-Web's search.
@@ -331,7 +331,7 @@ def _readonly(path: str) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(Path(path).resolve()))}?mode=ro", uri=True, timeout=TIMEOUT)
 
 
-SOURCES: dict[str, type[Source]] = {
+SOURCES: dict[str, type[MediaServer]] = {
     "calibre-web": CalibreWeb,
     "jellyfin": Jellyfin,
     "kodi": Kodi,
@@ -341,13 +341,13 @@ SOURCES: dict[str, type[Source]] = {
 """Kind -> its class."""
 
 
-def source_of(kind: str, settings: Mapping[str, str]) -> Source:
+def source_of(kind: str, settings: Mapping[str, str]) -> MediaServer:
     """A source with its settings.
 
     Raises:
         InputError: there is no such kind, or other settings than it has.
     """
-    made: Callable[..., Source] | None = SOURCES.get(kind)
+    made: Callable[..., MediaServer] | None = SOURCES.get(kind)
     if made is None:
         raise InputError(f"`kind` must be one of {', '.join(SOURCES)}, got {kind!r:.80}")
     try:

@@ -1,6 +1,6 @@
 """Work: what a node does by itself, in turn for each person who is switched on: read, show, take part in rounds.
 
-    Source.things -> Person.take -> Device.recommend -> Source.show;  Device.sync of all people at once
+    MediaServer.things -> HostedPerson.take -> Device.recommend -> MediaServer.show;  Device.sync of all people at once
 
 A list is made of what a server has. Nobody looks at most lists, so no list counts as shown.
 """
@@ -17,8 +17,8 @@ from palate_client.history.formats import Row
 from palate_client.recommend.recommender import Recommendation
 from palate_common.models.item_table import ItemFacts
 from palate_core.errors import PalateError
-from palate_node.people import People, Person
-from palate_node.sources import Source
+from palate_node.people import HostedPerson, People
+from palate_node.sources import MediaServer
 
 logger = logging.getLogger("palate")
 
@@ -30,7 +30,7 @@ READ_EVERY, SYNC_EVERY = 3 * 3600.0, 6 * 3600.0
 Listed = tuple[Recommendation, ItemFacts]
 
 
-def listed(person: Person, length: int = LENGTH, *, items: Sequence[str] | None = None) -> list[Listed]:
+def listed(person: HostedPerson, length: int = LENGTH, *, items: Sequence[str] | None = None) -> list[Listed]:
     """What a person is recommended, with the facts of each item; nothing without their consent to `store`."""
     device, table = person.device, person.table
     if not device.consent.get("store"):
@@ -38,7 +38,7 @@ def listed(person: Person, length: int = LENGTH, *, items: Sequence[str] | None 
     return [(each, table.get(each.item) or ItemFacts(each.item)) for each in device.recommend(length, items=items)]
 
 
-def read(person: Person) -> None:
+def read(person: HostedPerson) -> None:
     """Read a person's sources, and show their list at those that can; what fails is said on the page."""
     for settings, source in zip(person.settings.sources, person.sources, strict=True):
         kind = settings["kind"]
@@ -48,7 +48,7 @@ def read(person: Person) -> None:
             person.said[kind] = str(error)
 
 
-def _read(person: Person, kind: str, source: Source) -> str:
+def _read(person: HostedPerson, kind: str, source: MediaServer) -> str:
     if not person.device.consent.get("store"):
         return "waits for consent to `store`"
     there, rows = dict[str, str](), list[Row]()
@@ -88,7 +88,7 @@ def take_part(people: People, *, seconds: float = 3600.0, stop: threading.Event 
     return said
 
 
-class Worker:
+class NodeWork:
     """Does all of it in a thread of its own, until it is stopped.
 
     Args:
