@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from palate.sample import FOLDER, POPULATION
+from palate.starter import FOLDERS
 from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
@@ -23,6 +23,7 @@ from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 from palate_sim.evaluation.rehearsal import rehearse
 
+POPULATION = "sample: made readers, no rounds"
 READERS, BOOKS, SHELVES = 2000, 160, 8
 
 
@@ -47,7 +48,7 @@ def model() -> tuple[GlobalModel, ItemCatalogue]:
     return replace(made, header=made.header.model_copy(update={"catalogue": catalogue.hash})), catalogue
 
 
-def main(folder: Path = FOLDER) -> None:
+def main(folder: Path = FOLDERS["sample"]) -> None:
     """Sign it, write the least that a device needs, forget the key."""
     trained, catalogue = model()
     key = SigningKey.generate()

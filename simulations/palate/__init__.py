@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 from palate.auditing import audit
 from palate.estimator import RecommenderEstimator as Recommender
 from palate.estimator import ScoredItem, ScoredItems
-from palate.sample import Sample, sample
 from palate.simulation import simulate
+from palate.starter import sample, starter
 from palate_client.consent import Consent, Decision, Purpose
 from palate_client.delivery.apprise import apprise_sender
 from palate_client.delivery.channel import Channel, Quiet
@@ -46,6 +46,7 @@ from palate_client.online.policy import Policy
 from palate_client.portability import ImportReport, Problem
 from palate_client.recommend.interests import Interests
 from palate_client.service import Service
+from palate_client.starter import Starter
 from palate_client.store.erasing import erase
 from palate_client.store.retention import Limits
 from palate_client.store.vault import new_key
@@ -174,13 +175,13 @@ __all__ = [
     "Recommender",
     "Refusal",
     "RefusedError",
-    "Sample",
     "ScoredItem",
     "ScoredItems",
     "Sent",
     "Service",
     "Similar",
     "Spending",
+    "Starter",
     "Statement",
     "Suggestion",
     "SyncResult",
@@ -198,6 +199,7 @@ __all__ = [
     "open",
     "sample",
     "simulate",
+    "starter",
 ]
 
 if not TYPE_CHECKING:

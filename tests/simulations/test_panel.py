@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+import palate
 from benchmarks.releases.series import measure
 from palate_cli.cli import run
 from palate_common.algorithms import Interactions
@@ -29,6 +30,7 @@ from palate_sim.preparation.preparation import Prepared, prepare
 from palate_sim.progress import print_result
 from palate_sim.report.sentences import lead
 from palate_sim.run import experiment
+from palate_sim.run.starter import Recipe, build
 
 QUICK = {"evaluation.baselines": "popularity,panel_only,content_only", "evaluation.projection": "none"}
 
@@ -392,3 +394,46 @@ def test_the_command_takes_a_share_or_a_log(log: Path, tmp_path: Path, capsys: p
     assert run([*common, "--panel", "2", "--out", str(tmp_path / "more")]) == 2
     assert "`data.panel` must be a share above 0 and below 1" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "more").exists()
+
+
+def test_a_starter_is_a_panel_as_its_log_is(log: Path, tmp_path: Path) -> None:
+    """Links between the catalogue's items, the same as those of the log, whatever items else the starter has."""
+    own = films(tmp_path / "own", pd.read_csv(log), FILMS)
+    theirs = frame(made(25, 50, seed=5))
+    titles = FILMS | {f"i{n}": f"Unknown {n} (2020)" for n in range(40, 50)}
+    opened = films(tmp_path / "theirs", theirs, titles)
+    build(Recipe(str(opened), "films", licence="CC0", least_people=1, links=128), tmp_path / "starter")
+    found = prepared(own, data__panel=str(tmp_path / "starter")).panel
+    assert found is not None
+    assert found.about() | {"hash": ""} == {
+        "users": 25, "interactions": len(theirs), "apart": True, "licence": "CC0", "hash": "",
+        "origin": "the starter model of theirs", "matched": {"id": 40, "unknown": 10},
+    }  # fmt: skip
+    whole = dense(panel_of(str(opened), sorted(titles), "LOG").inputs, 50)
+    kept = [row for row, item in enumerate(sorted(titles)) if item in FILMS]
+    np.testing.assert_allclose(dense(found.inputs, 40), whole[np.ix_(kept, kept)], atol=0.01 * np.abs(whole).max())
+
+
+def dense(inputs: Any, n_items: int) -> Any:
+    """A panel's links as a whole map."""
+    links, found = Links.of_state(inputs, "panel"), np.zeros((n_items, n_items))
+    found[links.items[:, None], links.to] = links.values
+    return found
+
+
+def test_a_model_that_is_no_starter_is_no_panel(log: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`data.panel` must be a starter of `palate starter build`"):
+        prepared(log, data__panel=str(palate.starter("sample").folder))
+    with pytest.raises(InputError, match=r"`data.panel` must have items of the catalogue, got '0"):
+        prepared(log, data__panel=str(palate.starter("films").folder))
+
+
+def test_the_command_takes_a_starter_by_its_name(tmp_path: Path) -> None:
+    titles = list(palate.starter("films").published.table.titles.items())[:40]  # type: ignore[union-attr]  # it has titles
+    people = frame(made(200, 40))
+    own = films(tmp_path / "own", people, {f"i{n}": title for n, (_, title) in enumerate(titles)})
+    common = ["simulate", str(own), "--set", "evaluation.baselines=none", "--set", "evaluation.projection=none"]
+    assert run([*common, "--panel", "films", "--out", str(tmp_path / "run")]) == 0
+    panel = json.loads((tmp_path / "run" / "privacy_card.json").read_bytes())["panel"]
+    assert panel["licence"] == "MIT (Simon Dooms)"
+    assert panel["matched"]["title and year"] == 40

@@ -37,8 +37,9 @@ def simulate(
     panel: Annotated[
         str | None,
         typer.Option(
-            metavar="SHARE|PATH",
-            help="Whose log is open, as a public prior: a share of the training users, or a log of the same catalogue.",
+            metavar="SHARE|PATH|NAME",
+            help="Whose log is open, as a public prior: a share of the training users, a log of the same catalogue, or "
+            "a starter (`palate starter list`).",
         ),
     ] = None,
     epsilon: Annotated[
@@ -119,13 +120,14 @@ def simulate(
     """Train a federated recommender on a log with privacy, and show its quality and that of the baselines."""
     from rich.console import Console
 
+    from palate_cli.commands.starter import place_of
     from palate_sim.progress import Progress, print_result
     from palate_sim.run import experiment
     from palate_sim.run.result import Result
     from palate_sim.run.run_folder import RunFolder
 
     given = {
-        "data.panel": panel,
+        "data.panel": None if panel is None else place_of(panel),
         "privacy.epsilon": epsilon,
         "privacy.delta": delta,
         "privacy.dp": dp,

@@ -24,12 +24,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate_client.starter import KEY_FILE, Starter
 from palate_common.algorithms import State
+from palate_common.algorithms.als.factors import LINKS
 from palate_common.algorithms.parts.links import MOST_LINKS, Links, panel_size
 from palate_common.algorithms.parts.panel import panel_inputs
 from palate_common.interactions import Interactions
 from palate_common.models.item_matching import ItemMatcher, normal_title
 from palate_common.models.item_table import ItemTable
+from palate_common.score_sources import PANEL
 from palate_core.errors import InputError
 from palate_core.log.canonical import digest
 from palate_server.rounds.registry import pack_inputs
@@ -218,18 +221,61 @@ class OpenPanel:
         inputs: the model.
         matched: how its items were found in the catalogue.
         about: `origin` and, where it is known, `licence` of the log.
+        interactions: how many interactions are open.
     """
 
     inputs: State
     matched: MatchedItems
     about: dict[str, str]
+    interactions: int
+
+
+def is_starter(log: str) -> bool:
+    """Whether a path is the folder of a starter model, which takes the place of its log."""
+    return (Path(log) / KEY_FILE).is_file()
+
+
+def starter_panel(folder: str, items: Sequence[str], setting: str, facts: ItemTable | None = None) -> OpenPanel:
+    """The public model of a starter's log, for an operator's catalogue: the links between those of its items.
+
+    Args:
+        folder: the starter's.
+        items: the catalogue.
+        setting: what names it, for messages.
+        facts: titles and public ids of the catalogue's items; None: there are none.
+
+    Raises:
+        InputError: no item of it is in the catalogue, or it is of no log.
+        IntegrityError: it isn't as it was signed.
+    """
+    starter = Starter(Path(folder))
+    theirs, said, state = starter.published, starter.provenance, starter.published.model.state
+    if "people" not in said or f"{LINKS[PANEL]}_items" not in state:
+        raise InputError(f"`{setting}` must be a starter of `palate starter build`, got another model: {folder}")
+    matched = match_items(theirs.items, items, their_facts=theirs.table, facts=facts)
+    links = Links.of_state(state, LINKS[PANEL])
+    rows = np.unique(matched.columns[matched.columns >= 0])
+    if not len(rows):
+        raise InputError(f"`{setting}` must have items of the catalogue, got {show(theirs.items[0])} and others")
+    size = max(1, BLOCK_ENTRIES // len(rows))
+    one, other = matched.columns[links.items].repeat(links.to.shape[1]), matched.columns[links.to].ravel()
+    both = (one >= 0) & (other >= 0) & (one != other)
+    at, to, value = np.searchsorted(rows, one[both]), np.searchsorted(rows, other[both]), links.values.ravel()[both]
+    parts = []
+    for first in range(0, len(rows), size):
+        block, own = np.zeros((min(size, len(rows) - first), len(rows))), (at >= first) & (at < first + size)
+        np.add.at(block, (at[own] - first, to[own]), value[own])
+        parts.append(Links.strongest(rows, block, most=links.to.shape[1], first=first))
+    inputs = panel_inputs(Links.concatenate(parts), users=int(said["people"]))
+    about = {"origin": f"the starter model of {said['source']}", "licence": str(said["licence"])}
+    return OpenPanel(inputs, matched, about, int(said["interactions"]))
 
 
 def panel_of(log: str, items: Sequence[str], setting: str, facts: ItemTable | None = None) -> OpenPanel:
     """The public model of an open log, for an operator's catalogue: every interaction of it counts.
 
     Args:
-        log: its path.
+        log: its path, or that of a starter model's folder.
         items: the catalogue.
         setting: what names it, for messages.
         facts: titles and public ids of the catalogue's items; None: there are none.
@@ -237,6 +283,8 @@ def panel_of(log: str, items: Sequence[str], setting: str, facts: ItemTable | No
     Raises:
         InputError: it can't be read, or isn't a log over the catalogue.
     """
+    if is_starter(log):
+        return starter_panel(log, items, setting, facts)
     with reading(setting):
         opened = load(log)
         pairs = positives(opened, timed=False)
@@ -244,7 +292,7 @@ def panel_of(log: str, items: Sequence[str], setting: str, facts: ItemTable | No
     matched = match_items(pairs.items, items, their_facts=theirs, facts=facts)
     people, _, _ = people_of(pairs, items, matched, setting=setting)
     about = {"origin": origin_of(log)} | ({"licence": opened.terms} if opened.terms else {})
-    return OpenPanel(fit_panel(people, seed=0), matched, about)
+    return OpenPanel(fit_panel(people, seed=0), matched, about, people.nnz)
 
 
 def origin_of(log: str) -> str:
@@ -289,7 +337,7 @@ def check_others(people: Sequence[str], train: Sequence[str], *, setting: str) -
     return rows
 
 
-def fit_panel(people: Interactions, *, seed: int) -> State:
+def fit_panel(people: Interactions, *, seed: int, most: int = MOST_LINKS) -> State:
     """The public model of a panel: EASE of its people, each item's strongest links.
 
     Popularity isn't part of it, and weights aren't used. The ridge is EASE's own, by the size of the catalogue.
@@ -297,6 +345,7 @@ def fit_panel(people: Interactions, *, seed: int) -> State:
     Args:
         people: their histories over the catalogue.
         seed: draws `MOST_PEOPLE` of them, where the catalogue is so large that not all can be taken.
+        most: links of an item at most.
 
     Raises:
         InputError: they have no interaction.
@@ -306,13 +355,13 @@ def fit_panel(people: Interactions, *, seed: int) -> State:
         raise InputError(f"a panel must have an interaction, got {people.n_users} people without any")
     if len(items) > ease.ITEM_LIMIT and people.n_users > MOST_PEOPLE:
         drawn = np.random.default_rng([seed, DRAW, 1]).choice(people.n_users, MOST_PEOPLE, replace=False)
-        return fit_panel(people.users(np.sort(drawn)), seed=seed)
+        return fit_panel(people.users(np.sort(drawn)), seed=seed, most=most)
     ridge = np.float32(ease.default_ridge(people.nnz, people.n_items))
     seen = people.columns(items)
     few = ease.by_users(seen) or len(items) > ease.ITEM_LIMIT
     with one_blas_thread():  # the same bits, and so the same hash, on all cores
         blocks = ease.blocks_by_users(seen, ridge) if few else _blocks(ease.by_items(seen, ridge))
-        parts = [Links.strongest(items, rows, most=MOST_LINKS, first=at.start) for at, rows in blocks]
+        parts = [Links.strongest(items, rows, most=most, first=at.start) for at, rows in blocks]
     return panel_inputs(Links.concatenate(parts), users=people.n_users)
 
 

@@ -33,8 +33,10 @@ from palate_sim.panel.panel import (
     check_strangers,
     choose,
     fit_panel,
+    is_starter,
     match_items,
     origin_of,
+    panel_of,
     people_of,
     reading,
 )
@@ -178,6 +180,11 @@ def _with_panel(config: SimulationConfig, prepared: Prepared, notify: Notify) ->
 def _with_open_log(config: SimulationConfig, place: str, prepared: Prepared, notify: Notify) -> Prepared:
     """The same with the model of an open log's people: strangers, or users, of whom nobody is held out."""
     setting, data, cut = "data.panel", config.data, prepared.split
+    if is_starter(place):
+        opened = panel_of(place, cut.items, setting, published_facts(prepared.catalogue, cut.items))
+        told = {"origin": opened.about["origin"], "licence": data.panel_licence or opened.about["licence"]}
+        found = Panel(opened.inputs, opened.interactions, apart=True, matched=opened.matched.how, **told)
+        return _panelled(prepared, found, check_others((), cut.train_users, setting=setting))
     columns = {name: None if column == "" else column for name, column in data.columns.items()}
     workspace = Workspace(notify, None, data.rows_in_memory)
     with reading(setting):

@@ -50,7 +50,8 @@ def init(
         Path | None, typer.Option(metavar="FILE", help="Public item features: CSV with item_id and numeric columns.")
     ] = None,
     panel: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The log of people who share theirs openly: a public prior.")
+        str | None,
+        typer.Option(metavar="PATH", help="The log of people who share theirs openly, or a starter: a public prior."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The host name that devices connect to. Default localhost.")] = None,
     port: Annotated[
@@ -274,7 +275,7 @@ def config(
 def panel(
     folder: Folder,
     log: Annotated[
-        str | None, typer.Argument(metavar="[LOG]", help="The log of people who share theirs openly.")
+        str | None, typer.Argument(metavar="[LOG]", help="The log of people who share theirs openly, or a starter.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Nobody shares their log any more.")] = False,
     source: Annotated[str | None, typer.Option(metavar="TEXT", help="Where the log comes from, for the card.")] = None,
@@ -301,9 +302,10 @@ def panel(
 
 def _panel(log: str, items: tuple[str, ...], name: str, table: ItemTable | None) -> OpenPanel:
     """The public model of an open log over the catalogue, and how its items were found there."""
+    from palate_cli.commands.starter import place_of
     from palate_sim.panel.panel import panel_of  # needs pandas, which a server doesn't
     from palate_sim.progress.wording import matched_words
 
-    opened = panel_of(log, items, name, table)
+    opened = panel_of(place_of(log), items, name, table)
     typer.echo(f"its items: {matched_words(opened.matched.how)}")
     return opened
