@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import uvicorn
 
+from palate_client.starter import KEY_FILE, Starter
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.item_table import ItemFacts, ItemTable
 from palate_common.models.model import GlobalModel, ModelHeader
-from palate_common.models.published import Published
 from palate_core.log.consistency import Shown
 from palate_core.log.merkle import Checkpoint
 from palate_core.log.signing import SigningKey
@@ -33,7 +33,7 @@ BOOKS = tuple(
 KEY = SigningKey.generate()
 
 
-def model_of(folder: Path, *, population: str = "starter", key: SigningKey = KEY) -> Published:
+def model_of(folder: Path) -> Starter:
     """A published model of the films, songs and books; the first are the most popular."""
     facts_of = (*FILMS, *SONGS, *BOOKS)
     facts = PublicFacts(n_users=99, n_items=len(facts_of), mu=None)
@@ -42,9 +42,10 @@ def model_of(folder: Path, *, population: str = "starter", key: SigningKey = KEY
     start = make_algorithm("popularity", {}, facts).start()
     model = GlobalModel(header, start)
     shown = Shown(checkpoint=Checkpoint(1, "01" * 32))
-    files = published.pack(model, catalogue, {}, key, population=population, shown=shown, table=ItemTable.of(facts_of))
+    files = published.pack(model, catalogue, {}, KEY, population="starter", shown=shown, table=ItemTable.of(facts_of))
     published.write(folder, files)
-    return published.read(folder, public_key=key.public)
+    (folder / KEY_FILE).write_text(KEY.public)
+    return Starter(folder)
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Household:
     """A node, and what its people do."""
 
     home: Path
-    starter: Published
+    starter: Starter
     people: People
     tokens: dict[str, str] = field(default_factory=dict)
 

@@ -28,10 +28,10 @@ from palate_client.device import Device, open_device
 from palate_client.history.formats import Row
 from palate_client.history.preview import HistoryReport, RowMatcher, preview_rows
 from palate_client.service import Service
+from palate_client.starter import Starter
 from palate_client.store.vault import new_key
 from palate_common.enrolment import Invitation
 from palate_common.models.item_table import ItemTable
-from palate_common.models.published import Published
 from palate_common.records.closing import Closing
 from palate_common.records.files import create_durably, make_folder, write_durably
 from palate_core.errors import InputError, PalateError
@@ -76,7 +76,7 @@ class HostedPerson:
         said: kind of source -> how its last reading went.
     """
 
-    def __init__(self, name: str, home: Path, starter: Published, service: Service | None) -> None:
+    def __init__(self, name: str, home: Path, starter: Starter, service: Service | None) -> None:
         self.name, self._home, self._starter, self._service = name, home, starter, service
         self.folder = home / "people" / name
         self.settings = _settings(self.folder / _PERSON)
@@ -99,15 +99,15 @@ class HostedPerson:
                 key = (self._home / "keys" / self.name).read_bytes()
                 self._device = open_device(self.folder / "store", app=APP, key=key, service=self._service)
                 if self._device.model() is None:  # in memory alone: a store has the models of its own population
-                    model, made = self._starter, self._device
-                    made.use_model(model.model, model.items, domains=model.domains)
+                    model = self._starter.published
+                    self._device.use_model(model.model, model.items, domains=model.domains)
             return self._device
 
     @property
     def table(self) -> ItemTable:
         """Titles and public ids of the model in use."""
         found = self.device.items()
-        return self._starter.table or ItemTable.of(()) if found is None else found
+        return self._starter.published.table or ItemTable.of(()) if found is None else found
 
     @property
     def sources(self) -> list[MediaServer]:
@@ -184,7 +184,7 @@ class People(Closing):
         starter: what is recommended by before a server's model is there.
     """
 
-    def __init__(self, home: Path, starter: Published) -> None:
+    def __init__(self, home: Path, starter: Starter) -> None:
         self.home, self._starter = home, starter
         folders = sorted((home / "people").iterdir()) if (home / "people").is_dir() else []
         found = (each.name for each in folders if (each / _PERSON).is_file())

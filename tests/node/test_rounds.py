@@ -17,7 +17,7 @@ from stand_in_server import Heard, StandIn, plan_message, serving
 
 import palate
 from palate_client.online import retry
-from palate_common.models.published import Published
+from palate_client.starter import Starter
 from palate_core.errors import InputError
 from palate_core.plan import Noise
 from palate_node.people import HostedPerson, People
@@ -62,7 +62,7 @@ class Commons:
             stack.enter_context(serving(server))
         self.service = palate.Service(public_key=run.key.public, population="readers", epsilon=50.0, floors=FLOORS)
 
-    def people(self, home: Path, starter: Published) -> People:
+    def people(self, home: Path, starter: Starter) -> People:
         """A node whose people accept a server for few."""
         made = People(home, starter)
         for each in list(made):

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from palate.sample import sample
+from palate.starter import starter
 from palate_cli.commands.online import read_invitations
-from palate_common.models import published
 from palate_core.errors import InputError
 from palate_node.people import People
 from palate_node.service import application
@@ -24,9 +23,8 @@ Home = Annotated[Path, typer.Argument(metavar="FOLDER", help="The node's folder.
 Name = Annotated[str, typer.Argument(help="The person, of a-z, 0-9 and -.")]
 
 
-def _people(home: Path) -> People:
-    starter = sample()
-    return People(home, published.read(starter.folder, public_key=starter.service.public_key))
+def _people(home: Path, model: str = "films") -> People:
+    return People(home, starter(model))
 
 
 @app.command()
@@ -72,9 +70,10 @@ def run(
     home: Home,
     listen: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 8095,
+    model: Annotated[str, typer.Option("--starter", help="films, or a folder of `palate starter build`.")] = "films",
 ) -> None:
     """Run the node until Ctrl-C or SIGTERM. It speaks HTTP: elsewhere than on loopback, put TLS before it."""
-    with _people(home) as people:
+    with _people(home, model) as people:
         if not ipaddress.ip_address(listen).is_loopback:
             typer.echo(f"tokens reach {listen}:{port} as they are: put TLS before it, as nginx or Caddy do", err=True)
         worker = NodeWork(people)
