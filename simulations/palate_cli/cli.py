@@ -27,6 +27,8 @@ EXTRAS = {
     "flwr": "server",
     "opacus": "torch",
     "ray": "ray",
+    "starlette": "node",
+    "uvicorn": "node",
     "sklearn": "text",
     "torch": "torch",
 }
@@ -61,6 +63,7 @@ COMMANDS = {
     "data": ("data:app", "Named data sets, and what is in a log."),
     "starter": ("starter:app", "Models of public logs, to start with."),
     "device": ("online:app", "A device's encrypted store: what the SDK does, from a shell."),
+    "node": ("node:app", "The devices of a household beside its media servers, in one service."),
     "serve": ("serve:app", "A server that devices take part in: rounds, models, budgets."),
     "edge": (
         "serve.edges:edge",

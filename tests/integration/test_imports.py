@@ -22,6 +22,7 @@ PACKAGES = {
     "palate_common": ROOT / "common",
     "palate_torch": ROOT / "common",
     "palate_client": ROOT / "client",
+    "palate_node": ROOT / "client",
     "palate": ROOT / "simulations",
     "palate_server": ROOT / "server",
     "palate_sim": ROOT / "simulations",

@@ -69,7 +69,7 @@ class ServiceFile:
                     yield from _csv(text, self.table, self.delimiter)
                     return
                 for value in _objects(text):
-                    yield partial(_at, value)
+                    yield partial(at_path, value)
         except _BROKEN as error:
             raise InputError(f"`path` must be a whole file, got one that can't be read: {error!s:.80}") from None
 
@@ -241,7 +241,7 @@ def _objects(text: IO[str], *, cut: bool = False) -> Iterator[dict[str, Any]]:
             yield value
 
 
-def _at(value: Any, path: str) -> str:  # called a million times
+def at_path(value: Any, path: str) -> str:  # called a million times
     """What is at a path of keys and places, such as `movie.ids.imdb`."""
     if type(found := value.get(path)) is str:
         return found.strip()

@@ -17,13 +17,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from palate_client.events import HISTORY, Event, Kind, Tracked
 from palate_client.history.files import members_of
-from palate_client.history.formats import LEFT, Left
+from palate_client.history.formats import LEFT, Left, Row
 from palate_client.history.rows import HistoryReading
 from palate_client.store.store import EventStore
 from palate_common.models.item_matching import ItemMatcher
@@ -140,11 +140,12 @@ class HistoryPreview:
         }
         return ", ".join(f"{number} {what}" for what, number in numbers.items() if number or what == self.of)
 
-    def store(self, confirmed: Iterable[Suggestion] = ()) -> HistoryReport:
+    def store(self, confirmed: Iterable[Suggestion] = (), *, into: int | None = None) -> HistoryReport:
         """Store the events of the catalogue's items, and those that the person has confirmed, in one transaction.
 
         Args:
             confirmed: those of `to_confirm` that are right.
+            into: the import of the same service that they are added to; None: a new one.
 
         Raises:
             InputError: there are questions, or something is confirmed that wasn't suggested.
@@ -159,7 +160,7 @@ class HistoryPreview:
             for (kind, time), value in self._perhaps[each.title, each.year].items():
                 events.setdefault((kind, each.item, time), value)
         kept, too_old, too_many = _within(events, self._store)
-        number, outcomes = self._store.add_history([_event(key, events[key]) for key in kept], self.service)
+        number, outcomes = self._store.add_history([_event(key, events[key]) for key in kept], self.service, into=into)
         counts = Counter(outcomes)
         return HistoryReport(
             id=number,
@@ -175,34 +176,52 @@ def preview_history(
     store: EventStore, table: ItemTable, path: Path, *, profile: str | None = None, dates: str | None = None
 ) -> HistoryPreview:
     """Read a file, and find its items; see `Device.import_history`."""
-    matcher = _Matcher(table)
+    with members_of(path) as members:
+        service, reading = members[0].table, HistoryReading(members, store.clock(), profile, dates)
+        rows = reading.rows()
+        found = preview_rows(store, RowMatcher(table), rows, service.format, of=service.of, parts=service.parts)
+    left = {why: reading.left[why] for why in LEFT if reading.left[why]}
+    return replace(found, questions=reading.questions, left=left)
+
+
+def preview_rows(
+    store: EventStore, matcher: RowMatcher, rows: Iterable[Row], service: str, *, of: str, parts: bool = False
+) -> HistoryPreview:
+    """Find the items of rows.
+
+    Args:
+        store: where the events would be stored.
+        matcher: finds items.
+        rows: what the person did.
+        service: where they are from.
+        of: what its items are.
+        parts: whether a title may be of an episode.
+    """
     sure: dict[_Key, float | None] = {}
     perhaps: dict[tuple[str, int | None], dict[tuple[Kind, int | None], float | None]] = {}
     suggested: dict[tuple[str, int | None], tuple[str, ...]] = {}
     unknown, named = set[int](), dict[str, None]()
-    with members_of(path) as members:
-        service, reading = members[0].table, HistoryReading(members, store.clock(), profile, dates)
-        for row in reading.rows():
-            item, title, items = matcher.find(row.titles, row.year, row.ids)
-            if item is not None:
-                sure.setdefault((row.kind, item, row.time), row.value)
-            elif items:
-                suggested.setdefault((title, row.year), items)
-                perhaps.setdefault((title, row.year), {}).setdefault((row.kind, row.time), row.value)
-            else:
-                title = row.titles[-1] if service.parts else title  # the show, not each of its episodes
-                unknown.add(hash((title, row.year)))
-                if len(named) < MOST_UNKNOWN:
-                    named[title] = None
+    for row in rows:
+        item, title, items = matcher.find(row.titles, row.year, row.ids)
+        if item is not None:
+            sure.setdefault((row.kind, item, row.time), row.value)
+        elif items:
+            suggested.setdefault((title, row.year), items)
+            perhaps.setdefault((title, row.year), {}).setdefault((row.kind, row.time), row.value)
+        else:
+            title = row.titles[-1] if parts else title  # the show, not each of its episodes
+            unknown.add(hash((title, row.year)))
+            if len(named) < MOST_UNKNOWN:
+                named[title] = None
     _, too_old, too_many = _within(sure, store)
     found = [
         Suggestion(title, year, items[0], items, len(perhaps[title, year]))
         for (title, year), items in suggested.items()
     ]
     return HistoryPreview(
-        service=service.format,
-        of=service.of,
-        questions=reading.questions,
+        service=service,
+        of=of,
+        questions={},
         events=len(sure),
         items=len({item for _, item, _ in sure}),
         unknown=len(unknown),
@@ -210,14 +229,14 @@ def preview_history(
         to_confirm=tuple(sorted(found, key=lambda each: (len(each.items) > 1, -each.events))),
         too_old=too_old,
         too_many=too_many,
-        left={why: reading.left[why] for why in LEFT if reading.left[why]},
+        left={},
         _store=store,
         _sure=sure,
         _perhaps=perhaps,
     )
 
 
-class _Matcher:
+class RowMatcher:
     """The items of a table, by what a row says; what was asked before is known."""
 
     def __init__(self, table: ItemTable) -> None:

@@ -96,7 +96,7 @@ def page_of(
         said: what an action did, above everything.
     """
     telling = _Telling(facts, language, titles, actions)
-    return _document(
+    return document(
         language,
         e("header", telling.head()),
         e("main", said, (telling.section(name) for name in SECTIONS), id="main", tabindex="-1"),
@@ -113,7 +113,7 @@ def page_of(
 def notice(language: Language, key: str, statement: Statement | None = None) -> str:
     """A page of one notice: `key` is its title, and `key`.lead its text; with a statement of what remains."""
     remains = None if statement is None else e("section", _Telling.remains(language, statement))
-    return _document(
+    return document(
         language,
         e("header", e("h1", language.text(key)), e("p", language.text(f"{key}.lead"))),
         e("main", remains, id="main"),
@@ -129,7 +129,8 @@ def outcome_note(language: Language, key: str, *, why: str = "") -> Element:
     return e("p", text, class_="said bad" if bad else "said", role="status")
 
 
-def _document(language: Language, *body: Element, title: str, form: str | None) -> str:
+def document(language: Language, *body: Element, title: str, form: str | None) -> str:
+    """A page with this style, which loads nothing; `form`: where its forms may go, None: it has none."""
     style, hashed = _style()
     policy = (
         f"default-src 'none'; style-src '{hashed}'; form-action {form or chr(39) + 'none' + chr(39)}; base-uri 'none'"

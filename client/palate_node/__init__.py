@@ -1,0 +1,1 @@
+"""A node: the devices of a household, beside its media servers. See docs/node.md."""

@@ -1,0 +1,104 @@
+"""Page: what a node has of its people, with buttons to switch each off and to erase them.
+
+People, who looks -> node_page -> HTML: no script, nothing loaded, as a device's own page
+"""
+
+from __future__ import annotations
+
+import math
+from xml.etree.ElementTree import Element
+
+from palate_client.consent import Purpose
+from palate_client.language.language import language_of
+from palate_client.page.html import Child, e, title_element
+from palate_client.page.page import document
+from palate_core.errors import PalateError
+from palate_node.people import HostedPerson, People
+from palate_node.work import listed
+
+PURPOSES: dict[Purpose, str] = {
+    "store": "keep what I watch, hear and read on this node, and recommend by it",
+    "train": "take part in the rounds of a population, by noised sums that show nobody what I like",
+}
+"""What a person may agree to here, and the words that they agree to."""
+
+
+def node_page(people: People, who: HostedPerson | str, token: str) -> str:
+    """The page.
+
+    Args:
+        people: the node's people.
+        who: who looks: a person, who sees themselves alone, or the owner, who sees no list.
+        token: of the forms.
+    """
+    shown = list(people) if isinstance(who, str) else [who]
+    return document(
+        language_of("en"),
+        e("header", e("h1", "Palate node"), e("p", "Whoever runs this node can read what it has of its people.")),
+        e("main", [_section(each, each is who, token) for each in shown], _together(people), id="main"),
+        title="Palate node",
+        form="'self'",
+    )
+
+
+def _section(person: HostedPerson, own: bool, token: str) -> Element:
+    """One person, with buttons."""
+
+    def button(label: str, do: str, *more: Child, **fields: str) -> Element:
+        said = {"name": person.name, "token": token, "do": do, **fields}
+        hidden = [e("input", type="hidden", name=name, value=text) for name, text in said.items()]
+        return e("form", hidden, *more, e("button", label), method="post", action="/")
+
+    sure = e("label", e("input", type="checkbox", name="sure", value="yes", required=True), " all of it")
+    on = person.settings.on
+    return e(
+        "section",
+        e("h2", person.name, "" if on else " (off)"),
+        [] if not on else _facts(person),
+        [e("p", f"{kind}: {said}") for kind, said in sorted(person.said.items())],
+        [button(f"I agree: {words}", "grant", purpose=purpose) for purpose, words in _asked(person, own)],
+        _list(person) if own and on else None,
+        button("Switch off", "off") if on else button("Switch on", "on"),
+        button("Erase", "erase", sure),
+    )
+
+
+def _asked(person: HostedPerson, own: bool) -> list[tuple[Purpose, str]]:
+    """What to ask a person for."""
+    if not own or not person.settings.on:
+        return []
+    return [(purpose, words) for purpose, words in PURPOSES.items() if not person.device.consent.get(purpose)]
+
+
+def _facts(person: HostedPerson) -> list[Element]:
+    """What the node has of a person, in numbers."""
+    try:
+        report, imports = person.device.privacy_report(), person.device.imports()
+    except PalateError as error:
+        return [e("p", str(error), class_="said bad")]
+    agreed = ", ".join(name for name, granted in report.consents.items() if granted)
+    spent = report.spending
+    return [
+        e("p", f"agreed to: {agreed or 'nothing yet'}"),
+        e("p", f"events: {sum(each.events for each in imports)}; titles that no item has: {person.unknown}, "
+          f"that several may have: {person.unsure}"),
+        e("p", "takes part in no rounds" if spent is None else f"rounds: {spent.participations} of {spent.population}, "
+          f"epsilon {'unbounded' if spent.epsilon is None else format(spent.epsilon, '.2f')} of {spent.limit:g}"),
+    ]  # fmt: skip
+
+
+def _list(person: HostedPerson) -> list[Element]:
+    shown = [e("li", title_element(facts.label), f" ({each.reason})") for each, facts in listed(person)]
+    return [e("p", e("a", "What this device did, and what left it", href="/me")), e("ol", shown)]
+
+
+def _together(people: People) -> Element | None:
+    """What the rounds have cost all people of the node together: their mu add up, as they are alike."""
+    service, spent = people.service, list[float]()
+    for each in people:
+        spending = each.device.privacy_report().spending if each.settings.on else None
+        spent += [] if spending is None else [math.sqrt(spending.mu2)]
+    if service is None or len(spent) < 2:
+        return None
+    epsilon = service.epsilon_of(sum(spent) ** 2)
+    return e("section", e("p", f"All {len(spent)} together, as one: epsilon {epsilon:.2f}, as their mu add up."))

@@ -1,0 +1,127 @@
+"""Work: what a node does by itself, in turn for each person who is switched on: read, show, take part in rounds.
+
+    MediaServer.things -> HostedPerson.take -> Device.recommend -> MediaServer.show;  Device.sync of all people at once
+
+A list is made of what a server has. Nobody looks at most lists, so no list counts as shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from palate_client.consent import agrees_to_online
+from palate_client.history.formats import Row
+from palate_client.recommend.recommender import Recommendation
+from palate_common.models.item_table import ItemFacts
+from palate_core.errors import PalateError
+from palate_node.people import HostedPerson, People
+from palate_node.sources import MediaServer
+
+logger = logging.getLogger("palate")
+
+LENGTH = 20
+"""Items of a list."""
+READ_EVERY, SYNC_EVERY = 3 * 3600.0, 6 * 3600.0
+"""Seconds between two readings of a source, and between two times online."""
+
+Listed = tuple[Recommendation, ItemFacts]
+
+
+def listed(person: HostedPerson, length: int = LENGTH, *, items: Sequence[str] | None = None) -> list[Listed]:
+    """What a person is recommended, with the facts of each item; nothing without their consent to `store`."""
+    device, table = person.device, person.table
+    if not device.consent.get("store"):
+        return []
+    return [(each, table.get(each.item) or ItemFacts(each.item)) for each in device.recommend(length, items=items)]
+
+
+def read(person: HostedPerson) -> None:
+    """Read a person's sources, and show their list at those that can; what fails is said on the page."""
+    for settings, source in zip(person.settings.sources, person.sources, strict=True):
+        kind = settings["kind"]
+        try:
+            person.said[kind] = _read(person, kind, source)
+        except PalateError as error:
+            person.said[kind] = str(error)
+
+
+def _read(person: HostedPerson, kind: str, source: MediaServer) -> str:
+    if not person.device.consent.get("store"):
+        return "waits for consent to `store`"
+    there, rows = dict[str, str](), list[Row]()
+    for own, row in source.things():
+        rows += [row] if row.time is not None else []
+        item, _, items = person.matcher.find(row.titles, row.year, row.ids)
+        if found := item or (items[0] if source.made_known and len(items) == 1 else None):
+            there.setdefault(found, own)
+    report = person.take(rows, kind, made_known=source.made_known)
+    chosen = [there[each.item] for each, _ in listed(person, items=list(there))] if there else []
+    shown = source.show(f"Palate: {person.name}", chosen)
+    return f"{report.stored} new" + (f", {len(chosen)} shown" if shown else "")
+
+
+def take_part(people: People, *, seconds: float = 3600.0, stop: threading.Event | None = None) -> dict[str, str]:
+    """Enrol who has an invitation and agrees, and be online with all who are enrolled, at once.
+
+    Returns:
+        Name -> how it ended.
+    """
+    said, running = dict[str, str](), {}
+    for person in people:
+        with suppress(PalateError):
+            device = person.device if person.settings.on else None
+            if device is None or device.service is None or not agrees_to_online(device.consent):
+                continue
+            if device.enrolment is None and person.settings.invitation is not None:
+                device.enroll(person.settings.invitation)
+            if device.enrolment is not None:
+                running[person.name] = device.sync_in_background(seconds=seconds)
+    for name, syncing in running.items():
+        while (result := syncing.wait(0.5)) is None:
+            if stop is not None and stop.is_set():
+                for each in running.values():
+                    each.stop()
+        said[name] = result.ended
+    return said
+
+
+class NodeWork:
+    """Does all of it in a thread of its own, until it is stopped.
+
+    Args:
+        people: the node's people.
+    """
+
+    def __init__(self, people: People) -> None:
+        self._people, self._stop = people, threading.Event()
+        self._threads = [
+            threading.Thread(target=self._again, args=(work, every), name="palate node", daemon=True)
+            for work, every in ((self._read, READ_EVERY), (self._take_part, SYNC_EVERY))
+        ]
+        for each in self._threads:
+            each.start()
+
+    def stop(self) -> None:
+        """End it."""
+        self._stop.set()
+        for each in self._threads:
+            each.join(30.0)
+
+    def _again(self, work: Callable[[], None], every: float) -> None:
+        while not self._stop.is_set():
+            try:
+                work()
+            except Exception:
+                logger.warning("a node's work failed, and is tried again", exc_info=True)
+            self._stop.wait(every)
+
+    def _read(self) -> None:
+        for person in self._people:
+            if person.settings.on and not self._stop.is_set():
+                read(person)
+
+    def _take_part(self) -> None:
+        take_part(self._people, stop=self._stop)
