@@ -245,12 +245,10 @@ def _models(key: SigningKey) -> Iterator[Door]:
         population="readers",
         shown=Shown(checkpoint=Checkpoint(size=3, root="ab" * 32)),
     )
-    plain = compact_unpacked(model)
     headers = (bytes, *_counted(8, "little", 2**21))
     yield Door("device", "model", GlobalModel.from_bytes, (*headers, _after(model.data)))
     packed = [lambda more, frame=frame: zlib.compress(frame(more), 1) for frame in headers]
     yield Door("device", "compact model", partial(expand, most=MOST), (bytes, *packed))
-    yield Door("device", "delta", partial(apply_delta, plain, most=MOST), (bytes, *packed))
 
     def manifest(message: bytes) -> object:
         signature = key.sign(MANIFEST_TAG, message).encode()
@@ -258,7 +256,7 @@ def _models(key: SigningKey) -> Iterator[Door]:
 
     yield Door("device", "manifest", manifest, (bytes, _after(files[published.MANIFEST])))
     named = read_manifest(files, key.public).model_dump(mode="json")
-    for name in (published.ITEMS, published.DOMAINS, published.NEW_ITEMS, published.FEATURES, published.COMPACT):
+    for name in (published.ITEMS, published.DOMAINS, published.COMPACT):
 
         def collected(message: bytes, name: str = name) -> object:
             facts = named["files"] | {name: {"sha256": digest(message), "bytes": len(message)}}
@@ -267,7 +265,7 @@ def _models(key: SigningKey) -> Iterator[Door]:
             own = {each: files[each] for each in (published.ITEMS, published.COMPACT)}
             return published.unpack(own | {name: message} | signed, public_key=key.public, most=MOST)
 
-        yield Door("device", f"published {name}", collected, headers if name == published.FEATURES else (bytes,))
+        yield Door("device", f"published {name}", collected, (bytes,))
     plain_table = b'{"columns":{"title":[%s]},"format":1,"ids":{},"items":' + str(len(ITEMS)).encode() + b"}"
     tables = (bytes, lambda more: zlib.compress(more, 1), lambda more: zlib.compress(plain_table % more, 1))
     yield Door("device", "item table", partial(ItemTable.from_bytes, items=ITEMS), tables)

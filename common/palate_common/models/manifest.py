@@ -26,9 +26,9 @@ from palate_core.log.signing import verify
 
 MANIFEST_TAG = "palate/model/1"
 MANIFEST, SIGNATURE = "manifest.json", "signature"
-ITEMS, DOMAINS, NEW_ITEMS, FEATURES = "items", "domains", "new-items", "features.safetensors"
+ITEMS, DOMAINS = "items", "domains"
 TABLE = "item-table.z"
-BESIDE = (ITEMS, DOMAINS, NEW_ITEMS, FEATURES, TABLE)
+BESIDE = (ITEMS, DOMAINS, TABLE)
 """What is published beside a model; only `ITEMS` is always there."""
 MODEL, COMPACT = "model.safetensors", "model.int8.safetensors.z"
 EXTENDS = "extends"
