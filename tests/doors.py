@@ -28,7 +28,7 @@ from palate_common.enrolment import Enrolled, Invitation, make_request, new_toke
 from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.models.compact import compact_unpacked, expand
+from palate_common.models.compact import expand
 from palate_common.models.item_table import ItemTable
 from palate_common.models.manifest import MANIFEST_TAG, read_manifest
 from palate_common.models.model import GlobalModel, ModelHeader
