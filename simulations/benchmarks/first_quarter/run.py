@@ -116,7 +116,8 @@ def first_titles_tables(figures: Any) -> list[Table]:
         "personal titles shown",
         "`palate recommend`, CPU-s",
     )
-    note = f"Typed: `{'`, then `'.join(figures[0]['commands'])}`. The cache of pip was empty; wall time is that of a busy machine."
+    said = "`, then `".join(figures[0]["commands"])
+    note = f"Typed: `{said}`. The cache of pip was empty; wall time is that of a busy machine."
     return [Table("From `git clone` to the first personal titles", header, rows, note)]
 
 
