@@ -85,7 +85,6 @@ def first_titles(_: Path, seeds: int) -> Any:
                     "wall": run["wall"],
                     "titles": len(PERSONAL.findall(run["said"])),
                     "recommend": own["cpu"],
-                    "own titles": len(PERSONAL.findall(own["said"])),
                     "megabytes": size / 1e6,
                 }
             )
