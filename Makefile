@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 # uv takes half of pip's time. Where it can't, as it knows no setting of pip's, pip does the same.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# What a run imports is compiled at the end of the install, and not while somebody waits for the first list.
+RUN_IMPORTS := dp_accounting.pld.privacy_loss_distribution, implicit.als, palate_sim.report.page, palate_sim.run.lists, \
+	palate_sim.run.experiment, palate_sim.studies.frontier
 LOCKED := --no-deps --require-hashes --requirement
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
 NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium certutil=libnss3-tools promtool=promtool faketime=faketime
@@ -159,8 +162,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
-	@echo "installing into $(VENV), once: 780 MB on disk, some 45 seconds of a processor; nothing is printed meanwhile"
+	@echo "installing into $(VENV), once: 810 MB on disk, some 45 seconds of a processor; nothing is printed meanwhile"
 	$(PIP) --editable ".[simulations,demo-data]"
+	$(BIN)/python -c "import $(RUN_IMPORTS)"
 	touch $@
 
 $(VENV)/.dev: pyproject.toml requirements/dev.txt requirements/torch.txt | $(BIN)/python
