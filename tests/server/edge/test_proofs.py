@@ -227,3 +227,7 @@ def test_nodes_that_say_nothing_hold_nobody_up_and_are_asked_ever_more_rarely(
     assert set(asking.online(wait=9.0)) == {0}
     assert now[0] - begun < 1.0, "nobody waits for them, and none of them ends a look"
     assert sum(map(len, (hosts.asked.get(each, []) for each in hosts.silent))) <= 5 * transport.MOST_SAID
+    hosts.names["zz"] = ""
+    for _ in range(1 + len(hosts.silent) // transport.MOST_SAID):
+        asking.online()
+    assert hosts.asked["zz"], "one that is new has its turn all the same"
