@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from palate_cli.cli import run
+from palate_client.events import HISTORY
 from palate_core.errors import InputError
-from palate_sandbox.config import SandboxConfig, load
+from palate_sandbox.config import Habits, SandboxConfig, load
 from palate_sandbox.loyalty import truth
-from palate_sandbox.population import Population, by_chance, by_popularity, exploring, halved
+from palate_sandbox.population import BEFORE, Population, by_chance, by_popularity, exploring, halved
 from palate_sandbox.report import facts, lived_under
 from palate_sandbox.world import SandboxWorld, monday_before
 
@@ -42,7 +43,10 @@ def test_devices_hold_what_their_people_did_and_nothing_else(world: SandboxWorld
     assert world.persons
     for row, person in world.persons.items():
         days = np.flatnonzero(world.people.visits[row])
-        events = list(person.device.store.events())
+        every, had = list(person.device.store.events()), world.people.taken_on[row] == BEFORE
+        events = [each for each in every if not each.id.startswith(HISTORY)]
+        brought = {each.item for each in every if each.id.startswith(HISTORY)}
+        assert brought == {world.catalogue.items[item] for item in np.flatnonzero(had)} != set()
         assert {int((float(each.time) - world.clock.began) // 86_400) for each in events} == set(days.tolist())
         took = {each.item for each in events if each.kind == "click"}
         assert took == {world.catalogue.items[item] for item in np.flatnonzero(world.people.taken_on[row] >= 0)}
@@ -119,7 +123,7 @@ def test_truth_is_what_definitions_say() -> None:
 
 
 def test_lists_leave_out_what_is_known_and_halve_their_pages_in_arm_b(world: SandboxWorld) -> None:
-    people = Population(world.catalogue, world.config.habits, n=50, days=5, seed=3)
+    people = Population(world.catalogue, Habits(had_before=0), n=50, days=5, seed=3)
     rows = np.arange(50)
     people.taken_on[:, :20] = 0
     counts = np.arange(60)[::-1]
