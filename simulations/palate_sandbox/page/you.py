@@ -2,8 +2,8 @@
 
     titles that you click -> your device -> a list with reasons, beside what is taken most
 
-Nobody's law moves this device: it holds what is clicked, and takes part in training as all others do. Its list is by score
-alone, without chance picks, so that what changes in it comes from the click.
+Nobody's law moves this device: it holds what is clicked, and takes part in training as all others do. Its list is by
+score alone, without chance picks, so that what changes in it comes from the click.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from itertools import chain, zip_longest
 import numpy as np
 
 import palate
+from palate_client.events import HISTORY
 from palate_sandbox.catalogue import Assortment
 from palate_sandbox.operator import counts_of
 from palate_sandbox.world import SandboxWorld
@@ -83,7 +84,7 @@ class You:
         self._device = world.join().device
         self._title = dict(zip(world.catalogue.items, world.catalogue.titles, strict=True))
         self._order = tuple(by_genre(world.catalogue))
-        self._liked: list[str] = []
+        self._liked = dict[str, int]()  # a click is an import of its own: a device forgets those
         self._from = 0
         self._before: tuple[str, ...] = ()
         self._now: tuple[str, ...] = ()
@@ -96,13 +97,13 @@ class You:
             return
         with self._lock:
             self._before = self._now
-            if item not in self._liked:
-                self._liked.append(item)
-                self._device.track("like", item)
+            if (kept := self._liked.pop(item, None)) is not None:
+                self._device.forget_import(kept)
                 return
-            self._liked.remove(item)
-            self._device.reset_taste()  # what else was liked is told anew: a device forgets no single event
-            self._device.like_to_start(self._liked)
+            like = palate.Event("like", item, self._device.store.clock(), source="offline", id=f"{HISTORY}{item}")
+            number, _ = self._device.store.add_history([like], "a click")
+            if number is not None:
+                self._liked[item] = number
 
     def more(self) -> None:
         """Offer other titles."""
