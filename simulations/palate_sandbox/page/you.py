@@ -21,7 +21,7 @@ from palate_sandbox.catalogue import Assortment
 from palate_sandbox.operator import counts_of
 from palate_sandbox.world import SandboxWorld
 
-LENGTH, OFFERED = 8, 18
+LENGTH, OFFERED = 8, 14
 """Places of both lists, and titles that are offered at once."""
 
 
