@@ -159,7 +159,7 @@ def _kinds(log: InteractionLog) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise InputError("a till's log must have a table of products, got none")
     words = products["genres"].astype("str")
     departments, kinds = words.str.partition("|")[0], words.str.rpartition("|")[2]
-    goods = ~words.str.contains("|".join(NO_GOODS))
+    goods = words.str.contains("|", regex=False) & ~words.str.contains("|".join(NO_GOODS))
     kind_of = dict(zip(products["item_id"][goods], kinds[goods], strict=True))
     frame = log.frame.assign(item_id=log.frame["item_id"].map(kind_of)).dropna(subset=["item_id"])
     buyers = frame.groupby("item_id")["user_id"].nunique()
@@ -177,7 +177,9 @@ def _upright(title: str) -> str:
 
 def _said(words: str) -> str:
     """A kind of goods in words, not as a till prints it."""
-    said = words.lower().replace(" - ", ", ").replace("/", ", ").replace("  ", " ")
+    said = words.lower()
+    for sign, apart in ((" - ", ", "), ("/", ", "), ("&", " & "), ("(", " ("), ("  ", " ")):
+        said = said.replace(sign, apart)
     for short, word in TILL.items():
         said = re.sub(rf"\b{short}\b", word, said)
     return said.capitalize()
