@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from palate_common.models.item_table import ItemTable
     from palate_common.models.published import Published
     from palate_server.folder.server_folder import Site
-    from palate_server.service.setup import Start
+    from palate_server.service.setup import StartingModel
     from palate_sim.panel.panel import OpenPanel
 
 WRITTEN = (
@@ -157,7 +157,7 @@ def init(
 
 
 def _prior(
-    opened: OpenPanel | None, began: Start | None, table: ItemTable | None
+    opened: OpenPanel | None, began: StartingModel | None, table: ItemTable | None
 ) -> tuple[State | None, ItemTable | None, Mapping[str, str]]:
     """The panel of a new server, the items' facts, and what is said of the panel."""
     if opened is not None:
