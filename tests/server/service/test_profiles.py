@@ -155,8 +155,7 @@ def test_rules_know_the_defaults_that_they_need_and_every_key_that_they_name() -
     assert {key: defaults[key] for key in _DEFAULTS} == {key: _plain(value) for key, value in _DEFAULTS.items()}
     named = {rule.key for rule in RULES} | {key for each in PROFILES.values() for key in settings_of(each)}
     assert named <= set(defaults)
-    in_the_folder = {"start"}  # a model, which no setting names
-    assert {key for each in QUESTIONS for key in (each.key, *each.also)} <= set(defaults) | in_the_folder
+    assert {key for each in QUESTIONS for key in (each.key, *each.also)} <= set(defaults)
 
 
 def _flat(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -210,13 +209,12 @@ def test_nobody_has_to_understand_more_than_eight_settings(profile: str, tmp_pat
     page = (Path(__file__).parents[3] / "docs/server.md").read_text()
     table = page.partition("### Before the first round")[2].partition("### Profiles")[0]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
-    answers = ["", profile, *(["-"] if profile == "pilot" else []), str(tmp_path / "items"), "", "", "", "", "", ""]
-    with CliRunner().isolation("\n".join(answers)) as (out, *_):
+    with CliRunner().isolation(f"\n{profile}\n{tmp_path / 'items'}\n\n\n\n\n\n") as (out, *_):
         found = ask({"folder": tmp_path / "site"})
         said = out.getvalue().decode()
     asked = [question for _, question, _, whom in rows if whom == "all" or profile in whom]
     assert re.findall(r"^(.+?) \[.*?\]: ", said, re.MULTILINE) == asked
-    assert len(asked) == {"trial": 6, "pilot": 7, "company": 7, "public": 8}[profile]
+    assert len(asked) == {"trial": 6, "pilot": 6, "company": 7, "public": 8}[profile]
     assert [f"`{key}`" for key in found if key != "folder"] == [
         keys.split(",")[0] for keys, question, *_ in rows if question in asked
     ]

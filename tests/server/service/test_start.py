@@ -12,6 +12,7 @@ import pytest
 
 from palate.starter import FOLDERS
 from palate_cli.cli import run
+from palate_cli.commands.serve.questions import read_catalogue
 from palate_cli.commands.serve.running import _card_maker
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue
@@ -103,6 +104,9 @@ def test_the_catalogue_is_the_models_or_a_longer_one(tmp_path: Path, capsys: pyt
     longer = Site.at(tmp_path / "longer")
     assert longer.catalogue.items == (*own.catalogue.items, "new")
     assert listed(latest(longer), LIKED["sample"][0]) == listed(latest(own), LIKED["sample"][0])
+    assert read_catalogue("films") == FOLDERS["films"]
+    assert run([*words[:-3], "--items", str(FOLDERS["sample"]), "--yes", str(tmp_path / "answered")]) == 0
+    assert latest(Site.at(tmp_path / "answered")).elsewhere == 2000
     items.write_text("book-1\n")
     assert run([*words, "--items", str(items), str(tmp_path / "shorter")]) == 2
     assert "`--items` must keep each item that devices have" in capsys.readouterr().err
