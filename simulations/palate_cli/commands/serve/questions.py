@@ -136,8 +136,8 @@ QUESTIONS = (
     ),
     SetupQuestion(
         "items", "catalogue",
-        "A file of item ids, one a line, which is public: every model has a row for each. Or a model to start from, the "
-        "folder of a finished run on your own log or `films`: it has its items, and lists are personal on the first day.",
+        "A file of item ids, one a line, which is public: every model has a row for each. Or a model to start from, "
+        "whose items it then is: the folder of a finished run on your own log, or `films`.",
         read_catalogue, lambda given: "items",
     ),
     SetupQuestion(
