@@ -139,10 +139,7 @@ def start_of(manifest: Manifest) -> Mapping[str, Any] | None:
     It says so as long as fewer people have taken part in its own population: too few yet. None: it says nothing of it.
     """
     said = (manifest.model_extra or {}).get(STARTS)
-    match said:
-        case {"users": int(users)} if users > 0:
-            return {str(name): value for name, value in said.items()}
-    return None
+    return said if isinstance(said, dict) and isinstance(said.get("users"), int) and said["users"] > 0 else None
 
 
 def elsewhere(manifest: Manifest) -> int | None:

@@ -44,6 +44,13 @@ def test_a_page_is_the_servers_or_one_that_the_gateway_lets_in(site: Site, page:
     assert page_of(site, page).endswith(page)
 
 
+@pytest.mark.parametrize(("port", "path"), [(443, ""), (8443, "/p/films")])
+def test_a_page_of_the_server_is_where_the_gateway_has_it(tmp_path: Path, port: int, path: str) -> None:
+    config = f'population = "p"\nname = "films.example"\n[gateway]\nport = {port}\npath = "{path}"\n'
+    made = page_of(make_site(tmp_path / "site", config, ("a", "b")), "app/")
+    assert made == f"https://films.example{'' if port == 443 else ':8443'}{path}/app/"
+
+
 @pytest.mark.parametrize("page", ["https://evil.example/", "//evil.example/", "http://shop.example/", "app/#x"])
 def test_another_page_gets_no_link(site: Site, page: str) -> None:
     with pytest.raises(InputError, match="`--page` must be on the server"):
