@@ -35,7 +35,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check mutants coverage soak new lock clean around frameworks
+.PHONY: demo test check needs lint types contracts tests dates web playground docs bench images release-check mutants coverage soak new lock clean around frameworks
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -65,9 +65,13 @@ tests: needs client/web/node_modules/.ready $(VENV)/.dev
 dates: ## the tests on other days: tomorrow, a change to summer time, a 29 February, a turn of the year
 	for day in $(DAYS); do $(MAKE) --no-print-directory DAY="$$day" web tests || exit 1; done
 
-web: needs client/web/node_modules/.ready ## the browser package: types, its tests in Node and Chromium, and its size
+web: needs client/web/node_modules/.ready $(VENV)/.dev ## the browser package: types, its tests in Node and Chromium, and its size
 	cd client/web && npm run --silent types && npm run --silent size
-	cd client/web && ../../.ci/at "$(DAY)" sh -c 'npm test --silent && npm run --silent whole'
+	cd client/web && PALATE=$(abspath $(BIN)/palate) ../../.ci/at "$(DAY)" sh -c 'npm test --silent && npm run --silent whole'
+
+playground: client/web/node_modules/.ready $(VENV)/.demo ## a page that recommends films in a browser, as a folder for any file server, in build/playground: needs Node
+	cd client/web && node build.mjs --untyped
+	rm -rf build/playground && $(BIN)/palate playground --out build/playground
 
 client/web/node_modules/.ready: client/web/package-lock.json
 	cd client/web && npm ci --silent --no-audit --no-fund

@@ -181,6 +181,9 @@ def _built(folder: Path, commit: str) -> dict[str, str]:
     """The hashes of what is built of a copy of a commit, with the locked and hashed build tools."""
     told("git", "clone", "--quiet", "--no-local", str(ROOT), str(folder / "copy"))
     told("git", "-C", str(folder / "copy"), "checkout", "--quiet", commit)
+    web = folder / "copy" / "client" / "web"  # the wheel carries the browser's package, which its build makes
+    told("npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefix", str(web))
+    told("node", str(web / "build.mjs"), "--untyped")
     epoch = told("git", "show", "--no-patch", "--format=%ct", commit)
     environment = os.environ | {"SOURCE_DATE_EPOCH": epoch, "PYTHONHASHSEED": "random"}
     words = [str(UV), "build", "--quiet", "--python", sys.executable, "--out-dir", str(folder / "dist")]
