@@ -136,10 +136,8 @@ def start_of(manifest: Manifest) -> Mapping[str, Any] | None:
 
     It says so as long as fewer people have taken part in its own population: too few yet. None: it says nothing of it.
     """
-    match (manifest.model_extra or {}).get(STARTS):
-        case {"users": int(users)} as said if users > 0:
-            return dict(said)
-    return None
+    said = (manifest.model_extra or {}).get(STARTS)
+    return said if isinstance(said, dict) and isinstance(said.get("users"), int) and said["users"] > 0 else None
 
 
 def elsewhere(manifest: Manifest) -> int | None:
