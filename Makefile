@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 LOCKED := --no-deps --require-hashes --requirement
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
-NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promtool faketime=faketime
+NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium certutil=libnss3-tools promtool=promtool faketime=faketime
 # The day that the tests run on. Whoever writes a test tries it by hand on the day it is, so that one which is tied to a day
 # fails on one of the two.
 DAY := 1000 days
@@ -37,7 +37,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check mutants coverage soak new lock clean around frameworks trackers
+.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check mutants coverage soak new lock clean around frameworks holes newest-flower trackers
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -109,6 +109,18 @@ trackers: .venv-trackers/.ready ## media servers beside a node: Maloja, Supysoni
 	.venv-trackers/bin/python -m pip install --quiet --no-compile $(LOCKED) requirements/trackers.txt
 	touch $@
 
+holes: client/web/node_modules/.ready $(VENV)/.dev ## whether a locked dependency of Python or npm has a known hole; it asks advisory services, and one that can't be asked is a failure
+	for lock in server dev docs; do $(BIN)/uv tool run pip-audit==2.10.1 --strict --disable-pip --require-hashes --requirement requirements/$$lock.txt || exit 1; done
+	cd client/web && npm audit --audit-level=moderate
+
+newest-flower: needs $(BIN)/python ## the server's tests with the newest flwr, in .venv-flower: which of what we use of it has moved
+	$(PYTHON) -m venv $(VENV)-flower
+	$(VENV)-flower/bin/python -m pip install --quiet $(LOCKED) requirements/dev.txt
+	$(VENV)-flower/bin/python -m pip install --quiet --upgrade flwr
+	$(VENV)-flower/bin/python -m pip install --quiet --no-deps --editable .
+	$(VENV)-flower/bin/python -c "import flwr.common.version as v; print('flwr', v.package_version)"
+	$(VENV)-flower/bin/pytest -q tests/server/flower tests/server/edge tests/integration/serve tests/integration/test_engine_flower.py
+
 mutants: needs $(VENV)/.dev ## bugs in what privacy hangs on, made by machine and listed, against tests and audit: hours; goes on where it stopped
 	$(MUTATION) cover
 	$(MUTATION) test
@@ -154,10 +166,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV), once: 780 MB on disk, some 45 seconds of a processor; nothing is printed meanwhile"
 	$(PIP) --editable ".[simulations,demo-data]"
 	touch $@
 
 $(VENV)/.dev: pyproject.toml requirements/dev.txt requirements/torch.txt | $(BIN)/python
+	@echo "installing into $(VENV), once: 2 GB on disk, some minutes; nothing is printed meanwhile"
 	$(PIP) --requirement requirements/torch.txt
 	sed -n '/^uv==/,/[^\]$$/p' requirements/dev.txt | $(PIP) $(LOCKED) /dev/stdin
 	$(UV) $(LOCKED) requirements/dev.txt || $(PIP) $(LOCKED) requirements/dev.txt

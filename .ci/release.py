@@ -8,7 +8,7 @@ sbom       CycloneDX lists of what the server, a device and the simulations inst
 extras     each extra alone, in a clean environment of each Python: it installs, what it brings loads, and its first
            tutorial runs with nothing but the wheel; a device loads what it needs and nothing else
 platforms  the types of macOS and Windows, and whether each can install a device and the simulations from wheels
-workflows  .github/workflows against GitHub's schema, and each action named by its hash
+workflows  .github, CITATION.cff and docs/openapi.yaml against their schemas, and each action named by its hash
 
 All of it lies in build/release. Wheels come from PyPI and, where PIP_FIND_LINKS names one, a folder. It is no part of
 `make test`: it takes minutes, and the network.
@@ -36,7 +36,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 MADE = ROOT / "build" / "release"
 UV = Path(sys.executable).parent / "uv"
-TOOLS = {"cyclonedx-py": "cyclonedx-bom==7.5.0", "check-jsonschema": "check-jsonschema==0.39.0"}
+TOOLS = {
+    "cyclonedx-py": "cyclonedx-bom==7.5.0",
+    "check-jsonschema": "check-jsonschema==0.39.0",
+    "openapi-spec-validator": "openapi-spec-validator==0.9.0",
+}
 """Programs that this runs, each in an environment of its own, and where they are from."""
 PYTHONS = ("3.11", "3.12", "3.13")
 LOCK = ROOT / "requirements" / "server.txt"
@@ -239,13 +243,23 @@ def platforms() -> None:
 
 
 def workflows() -> None:
-    """The workflows against GitHub's schema, which comes with the tool."""
+    """The files that other programs read against their schemas, which come with the tools."""
     files = sorted(str(path) for path in (ROOT / ".github" / "workflows").glob("*.yml"))
     for file in files:
         if loose := unpinned(Path(file).read_text(encoding="utf-8")):
             failed(f"{file} must name each action by a commit's hash, got {', '.join(loose)}")
-    tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
+    forms = sorted(str(path) for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
+    for schema, named in (
+        ("github-workflows", files),
+        ("github-issue-forms", forms),
+        ("github-issue-config", [str(ROOT / ".github" / "ISSUE_TEMPLATE" / "config.yml")]),
+        ("dependabot", [str(ROOT / ".github" / "dependabot.yml")]),
+        ("citation-file-format", [str(ROOT / "CITATION.cff")]),
+    ):
+        tool("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *named)
+    tool("openapi-spec-validator", str(ROOT / "docs" / "openapi.yaml"))
     print(f"workflows: {len(files)} as GitHub's schema wants them, actions by hash; they run on GitHub alone")
+    print(f"workflows: {len(forms)} issue forms, the update bot's file, CITATION.cff and docs/openapi.yaml by theirs")
 
 
 def unpinned(workflow: str) -> list[str]:

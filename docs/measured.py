@@ -65,7 +65,6 @@ TOPICS = {
         "panel",
         "ranking",
         "download",
-        "compression",
     ),
     "Releases and learning": ("releases", "sgd", "scale"),
     "Privacy": ("attacks", "poisoning", "audit", "mutation", "ledger"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,12 +30,13 @@ ROOTS = ("common", "client", "server", "simulations")
 
 
 class Exported(NamedTuple):
-    """A public name: where it is defined, by which name there, and the first sentence of its docstring."""
+    """A public name: where it is defined, by which name there, the first sentence of its docstring, and its group."""
 
     name: str
     module: str
     defined: str
     said: str
+    group: str = ""
 
 
 def exported(package: str) -> list[Exported]:
@@ -44,16 +46,32 @@ def exported(package: str) -> list[Exported]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("palate"):
             found |= {each.asname or each.name: (node.module, each.name) for each in node.names}
     found |= {name: (module, name) for name, module in _constant(tree, "_LATER", {}).items()}
-    return [Exported(name, *found[name], _said(*found[name])) for name in _constant(tree, "__all__", [])]
+    groups = _groups(package)
+    return [
+        Exported(name, *found[name], _said(*found[name]), groups.get(name, ""))
+        for name in _constant(tree, "__all__", [])
+    ]
 
 
 def section() -> str:
     """What stands below the mark."""
     parts = []
     for package, whom in PACKAGES.items():
-        rows = [f"| `{each.name}` | `{each.module}` | {each.said} |" for each in exported(package)]
-        parts.append("\n".join([f"## `{package}`: {whom}\n", "| name | module | |", "|---|---|---|", *rows]))
+        parts.append(f"## `{package}`: {whom}")
+        for group, names in groupby(exported(package), lambda each: each.group):
+            rows = [f"| `{each.name}` | `{each.module}` | {each.said} |" for each in names]
+            parts.append("\n".join([f"| {group or 'name'} | module | |", "|---|---|---|", *rows]))
     return "\n\n".join(parts)
+
+
+def _groups(package: str) -> dict[str, str]:
+    """The group of each name: the comment above it in the list of `__all__`; nothing where there are none."""
+    found, group = {}, ""
+    for line in _source(package).partition("\n__all__ = [")[2].partition("\n]")[0].splitlines()[1:]:
+        text = line.strip()
+        group = text.removeprefix("# ") if text.startswith("# ") else group
+        found[text.strip('",')] = group
+    return found
 
 
 def _said(module: str, name: str) -> str:
@@ -83,12 +101,17 @@ def _constant(tree: ast.Module, name: str, default: Any) -> Any:
 
 @cache
 def _tree(module: str) -> ast.Module:
+    """A module's source, parsed."""
+    return ast.parse(_source(module))
+
+
+def _source(module: str) -> str:
     """A module's source."""
     for root in ROOTS:
         path = ROOT.joinpath(root, *module.split("."))
         for file in (path.with_suffix(".py"), path / "__init__.py"):
             if file.is_file():
-                return ast.parse(file.read_text(encoding="utf-8"))
+                return file.read_text(encoding="utf-8")
     raise LookupError(f"there is no module {module}")
 
 

@@ -5,7 +5,7 @@
 
 Nothing is kept twice. The pages are those of docs/ and, beside them:
 
-- README.md as the first page, its Chinese edition, CONTRIBUTING.md, CHANGELOG.md;
+- README.md as the first page, its Chinese edition, CONTRIBUTING.md, SECURITY.md, CHANGELOG.md;
 - whatever these link to in the repository, be it another page, a source file or a folder, so that a reader needs
   nothing but the site;
 - the notebook as a page; and an API reference of exactly the names of docs/public.md, from their docstrings.
@@ -36,6 +36,7 @@ PLACES = {
     "docs/README.md": "pages.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
     "docs/tutorials/simulate.ipynb": "tutorials/simulate.md",
 }
 """Where the site has a file of the repository that is not simply below docs/."""

@@ -9,9 +9,10 @@ A word is what stands between spaces and has a letter; of Chinese, two character
   docs/measured.py and docs/public.py write between their marks;
 - a page's own: no page may be too long to be read in one go, and README and its translation are two screens.
 
-The pages are README and its translation, CONTRIBUTING, CHANGELOG, all below docs, and the README of the browser package
-and of each benchmark. Below docs/benchmarks are data: tables that docs/measured.py makes of records, with the notes
-that a benchmark has for each. They are counted by themselves, and only a page's own limit holds for them.
+The pages are README and its translation, CONTRIBUTING, SECURITY, AGENTS, CHANGELOG, all below docs, and the README of
+the browser package and of each benchmark. Below docs/benchmarks are data: tables that docs/measured.py makes of
+records, with the notes that a benchmark has for each. They are counted by themselves, and only a page's own limit
+holds for them.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def prose(text: str) -> str:
 
 def pages(root: Path = ROOT) -> dict[str, str]:
     """Each page of the documentation by its path, with its text."""
-    single = [root / name for name in (*SCREENS, "CONTRIBUTING.md", "CHANGELOG.md", "client/web/README.md")]
+    single = [
+        root / name
+        for name in (*SCREENS, "CONTRIBUTING.md", "SECURITY.md", "AGENTS.md", "CHANGELOG.md", "client/web/README.md")
+    ]
     found = [*single, *sorted((root / "docs").rglob("*.md")), *sorted(root.glob("simulations/benchmarks/*/README.md"))]
     return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in found}
 

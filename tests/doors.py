@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from palate_common.models.delta import apply_delta
 from plans import open_as_device
 
 import palate
@@ -28,7 +29,6 @@ from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.compact import compact_unpacked, expand
-from palate_common.models.delta import apply_delta
 from palate_common.models.item_table import ItemTable
 from palate_common.models.manifest import MANIFEST_TAG, read_manifest
 from palate_common.models.model import GlobalModel, ModelHeader

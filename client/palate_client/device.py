@@ -44,6 +44,7 @@ from palate_client.store.retention import Limits
 from palate_client.store.store import EventStore
 from palate_client.store.tracker import Tracker
 from palate_client.store.vault import Caller, Keyring, Vault
+from palate_common.keywords import says_which
 from palate_common.records.closing import Closing
 from palate_common.records.files import write_durably
 from palate_common.weighting import Weighting, weighting_of
@@ -304,7 +305,7 @@ class Device(Closing):
         return self.store.forget_import(id)
 
     def files_to_download(self, folder: Path | str) -> tuple[str, ...]:
-        """The further files that `update_model` needs of a published model; deltas instead of whole files if possible.
+        """The further files that `update_model` needs of a published model: those that have changed.
 
         Args:
             folder: folder with the downloaded `manifest.json` and `signature`.
@@ -803,6 +804,7 @@ class Device(Closing):
         """What a page tells."""
         from palate_client.page.facts import facts_of  # here: as the parts
 
+        model = self.model()
         return facts_of(
             app=self.app,
             store=self.store,
@@ -812,6 +814,7 @@ class Device(Closing):
             report=self.privacy_report(),
             statement=self.statement,
             recommender=self.recommendations.recommender_if_any,
+            learned=None if model is None else model.elsewhere,
             tags=self._tags() if tags is None else tags,
         )
 
@@ -921,6 +924,7 @@ class Device(Closing):
         raise InputError("a device must be opened where it is used, got an attempt to copy or pickle it: `palate.open`")
 
 
+@says_which("palate.open")
 def open_device(
     path: Path | str,
     *,

@@ -1,7 +1,7 @@
 """Models: the global model that this device uses. It is verified, never replaced by an older one, and always complete.
 
 files_to_download -> the app downloads them -> folder
-folder, files in use -> published.read (signature, sizes, hashes, deltas, content) -> rollback -> the ledger that it
+folder, files in use -> published.read (signature, sizes, hashes, content) -> rollback -> the ledger that it
 shows, against the last one seen -> Journal (one transaction)
 """
 

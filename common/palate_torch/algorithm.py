@@ -22,11 +22,10 @@ import numpy.typing as npt
 import torch
 
 from palate_common.algorithms import Algorithm, ItemRows, PublicFacts, State, add_adapter
-from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, WITHIN, AdaptiveClip
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.server_steps import adam_step, momentum_step
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update, user_weights
-from palate_common.interactions import Interactions, row_squares, segment_sum
+from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import Block, DenseBlock, Float64, OuterBlock, Update
 from palate_core.layout import BlockSpec, Layout
 from palate_torch.checks import check_class, check_computes, make_module
@@ -46,7 +45,7 @@ class ModuleAlgorithm(Algorithm):
     """Noised counts, then noised steps on a module's parameters.
 
     State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `module.NAME`, each
-    parameter; `head_features` [h, m], where the module uses features; `clip_norm` [1], with an adaptive clip;
+    parameter; `head_features` [h, m], where the module uses features;
     `momentum.rows` [h, W], `momentum.shared` [S] and, for Adam, `squares.*`, the server's running step.
     """
 
@@ -54,9 +53,8 @@ class ModuleAlgorithm(Algorithm):
     module: ClassVar[type[Recommender]] = Recommender
     Settings: ClassVar[type[ModuleSettings]] = ModuleSettings
     public_inputs: ClassVar[tuple[str, ...]] = (FEATURES,)
-    training_only: ClassVar[tuple[str, ...]] = (
-        *(f"{kind}.{block}" for kind in ("momentum", "squares") for block in (ROWS, SHARED)),
-        CLIP_NORM,
+    training_only: ClassVar[tuple[str, ...]] = tuple(
+        f"{kind}.{block}" for kind in ("momentum", "squares") for block in (ROWS, SHARED)
     )
     item_arrays: ClassVar[tuple[str, ...]] = (COUNTS,)
 
@@ -64,7 +62,6 @@ class ModuleAlgorithm(Algorithm):
         self.settings, self.facts = settings, facts
         check_computes(self.module, settings, facts.n_features)
         self.head_items = head_size(facts, 0.9, settings.head_items)
-        self.clip = AdaptiveClip(settings.clip_quantile, settings.clip_norm)
         self.later = later_rounds(settings, facts)
         self.scale = facts.n_items ** (settings.user_exponent - 0.5)
         self._made = make_module(self.module, settings, Catalogue(self.head_items, facts.n_features), facts.seed)
@@ -82,24 +79,23 @@ class ModuleAlgorithm(Algorithm):
         return {COUNTS: np.zeros(self.facts.n_items, np.float32)}
 
     def layout(self, state: State, round_: int) -> Layout:
-        """Round 0: counts. Later: changes of item rows and shared parameters, and whether they were within S."""
+        """Round 0: counts. Later: changes of item rows and of shared parameters."""
         if round_ == 0:
             return popularity_layout(self.facts.n_items)
         sizes = {ROWS: self.head_items * self._parameters.width, SHARED: self._parameters.shared_size}
-        blocks = tuple(
+        return tuple(
             BlockSpec(name=name, shape=(size,), weight=self._weights[name]) for name, size in sizes.items() if size
         )
-        return self.clip.layout(blocks)
 
     def item_rows(self, state: State, round_: int) -> ItemRows:
         """Counts are the items'; the numbers of the head's item rows stand one behind the other."""
         if round_ == 0:
             return {COUNTS: (np.arange(self.facts.n_items),)}
-        return {ROWS: (np.repeat(state[HEAD], self._parameters.width),), SHARED: (), WITHIN: ()}
+        return {ROWS: (np.repeat(state[HEAD], self._parameters.width),), SHARED: ()}
 
     @property
     def _weights(self) -> dict[str, float]:
-        """Each block's weight in the layout, before the adaptive clip takes its part."""
+        """Each block's weight in the layout."""
         share = self.settings.shared_share
         if not self._parameters.shared_size or not self._parameters.width:
             return {ROWS: 1.0, SHARED: 1.0}
@@ -114,22 +110,13 @@ class ModuleAlgorithm(Algorithm):
         rows, shared = self._changes(state, local)
         strength = segment_sum(histories.weights.astype(np.float64) ** 2, histories.indptr)
         weights = user_weights(strength, exponent=self.settings.user_exponent, n_items=self.facts.n_items)
-        factors, signs = self.clip.factors_and_signs(
-            state, lambda: self._norms(local, rows, shared) * weights, seen.counts() > 0
-        )
-        sent = weights * factors
+        sent = weights / self.settings.clip_norm
         blocks: list[Block] = []
         if self._parameters.width:
             blocks.append(self._row_block(local, rows * np.repeat(sent, np.diff(local.indptr))[:, None]))
         if self._parameters.shared_size:
             blocks.append(DenseBlock(shared * sent[:, None]))
-        return Update((*blocks, *signs), histories.n_users)
-
-    def _norms(self, local: LocalItems, rows: Float64, shared: Float64) -> Float64:
-        """The norm of each user's change, by the layout's weights, float64 [n_users]."""
-        squares = self._weights[ROWS] ** 2 * segment_sum(row_squares(rows), local.indptr)
-        squares += self._weights[SHARED] ** 2 * row_squares(shared)
-        return np.asarray(np.sqrt(squares), np.float64)
+        return Update(tuple(blocks), histories.n_users)
 
     def _local(self, seen: Interactions, round_: int) -> LocalItems:
         """The items that each user trains on in a round; for a ranking, those of round 0."""
@@ -174,7 +161,7 @@ class ModuleAlgorithm(Algorithm):
         """Head and starting parameters after round 0, then one step."""
         if round_ == 0:
             return self._first(sums[COUNTS], noise[COUNTS], state.get(FEATURES))
-        settings, clip_norm = self.settings, self.clip.norm(state)
+        settings = self.settings
         # Constant steps, then smaller ones, over which the noise averages out.
         slowing = min(1.0, 2 * (self.later + 1 - round_) / (self.later + 1))
         rates = server_rates(settings, self.facts)
@@ -183,7 +170,7 @@ class ModuleAlgorithm(Algorithm):
         for block, rate in zip((ROWS, SHARED), rates, strict=True):
             if block not in sums:
                 continue
-            direction = sums[block].reshape(held[block].shape) * (clip_norm / users)
+            direction = sums[block].reshape(held[block].shape) * (settings.clip_norm / users)
             momentum = state[f"momentum.{block}"].astype(np.float64)
             if settings.optimizer == "momentum":
                 step = momentum = momentum_step(momentum, direction, rate=rate * slowing, decay=settings.momentum)
@@ -192,7 +179,7 @@ class ModuleAlgorithm(Algorithm):
                     momentum,
                     state[f"squares.{block}"].astype(np.float64),
                     direction,
-                    noise=noise[block] * clip_norm / users,
+                    noise=noise[block] * settings.clip_norm / users,
                     step=round_,
                     rate=rate * slowing,
                     decay=settings.momentum,
@@ -200,7 +187,6 @@ class ModuleAlgorithm(Algorithm):
                 moved[f"squares.{block}"] = squares.astype(np.float32)
             moved[f"momentum.{block}"] = momentum.astype(np.float32)
             held[block] = held[block] + step
-        moved |= self.clip.follow_release(state, sums, self.facts.n_users)
         return moved | self._parameters.arrays(held[ROWS], held[SHARED])
 
     def _first(self, counts: Float64, noise: float, features: npt.NDArray[np.floating[Any]] | None) -> State:
@@ -219,7 +205,7 @@ class ModuleAlgorithm(Algorithm):
         for kind in kinds:
             state[f"{kind}.{ROWS}"] = np.zeros((self.head_items, self._parameters.width), np.float32)
             state[f"{kind}.{SHARED}"] = np.zeros(self._parameters.shared_size, np.float32)
-        return state | self.clip.start()
+        return state
 
     def _popularity(self, counts: Float64, noise: float) -> npt.NDArray[np.float32]:
         """About the share of users with each item: a user with k items adds k^-1/2 for each to the counts."""

@@ -29,7 +29,7 @@ class MatrixFactorizationSettings(ModuleSettings):
     negatives: int | None = Field(default=None, ge=0, le=64)
     """Sampled items for each own one. None: every head item, as implicit needs it."""
     clip_norm: float = Field(default=1.0, gt=0)
-    """S, the L2 norm a user's change is clipped to; the first one, with `clip_quantile`."""
+    """S, the L2 norm a user's change is clipped to."""
     server_rate: float | None = Field(default=15.0, gt=0)
     """The server's step size for item rows."""
     start_scale: float = Field(default=0.03, gt=0)

@@ -22,9 +22,7 @@ class ModuleSettings(BaseModel):
     first_share: float = Field(default=0.2, gt=0, lt=1)
     """Round 0's share of mu^2."""
     clip_norm: float = Field(default=0.25, gt=0)
-    """S, the L2 norm a user's change is clipped to; the first one, with `clip_quantile`."""
-    clip_quantile: float | None = Field(default=None, gt=0, lt=1)
-    """S follows this quantile of the changes' norms, learned privately. None: S is fixed."""
+    """S, the L2 norm a user's change is clipped to."""
     shared_share: float = Field(default=0.05, gt=0, lt=1)
     """Part of a round's squared norm that parameters without a row an item get, where there are any."""
     user_exponent: float = Field(default=0.5, ge=0, le=0.5)

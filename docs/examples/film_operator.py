@@ -86,6 +86,6 @@ class Operator(Closing):
         self._open.close()
 
     def _publish(self) -> None:
-        """The model as it is now, with deltas from the one before."""
+        """The model as it is now."""
         place = {"population": POPULATION, "shown": self._run.ledger.shown()}
         self._run.registry.publish(self._run.model, self._catalogue, {"run": "first run"}, self._key, **place)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from palate_common.extras import to_install
+from palate_common.keywords import says_which
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from palate_audit.targets.function import Mechanism
 
 
+@says_which("palate.audit")
 def audit(
     target: Mechanism | Target | str | PathLike[str] | None = None,
     *,
@@ -53,7 +56,7 @@ def audit(
     try:
         from palate_audit import auditing
     except ModuleNotFoundError as error:
-        raise InputError(f"`palate.audit` needs {error.name}: pip install 'palate[simulations]'") from None
+        raise InputError(f"`palate.audit` needs {error.name}: {to_install('simulations')}") from None
     return auditing.audit(
         target, epsilon=epsilon, delta=delta, clip_norm=clip_norm, noise_multiplier=noise_multiplier,
         dimension=dimension, runs=runs, seed=seed, budget=budget, progress=progress,

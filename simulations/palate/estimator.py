@@ -25,6 +25,7 @@ import numpy as np
 
 from palate.simulation import simulate
 from palate_common.interactions import Interactions
+from palate_common.keywords import nearest, says_which
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class RecommenderEstimator:
         epsilon_: what the run cost each installation: user-level, zero-out, at `result_.summary["delta"]`.
     """
 
+    @says_which("palate.Recommender")
     def __init__(
         self,
         *,
@@ -110,7 +112,9 @@ class RecommenderEstimator:
         """
         for name, value in params.items():
             if name not in self._names():
-                raise InputError(f"`{name}` is not a parameter of Recommender: {', '.join(self._names())}")
+                near = nearest(name, self._names())
+                hint = f"; did you mean `{near}`?" if near else f": {', '.join(self._names())}"
+                raise InputError(f"`{name}` is not a parameter of Recommender{hint}")
             setattr(self, name, value)
         return self
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palate_common.extras import to_install
+from palate_common.keywords import says_which
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from palate_sim.run.result import Result
 
 
+@says_which("palate.simulate")
 def simulate(
     data: Source | Any = None,
     *,
@@ -57,7 +60,7 @@ def simulate(
         from palate_sim.config import load_config
         from palate_sim.run import experiment
     except ModuleNotFoundError as error:
-        raise InputError(f"`palate.simulate` needs {error.name}: pip install 'palate[simulations]'") from None
+        raise InputError(f"`palate.simulate` needs {error.name}: {to_install('simulations')}") from None
     if not isinstance(settings or {}, Mapping):
         raise InputError(f"`settings` must be dotted keys with their values, got {settings!r:.60}")
     chosen = {

@@ -23,7 +23,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("palate"):
             raise
-        sys.stderr.write(f"palate: the command line needs {error.name}: pip install 'palate[simulations]'\n")
+        from palate_common.extras import to_install
+
+        sys.stderr.write(f"palate: the command line needs {error.name}: {to_install('simulations')}\n")
         sys.exit(2)
 
     sys.exit(run())

@@ -6,17 +6,20 @@ import importlib
 import io
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import click
 import typer
 import typer.core
 import typer.main
-from click.utils import make_default_short_help
+from click.shell_completion import CompletionItem
 
+from palate_common.extras import to_install
 from palate_core.errors import InputError, PalateError
 
 EXTRAS = {
@@ -35,6 +38,10 @@ COMMANDS = {
     "simulate": (
         "simulate:simulate",
         "Train a federated recommender on a log with privacy, and show its quality and that of the baselines.",
+    ),
+    "recommend": (
+        "recommend:recommend",
+        "Print what a finished run recommends for some titles, or for a whole history, and why.",
     ),
     "sandbox": (
         "sandbox:sandbox",
@@ -67,6 +74,36 @@ COMMANDS = {
 }
 """Command -> where it is in `palate_cli.commands`, and what its help begins with: only what runs is imported."""
 
+GROUPS = {
+    "On a log of yours": ("simulate", "recommend", "frontier", "feasibility", "data", "config"),
+    "Evidence": ("audit",),
+    "People, simulated and real": ("sandbox", "serve", "edge", "survey", "witness", "device"),
+}
+"""Sections of the help, a beginner's first; commands that no section names come last."""
+
+EXAMPLES = {
+    "simulate": ("palate simulate", "palate simulate my.csv --epsilon 2"),
+    "recommend": (
+        'palate recommend "Alien (1979)" "Blade Runner"',
+        "palate recommend runs/mine --history letterboxd.zip",
+    ),
+    "frontier": ("palate frontier my.csv --epsilons 1,5 --users 1,10",),
+    "feasibility": ("palate feasibility --users 100000 --items 5000",),
+    "data": ("palate data describe my.csv",),
+    "config": ("palate config shop > mine.toml",),
+    "audit": ("palate audit ledger runs/mine", "palate audit attacks runs/mine"),
+    "sandbox": ("palate sandbox --scenario shop --days 20",),
+    "serve": ("palate serve init shop", "palate serve run shop"),
+    "edge": ("palate edge grant.toml edge-2",),
+    "survey": ("palate survey plan shop",),
+    "witness": ("palate witness init seen --name witness.example/palate",),
+    "device": ("palate device open --store shelf --key shelf.key",),
+}
+"""Command -> what to type, for the end of its help."""
+
+WIDEST = max(map(len, COMMANDS))
+"""Letters of the longest command, beside which all that is said of commands begins."""
+
 SERVERS = {"edge", "sandbox", "serve"}
 """Commands that have a server in them, which there is none of on Windows."""
 
@@ -96,12 +133,15 @@ def _loaded(name: str) -> click.Command:
     """A command, imported. Raises KeyError if there is none of that name."""
     module, _, attribute = COMMANDS[name][0].partition(":")
     found = getattr(importlib.import_module(f"palate_cli.commands.{module}"), attribute)
-    alone = typer.Typer(**_PLAIN)
+    alone = typer.Typer(add_completion=False, **_PLAIN)
     if isinstance(found, typer.Typer):
-        alone.add_typer(found, name=name)
+        alone.add_typer(found, name=name, cls=_Group)
     else:
         alone.command(name)(found)
-    return typer.main.get_group(alone).commands[name]
+    command = typer.main.get_group(alone).commands[name]
+    if name in EXAMPLES:
+        command.epilog = "\n".join(("\b", "For example:", *(f"  {each}" for each in EXAMPLES[name])))
+    return command
 
 
 class _Commands(typer.core.TyperGroup):
@@ -112,17 +152,34 @@ class _Commands(typer.core.TyperGroup):
         self.commands = _Loading()  # type: ignore[assignment]  # click reads it, and only to add a command would it write
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """As click writes them, from the summaries."""
-        limit = formatter.width - 6 - max(map(len, COMMANDS))
+        """Section by section, from the summaries."""
+        named = {name for names in GROUPS.values() for name in names}
+        others = {"More": tuple(name for name in COMMANDS if name not in named)}
+        for title, names in (GROUPS | others).items():
+            if names:
+                with formatter.section(title):
+                    formatter.write_dl([(f"{name:{WIDEST}}", COMMANDS[name][1]) for name in names])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so, without importing any; and options."""
+        named = [CompletionItem(name, help=said) for name, (_, said) in COMMANDS.items() if name.startswith(incomplete)]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
+
+
+class _Group(typer.core.TyperGroup):
+    """The commands of a group, with the whole first sentence of each."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, command.get_short_help_str(10_000)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
-            rows = [(name, make_default_short_help(summary, limit)) for name, (_, summary) in COMMANDS.items()]
             formatter.write_dl(rows)
 
 
-_PLAIN: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+_PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
 app = typer.Typer(
     name="palate",
     help="A federated recommender whose privacy can be checked.",
+    epilog="Begin with: palate simulate. All commands with examples: docs/cli.md.",
     no_args_is_help=True,
     suggest_commands=False,  # click does
     cls=_Commands,
@@ -193,10 +250,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def called() -> str:
+    """How this command line is typed here: `palate`, or its path where the shell doesn't find it."""
+    typed = Path(sys.argv[0])
+    return "palate" if typed.name != "palate" or shutil.which("palate") else os.path.relpath(typed)
+
+
 def missing(error: ModuleNotFoundError) -> str:
     """The message that says what to install for a missing module."""
     extra = EXTRAS.get((error.name or "").partition(".")[0], "simulations")
-    return f"this needs {error.name}: pip install 'palate[{extra}]'"
+    return f"this needs {error.name}: {to_install(extra)}"
 
 
 def _say(message: str, code: int) -> int:

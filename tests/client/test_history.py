@@ -311,10 +311,17 @@ def test_zip_files_are_bounded_before_anything_is_unpacked(device: palate.Device
         for n in range(10_001):
             archive.writestr(f"{n}", "")
 
+    def comments(archive: zipfile.ZipFile) -> None:
+        for n in range(71):
+            info = zipfile.ZipInfo(f"{n}")
+            info.comment = bytes(60_000)
+            archive.writestr(info, "")
+
     huge = diary((1, "2024-01-01")) + "\n" * 3_000_000
     small = diary((1, "2024-01-01"))
     for write, lie, why in (
-        (members, 0, "at most 10000 files"),
+        (members, 0, "at most 10000 files, got 10001"),
+        (comments, 0, "at most 10000 files, got 42[0-9]{5} bytes"),
         (lambda archive: archive.writestr("diary.csv", huge), 0, "packed over 300 times"),
         (lambda archive: archive.writestr("diary.csv", small), 2**31, "when unpacked"),
     ):

@@ -221,6 +221,17 @@ def test_devices_weigh_links_among_the_sources_only_where_features_have_several(
     assert np.array_equal(OnDevice(model).scores(history)[0], scorer.scores(taste, ROWS))
 
 
+@pytest.mark.parametrize("n", [1, 12, 60])
+def test_scores_without_an_event_are_those_of_all_others(n: int) -> None:
+    history, weights = some(60, 7, n), {POPULARITY: 0.9, PANEL: 1.3}
+    scorer, rows = scorer_of(paired()), np.arange(60)
+    taste = scorer.taste(history, NOTHING, weights)
+    cases = np.append(np.eye(n, dtype=bool), np.arange(n)[None] % 2 == 0, axis=0)
+    for left, found in zip(cases, scorer.without(taste, rows, cases), strict=True):
+        others = scorer.taste(history.entries(~left), NOTHING, weights)
+        np.testing.assert_allclose(found, scorer.scores(others, rows), atol=1e-9)
+
+
 def lived(device: Device, history: Interactions) -> Device:
     """The device with the model and a user's events, of weight 1."""
     device.use_model(paired(), ITEMS, rng=np.random.default_rng(0))
@@ -251,7 +262,7 @@ def test_recommendations_that_links_lift_say_so(device: Device) -> None:
     for each in shown:
         told = device.explain(each.item, **PLAIN)
         assert sum(one.score for one in told.contributions) + told.rest == pytest.approx(each.score, abs=1e-9)
-        assert each.source == POPULARITY or told.text == each.reason
+        assert {one.item for one in each.because} <= {one.item for one in told.contributions if one.score > 0}
     weights = device.recommendations.recommender()._scorer
     assert isinstance(weights, ByFactors)
     device.feedback(shown, {shown[0].item: "click"})

@@ -13,7 +13,6 @@ import pytest
 from palate import Device, Event
 from palate_client.recommend import recommender
 from palate_client.recommend.discovery import DISCOVERY, Mix, mix_of
-from palate_client.recommend.explanation import largest
 from palate_client.recommend.exploration import RandomHistories
 from palate_client.recommend.recommender import ModelRecommender
 from palate_common.algorithms import algorithm_names
@@ -364,12 +363,26 @@ def test_similar_items_and_reach_stay_within_a_domain(device: Device, trained: T
     assert not ranker.fits(device.recommend(30, domain="songs", **PLAIN)[-1].item, 0.05)
 
 
-def test_what_is_told_is_the_largest_and_of_equals_the_first() -> None:
-    values = np.array([0.5, 2.0, -1.0, 2.0, 0.5, 0.5])
-    for most in (1, 2, 3, 4, 6, 9):
-        assert largest(values, most).tolist() == np.argsort(-values, kind="stable")[:most].tolist()
-    assert largest(values, None).tolist() == np.argsort(-values, kind="stable").tolist()
-    assert largest(values[:0], 3).tolist() == []
+@pytest.mark.parametrize("case", CASES)
+def test_without_what_a_reason_names_its_place_is_lower(
+    device: Device, clock: Any, trained: Trained, tastes: Interactions, case: str
+) -> None:
+    ready(device, trained(**CASES[case]))
+    history = [ITEMS[row] for row in tastes.user(7).indices.tolist()]
+    device.like_to_start(history)
+    before = [each.item for each in device.recommend(60, **PLAIN)]
+    shown = device.recommend(10, **PLAIN)
+    for each in shown:
+        named = {one.item for one in each.because}
+        alone = "popular with others" if each.source == "popularity" else "goes with your taste as a whole"
+        assert all(f"liked {item}" in each.reason for item in named) if named else each.reason == alone
+        if named:
+            clock.now += 60  # or they were too many in a minute
+            device.reset_taste()
+            device.like_to_start([item for item in history if item not in named])
+            after = [each.item for each in device.recommend(60, **PLAIN, filter_items=named)]
+            assert after.index(each.item) > before.index(each.item)
+    assert case == "popularity" or any(each.because for each in shown)
 
 
 def test_what_each_event_adds_is_worked_out_once_an_event(

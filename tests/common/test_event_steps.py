@@ -139,21 +139,6 @@ def test_no_signal_is_so_strong_that_pairs_are_asked_for() -> None:
         EventMfSettings(pair_items=5)
 
 
-def test_counts_are_sent_as_a_sketch_where_compression_asks_for_one() -> None:
-    """Each event's few buckets have the norm of one count: it moves the sum by no more than the grid."""
-    known = PublicFacts(n_users=5000, n_items=20_000, mu=1.0, seed=2, local=True)
-    algorithm = EventMf(EventMfSettings(compression=8.0), known)
-    state, (_, _, plan) = algorithm.start(), made(1)
-    plan = plan.model_copy(update={"round": 0, "layout": algorithm.layout(state, 0), "facts": known})
-    assert layout_size(plan.layout) < 2000
-    has = Interactions.from_pairs([0] * 3, [5, 100, 19_999], n_users=1, n_items=20_000)
-    base = event_steps(algorithm, state, plan, has, SeededSource(b"x")).steps
-    for event in range(has.nnz):
-        rest = has.entries(np.arange(has.nnz) != event)
-        moved = base - event_steps(algorithm, state, plan, rest, SeededSource(b"x")).steps
-        assert 0.999 * GRID**2 < sum(int(step) ** 2 for step in moved.tolist()) <= GRID**2
-
-
 def test_a_users_vector_knows_of_events_through_noise_alone() -> None:
     """With noise that hides everything, what a device sends no longer follows its vector's true direction."""
     algorithm, state, plan = made(2)

@@ -149,9 +149,6 @@ def test_pairs_follow_the_signal(n_users: int, mu: float | None, expected: int) 
     products = algorithm.plan.later * algorithm.plan.head_items * algorithm.plan.embedding_size
     assert size <= 2 * products
     assert sum(algorithm.shares) == pytest.approx(1)
-    compressed = make_algorithm("als", {"compression": 2.0}, PublicFacts(n_users=n_users, n_items=3000, mu=mu))
-    assert isinstance(compressed, Als)
-    assert not compressed.plan.pair_items
 
 
 def test_an_open_panel_is_copied_and_weighted_by_a_public_rule() -> None:

@@ -36,7 +36,6 @@ USERS, ITEMS, OUT, GRID = 300, 60, 7, 2**20
 FACTS = PublicFacts(n_users=USERS, n_items=ITEMS, mu=40.0, seed=3)
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "als": {"embedding_size": 4},
-    "als in a sketch": {"embedding_size": 4, "compression": 2.0},
     "als with pairs": {"pair_items": 20},
     "popularity": {},
     "sgd": {"embedding_size": 4, "rounds": 3},

@@ -74,11 +74,13 @@ class Page:
 
 
 def all_pages() -> list[Page]:
-    """README, CONTRIBUTING and every page below docs."""
+    """The pages at the root, and every page below docs."""
     paths = [
         ROOT / "README.md",
         ROOT / "README.zh.md",
         ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
+        ROOT / "AGENTS.md",
         *sorted((ROOT / "docs").rglob("*.md")),
     ]
     return [Page(path) for path in paths]

@@ -44,3 +44,8 @@ def test_pictures_load_nothing(root: Any) -> None:
         assert "<title" in text, picture.name
         assert "prefers-color-scheme: dark" in text, picture.name
         assert not re.search(r"<script|href=|url\((?!#)|@import", text), picture.name
+
+
+def test_code_begins_on_a_line_of_its_own(page: Any) -> None:
+    """A block whose fence was wrapped into a sentence is neither shown as code nor run."""
+    assert [line for line in page.text.splitlines() if "```" in line and not re.match(r"\s*```\w*$", line)] == []

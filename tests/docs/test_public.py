@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import palate
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +36,9 @@ def test_the_page_has_every_public_name(pages: dict[str, Any]) -> None:
 def test_a_public_name_is_there_and_says_what_it_is(package: str) -> None:
     module = importlib.import_module(package)
     found = public.exported(package)
-    assert [each.name for each in found] == sorted(each.name for each in found)
+    for _, names in groupby(found, lambda each: each.group):
+        group = [each.name for each in names]
+        assert group == sorted(group)
     assert [each.name for each in found if not hasattr(module, each.name)] == []
     assert [each.name for each in found if not each.said] == []
     for each in found:
@@ -48,3 +53,8 @@ def test_a_package_offers_nothing_that_is_not_public() -> None:
         names = {name for name in dir(module) if not name.startswith("_")}
         modules = {name for name in names if getattr(getattr(module, name), "__spec__", None) is not None}
         assert names - modules - set(module.__all__) - {"Any", "TYPE_CHECKING", "import_module"} == set(), package
+
+
+def test_an_editor_is_offered_what_is_public_alone() -> None:
+    assert set(dir(palate)) == {*palate.__all__, "aio"}
+    assert {each.group for each in public.exported("palate")} >= {"on a log", "on a device", "errors"}

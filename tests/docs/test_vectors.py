@@ -11,7 +11,6 @@ import math
 import re
 import struct
 import sys
-import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from plans import open_as_device
 
-from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import MANIFEST, SIGNATURE, check_recorded, read_manifest
 from palate_common.rounds.wire import decode
 from palate_common.secagg.evidence import check
@@ -49,7 +47,6 @@ FILES = (
         "notes.json",
         "witnessed.json",
         "manifest.json",
-        "delta.json",
         "enrolment.json",
         "exchange.json",
         "statement.json",
@@ -662,45 +659,6 @@ def tensors(data: bytes) -> tuple[dict[str, Any], dict[str, list[int]]]:
             parts = [data[place : place + width] for place in range(begin, end, width)]
             numbers[name] = [int.from_bytes(part, "little", signed=signed) for part in parts]
     return header, numbers
-
-
-def test_delta_by_hand() -> None:
-    case = {name: bytes.fromhex(text) for name, text in vectors("delta.json").items()}
-    header, parts = tensors(case["delta_inflated_hex"])
-    said = json.loads(header["__metadata__"]["palate"])
-    assert said["base"] == hashlib.sha256(case["base_hex"]).hexdigest()
-    base, made = tensors(case["base_hex"])[1], {}
-    head = bytes(parts[" header"])
-    shapes = json.loads(head[8:])
-    for name, facts in shapes.items():
-        if name == "__metadata__":
-            continue
-        shape = facts["shape"]
-        columns, rows, following = math.prod(shape[1:]), [], 0
-        for step in parts.get(f"{name} rows", [0] * shape[0]):
-            rows.append(None if step == -(2**31) else following + step)
-            following = following if rows[-1] is None else rows[-1] + 1
-        guess, mix = [0] * math.prod(shape), parts.get(f"{name} mix")
-        if name in said["predicted"]:
-            there = [[0] * columns if row is None else base[name][columns * row : columns * (row + 1)] for row in rows]
-            guess = [number for row in there for number in row]
-            if mix is not None:
-                sums = [
-                    sum(x * mix[columns * k + column] for k, x in enumerate([*row, 127]))
-                    for row in there
-                    for column in range(columns)
-                ]
-                guess = [max(-128, min(127, (total + 2048) // 4096)) for total in sums]
-        count, rest = math.prod(shape), parts[f"{name} rest"]
-        width = len(rest) // count
-        words = [sum(rest[plane * count + place] << 8 * plane for plane in range(width)) for place in range(count)]
-        bits = [(word + number) % 2 ** (8 * width) for word, number in zip(words, guess, strict=True)]
-        signed = facts["dtype"] == "I8"
-        made[name] = [bit - 2 ** (8 * width) * (signed and bit >> (8 * width - 1)) for bit in bits]
-    assert made == tensors(case["result_hex"])[1]
-    assert case["result_hex"].startswith(head)
-    assert said["result"] == hashlib.sha256(case["result_hex"]).hexdigest()
-    assert apply_delta(case["base_hex"], zlib.compress(case["delta_inflated_hex"]), most=10**6) == case["result_hex"]
 
 
 def test_an_enrolment_is_signed_over_the_tokens_hash() -> None:

@@ -176,7 +176,7 @@ audit = run(["audit", "ledger", "none"])
 sys.exit(run([*init, "--features", "items"]) << 6 | run(["simulate"]) << 4 | audit << 2 | run(init))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    needed = 2 * "palate: this needs pandas: pip install 'palate[simulations]'\n"
+    needed = 2 * "palate: this needs pandas: pip install 'palate[simulations]' (620 MB on disk)\n"
     assert done.stderr == "palate: `DIR` must be a run folder, got none\n" + needed
     assert done.returncode == 0b10101000, "the two that need them say so, and the others do without"
 

@@ -18,7 +18,6 @@ from pydantic import ValidationError
 
 from palate_client.flower import Host, Shards, node_app
 from palate_client.rounds.contribution import Identity
-from palate_common.algorithms.base import facts_of
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import save_key
 from palate_common.rounds.shares import NoisyShare
@@ -128,20 +127,6 @@ def test_masks_change_nothing_but_who_sees_what(
     assert [r.model.data for r in releases] == [r.model.data for r in again]
     assert [r.participation.users for r in releases] == [DEVICES] * ROUNDS
     assert len(grid.exchanges) == 6  # up to 250 devices nothing is committed to
-
-
-def test_fewer_numbers_are_summed_under_masks_as_in_the_clear(
-    make_run: Callable[..., Any], identities: Identities, tmp_path: Path
-) -> None:
-    """`compression`: counts as a sketch, a smaller table, and the same bits either way."""
-    settings = {"rounds": 2, "popularity_only_below": 0, "embedding_size": 4, "head_items": 30, "compression": 3.0}
-    terms = {**distributed(identities), "settings": settings}
-    releases, _ = masked(make_run(**terms), identities)
-    again = clear(make_run, tmp_path / "clear", **{**distributed(), "settings": settings})
-    assert [r.model.data for r in releases] == [r.model.data for r in again]
-    plan, facts = releases[0].plan, facts_of(releases[0].plan)
-    assert plan.settings["compression"] == 3.0
-    assert plan.layout[0].size < facts.n_items
 
 
 def test_the_lost_are_in_no_sum(make_run: Callable[..., Any], identities: Identities, tmp_path: Path) -> None:

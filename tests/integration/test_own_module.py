@@ -28,7 +28,7 @@ from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 NAME = "torch-two-tower"
-SETTINGS = {"embedding_size": 4, "rounds": 3, "user_steps": 1, "clip_quantile": 0.5}
+SETTINGS = {"embedding_size": 4, "rounds": 3, "user_steps": 1}
 MODULE = """
 import torch
 from palate_torch import ModuleSettings, Recommender

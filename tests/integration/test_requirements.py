@@ -106,7 +106,10 @@ def test_without_its_packages_the_command_says_in_one_line_which_extra_brings_th
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "palate: the command line needs click: pip install 'palate[simulations]'\n"
+    assert (
+        capsys.readouterr().err
+        == "palate: the command line needs click: pip install 'palate[simulations]' (620 MB on disk)\n"
+    )
 
 
 def test_a_release_is_made_by_actions_that_nobody_can_move() -> None:

@@ -214,7 +214,6 @@ def histories(rng: np.random.Generator, *, weighted: bool, n_items: int = 60) ->
     ("name", "settings"),
     [
         ("als", {"rounds": 4, "pair_items": 12}),
-        ("als", {"rounds": 3, "compression": 4.0}),
         ("sgd", {"rounds": 3}),
         ("popularity", {}),
     ],

@@ -133,29 +133,6 @@ def test_a_published_model_is_loaded_and_verified(registry: Registry, tmp_path: 
     assert read.manifest.model_extra == {"run": "run-1"}
 
 
-def test_a_model_is_published_with_deltas_from_those_that_devices_may_have(tmp_path: Path) -> None:
-    items = tuple(f"item-{row}" for row in range(400))
-    place: dict[str, Any] = {"population": "readers", "shown": AT}
-
-    def publish(folder: str, counts: float, **more: Any) -> list[str]:
-        facts = PublicFacts(n_users=9, n_items=len(items), mu=1.0)
-        header = ModelHeader(
-            algorithm="popularity", settings={}, facts=facts, releases=1, catalogue=ItemCatalogue(items).hash
-        )
-        state = {"counts": np.float32(1000 - np.arange(400) + np.sin(np.arange(400) * counts))}
-        (tmp_path / folder).mkdir(exist_ok=True)
-        Registry(tmp_path / folder).publish(GlobalModel(header, state), ItemCatalogue(items), {}, KEY, **place, **more)
-        return sorted(path.name for path in (tmp_path / folder / "model").glob("delta-*"))
-
-    assert publish("first", 1.0) == []
-    assert len(publish("first", 2.0)) == 1  # from the one that it replaces
-    manifest = (tmp_path / "first" / "model" / published.MANIFEST).read_bytes()
-    assert len(publish("first", 2.0)) == 1  # the same again, after a crash, is the same to the byte
-    assert (tmp_path / "first" / "model" / published.MANIFEST).read_bytes() == manifest
-    assert len(publish("second", 3.0, formers=[tmp_path / "first" / "model", tmp_path / "nowhere"])) == 1
-    assert len(publish("second", 4.0, formers=[tmp_path / "first" / "model"])) == 2
-
-
 def test_another_catalogue_is_refused_before_anything_is_written(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="must be the catalogue"):
         registry.publish(make_model(), ItemCatalogue(ITEMS[::-1]), {}, KEY, population="readers", shown=AT)

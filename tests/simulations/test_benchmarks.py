@@ -311,16 +311,6 @@ def test_the_defaults_for_ratings_are_those_that_validation_chose_and_the_bars_a
     assert figures["1M, 90-10, eps 5, with genres and decades"] <= 0.90
 
 
-def test_compressed_runs_send_as_few_numbers_as_was_asked() -> None:
-    parts = records(FOLDER / "compression")
-    assert list(parts) == ["als", "sgd", "million"]
-    for part in parts.values():
-        runs = part["figures"]["runs"] if part["part"] == "million" else part["figures"]
-        plain = {(e.get("set"), e.get("epsilon")): e["numbers"] for e in runs if e["factor"] == 1}
-        for each in runs:
-            assert plain[each.get("set"), each.get("epsilon")] >= each["factor"] * (each["numbers"] - 1)
-
-
 def test_what_a_frontier_says_of_its_projection_is_what_was_measured(scripts: Path) -> None:
     """What the repository shows, by its own figures."""
     run = runpy.run_path(str(scripts / "population" / "run.py"))

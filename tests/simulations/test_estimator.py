@@ -71,7 +71,7 @@ def test_parameters_are_those_of_scikit_learn(fitted: palate.Recommender) -> Non
     assert not hasattr(again, "result_")
     assert again.set_params(epsilon=2.0, seed=3).epsilon == 2.0
     assert repr(palate.Recommender(epsilon=2.0)) == "Recommender(epsilon=2.0)"
-    with pytest.raises(InputError, match="`eps` is not a parameter of Recommender: epsilon, algorithm"):
+    with pytest.raises(InputError, match="`eps` is not a parameter of Recommender; did you mean `epsilon`"):
         again.set_params(eps=1)
 
 

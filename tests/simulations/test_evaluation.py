@@ -2,7 +2,6 @@
 
 import gzip
 import time
-from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -282,7 +281,7 @@ def test_another_catalogue_is_refused():
 
 def test_unknown_metrics_are_refused():
     result = judged(Fixed(np.zeros(4)), heldout_of([[0]], [[1]], 4))
-    for ask in (result.mean, result.by_decile, lambda name: result.interval(name, np.random.default_rng(0))):
+    for ask in (result.mean, lambda name: result.interval(name, np.random.default_rng(0))):
         with pytest.raises(InputError, match="`name`"):
             ask("recall@7")
 
@@ -329,24 +328,6 @@ def test_random_scores_reach_ten_percent_of_a_hundred_candidates():
 def test_too_few_items_to_sample_from_is_refused(negatives):
     with pytest.raises(InputError, match="`negatives`"):
         sampled(Fixed(np.zeros(50)), heldout_of([[0]], [[1]], 50), negatives=negatives)
-
-
-def test_deciles_order_users_by_activity_and_part_no_equals():
-    result = judged(Fixed(np.arange(80.0)), many_users(200, 80))
-    deciles = result.by_decile("hr@10", np.random.default_rng(0))
-    assert 5 <= len(deciles) <= 10
-    assert sum(segment.users for segment in deciles) == 200
-    bounds = [[int(bound) for bound in segment.label.split("-")] for segment in deciles]
-    assert all(low <= high for low, high in bounds)
-    assert all(before[1] < after[0] for before, after in pairwise(bounds))
-    total = sum(segment.mean * segment.users for segment in deciles) / 200
-    assert total == pytest.approx(result.mean("hr@10"), abs=1e-12)
-    assert all(segment.low <= segment.mean <= segment.high for segment in deciles)
-
-
-def test_equal_activity_is_one_decile():
-    result = judged(Fixed(np.arange(9.0)), heldout_of([[0, 1]] * 12, [[2]] * 12, 9))
-    assert [(segment.label, segment.users) for segment in result.by_decile("hr@10")] == [("2-2", 12)]
 
 
 def test_groups_are_judged_apart():

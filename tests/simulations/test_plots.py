@@ -5,6 +5,7 @@ import pytest
 
 import palate_sim.plots as plots
 from palate_sim.plots import Plots, frontier
+from palate_sim.progress import wording
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 MEASURED = {
@@ -31,7 +32,7 @@ def texts(figure):
 
 def every(run):
     return [
-        run.quality(), run.projection(), run.rounds(), run.spending(), run.deciles(),
+        run.quality(), run.projection(), run.rounds(), *(run.parts(view) for view in ("activity", "taste", "items")),
         run.groups("gender"), run.delta_curve(),
     ]  # fmt: skip
 
@@ -51,7 +52,7 @@ def test_every_figure_draws(sample):
 
 
 def test_a_model_has_one_name_and_one_colour_everywhere(result):
-    lines = {trace.name: trace.line.color for trace in plots.deciles(result).data}
+    lines = {trace.name: trace.line.color for trace in plots.parts(result, "activity").data}
     assert {"noised popularity", "item-kNN", "device-only", "EASE", "iALS", "Palate", "popularity"} == set(lines)
     assert len(set(lines.values())) == 7
     bars = {trace.name: list(trace.y) for trace in plots.quality(result).data}
@@ -65,7 +66,7 @@ def test_groups_stand_in_the_order_of_their_numbers(result):
 
 
 def test_lines_are_named_in_a_legend(result):
-    for figure in (plots.deciles(result), plots.projection(result), frontier(MEASURED)):
+    for figure in (plots.parts(result, "activity"), plots.projection(result), frontier(MEASURED)):
         assert figure.layout.showlegend
         assert all(trace.name for trace in figure.data)
 
@@ -106,8 +107,8 @@ def test_the_bars_are_the_metrics_with_their_intervals(result):
 
 def test_eps_axes_carry_delta_unit_adjacency_and_accountant(sample):
     run = Plots(sample["result"], sample["card"])
-    for figure in (frontier(MEASURED), run.projection(), run.spending(), run.delta_curve()):
-        title = figure.layout.xaxis.title.text
+    for figure in (frontier(MEASURED), run.projection(), run.rounds(), run.delta_curve()):
+        title = figure.layout["xaxis2" if "xaxis2" in figure.layout else "xaxis"].title.text
         assert "unit: user" in title
         assert "adjacency: zero-out" in title
         assert "accountant: palate closed form" in title
@@ -121,10 +122,11 @@ def test_mean_rank_gets_a_panel_only_where_it_was_measured(result):
     assert len(plots.rounds(result).data) == 1
 
 
-def test_spending_adds_up_and_shows_what_was_asked(result):
-    figure = plots.spending(result)
-    assert list(figure.data[0].y) == sorted(figure.data[0].y)
-    assert "requested: 5" in texts(figure)
+def test_below_each_round_stands_what_was_spent_up_to_then(result):
+    ticks = plots.rounds(result).layout.xaxis2.ticktext
+    spent = [wording.epsilon_text(row["epsilon"]) for row in result["curve"]]
+    assert ticks == tuple(f"{number}<br>ε {each}" for number, each in enumerate(spent, 1))
+    assert ticks[-1].endswith("ε 5")
 
 
 @pytest.mark.parametrize(
@@ -139,10 +141,11 @@ def test_every_figure_is_stamped(sample, change, words):
 def test_text_from_data_is_escaped(result):
     evil = "<img src=x onerror=alert(1)>"
     result["baselines"][evil] = 0.3
-    result["by_decile"][evil] = {"recall_capped@20": [0.1] * 10}
+    result["by_part"]["taste"]["models"][evil] = [0.1] * 4
+    result["by_part"]["taste"]["parts"][0]["label"] = evil
     result["by_group"][evil] = {evil: 0.2}
     result["accountant"] = evil
-    for figure in (plots.quality(result), plots.deciles(result), plots.groups(result, evil)):
+    for figure in (plots.quality(result), plots.parts(result, "taste"), plots.groups(result, evil)):
         assert evil not in texts(figure)
         assert "&lt;img" in texts(figure)
 

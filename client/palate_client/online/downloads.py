@@ -111,8 +111,6 @@ def model(
 ) -> Published | SyncEnd:
     """Download and verify a published model. The manifest's signature is checked before anything else is downloaded.
 
-    If the server has a delta from the model in use, that is downloaded; if the delta doesn't fit, the whole model.
-
     Args:
         https: the connection.
         manifest: SHA-256 of its manifest.
@@ -132,7 +130,7 @@ def model(
     try:
         signed = {name: remote.get(name, most=MOST_SIGNED) for name in (published.MANIFEST, published.SIGNATURE)}
         least = published.wanted_files(signed, public_key=public_key, have=have)
-        remote.names, remote.signed = frozenset({*least, published.COMPACT, published.MODEL}), signed
+        remote.names, remote.signed = frozenset(least), signed
         return published.collect(remote, public_key=public_key, most=most, small=True, have=have)
     except UnreachableError:
         if remote.over is not None:

@@ -75,6 +75,8 @@ class PageFacts:
         events: the latest events, newest first.
         tastes: parts of the taste with their shares, largest first; the rest under "".
         shown: what is recommended.
+        learned: of how many people the model says something: of others, where it was made elsewhere and too few have
+            taken part in its population; 0 of nobody; None: of its own.
         unranked: why nothing is, in words, if that is an error; empty if there is no model, or there are some.
         report: the privacy report.
         statement: what would remain if the user left now; None if it can't be made.
@@ -95,6 +97,7 @@ class PageFacts:
     events: tuple[Event, ...]
     tastes: tuple[tuple[str, float], ...]
     shown: tuple[Recommendation, ...]
+    learned: int | None
     unranked: str
     report: PrivacyReport
     statement: Statement | None
@@ -115,6 +118,7 @@ def facts_of(
     report: PrivacyReport,
     statement: Callable[[], Statement],
     recommender: Callable[[], ModelRecommender | None],
+    learned: int | None,
     tags: Tags,
 ) -> PageFacts:
     """Read the facts.
@@ -128,6 +132,7 @@ def facts_of(
         report: the privacy report of this moment.
         statement: makes the statement.
         recommender: returns the recommender, or None if there is no model.
+        learned: as `PageFacts` has it.
         tags: item id -> its tags; an item without any counts for its domain.
 
     Raises:
@@ -150,6 +155,7 @@ def facts_of(
         events=_latest(store),
         tastes=() if ranker is None else _tastes(ranker.liked_items(), tags),
         shown=() if ranker is None else tuple(ranker.recommend(SHOWN, explore=0.0)),
+        learned=learned,
         unranked=unranked,
         report=report,
         statement=stated,

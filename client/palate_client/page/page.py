@@ -248,6 +248,9 @@ class _Telling:
             yield e("p", self._text("shown.none"))
         else:
             yield e("p", self._text("shown.lead"))
+            if facts.learned is not None:
+                few = self._text("shown.few", n=facts.learned) if facts.learned else self._text("shown.nobody")
+                yield e("p", few, class_="said")
             rows = []
             for each in facts.shown:
                 why = reason_in(self._language, each.source, each.because, each.domain, self._titles, title_element)

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from palate_client.events import Kind
 from palate_client.language.language import Language
 from palate_client.recommend.adaptation.blending import EXPLORATION
@@ -37,10 +34,11 @@ DID: Mapping[Kind, str] = {
 TOLD, LEAST = 3, 0.1
 """The most events in a reason; each must contribute at least this share of the first one's contribution."""
 POPULAR = "popular with others"
+TASTE = "goes with your taste as a whole"
 TOGETHER = (": people who have it often have this too", ": people who have them often have this too")
 """What a reason adds if it comes from links: for one item, and for several."""
 WHY = {POPULARITY: POPULAR, EXPLORATION: "something new"}
-"""Reasons for sources that don't depend on the user's events."""
+"""Reasons that name no event, by source; of other sources it is `TASTE`."""
 
 
 @dataclass(frozen=True)
@@ -132,15 +130,15 @@ def reason_in(
     Args:
         language: the language.
         source: the recommendation's source.
-        contributions: the contributions, largest first.
+        contributions: those that the recommendation has, largest first.
         domain: domain of the explained item.
         titles: item id -> its title, in the place of the item table's; an item without one is named by its id.
         show: makes a piece of a title, such as an element of a page.
     """
     if source == EXPLORATION:
         yield language.text("reason.new")
-    elif source == POPULARITY or not (told := _named_in_reason(contributions)):
-        yield language.text("reason.popular")
+    elif not (told := _named_in_reason(contributions)):
+        yield language.text("reason.popular" if source == POPULARITY else "reason.taste")
     else:
         did = [
             list(_did(language, each, domain, show(titles.get(each.item) or each.title or each.item))) for each in told
@@ -162,23 +160,12 @@ def _did(language: Language, each: Contribution, domain: str | None, title: Any)
         yield from part if isinstance(part, list) else [part]
 
 
-def _named_in_reason(contributions: tuple[Contribution, ...]) -> list[Contribution]:
+def _named_in_reason(contributions: tuple[Contribution, ...]) -> tuple[Contribution, ...]:
     """Those that a reason names."""
     least = max(LEAST * contributions[0].score, 0.0) if contributions else 0.0
-    return [each for each in contributions if each.score > 0 and each.score >= least][:TOLD]
+    return tuple(each for each in contributions if each.score > 0 and each.score >= least)[:TOLD]
 
 
-def _together(told: list[Contribution]) -> bool:
+def _together(told: tuple[Contribution, ...]) -> bool:
     """Whether more than half of what they contribute comes through links."""
     return sum(each.linked for each in told) > sum(each.score for each in told) / 2
-
-
-def largest(values: npt.NDArray[np.float64], most: int | None) -> npt.NDArray[np.int64]:
-    """Positions of the `most` largest values, or of all, largest first, of equals the first."""
-    if most is None:
-        return np.argsort(-values, kind="stable")
-    left, places = values.copy(), np.zeros(min(most, len(values)), np.int64)
-    for number in range(len(places)):
-        places[number] = place = int(left.argmax())
-        left[place] = -np.inf
-    return places

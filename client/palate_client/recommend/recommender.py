@@ -24,7 +24,16 @@ from palate_client.recommend.adaptation.fusion import fused_weights
 from palate_client.recommend.discovery import NEW, mix_of
 from palate_client.recommend.diversity import diverse
 from palate_client.recommend.evidence import NOTHING
-from palate_client.recommend.explanation import TOLD, WHY, Contribution, Explanation, in_words, largest, reason_in
+from palate_client.recommend.explanation import (
+    LEAST,
+    TASTE,
+    TOLD,
+    WHY,
+    Contribution,
+    Explanation,
+    in_words,
+    reason_in,
+)
 from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.interests import Interests, Look
 from palate_client.recommend.questions import questions
@@ -56,7 +65,8 @@ class Recommendation:
             family, such as "collaborative:pairs".
         reason: why it is recommended, as text for the user.
         position: its position in the list, from 0.
-        because: the contributions of the user's events that the reason was made of, largest first; not compared.
+        because: the contributions of the events that the reason names, largest first: without these events the item
+            would stand lower; not compared.
         domain: its domain; None: there is only one.
         title: its title by the model's item table; "": it has none.
     """
@@ -304,23 +314,55 @@ class ModelRecommender:
         # The source is the part furthest above its mean over the pool; a constant part can't be it.
         above = [np.where(part, part - usual[name].mean(), -np.inf) for name, part in parts.items()]
         names, sources = list(parts), np.argmax(above, axis=0).tolist()
-        because = self._contributions(taste, order, most=TOLD)
+        because = self._contributions(taste, order, self._named(taste, order, pool))
         told = []
         for place, row in enumerate(order.tolist()):
             source = EXPLORATION if place in explored else names[sources[place]]
-            domain, reasons = self._selection.domain(row), () if source in WHY else because[place]
-            why = WHY.get(source) or in_words(reasons, domain)
+            domain, reasons = self._selection.domain(row), () if source == EXPLORATION else because[place]
+            why = in_words(reasons, domain) if reasons else WHY.get(source, TASTE)
             item = self._items[row]
             title = self._titles.get(item, "")
             told.append(Recommendation(item, scores[place], source, why, place, reasons, domain, title))
         return told
 
-    def _contributions(self, taste: Taste, rows: Rows, most: int | None = None) -> list[tuple[Contribution, ...]]:
-        """The contributions of events to each item's score, largest first; the first `most`, or all."""
+    def _named(self, taste: Taste, order: Rows, pool: Rows) -> list[Rows]:
+        """What the reason of each item names, as places in the user's history: without it the item would stand lower.
+
+        Those without any one of which it would; else the two or three without which, together, it would. What everybody
+        is shown is not said to come from somebody's events, then.
+        """
+        scores, own = self._scorer.scores(taste, pool), self._scorer.contributions(taste, order)[0][: taste.history.nnz]
+        fewer = self._scorer.without(taste, pool, np.eye(len(own), dtype=np.bool_))
+        places, named = {row: place for place, row in enumerate(pool.tolist())}, [np.zeros(0, np.int64)] * len(order)
+        several = []
+        for number, row in enumerate(order.tolist()):
+            if (place := places.get(row)) is None:  # it was explored
+                continue
+            added, above = own[:, number], np.count_nonzero(scores > scores[place])
+            able = np.flatnonzero((added > 0) & (added >= LEAST * added.max(initial=0.0)))
+            alone = able[np.count_nonzero(fewer[able] > fewer[able, place][:, None], axis=1) > above]
+            if len(alone):
+                named[number] = alone[np.argsort(-added[alone], kind="stable")[:TOLD]]
+                continue
+            falls = fewer[able].mean(axis=1) - fewer[able, place]
+            most = able[np.argsort(-falls, kind="stable")[:TOLD]]
+            several += [(number, place, above, most[:n]) for n in range(2, len(most) + 1)]
+        left = np.zeros((len(several), len(own)), np.bool_)
+        for each, (_, _, _, them) in zip(left, several, strict=True):
+            each[them] = True
+        for (number, place, above, them), rest in zip(several, self._scorer.without(taste, pool, left), strict=True):
+            if not len(named[number]) and np.count_nonzero(rest > rest[place]) > above:
+                named[number] = them[np.argsort(-own[them, number], kind="stable")]
+        return named
+
+    def _contributions(
+        self, taste: Taste, rows: Rows, named: Sequence[Rows] | None = None
+    ) -> list[tuple[Contribution, ...]]:
+        """The contributions of events to each item's score, largest first; of those `named`, or of all."""
         all_, by_links = self._scorer.contributions(taste, rows)
         own, added = taste.items, all_.T
         linked = np.broadcast_to(0.0, added.shape) if by_links is None else by_links.T
-        places = [largest(each, most) for each in added]
+        places = [np.argsort(-each, kind="stable") for each in added] if named is None else named
         told = np.concatenate(places)
         liked, codes = told < len(self._weighed.rows), np.full(len(told), KINDS.index(TURNED_DOWN))
         codes[liked] = self._weighed.kinds(told[liked])

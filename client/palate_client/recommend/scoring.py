@@ -27,9 +27,12 @@ LESS = 0.5
 """A dismissed item subtracts this share of what it would add as a positive one."""
 HISTORIES_AT_ONCE = 64
 """Number of histories that are scored in one batch."""
+FEW_EVENTS = 64
+"""Up to so many interactions, scores without one of them are computed anew; of more, one hardly changes the trust."""
 TINY = 1e-30
 
 Vector = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Taste:
         less: rows of dismissed items, sorted, none of them in the history.
         vector: the user's vector, or all scores.
         adds: returns the contributions of interactions, then of rows of `less`, to the vector; None if it is scores.
+        weights: the weight of each part of the score, or of its family.
         amounts: source -> how much the links of interactions, then of rows of `less`, count.
         linked: source -> what they add to the items that links reach.
     """
@@ -49,6 +53,7 @@ class Taste:
     less: npt.NDArray[np.int32]
     vector: Vector = field(repr=False)
     adds: Callable[[], Vector] | None = field(repr=False, default=None)
+    weights: Mapping[str, float] = field(repr=False, default_factory=dict)
     amounts: Mapping[str, Vector] = field(repr=False, default_factory=dict)
     linked: Mapping[str, Vector] = field(repr=False, default_factory=dict)
 
@@ -88,6 +93,15 @@ class Scorer(Protocol):
         Then the part of them that comes through links, of the same shape; None if the model has none.
         """
 
+    def without(self, taste: Taste, rows: Ints, left: Flags) -> Vector:
+        """Scores of some items for the same user without the interactions that are `left` out: [len(left), len(rows)].
+
+        Args:
+            taste: the user's taste.
+            rows: rows of the items.
+            left: bool [any, nnz], a case each.
+        """
+
     def likeness(self, rows: Ints) -> Vector:
         """Vectors whose cosine is the similarity of items, apart from `bonds`: [len(rows), any]."""
 
@@ -125,9 +139,7 @@ class ByFactors:
 
         A source of links that has no weight of its own follows its family, as any part does.
         """
-        columns = np.concatenate(
-            [np.full(part.stop - part.start, _weight(weights, name)) for name, part in self._factors.parts.items()]
-        )
+        columns = self._weights(weights)
         vector, taken = self._factors.users(history)[0], np.zeros((0, len(columns)))
         amounts = {source: self._factors.amounts(source, history) for source in self._linked.sources}
         if len(less):
@@ -149,7 +161,7 @@ class ByFactors:
                 added = np.concatenate([added, taken])
             return added if (columns == 1).all() else added * columns  # x * 1 is x, and these are many numbers
 
-        return Taste(history, less, vector * columns, adds, amounts, linked)
+        return Taste(history, less, vector * columns, adds, weights, amounts, linked)
 
     def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
         """By exact search, beside which all items are scored that links add to."""
@@ -184,6 +196,24 @@ class ByFactors:
             by_links[first, second] += own[first] * said
         return contributions + by_links, by_links
 
+    def without(self, taste: Taste, rows: Ints, left: Flags) -> Vector:
+        """By fold-in of all others up to `FEW_EVENTS`, since trust follows their number; else less contributions."""
+        history, nnz = taste.history, taste.history.nnz
+        if not len(left) or nnz > FEW_EVENTS:
+            return self.scores(taste, rows) - left @ self.contributions(taste, rows)[0][:nnz]
+        fewer = _fewer(history, left)
+        users = self._factors.users(fewer) - self._factors.users(history)
+        found: Vector = (taste.vector + users * self._weights(taste.weights)) @ self._ranking.vectors(rows).T
+        for source, own in taste.amounts.items():
+            amounts = np.tile(own, (len(left), 1))
+            amounts[:, :nnz][left] = 0.0
+            amounts[:, :nnz][~left] = self._factors.amounts(source, fewer) * _weight(taste.weights, source)
+            first, second, said = self._linked.between(source, taste.items, rows)
+            table = np.zeros((len(taste.items), len(rows)))
+            table[first, second] = said
+            found += amounts @ table
+        return found
+
     def likeness(self, rows: Ints) -> Vector:
         """The item vectors, each column weighted by its trust, without popularity."""
         vectors: Vector = self._ranking.vectors(rows) * self._taste_columns
@@ -213,6 +243,11 @@ class ByFactors:
         best = np.lexsort((rows, -likeness))[:n]
         return rows[best], likeness[best]
 
+    def _weights(self, weights: Mapping[str, float]) -> Vector:
+        """The weight of each column."""
+        parts = self._factors.parts.items()
+        return np.concatenate([np.full(part.stop - part.start, _weight(weights, name)) for name, part in parts])
+
     def _link_shares(self, items: Ints, rows: Ints) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Vector]:
         """What links of items say about rows, each once: places of both, and the share of what vectors say at most.
 
@@ -238,6 +273,12 @@ class ByFactors:
 def _weight(weights: Mapping[str, float], source: str) -> float:
     """The weight of a part of the score: its own, or that of its family, or 1."""
     return weights.get(source, weights.get(family_of(source), 1.0))
+
+
+def _fewer(history: Interactions, left: Flags) -> Interactions:
+    """One user's history without what is `left` out, bool [any, nnz]: a history each."""
+    places, ends = np.nonzero(~left)[1], np.append(0, np.cumsum((~left).sum(axis=1)))
+    return Interactions(ends, history.indices[places], history.weights[places], history.n_items)
 
 
 class ByScores:
@@ -289,15 +330,16 @@ class ByScores:
         places = np.arange(history.nnz)
         for first in range(0, history.nnz, HISTORIES_AT_ONCE):
             part = places[first : first + HISTORIES_AT_ONCE]
-            others = [np.delete(places, place) for place in part]
-            batch = Interactions(
-                np.arange(len(part) + 1) * (history.nnz - 1),
-                history.indices[np.concatenate(others)],
-                history.weights[np.concatenate(others)],
-                history.n_items,
-            )
-            found[part] = full - self._model.scores(batch)[:, rows]
+            found[part] = full - self._model.scores(_fewer(history, np.eye(history.nnz, dtype=np.bool_)[part]))[:, rows]
         return found, None
+
+    def without(self, taste: Taste, rows: Ints, left: Flags) -> Vector:
+        """By the model's scores of what is left."""
+        found = np.zeros((len(left), len(rows)))
+        for first in range(0, len(left), HISTORIES_AT_ONCE):
+            part = slice(first, first + HISTORIES_AT_ONCE)
+            found[part] = self._model.scores(_fewer(taste.history, left[part]))[:, rows]
+        return found + self.scores(taste, rows) - self._model.scores(taste.history)[0, rows]
 
     def bonds(self, rows: Ints) -> Bonds | None:
         """None: see `likeness`."""

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from palate_client.store.key_file import KEY_FILE, NONCE_BYTES, SALT_BYTES, Tombstone, Wrapped, bury, read
+from palate_common.extras import to_install
 from palate_common.records.files import create_durably
 from palate_core.errors import InputError, PalateError, WrongKeyError
 
@@ -122,7 +123,7 @@ class Keyring:
             import keyring
             from keyring.errors import KeyringError, NoKeyringError
         except ModuleNotFoundError:
-            raise InputError("`key` must be given, or the keyring installed: pip install 'palate[keyring]'") from None
+            raise InputError(f"`key` must be given, or the keyring installed: {to_install('keyring')}") from None
         try:
             return getattr(keyring, name)(f"palate/{app}", store, *values)
         except NoKeyringError:

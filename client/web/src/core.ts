@@ -6,7 +6,6 @@ export { FLOORS, forFew, type Floors } from "./floors.js";
 export { DeviceLedger, type Receipt, type Trust } from "./ledger/device_ledger.js";
 export { MemoryStorage, type Change, type Storage } from "./ledger/storage.js";
 export { expand, expandUnpacked, inflate } from "./models/compact.js";
-export { applyDelta } from "./models/delta.js";
 export { catalogueHash, evidenceOf, readManifest, type Manifest } from "./models/manifest.js";
 export { readModel, type GlobalModel } from "./models/model.js";
 export { enrolmentOf, type Enrolment } from "./online/enrolment.js";

@@ -105,7 +105,7 @@ class EventMf(EventAlgorithm, Als):
         return np.asarray(moved / np.maximum(length, 1.0)[:, None], np.float64)
 
     def item_gradients(self, state: State, round_: int, users: Float64, events: Interactions) -> Update:
-        """-d loss / d r_i of each event, one row an event; in round 0 one count, sketched under compression.
+        """-d loss / d r_i of each event, one row an event; in round 0 one count.
 
         Args:
             state: the public state.
@@ -115,8 +115,7 @@ class EventMf(EventAlgorithm, Als):
         """
         ones = np.ones(events.nnz)
         if round_ == 0:
-            block = _one_row_each(events.indices, ones, ones[:, None], events.n_items)
-            return Update((self.sketch.fold(block),), events.nnz)
+            return Update((_one_row_each(events.indices, ones, ones[:, None], events.n_items),), events.nnz)
         head = state["head"]
         rows = np.minimum(np.searchsorted(head, events.indices), len(head) - 1).astype(np.int32)
         owners, inside = events.owners(), head[rows] == events.indices

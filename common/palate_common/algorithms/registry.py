@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from palate_common.algorithms.base import Algorithm, EventAlgorithm, PublicFacts, State
 from palate_common.algorithms.parts.quarantine import QUARANTINED, as_frozen, check_items, inputs_in_state, unheard
+from palate_common.extras import to_install
 from palate_core.errors import InputError
 
 GROUP = "palate.algorithms"
@@ -102,7 +103,7 @@ def algorithm_class(name: str) -> type[Algorithm]:
         loaded: type[Algorithm] = point.load()
     except ModuleNotFoundError as error:
         if error.name == "torch":
-            raise InputError(f"`algorithm` {name!r} needs torch: pip install 'palate[torch]'") from None
+            raise InputError(f"`algorithm` {name!r} needs torch: {to_install('torch')}") from None
         raise InputError(f"`algorithm` {name!r} {where} can't be loaded: {error}") from None
     except Exception as error:  # a module's own code runs as it is imported, and may fail in any way
         kind = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "

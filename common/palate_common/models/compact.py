@@ -49,7 +49,7 @@ def deflate(plain: bytes) -> bytes:
 
 
 def compact_unpacked(model: GlobalModel) -> bytes:
-    """The compact model before compression; deltas are between such files."""
+    """The compact model before compression."""
     tensors: State = {}
     for name, array in sorted(model.state.items()):
         if name in model.algorithm.training_only:

@@ -37,6 +37,8 @@ _LEADING = re.compile(r"^(?:the|an?) (?=.)", re.ASCII)
 _BLANKS = {code: " " for code in range(128) if not chr(code).isalnum()}
 EDITIONS = frozenset({"isbn"})
 """Schemes of which one work has several ids."""
+CASELESS = frozenset({"imdb", "isbn", "issn", "isrc", "musicbrainz", "doi"})
+"""Schemes of public ids in which capital and small letters are the same."""
 MOST_ITEMS = 8
 """Items that one title may be, at most."""
 _QUOTES = re.compile("['\u2018\u2019`\u00b4]")
@@ -154,8 +156,13 @@ def normal_title(text: str) -> str:
 
 
 def normal_id(scheme: str, text: str) -> str:
-    """A public id as it is compared: IMDb's number without "tt" and zeros, an ISBN's 13 digits, others in small."""
-    text = text.strip().lower()
+    """A public id as it is compared: IMDb's number without "tt" and zeros, an ISBN's 13 digits, a few others in small.
+
+    Two videos of YouTube's may differ by case alone.
+    """
+    text = text.strip()
+    if scheme in CASELESS:
+        text = text.lower()
     if scheme == "imdb":
         return text.removeprefix("tt").lstrip("0")
     if scheme == "isbn":

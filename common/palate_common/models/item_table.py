@@ -39,11 +39,14 @@ MOST_TEXT = 2048
 """Characters of a text at most."""
 MOST_TEXTS = 100
 """Texts of a list at most, such as an item's other titles."""
-MOST_NUMBER = 2**53
+MOST_VALUES = 2**23
+"""Values at most, and 32 an item and some: a value takes more memory than bytes."""
+MOST_NUMBER = 2**53 - 1
 """Largest size of a number: as whole, a browser has it to the last digit."""
 MOST_YEAR = 9999
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 """A column, or a scheme of ids."""
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _LONE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -208,6 +211,9 @@ def read_table(data: bytes, items: Sequence[str]) -> ItemTable:
     Raises:
         IntegrityError: as `ItemTable.from_bytes`.
     """
+    bare, most = _STRING.sub(b"", data), min(2**12 + 32 * len(items), MOST_VALUES)
+    if sum(map(bare.count, (b",", b"[", b"{"))) > most:
+        raise IntegrityError(f"an item table of {len(items)} items must have at most {most} values, got more")
     try:
         value = json.loads(data.decode(), parse_constant=_no_number)
     except (ValueError, RecursionError):

@@ -31,10 +31,10 @@ TABLE = "item-table.z"
 BESIDE = (ITEMS, DOMAINS, NEW_ITEMS, FEATURES, TABLE)
 """What is published beside a model; only `ITEMS` is always there."""
 MODEL, COMPACT = "model.safetensors", "model.int8.safetensors.z"
-UNPACKED = "model.int8.safetensors"
-"""The compact model before compression, which deltas are between. No folder holds a file of this name."""
 EXTENDS = "extends"
 """Member that names the model with which a run ended, `model_hash` and `items`, where items were added since."""
+STARTS = "starts_from"
+"""Member that names a model made elsewhere, `population`, `model_hash`, `public_key` and `users`: see `start_of`."""
 MOST_SIGNED = 2**18
 """Bytes of the largest manifest, and of the largest signature, that is read."""
 MOST_BYTES = 2**28
@@ -84,7 +84,7 @@ class Manifest(Shown):
     recent_half_life_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """When a device recommends, an event loses half its weight, against others, for each of these; None: it doesn't."""
     unpacked: FileFacts | None = None
-    """The compact model before compression: the result of every delta."""
+    """The compact model before it is deflated, as devices keep it that inflate it once."""
     public_key: str
     publication: Publication | None = Field(default=None, exclude_if=lambda publication: publication is None)
     """Its entry in the ledger; None: it shows none, as those that were published by older servers, or by no server."""
@@ -98,7 +98,7 @@ class Manifest(Shown):
 
     def names(self, name: str, data: bytes | None) -> bool:
         """Whether these are the signed bytes of a file."""
-        facts = self.unpacked if name == UNPACKED else self.files.get(name)
+        facts = self.files.get(name)
         return facts is not None and data is not None and (facts.bytes, facts.sha256) == (len(data), digest(data))
 
     @property
@@ -129,6 +129,26 @@ def read_manifest(files: Mapping[str, bytes], public_key: str) -> Manifest:
     if manifest.publication is not None:
         _check_publication(manifest, manifest.publication, said_by(value), signer)
     return manifest
+
+
+def start_of(manifest: Manifest) -> Mapping[str, Any] | None:
+    """What a model says of one made elsewhere that it starts from, with `users`, of which that one was learned.
+
+    It says so as long as fewer people have taken part in its own population: too few yet. None: it says nothing of it.
+    """
+    match (manifest.model_extra or {}).get(STARTS):
+        case {"users": int(users)} as said if users > 0:
+            return dict(said)
+    return None
+
+
+def elsewhere(manifest: Manifest) -> int | None:
+    """Of how many other people a model knows, where too few have taken part in its population; None: enough have.
+
+    0: it was made before anybody took part, and of nothing.
+    """
+    start = start_of(manifest)
+    return start["users"] if start is not None else None if manifest.releases else 0
 
 
 def learned_by(manifest: Manifest) -> tuple[str, int]:

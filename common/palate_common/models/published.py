@@ -6,15 +6,15 @@
     features.safetensors      public features of the items
     item-table.z              what else is public about them, see `palate_common.models.item_table`
     model.safetensors         the model
-    model.int8.safetensors.z  the same for download, see `palate_common.models.compact`; a device needs one of the two,
-    delta-<base>.z            or, if it has an earlier model, the delta from it, see `palate_common.models.delta`
+    model.int8.safetensors.z  the same for download, see `palate_common.models.compact`; a device needs one of the two
 
 Servers and devices share one reader, which checks signature, sizes, hashes and content, in this order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +26,7 @@ import safetensors.numpy
 
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
-from palate_common.models.compact import compact_unpacked, deflate, expand, expand_unpacked, most_of
-from palate_common.models.delta_search import make_delta
-from palate_common.models.download import delta_name, from_delta, inflate_compact, wanted_files
+from palate_common.models.compact import compact_unpacked, deflate, expand, most_of
 from palate_common.models.item_table import ItemTable
 from palate_common.models.manifest import (
     BESIDE,
@@ -44,12 +42,12 @@ from palate_common.models.manifest import (
     NEW_ITEMS,
     SIGNATURE,
     TABLE,
-    UNPACKED,
     FileFacts,
     FileSource,
     Folder,
     Manifest,
     Publication,
+    elsewhere,
     format_of,
     read_manifest,
     said_by,
@@ -73,17 +71,16 @@ __all__ = [
     "NEW_ITEMS",
     "SIGNATURE",
     "TABLE",
-    "UNPACKED",
     "Contents",
     "FileFacts",
     "Manifest",
     "Published",
     "collect",
     "contents",
-    "delta_name",
-    "inflate_compact",
+    "model_folder",
     "pack",
     "read",
+    "read_named",
     "unpack",
     "wanted_files",
     "write",
@@ -120,6 +117,11 @@ class Published:
     def version(self) -> int:
         """A later model of a population has a higher one."""
         return self.manifest.version
+
+    @property
+    def elsewhere(self) -> int | None:
+        """Of how many other people it knows, where too few have taken part in its population; None: enough have."""
+        return elsewhere(self.manifest)
 
     @cached_property
     def table(self) -> ItemTable | None:
@@ -175,7 +177,6 @@ def pack(
     *,
     population: str,
     shown: Shown,
-    formers: Iterable[Mapping[str, bytes]] = (),
     table: ItemTable | None = None,
 ) -> dict[str, bytes]:
     """The files of a published model, the signature last.
@@ -187,14 +188,12 @@ def pack(
         key: the release key.
         population: whose model it is.
         shown: the ledger's present state: `Ledger.shown()`.
-        formers: files of earlier models; from each a delta is made, and kept if it is smaller than the compact model.
         table: what else is public about the items; those that it lacks have no facts.
 
     Raises:
-        IntegrityError: another catalogue than the model's, or a former one that can't be read.
+        IntegrityError: another catalogue than the model's.
     """
-    said = contents(model, catalogue, facts, population=population, public_key=key.public, formers=formers, table=table)
-    return said.sign(key, shown)
+    return contents(model, catalogue, facts, population=population, public_key=key.public, table=table).sign(key, shown)
 
 
 def contents(
@@ -204,7 +203,6 @@ def contents(
     *,
     population: str,
     public_key: str,
-    formers: Iterable[Mapping[str, bytes]] = (),
     table: ItemTable | None = None,
 ) -> Contents:
     """What is published of a model.
@@ -215,7 +213,6 @@ def contents(
         facts: further members of the manifest.
         population: whose model it is.
         public_key: the release key that will sign it.
-        formers: as for `pack`.
         table: as for `pack`.
 
     Raises:
@@ -233,15 +230,6 @@ def contents(
         files[FEATURES] = safetensors.numpy.save({"features": np.ascontiguousarray(catalogue.features, np.float32)})
     if table is not None:
         files[TABLE] = table.over(catalogue.items).to_bytes()
-    for former in formers:
-        base = inflate_compact(former)
-        if base == plain:  # published again: keep the deltas, so that all files have the same bytes
-            files |= {name: data for name, data in former.items() if name.startswith("delta-")}
-        if base in (None, plain):
-            continue
-        delta = make_delta(base, plain, base_items=read_lines(former[ITEMS]), items=catalogue.items)
-        if len(delta) < len(files[COMPACT]):
-            files[delta_name(base)] = delta
     said = {
         **facts,
         "population": population,
@@ -260,10 +248,7 @@ def contents(
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write a published model's files, each atomically; a reader in between sees that they don't fit together."""
     make_folder(folder)
-    deltas = sorted(
-        {path.name for path in folder.glob("delta-*.z")} | {each for each in files if each.startswith("delta-")}
-    )
-    for name in (*BESIDE, MODEL, COMPACT, *sorted(deltas), MANIFEST, SIGNATURE):
+    for name in (*BESIDE, MODEL, COMPACT, MANIFEST, SIGNATURE):
         if name in files:
             write_durably(folder / name, files[name])
         else:
@@ -285,8 +270,7 @@ def read(
         public_key: the release key, pinned.
         most: bytes of the largest file that is read.
         small: take the compact model where there are both.
-        have: files of a model in use. Unchanged files that the folder lacks are taken from it, and a delta from it is
-            preferred to a whole model. If that delta doesn't fit, the whole model is taken, where there is one.
+        have: files of a model in use. Unchanged files that the folder lacks are taken from it.
 
     **Guarantees:** another key is refused before anything else is read: the signature is verified first.
     **Guarantees:** a signed claim of ten gigabytes is refused before the file is opened: as is any size above `most`,
@@ -297,6 +281,31 @@ def read(
             model.
     """
     return collect(Folder(folder), public_key=public_key, most=most, small=small, have=have)
+
+
+def read_named(folder: Path, name: str) -> Published:
+    """Read the model of a run's folder, or in a folder of its own, by the key that its manifest names.
+
+    Args:
+        folder: where it is.
+        name: what names the folder, for messages.
+
+    Raises:
+        InputError: there is none, or it isn't as it was signed.
+    """
+    place = model_folder(folder)
+    try:
+        said = json.loads((place / MANIFEST).read_bytes())
+        return read(place, public_key=str(said["public_key"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"`{name}` must be the folder of a run or of its model, got {str(folder)!r:.200}") from None
+    except IntegrityError as error:
+        raise InputError(f"`{name}` must be a release as it was signed: {error}") from None
+
+
+def model_folder(path: Path) -> Path:
+    """Where the model lies: in a run's folder, or in this one itself."""
+    return path / "model" if (path / "model").is_dir() else path
 
 
 def collect(
@@ -321,22 +330,33 @@ def collect(
     """
     signed = {name: source.get(name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
     manifest = read_manifest(signed, public_key)
-    models = [name for name in (COMPACT, MODEL) if name in manifest.files and source.has(name)]
-    made = from_delta(source, manifest, have or {}, most=most, needed=not models)
-    chosen = [] if made else models[:1] if small else models[-1:]
-    if ITEMS not in manifest.files or not (chosen or made):
+    kept = {name: data for name, data in (have or {}).items() if not source.has(name) and manifest.names(name, data)}
+    models = [name for name in (COMPACT, MODEL) if name in manifest.files and (name in kept or source.has(name))]
+    chosen = models[:1] if small else models[-1:]
+    if ITEMS not in manifest.files or not chosen:
         raise IntegrityError(f"a model folder must hold model, items, manifest and signature: {source.place}")
-    beside = [name for name in BESIDE if name in manifest.files]
-    kept = {
-        name: data
-        for name in beside
-        if not source.has(name) and (data := (have or {}).get(name)) and manifest.names(name, data)
-    }
-    rest = [name for name in (*beside, *chosen) if name not in kept]
-    files = {name: signed_file(source, manifest, name, most=most) for name in rest}
-    found = unpack(signed | made | kept | files, public_key=public_key, most=most)
+    names = [*(name for name in BESIDE if name in manifest.files), *chosen]
+    files = {name: kept[name] if name in kept else signed_file(source, manifest, name, most=most) for name in names}
+    found = unpack(signed | files, public_key=public_key, most=most)
     _ = found.table  # one that can't be read is refused before the model is used
     return found
+
+
+def wanted_files(signed: Mapping[str, bytes], *, public_key: str, have: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Names of the files that a device needs besides manifest and signature, without those that it has.
+
+    Args:
+        signed: manifest and signature.
+        public_key: the release key, pinned.
+        have: files of the model in use.
+
+    Raises:
+        IntegrityError: not signed by that key, or no manifest.
+    """
+    manifest = read_manifest(signed, public_key)
+    model = COMPACT if COMPACT in manifest.files else MODEL
+    needed = [*(name for name in BESIDE if name in manifest.files), model]
+    return tuple(name for name in needed if not manifest.names(name, have.get(name)))
 
 
 def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTES) -> Published:
@@ -384,11 +404,9 @@ def _catalogue(files: Mapping[str, bytes], items: int) -> ItemCatalogue:
 
 
 def _model(files: Mapping[str, bytes], *, most: int) -> GlobalModel:
-    """The model in one of its three forms."""
+    """The model in one of its two forms."""
     if MODEL in files:
         return GlobalModel.from_bytes(files[MODEL])
-    if UNPACKED in files:
-        return expand_unpacked(files[UNPACKED], most=most)
     return expand(files.get(COMPACT, b""), most=most)
 
 

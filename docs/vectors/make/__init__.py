@@ -23,7 +23,6 @@ from .clips import clips
 from .contributed import contributed
 from .contribution import contribution
 from .costs import costs
-from .delta import delta
 from .draws import draws
 from .enrolment import enrolment
 from .events import events
@@ -61,7 +60,6 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "accounting.json": accounting,
     "noise.json": noise,
     "secagg.json": secagg,
-    "delta.json": delta,
     "enrolment.json": enrolment,
     "exchange.json": exchange,
     "statement.json": statement,

@@ -42,7 +42,6 @@ def contributed() -> dict[str, Any]:
     vote = {"pair_items": 12, "vote_share": 0.01}
     cases: list[tuple[str, str, dict[str, Any], PublicFacts, dict[str, Any], list[str], Interactions, list[int]]] = [
         ("popularity", "popularity", {}, plain, {}, items, histories, [0]),
-        ("als, counts as a sketch", "als", {"compression": 4.0}, plain, {}, items, histories, [0]),
         ("als, left centring", "als", {}, plain, als_state(rng, n, 40, 4, along=True), items, histories, [0, 1]),
         ("als, most items in the head", "als", {}, plain, als_state(rng, n, 140, 2), items, histories, [2]),
         ("als, pairs and votes", "als", vote, features, als_linked(rng, n), items, histories, [1, 3]),

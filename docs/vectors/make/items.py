@@ -68,6 +68,7 @@ IDS = (
     ("tmdb", " 862 "),
 )
 IDS += (("isbn", "080442957X"), ("isbn", "x"), ("musicbrainz", "B1A9C0E9-D987-4042-AE91-78D6A3267D69"))
+IDS += (("youtube", "dQw4w9WgXcQ"), ("spotify", " 4uLU6hMCjMI75M1A2tKUQC "), ("isrc", "usrc17607839"))
 
 
 def items() -> dict[str, Any]:
@@ -129,7 +130,9 @@ def _bad(plain: str, n: int) -> list[tuple[str, str]]:
         ("a kind that is none", column("kinds", [None])),
         ("an object", column("price", {})),
         ("numbers in a list", column("price", [1])),
-        ("a large number", column("price", 2**53 + 2)),
+        ("a large number", column("price", 2**53)),
+        ("one that a browser rounds", column("price", 2**53 + 1)),
+        ("lists without end", whole(columns={"kinds": [[]] * (2**12 + 32 * n)})),
         ("a price without an end", column("price", 1).replace("[1,", "[1e999,")),
         ("an id that is a number", whole(ids={"imdb": [7] + [None] * (n - 1)})),
     ]

@@ -50,9 +50,11 @@ REFUSAL = {"error": "the enrolment is refused"}
 """The same answer for every reason; only the operator's log has the reason."""
 PUBLIC = re.compile(
     r"(models/latest|models/[0-9a-f]{64}/[a-z0-9._-]{1,40}|round/[0-9a-f]{64}|ledger/checkpoint|"
-    r"ledger/tile/(\d|entries)/(x\d{3}/)*\d{3}(\.p/[1-9]\d{0,2})?)",
+    r"ledger/tile/(\d|entries)/(x\d{3}/)*\d{3}(\.p/[1-9]\d{0,2})?|app/([\w-][\w.-]*/)*[\w-][\w.-]*)",
     re.ASCII,
 )
+KINDS = {"models/latest": "application/json", "ledger/checkpoint": "text/plain; charset=utf-8"}
+"""Of files that aren't only bytes the media type; nginx has the same."""
 PAGE_HEADERS = {
     "v1/device/": ", ".join(("content-type", *HEADERS)),
     "v1/enroll": "content-type",
@@ -180,7 +182,7 @@ def application(site: Site, door: DeviceDoor, enrolling: EnrolmentService | None
         asked = scope["type"] == "http" and scope["path"] == prefix + PATH
         await (door if asked else others)(scope, receive, send)
 
-    return ForPages(answer, site.config.gateway.origins, prefix) if stand_in else answer
+    return ForPages(answer, site.origins, prefix) if stand_in else answer
 
 
 async def _enrol(answer: Callable[[bytes], tuple[int, bytes]], request: Request) -> Response:
@@ -234,8 +236,11 @@ class ForPages:
 
 def _static(public: Path, path: str) -> Response:
     """A published file, or 404."""
-    file = public / path
-    return FileResponse(file) if PUBLIC.fullmatch(path) and file.is_file() else Response(status_code=404)
+    name = f"{path}index.html" if path.endswith("/") else path
+    file, kind = public / name, KINDS.get(name, "application/octet-stream")
+    if not PUBLIC.fullmatch(name) or not file.is_file():
+        return Response(status_code=404)
+    return FileResponse(file, media_type=None if name.startswith("app/") else kind)
 
 
 async def _bounded(request: Request, most: int) -> bytes | None:

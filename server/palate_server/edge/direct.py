@@ -18,7 +18,6 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from palate_core.errors import IntegrityError
-from palate_server.edge.batches import MOST_HEAD
 from palate_server.edge.sockets import reachable
 from palate_server.edge.waiting_room import WaitingRoom
 
@@ -76,8 +75,8 @@ class DirectLink:
         """The one edge."""
         return {EDGE: EDGE}
 
-    def send(self, edge: str, batch: bytes, *, seconds: float) -> str:
-        """Keep a question until its reply is waited for."""
+    def send(self, edge: str, batch: bytes, *, seconds: float, most: int) -> str:
+        """Keep a question until its reply is waited for; this edge's is read whole."""
         asked = secrets.token_hex(8)
         self._asked = {asked: (batch, seconds)}
         return asked
@@ -91,7 +90,7 @@ class DirectLink:
         try:
             connection.request("POST", "/", batch)
             reply = connection.getresponse()
-            data = reply.read(2 * MOST_HEAD)
+            data = reply.read()
         except (OSError, http.client.HTTPException):
             time.sleep(min(PAUSE, seconds))
             return None

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
@@ -28,8 +28,8 @@ from palate_common.rounds.exchange import (
     check,
 )
 from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_server.edge.proofs import DeviceRegister, proof_of
 from palate_server.edge.waiting_room import OverError, WaitingRoom
-from palate_server.folder.enrolments import Standing
 
 AT_ONCE: Final = 2**28
 """Bytes of the bodies that are read at the same time; others wait for their turn. A slow device takes its time."""
@@ -38,13 +38,6 @@ MOST_TIMES: Final = 2**20
 BODY_SECONDS: Final = 60.0
 """Seconds in which a body must have come."""
 _ALL: Final = frozenset(name.encode() for name in (*HEADERS, "content-length"))
-
-
-class DeviceRegister(Protocol):
-    """Where an edge finds the devices."""
-
-    def standing(self, device: int) -> Standing | None:
-        """What is known of a device; None: no device has this number."""
 
 
 class RefusedRequestError(PalateError):
@@ -101,10 +94,10 @@ class DeviceDoor:
         try:
             if scope["method"] != "POST":
                 raise RefusedRequestError(405, "another method")
-            asked = self._verified(scope)
+            asked, proof = self._verified(scope)
             if asked.answers:
-                taken = await self._body(asked, receive)
-            message = await self._next(asked, receive)
+                taken = await self._body(asked, proof, receive)
+            message = await self._next(asked, proof, receive)
         except VersionError:
             await _reply(send, 426, {"palate-versions": f"{VERSIONS[0]}-{VERSIONS[1]}"})
         except RefusedRequestError as refused:
@@ -117,8 +110,8 @@ class DeviceDoor:
             headers = ({} if message is None else message.headers()) | ({"palate-taken": taken} if taken else {})
             await _reply(send, 204 if message is None else 200, headers, b"" if message is None else message.body)
 
-    def _verified(self, scope: Scope) -> ExchangeRequest:
-        """Who asks what, by the headers alone."""
+    def _verified(self, scope: Scope) -> tuple[ExchangeRequest, bytes]:
+        """Who asks what, by the headers alone, and the proof of it."""
         headers = dict[str, str]()
         for name, value in scope["headers"]:
             if name in _ALL:
@@ -143,7 +136,7 @@ class DeviceDoor:
         if asked.length > self._most:
             raise RefusedRequestError(413, "a body larger than any answer")
         self._check_time(asked)
-        return asked
+        return asked, proof_of(headers)
 
     def _check_time(self, asked: ExchangeRequest) -> None:
         """Refuse a time that isn't near ours, or not above the device's latest: the request was taken before."""
@@ -154,7 +147,7 @@ class DeviceDoor:
         if len(self._times) > MOST_TIMES:
             self._times.popitem(last=False)
 
-    async def _body(self, asked: ExchangeRequest, receive: Receive) -> str:
+    async def _body(self, asked: ExchangeRequest, proof: bytes, receive: Receive) -> str:
         """Read an answer and take it; one that nobody waits for is read away. A device has one body at a time."""
         most = self._room.most_of(asked.device, asked.answers)
         if most is not None and asked.length > most:
@@ -177,14 +170,14 @@ class DeviceDoor:
                 del self._reading[asked.device]
         if hashlib.sha256(data).hexdigest() != asked.body:
             raise RefusedRequestError(400, "another body than was signed")
-        return self._room.take(asked.device, asked.answers, data)
+        return self._room.take(asked.device, asked.answers, data, proof)
 
-    async def _next(self, asked: ExchangeRequest, receive: Receive) -> ServerMessage | None:
+    async def _next(self, asked: ExchangeRequest, proof: bytes, receive: Receive) -> ServerMessage | None:
         """The next message, as long as the device waits for it."""
         if not asked.wait and not asked.available.stays:
             self._room.leave(asked.device)
             return None
-        self._room.arrive(asked.device, asked.available)
+        self._room.arrive(asked.device, asked.available, proof)
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             return await self._room.wait_for_message(asked.device, asked.wait, gone)

@@ -13,6 +13,7 @@ import logging
 import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from palate_common.rounds.exchange import Availability, MessageKind, framed
@@ -20,18 +21,24 @@ from palate_common.rounds.wire import vector_bytes
 from palate_core.errors import IntegrityError
 from palate_core.plan import read_plan
 from palate_server.edge.batches import (
+    CLAIM,
     CLOSE,
     EXCHANGE,
     HOME,
-    IDENTITY_BYTES,
+    HOME_IN,
     LOOK,
     MOST_BATCH,
-    REGISTER,
+    MOST_HEAD,
+    MOST_LOOK,
+    SHARED,
     Frame,
     pack,
     split,
     unpack,
 )
+from palate_server.edge.proofs import MOST_PROOF, Proofs
+from palate_server.edge.told_register import next_part
+from palate_server.folder.edges import OWN
 from palate_server.rounds.run import Request
 
 logger = logging.getLogger("palate")
@@ -46,10 +53,14 @@ PAUSE: Final = 0.5
 """Seconds between two looks for an edge, while there is none, and before one that failed is asked again."""
 NEWS: Final = 3.0
 """Seconds between two looks for an edge that is new."""
-GREETING: Final = 60.0
-"""Seconds in which an edge may answer for the first time before it is asked again."""
-SHARED: Final = 2**32 - 1
-"""The number of the frame that is no device's: what all messages begin with."""
+GREETING: Final = 20.0
+"""Seconds in which an edge may answer for the first time, or to a part of the register, before it is asked again: then
+after twice as many."""
+MOST_GROWTH: Final = 8
+"""How often that is doubled."""
+MOST_SAID: Final = 16
+"""Edges that are greeted, or told of the register, at once."""
+_NOW: Final = pack({"ask": LOOK, "wait": 0.0, "enough": 0})
 
 
 class EdgeLink(Protocol):
@@ -61,8 +72,8 @@ class EdgeLink(Protocol):
         An edge that was started again may be another one, of the same name.
         """
 
-    def send(self, edge: str, batch: bytes, *, seconds: float) -> str:
-        """Ask an edge, which has so many seconds to answer; returns a name of the question."""
+    def send(self, edge: str, batch: bytes, *, seconds: float, most: int) -> str:
+        """Ask an edge, which has so many seconds and bytes to answer; returns a name of the question."""
 
     def replies(self, asked: Collection[str], *, seconds: float) -> Iterable[tuple[str, bytes | None]]:
         """The replies to some questions, with their names: none or more, as soon as one is there, or the time is up.
@@ -71,17 +82,13 @@ class EdgeLink(Protocol):
         """
 
 
-class Register(Protocol):
-    """The enrolled devices, as edges on other hosts need them."""
+@dataclass(frozen=True)
+class _Seen:
+    """A device at an edge: when it signed that, in milliseconds since 1970, and what it declares."""
 
-    def extent(self) -> tuple[int, int]:
-        """How many devices there are, and how many of them are revoked: both only grow."""
-
-    def identities(self, since: int, most: int) -> bytes:
-        """The identities of devices from a number on, 32 bytes each; at most so many."""
-
-    def revoked(self) -> list[int]:
-        """The devices that are revoked."""
+    edge: str
+    time: int
+    available: Availability
 
 
 class Edges:
@@ -89,26 +96,31 @@ class Edges:
 
     Args:
         link: carries the batches.
-        register: given to edges that have none of their own.
+        proofs: judges what edges on other hosts say of devices, and has the register that they are told; None: there
+            are none on other hosts.
     """
 
-    def __init__(self, link: EdgeLink, register: Register | None = None) -> None:
-        self.link, self._register = link, register
+    def __init__(self, link: EdgeLink, proofs: Proofs | None = None) -> None:
+        self.link, self._proofs = link, proofs
         self._edge_of: dict[int, str] = {}
-        self._told = set[str]()
-        self._greeted: dict[str, tuple[str, float]] = {}
+        self._own = set[str]()
+        self._told: dict[str, tuple[int, int]] = {}
+        self._tries: dict[str, tuple[int, float]] = {}
+        self._saying: dict[str, tuple[str, float, tuple[int, int] | None]] = {}
 
-    def live(self, *, look: bool = True) -> set[str]:
-        """The edges that have answered, without those in whose place another one was started.
+    def live(self, *, wait: float = 0.0) -> set[str]:
+        """The edges that have answered, without those in whose place another one was started; asks who is new.
 
         Args:
-            look: whether to ask who is new.
+            wait: seconds for which the first one may take to answer.
         """
         there = self.link.edges()
-        if look and (new := [edge for edge, name in there.items() if not name]):
-            self._greet(new)
-            there = self.link.edges()
-        self._told &= there.keys()
+        self._say(there)
+        self._hear(0.0 if any(there.values()) else wait)
+        there = self.link.edges()
+        self._own = {edge for edge, name in there.items() if name == OWN}
+        self._told = {edge: each for edge, each in self._told.items() if edge in there}
+        self._tries = {edge: each for edge, each in self._tries.items() if edge in there}
         return set({name: edge for edge, name in there.items() if name}.values())
 
     def online(self, *, wait: float, enough: int) -> dict[int, Availability]:
@@ -116,21 +128,22 @@ class Edges:
 
         Each edge waits for its share. Once enough are there, wherever they are, the others are asked as they are.
         """
-        live, found = self.live(), dict[int, tuple[str, Availability]]()
+        live, found = self.live(wait=COLLECT_SECONDS), dict[int, _Seen]()
         rest = set(live)
         share = pack({"ask": LOOK, "wait": wait, "enough": -(-enough // max(1, len(live)))})
         for edge, reply in self.ask(dict.fromkeys(live, share), seconds=wait + COLLECT_SECONDS):
             rest.remove(edge)
-            found |= {device: (edge, available) for device, available in self._note(edge, reply).items()}
+            self._note(found, edge, reply)
             if len(found) >= enough:
                 break
         else:
             rest.clear()  # those that don't answer
-        now = pack({"ask": LOOK, "wait": 0.0, "enough": 0})
-        for edge, reply in self.ask(dict.fromkeys(rest, now), seconds=COLLECT_SECONDS):
-            found |= {device: (edge, available) for device, available in self._note(edge, reply).items()}
-        self._edge_of = {device: edge for device, (edge, _) in found.items()}
-        return {device: available for device, (_, available) in found.items()}
+        for edge, reply in self.ask(dict.fromkeys(rest, _NOW), seconds=COLLECT_SECONDS):
+            self._note(found, edge, reply)
+        if self._proofs is not None:
+            self._proofs.forget()
+        self._edge_of = {device: each.edge for device, each in found.items()}
+        return {device: each.available for device, each in found.items()}
 
     def of(self, device: int, live: set[str]) -> set[str]:
         """The edge at which a device was seen; any that lives, if that one doesn't."""
@@ -138,60 +151,87 @@ class Edges:
         return {edge} if edge in live else live
 
     def ask(self, batches: Mapping[str, bytes], *, seconds: float) -> Iterator[tuple[str, bytes]]:
-        """Ask edges, and yield each one's reply as it comes; ends early where there is another edge meanwhile."""
-        if not batches:
-            return
-        until, before = time.monotonic() + seconds, self.link.edges().keys()
-        waiting = {self.link.send(edge, batch, seconds=seconds): edge for edge, batch in batches.items()}
-        while waiting and (left := until - time.monotonic()) > 0 and self.link.edges().keys() <= before:
+        """Ask edges small things, and yield each one's reply as it comes; one that is gone isn't waited for."""
+        until, most = time.monotonic() + seconds, self._most_look()
+        waiting = {self.link.send(edge, batch, seconds=seconds, most=most): edge for edge, batch in batches.items()}
+        while waiting and (left := until - time.monotonic()) > 0:
             for asked, reply in self.link.replies(waiting, seconds=min(NEWS, left)):
                 edge = waiting.pop(asked)
                 if reply is not None:
                     yield edge, reply
+            if waiting:
+                live = self.live()
+                waiting = {asked: edge for asked, edge in waiting.items() if edge in live}
 
-    def _greet(self, edges: Collection[str]) -> None:
-        """Let edges answer anything; it is waited for when one is seen for the first time."""
-        now, look = time.monotonic(), pack({"ask": LOOK, "wait": 0.0, "enough": 0})
-        before = {edge for edge, _ in self._greeted.values()}
-        self._greeted = {
-            asked: (edge, until) for asked, (edge, until) in self._greeted.items() if edge in edges and now < until
+    def answer_of(self, edge: str, device: int, exchange: str, data: bytes) -> bytes | None:
+        """A device's answer, as an edge forwards it; None: the edge is on another host, and it hasn't signed that."""
+        if self._proofs is None or edge in self._own:
+            return data
+        return self._proofs.answered(device, exchange, data)
+
+    def _say(self, there: Mapping[str, str]) -> None:
+        """Greet nodes that have no name yet, and tell edges on other hosts the next part of the register.
+
+        Who doesn't answer is asked later each time, and after others: a false edge may have nodes without end.
+        """
+        now, extent = time.monotonic(), None if self._proofs is None else self._proofs.register.extent()
+        self._saying = {asked: each for asked, each in self._saying.items() if each[0] in there and now < each[1]}
+        waited = {edge for edge, _, _ in self._saying.values()}
+        tries = {
+            edge: self._tries.get(edge, (0, now))
+            for edge, name in there.items()
+            if edge not in waited and name != OWN and (not name or extent not in (None, self._told.get(edge)))
         }
-        for edge in set(edges) - {edge for edge, _ in self._greeted.values()}:
-            self._greeted[self.link.send(edge, look, seconds=GREETING)] = edge, now + GREETING
-        until = now if before.issuperset(edges) else now + COLLECT_SECONDS
-        while self._greeted:
-            left = until - time.monotonic()
-            for asked, reply in self.link.replies(self._greeted, seconds=max(0.0, left)):
-                edge, _ = self._greeted.pop(asked)
-                if reply is not None:
-                    self._note(edge, reply)
-            if left <= 0:
-                return
+        due = sorted((times, edge) for edge, (times, after) in tries.items() if after <= now)
+        for times, edge in due[: max(0, MOST_SAID - len(waited))]:
+            self._tries[edge] = times + 1, now + GREETING * 2 ** min(times, MOST_GROWTH)
+            part, told = _NOW, None
+            if there[edge] and self._proofs is not None:
+                part, told = next_part(self._proofs.register, self._told.get(edge))
+            asked = self.link.send(edge, part, seconds=GREETING, most=self._most_look())
+            self._saying[asked] = edge, now + GREETING, told
 
-    def _note(self, edge: str, reply: bytes) -> dict[int, Availability]:
-        """Who is online at an edge, by its reply to a look; it is told what it hasn't got of the register."""
+    def _hear(self, seconds: float) -> None:
+        """Hear what has been answered to that; for so many seconds, unless somebody has."""
+        for asked, reply in self.link.replies(list(self._saying), seconds=seconds) if self._saying else ():
+            edge, _, told = self._saying.pop(asked)
+            if reply is not None:
+                self._tries.pop(edge, None)
+                if told is not None:
+                    self._told[edge] = told
+
+    def _most_look(self) -> int:
+        """Bytes of the reply to a look."""
+        most = MOST_LOOK if self._proofs is None else MOST_PROOF * self._proofs.register.extent()[0]
+        return MOST_HEAD + 2 * min(MOST_LOOK, most)
+
+    def _note(self, found: dict[int, _Seen], edge: str, reply: bytes) -> None:
+        """Note who is online at an edge, by its reply to a look; of two edges a device is at its latest."""
         try:
-            there, known = _read_look(reply)
+            for device, seen in self._read_look(edge, reply).items():
+                if device not in found or found[device].time < seen.time:
+                    found[device] = seen
         except IntegrityError as error:
             logger.warning("%s", error)
-            return {}
-        if known is not None:
-            self._bring_up(edge, *known)
-        return there
 
-    def _bring_up(self, edge: str, count: int, revoked: int) -> None:
-        """Give an edge what it hasn't got of the register."""
-        if self._register is None:
-            return
-        (numbers, out), most = self._register.extent(), MOST_BATCH // IDENTITY_BYTES
-        head: dict[str, Any] = {"ask": REGISTER, "count": numbers}
-        if edge not in self._told:  # what it has may be of a server that was restored since
-            count, revoked = 0, -1
-        parts = [pack(head, [(since, self._register.identities(since, most))]) for since in range(count, numbers, most)]
-        if revoked != out:
-            parts.append(pack(head | {"revoked": self._register.revoked()}))
-        if all(list(self.ask({edge: part}, seconds=COLLECT_SECONDS)) for part in parts):  # until one isn't heard
-            self._told.add(edge)
+    def _read_look(self, edge: str, reply: bytes) -> dict[int, _Seen]:
+        """Who is online at an edge.
+
+        Raises:
+            IntegrityError: it says something else, or what a device hasn't signed.
+        """
+        head, frames = unpack(reply, most=None if self._proofs is None else self._proofs.register.extent()[0])
+        if head.get("online") is not True or any(len(data) < CLAIM.size or device == SHARED for device, data in frames):
+            raise IntegrityError("an edge must say who is online, got something else")
+        found = dict[int, _Seen]()
+        for device, data in frames:
+            left, takes = CLAIM.unpack_from(data)
+            if self._proofs is None:
+                found[device] = _Seen(edge, 0, Availability(left / 1000, takes))
+            elif (asked := self._proofs.presence(device, data[CLAIM.size :])) is not None:
+                said = asked.available
+                found[device] = _Seen(edge, asked.time, Availability(min(left / 1000, said.stays), said.takes))
+        return found
 
 
 class EdgeMessenger:
@@ -199,11 +239,11 @@ class EdgeMessenger:
 
     Args:
         link: carries the batches.
-        register: given to edges that have none of their own.
+        proofs: see `Edges`.
     """
 
-    def __init__(self, link: EdgeLink, register: Register | None = None) -> None:
-        self._edges = Edges(link, register)
+    def __init__(self, link: EdgeLink, proofs: Proofs | None = None) -> None:
+        self._edges = Edges(link, proofs)
         self.heard: set[int] = set()
         """The devices that have answered anything in the latest attempt."""
 
@@ -223,15 +263,15 @@ class EdgeMessenger:
 
     def send_home(self, devices: Mapping[int, float]) -> None:
         """Tell each device in how many seconds to sync again."""
-        told, live = dict[str, list[list[float]]](), self._edges.live()
+        told, live = dict[str, list[Frame]](), self._edges.live()
         for device, seconds in devices.items():
             for edge in self._edges.of(device, live):
-                told.setdefault(edge, []).append([device, seconds])
-        self._tell({edge: pack({"ask": HOME, "devices": each}) for edge, each in told.items()})
+                told.setdefault(edge, []).append((device, HOME_IN.pack(seconds)))
+        self._tell({edge: pack({"ask": HOME}, each) for edge, each in told.items()})
 
     def close(self) -> None:
         """Let each edge forget the exchange that it has."""
-        self._tell(dict.fromkeys(self._edges.live(look=False), pack({"ask": CLOSE})))
+        self._tell(dict.fromkeys(self._edges.live(), pack({"ask": CLOSE})))
 
     def _tell(self, batches: Mapping[str, bytes]) -> None:
         for _ in self._edges.ask(batches, seconds=COLLECT_SECONDS):
@@ -264,7 +304,9 @@ class EdgeTransport:
         """
         if plan := request.shared.get("plan"):
             self._vector = vector_bytes(read_plan(plan).plan)
-        begun = {"kind": _kind(request), "seconds": self._timeout, "most": self._most + self._vector}
+        answer = self._most + self._vector
+        begun = {"kind": _kind(request), "seconds": self._timeout, "most": answer}
+        most = MOST_HEAD + MOST_BATCH + answer + 2 * MOST_PROOF * len(self._cohort)
         name, left = secrets.token_hex(16), dict.fromkeys(request.to)
         until, desks = time.monotonic() + self._timeout, dict[str, _Desk]()
         while left and (seconds := until - time.monotonic()) > 0:
@@ -275,35 +317,18 @@ class EdgeTransport:
             for edge, desk in desks.items():
                 if desk.is_due():
                     wait = min(COLLECT_SECONDS, seconds)
-                    desk.ask(self._edges.link, edge, desk.next_batch(begun, wait), seconds=wait + COLLECT_SECONDS)
-            waiting = {desk.asked: desk for desk in desks.values() if desk.asked}
+                    desk.ask(self._edges.link, edge, desk.next_batch(begun, wait), wait + COLLECT_SECONDS, most)
+            waiting = {desk.asked: edge for edge, desk in desks.items() if desk.asked}
             if not waiting:
                 time.sleep(min(PAUSE, seconds))
                 continue
             for asked, reply in self._edges.link.replies(waiting, seconds=min(NEWS, seconds)):
-                for device, answer in waiting[asked].hear(reply):
-                    if device in left:
+                edge = waiting[asked]
+                for device, data in desks[edge].hear(reply):
+                    if device in left and (found := self._edges.answer_of(edge, device, name, data)) is not None:
                         del left[device]
                         self._heard.add(device)
-                        yield device, answer
-
-
-def _read_look(reply: bytes) -> tuple[dict[int, Availability], tuple[int, int] | None]:
-    """Who is online at an edge, and how much of the register it has, if it has none of its own.
-
-    Raises:
-        IntegrityError: it says something else.
-    """
-    head, _ = unpack(reply)
-    try:
-        there = {int(device): Availability(float(stays), int(takes)) for device, stays, takes in head["online"]}
-        known = head.get("register")
-        numbers, revoked = (0, 0) if known is None else map(int, known)
-        if min(numbers, *there, 0) < 0 or max(there, default=0) >= SHARED:
-            raise ValueError
-        return there, None if known is None else (numbers, revoked)
-    except (KeyError, ValueError, TypeError, OverflowError):
-        raise IntegrityError("an edge must say who is online, got something else") from None
+                        yield device, found
 
 
 def _kind(request: Request) -> str:
@@ -348,9 +373,9 @@ class _Desk:
             return False
         return any(device in self._left for device in self._devices)
 
-    def ask(self, link: EdgeLink, edge: str, batch: bytes, *, seconds: float) -> None:
+    def ask(self, link: EdgeLink, edge: str, batch: bytes, seconds: float, most: int) -> None:
         """Ask the edge; if no reply comes in so many seconds, it is due again."""
-        self.asked, self._next = link.send(edge, batch, seconds=seconds), time.monotonic() + seconds
+        self.asked, self._next = link.send(edge, batch, seconds=seconds, most=most), time.monotonic() + seconds
 
     def hear(self, reply: bytes | None) -> list[Frame]:
         """The answers of a reply by devices that are asked there; what was lost is asked again after a pause."""
@@ -371,7 +396,7 @@ class _Desk:
 
     def _read(self, reply: bytes) -> list[Frame]:
         """The answers of a reply; notes whether the edge must be asked anew."""
-        head, frames = unpack(reply)
+        head, frames = unpack(reply, most=len(self._devices))
         try:
             boot, known = str(head["boot"]), bool(head["known"])
             turn = int(head["turn"]) if known else 0

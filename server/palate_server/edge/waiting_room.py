@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import struct
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,17 +19,33 @@ from typing import Any, Final, Literal
 
 from palate_common.rounds.exchange import Availability, MessageKind, ServerMessage
 from palate_core.errors import IntegrityError
-from palate_server.edge.batches import CLOSE, EXCHANGE, HOME, LOOK, MOST_BATCH, REGISTER, Frame, pack, unpack
+from palate_server.edge.batches import (
+    CLAIM,
+    CLOSE,
+    EXCHANGE,
+    GONE_SECONDS,
+    HOME,
+    HOME_IN,
+    LOOK,
+    MOST_BATCH,
+    MOST_LOOK,
+    REGISTER,
+    Frame,
+    pack,
+    split,
+    unpack,
+)
+from palate_server.edge.proofs import proven
 from palate_server.edge.told_register import ToldRegister
 
-GONE_SECONDS: Final = 60.0
-"""Seconds after which a device that doesn't ask any more isn't online."""
 HOME_SECONDS: Final = 30.0
 """Seconds in which a device may fetch that it isn't needed now."""
 WAKE_AT_ONCE: Final = 500
 """Devices that are given a message at once: each reply lies in memory until it is sent."""
 LOOK_EVERY: Final = 1.0
 """Seconds between two counts of who is online, while somebody waits for a change."""
+
+_MOST: Final = 2**32 - 1
 
 Taken = Literal["yes", "late", "twice"]
 
@@ -95,12 +112,14 @@ class _Visitor:
 
     Attributes:
         available: what it has declared.
+        proof: what shows that, see `proofs`.
         at: when, on the monotonic clock.
         held: completed when there is a message for it, while it waits; its result is False if another request took
             over.
     """
 
     available: Availability
+    proof: bytes
     at: float
     held: asyncio.Future[bool] | None = None
 
@@ -125,13 +144,13 @@ class WaitingRoom:
 
     # What devices do
 
-    def arrive(self, device: int, available: Availability) -> None:
+    def arrive(self, device: int, available: Availability, proof: bytes = b"") -> None:
         """A verified request of a device has come."""
         visitor = self._visitors.get(device)
         if visitor is None:
-            self._visitors[device] = _Visitor(available, self._clock())
+            self._visitors[device] = _Visitor(available, proof, self._clock())
         else:
-            visitor.available, visitor.at = available, self._clock()
+            visitor.available, visitor.proof, visitor.at = available, proof, self._clock()
 
     def leave(self, device: int) -> None:
         """A device goes offline; a request of it that waits is over."""
@@ -149,15 +168,15 @@ class WaitingRoom:
         found = self._open
         return "twice" if found is not None and found.name == exchange and device in found.done else "late"
 
-    def take(self, device: int, exchange: str, answer: bytes) -> Taken:
-        """Take a device's answer, unless nobody waits for it any more."""
+    def take(self, device: int, exchange: str, answer: bytes, proof: bytes = b"") -> Taken:
+        """Take a device's answer, unless nobody waits for it any more; on another host it goes on with its proof."""
         found = self._open
         if found is None or self.most_of(device, exchange) is None:
             return self.why_not(device, exchange)
         del found.own[device]
         found.done.add(device)
-        found.answers[device] = answer
-        found.fresh += len(answer)
+        found.answers[device] = answer if self._register is None else proven(proof, answer)
+        found.fresh += len(found.answers[device])
         if found.ready:
             found.news.set()
         return "yes"
@@ -218,15 +237,14 @@ class WaitingRoom:
             if asked == EXCHANGE:
                 return await self._exchange(head, frames)
             if asked == HOME:
-                await self._send_home({int(device): float(seconds) for device, seconds in head["devices"]})
+                await self._send_home({device: HOME_IN.unpack(data)[0] for device, data in frames})
             elif asked == CLOSE:
                 self._open = None
             elif asked == REGISTER and self._register is not None:
-                revoked = [int(device) for device in head["revoked"]] if "revoked" in head else None
-                self._register.hear(int(head["count"]), frames, revoked)
+                self._register.hear(int(head["count"]), frames)
             else:
                 raise ValueError
-        except (KeyError, ValueError, TypeError, OverflowError):
+        except (KeyError, ValueError, TypeError, OverflowError, struct.error):
             raise IntegrityError("a batch must ask for what an edge knows, got something else") from None
         return pack({"boot": self.boot})
 
@@ -246,9 +264,11 @@ class WaitingRoom:
         until = self._clock() + wait
         while len(found := self.online()) < enough and (left := until - self._clock()) > 0:
             await asyncio.sleep(min(left, LOOK_EVERY))
-        online = [[device, round(each.stays, 3), each.takes] for device, each in found.items()]
-        known = {} if self._register is None else {"register": self._register.extent()}
-        return pack({"boot": self.boot, "online": online} | known)
+        claims = (
+            (device, CLAIM.pack(min(int(1000 * each.stays), _MOST), each.takes) + self._visitors[device].proof)
+            for device, each in found.items()
+        )
+        return pack({"boot": self.boot, "online": True}, next(split(claims, most=MOST_LOOK)))
 
     async def _exchange(self, head: Mapping[str, Any], frames: list[Frame]) -> bytes:
         """Ask devices, and return what has been answered; the latest turn again, if the coordinator hasn't got it."""

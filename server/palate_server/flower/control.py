@@ -35,6 +35,7 @@ from flwr.superlink.grid import http_grid
 
 from palate_common.records.closing import Closing
 from palate_core.errors import InputError, PalateError, RefusedError
+from palate_server.flower.edge_link import bounded
 from palate_server.flower.guard import HEADER, HEALTH, REGISTERING, bearer, token_of
 from palate_server.folder.edges import grant_of, token_for
 from palate_server.folder.server_folder import Site
@@ -146,7 +147,7 @@ class LinkControl(Closing):
         _identify(grid)
         _keep(grid)
         prompt = partial(pull_objects, max_time=PULLS, initial_backoff=0.02, backoff_cap=0.25)
-        cast(Any, http_grid).pull_objects = prompt
+        cast(Any, http_grid).pull_objects = bounded(prompt)
         return grid
 
     @cached_property

@@ -18,6 +18,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextvars import ContextVar
 from typing import Final
 
 import httpx
@@ -40,6 +41,11 @@ MOST_WAIT: Final = 3600.0
 """Seconds after which a question is forgotten."""
 NONCE_BYTES: Final = 16
 CODE_BYTES: Final = 32
+FRAMING: Final = 2**16
+"""Bytes of a reply beside its batch: the code, and what Flower has around records."""
+MOST_OBJECTS: Final = 8
+"""Objects of a reply beside full records."""
+_most_bytes: ContextVar[int] = ContextVar("bytes of the reply that is pulled", default=0)
 
 
 class FlowerLink:
@@ -55,7 +61,7 @@ class FlowerLink:
     def __init__(self, grid: Grid, key_of: Callable[[str], bytes | None]) -> None:
         self._grid, self._key_of = grid, key_of
         self._names: dict[str, str] = {}
-        self._asked: dict[str, tuple[str, bytes, float]] = {}
+        self._asked: dict[str, tuple[str, bytes, float, int]] = {}
 
     def edges(self) -> Mapping[str, str]:
         """The nodes that are online, each with the name of its edge."""
@@ -66,7 +72,7 @@ class FlowerLink:
         self._names = {node: name for node, name in self._names.items() if node in there and self._key_of(name)}
         return dict.fromkeys(there - self._names.keys(), "") | self._names
 
-    def send(self, edge: str, batch: bytes, *, seconds: float) -> str:
+    def send(self, edge: str, batch: bytes, *, seconds: float, most: int) -> str:
         """Ask an edge; the name of the question is Flower's of the message."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         message = Message(records_of(nonce + batch), int(edge), MessageType.QUERY, ttl=seconds + SPARE)
@@ -76,7 +82,7 @@ class FlowerLink:
             raise _lost(error) from None
         now = time.monotonic()
         self._asked = {each: sent for each, sent in self._asked.items() if now < sent[2] + MOST_WAIT}
-        self._asked[asked] = edge, nonce, now
+        self._asked[asked] = edge, nonce, now, most + FRAMING
         return asked
 
     def replies(self, asked: Collection[str], *, seconds: float) -> Iterable[tuple[str, bytes | None]]:
@@ -91,6 +97,7 @@ class FlowerLink:
 
     def _replies_to(self, asked: str) -> list[Message | None]:
         """The reply to a question, if one is there; each is pulled alone, as its node may have sent anything."""
+        _most_bytes.set(self._asked[asked][3] if asked in self._asked else 0)
         try:
             return list[Message | None](self._grid.pull_messages([asked]))[:1]
         except httpx.HTTPError as error:
@@ -101,7 +108,7 @@ class FlowerLink:
 
     def _read(self, asked: str, reply: Message | None) -> bytes | None:
         """The batch of a reply; None: there is none, or nobody vouches for it."""
-        edge, nonce, _ = self._asked.pop(asked, ("", b"", 0.0))
+        edge, nonce, *_ = self._asked.pop(asked, ("", b"", 0.0, 0))
         if not edge or reply is None or not reply.has_content():
             return None
         try:
@@ -112,6 +119,26 @@ class FlowerLink:
         self._names.pop(edge, None)  # the latest to be named stands last
         self._names[edge] = name
         return batch
+
+
+def bounded(pull: Callable[..., dict[str, bytes]]) -> Callable[..., dict[str, bytes]]:
+    """Flower's function that pulls the objects of a message, of a reply no more than its question allows."""
+
+    def pulled(object_ids: list[str], pull_object_fn: Callable[[str], bytes]) -> dict[str, bytes]:
+        most, sizes = _most_bytes.get(), list[int]()
+
+        def one(name: str) -> bytes:
+            data = pull_object_fn(name)
+            sizes.append(len(data))  # by several threads
+            if sum(sizes) > most:
+                raise IntegrityError(f"a reply must have at most {most} bytes, got more")
+            return data
+
+        if len(object_ids) > most // RECORD_BYTES + MOST_OBJECTS:
+            raise IntegrityError(f"a reply of {most} bytes must have few objects, got {len(object_ids)}")
+        return pull(object_ids, one)
+
+    return pulled
 
 
 def authenticated(name: str, key: bytes, nonce: bytes, batch: bytes) -> bytes:

@@ -3,7 +3,7 @@
     POST /v1/fleet/NAME           edges: a registered node's key signs each request        -> passed on
     POST /v1/runtime/NAME         the ServerApp: the folder's secret, or its task's token    -> passed on
     GET  /health                  "it answers", and no more                                -> passed on
-    POST .../register-node        with the token of an edge on another host                -> passed on
+    POST .../register-node        with the token of an edge on another host, now and then  -> passed on
     control, documentation, ...   with `authorization: Bearer TOKEN`: passed on; without: 401
 
 Flower has no authentication on these. Any account of the machine could start a run, and register a node.
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,8 @@ REGISTER: Final = "/v1/control/register-node"
 REGISTERING: Final = "register"
 """What an edge's token is for."""
 HEADER: Final = "authorization"
+REGISTRATIONS, REFILL = 20.0, 1 / 3.0
+"""How often an edge's token registers a node at once, and each second after that. Others get 401, and try again."""
 MOST_BODY: Final = 2**24
 """Bytes of a request at most: Flower reads all of one before it knows whose it is, and objects have 4 MB."""
 
@@ -46,16 +49,24 @@ class TokenGuard:
     """A middleware before all others of a SuperLink.
 
     **Guarantees:** what no node's and no task's request is has the token, or is read no further than its headers; of no
-    request more is read than `MOST_BODY`.
+    request more is read than `MOST_BODY`; a grant registers few nodes.
 
     Args:
         app: the SuperLink.
         token: the token.
         edges: returns the tokens by which edges on other hosts may register themselves.
+        clock: returns monotonic seconds.
     """
 
-    def __init__(self, app: ASGIApp, token: str, edges: Callable[[], Collection[str]] = tuple) -> None:
-        self._inside, self._token, self._edges = app, token, edges
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str,
+        edges: Callable[[], Collection[str]] = tuple,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._inside, self._token, self._edges, self._clock = app, token, edges, clock
+        self._left = dict[str, tuple[float, float]]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 401."""
@@ -68,8 +79,19 @@ class TokenGuard:
         if scope["type"] == "http" and (scope["path"].startswith(OPEN) or scope["path"] == HEALTH):
             return True
         given = [value for name, value in scope["headers"] if name == HEADER.encode()]
-        wanted = [self._token, *(self._edges() if scope["type"] == "http" and scope["path"] == REGISTER else ())]
-        return len(given) == 1 and any([hmac.compare_digest(given[0], bearer(each).encode()) for each in wanted])
+        edges = self._edges() if scope["type"] == "http" and scope["path"] == REGISTER else ()
+        if len(given) != 1:
+            return False
+        shown = [each for each in (self._token, *edges) if hmac.compare_digest(given[0], bearer(each).encode())]
+        return bool(shown) and (shown[0] == self._token or self._may_register(shown[0]))
+
+    def _may_register(self, edge: str) -> bool:
+        """Whether a grant has a registration left."""
+        now = self._clock()
+        left, since = self._left.get(edge, (REGISTRATIONS, now))
+        left = min(REGISTRATIONS, left + REFILL * (now - since)) - 1
+        self._left[edge] = max(0.0, left), now
+        return left >= 0
 
 
 def _bounded(receive: Receive) -> Receive:

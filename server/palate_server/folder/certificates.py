@@ -16,7 +16,7 @@ import os
 import ssl
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,8 +44,13 @@ def pair_of(certificate: str, key: str, *, acme: bool) -> tuple[str, str]:
     return (certificate, key) if certificate else (f"tls/{name}.pem", f"tls/{name}.key")
 
 
-def make_authority(folder: Path) -> None:
-    """Make `ca.pem` and `ca.key`, unless they exist."""
+def make_authority(folder: Path, only: Sequence[str] = ()) -> None:
+    """Make `ca.pem` and `ca.key`, unless they exist.
+
+    Args:
+        folder: the folder of certificates.
+        only: the names that it may issue for, so that a browser which trusts it is safe elsewhere; (): all.
+    """
     if (folder / "ca.pem").exists():
         return
     key = ec.generate_private_key(ec.SECP256R1())
@@ -56,6 +61,12 @@ def make_authority(folder: Path) -> None:
         .add_extension(_usage(sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
+    if only:
+        permitted = [
+            x509.IPAddress(ipaddress.ip_network(host.value)) if isinstance(host, x509.IPAddress) else host
+            for host in map(_general, only)
+        ]
+        builder = builder.add_extension(x509.NameConstraints(permitted, None), critical=True)
     _write(folder, "ca", builder.sign(key, hashes.SHA256()), key)
 
 

@@ -17,6 +17,7 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+from cryptography import x509
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from palate_common.records.files import create_durably, write_durably
@@ -29,10 +30,11 @@ OWN: Final = "edge"
 """The name of the edge beside the server itself."""
 NAME: Final = re.compile("[a-z0-9][a-z0-9-]{0,39}")
 """The name of an edge on another host; one of several that share a grant adds a number to it, as in `name/2`."""
+NAMED: Final = re.compile(NAME.pattern + "(/(0|[1-9][0-9]?))?")
 HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]")
 """A name, or an address, as certificates and nginx have it: of IPv6 in brackets."""
 MOST_HOST: Final = 253
-MOST_NUMBER: Final = 99999
+MOST_NUMBER: Final = 99
 MOST_GRANT: Final = 2**20
 KEY_BYTES: Final = 32
 GRANT_FILE: Final = "edge.json"
@@ -66,7 +68,7 @@ class EdgeGrant(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}(/[0-9]{{1,5}})?$")]
+    name: Annotated[str, StringConstraints(pattern=f"^{NAMED.pattern}$")]
     key: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
     host: str
     gateway_port: int
@@ -113,14 +115,13 @@ def grant_edge(site: Site, name: str, host: str, *, authority: str) -> EdgeGrant
             "`gateway.superlink_listen` must be an address that other hosts reach, with `gateway.link` at flower, got "
             f"{gateway.superlink_listen} and {gateway.link}"
         )
+    chain, secret = site.certificate
+    ends = min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(chain.read_bytes()))
     if not path.exists():
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        key = {"key": secrets.token_hex(KEY_BYTES), "host": host}
-        create_durably(path, canonical_json(key), mode=0o600)
-    kept = json.loads(path.read_bytes())
-    if kept["host"] != host:
-        write_durably(path, canonical_json(kept | {"host": host}), mode=0o600)
-    chain, secret = site.certificate
+        create_durably(path, canonical_json({"key": secrets.token_hex(KEY_BYTES)}), mode=0o600)
+    kept = json.loads(path.read_bytes()) | {"host": host, "ends": int(ends.timestamp())}
+    write_durably(path, canonical_json(kept), mode=0o600)
     return EdgeGrant(
         name=name,
         key=kept["key"],
@@ -152,6 +153,11 @@ def granted_edges(folder: Path) -> list[str]:
     return sorted(path.stem for path in (folder / "edges").glob("*.key"))
 
 
+def ends_of_edges(folder: Path) -> dict[str, float]:
+    """When the certificate ends that each edge was given, in seconds since 1970: only a new grant renews it."""
+    return {name: float(_kept(folder, name)["ends"]) for name in granted_edges(folder)}
+
+
 def hosts_of_edges(folder: Path) -> list[str]:
     """The names and addresses by which the edges reach this host."""
     return sorted({str(_kept(folder, name)["host"]).strip("[]") for name in granted_edges(folder)})
@@ -161,6 +167,8 @@ def key_of(site: Site, name: str) -> bytes | None:
     """The key of an edge; None: there is none of this name."""
     if name == OWN:
         return site.superlink_secret.read_bytes()
+    if not NAMED.fullmatch(name):
+        return None
     try:
         return bytes.fromhex(_kept(site.folder, name.partition("/")[0])["key"])
     except (OSError, ValueError, KeyError, InputError):
@@ -243,8 +251,8 @@ def _value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)  # TOML has no pairs of surrogates
 
 
-def _kept(folder: Path, name: str) -> dict[str, str]:
-    found: dict[str, str] = json.loads(_key_file(folder, name).read_bytes())
+def _kept(folder: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_key_file(folder, name).read_bytes())
     return found
 
 

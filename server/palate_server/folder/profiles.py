@@ -24,6 +24,7 @@ from palate_core.errors import PalateError
 from palate_core.privacy_mode import DpMode, mode_of
 
 TRIAL: Final = "trial"
+PILOT: Final = "pilot"
 TRIAL_WORDS = "TRIAL: this server is only tried out, and what comes of it is not for the public"
 """What each status of a trial says, and `palate serve run` when it starts."""
 YEAR = 365
@@ -74,6 +75,12 @@ PROFILES: Final = {
         meaning="to try it out: a handful of devices, a run a day, and TRIAL on everything that comes of it",
         devices=20, epsilon=8.0, years=1, runs=12, every_hours=24.0, share=1, least_cohort=5, keep=2,
         most=None, outside=False, watched=False,
+    ),
+    PILOT: Profile(
+        meaning="5 to 500 people on one machine: masks on, a run a day for a month, small cohorts; it starts from a "
+        "model made elsewhere, so that lists are personal on the first day",
+        devices=20, epsilon=8.0, years=1, runs=30, every_hours=24.0, share=4, least_cohort=5, keep=5,
+        most=(8.0, 8.0), outside=False, watched=False,
     ),
     "company": Profile(
         meaning="one's own staff or customers, who know the operator: the server sees sums alone, a run a month, "
@@ -194,8 +201,8 @@ RULES: Final = (
     ),
     Rule(
         "cohort.size",
-        "one in 4 of `devices` with company, at least 25; one in 10 with public, at least 100; at most 1,000. With "
-        "trial all of them, at most 100. So many come while a run waits for them",
+        "one in 4 of `devices` with pilot, at least 5, and with company, at least 25; one in 10 with public, at least "
+        "100; at most 1,000. With trial all of them, at most 100. So many come while a run waits for them",
         _size,
         lambda profile, get: (
             f"one in {profile.share} of the {get('devices'):,} devices, at least {profile.least_cohort} and at most "

@@ -339,6 +339,18 @@ class Site:
         return f"https://{self.config.name}:{self.config.gateway.port}{self.config.gateway.path}"
 
     @property
+    def pages(self) -> Path:
+        """The folder of the operator's own pages, which the gateway serves at `app/`."""
+        return self.public / "app"
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins whose pages may use the gateway: its own, and those of the configuration."""
+        port = self.config.gateway.port
+        own = f"https://{self.config.name}{f':{port}' * (port != 443)}"
+        return (own, *(each for each in self.config.gateway.origins if each != own))
+
+    @property
     def config_file(self) -> Path:
         """The file of the configuration."""
         return self.folder / "server.toml"
@@ -414,7 +426,7 @@ class Site:
         """Make all folders; only the owner can read the private ones."""
         for path in (self.folder, self.folder / "runs", self.folder / "keys", self.state, self.logs, self.tls):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in (self.public, self.models, self.round_models, self.mirror):
+        for path in (self.public, self.models, self.round_models, self.mirror, self.pages):
             path.mkdir(exist_ok=True, mode=0o755)
         self.witness.mkdir(parents=True, exist_ok=True)
 

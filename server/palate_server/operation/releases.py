@@ -27,7 +27,16 @@ from palate_common.algorithms import State
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue, read_lines
-from palate_common.models.manifest import EXTENDS, ITEMS, Manifest, Publication, learned_by, read_manifest
+from palate_common.models.manifest import (
+    EXTENDS,
+    ITEMS,
+    STARTS,
+    Manifest,
+    Publication,
+    learned_by,
+    read_manifest,
+    start_of,
+)
 from palate_common.models.model import GlobalModel
 from palate_common.models.published import Contents, Published
 from palate_common.records.files import write_durably
@@ -55,6 +64,8 @@ if TYPE_CHECKING:
 
 LATEST, CARD = "latest", "privacy_card.json"
 MANIFEST_FILES = (published.MANIFEST, published.SIGNATURE)
+NOISE, LEAST_NOISE = "noise", 0.01
+"""The state's standard deviations, and the least of them in a model to start from, in contributions of one user."""
 _RACES = 3
 """How often a model is entered in the ledger while others write into it."""
 
@@ -135,7 +146,7 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
         terms = found.terms
         facts: dict[str, Any] = {"run": run, "dp": terms.dp.value, "noise": terms.noise.value, "card": digest(data)}
         facts |= {"for_release": terms.mode.private and terms.noise is Noise.SECURE}
-        facts |= _tried(terms)
+        facts |= _tried(terms) | terms.still_from
         catalogue = catalogue_out(site) or site.catalogue
         model, more = _over(site, found.model, catalogue)
         return _write(site, ledger, model, catalogue, facts | more, {CARD: data})
@@ -274,12 +285,40 @@ def publishing(site: Site) -> Iterator[None]:
         os.close(held)
 
 
-def publish_start(site: Site) -> Published:
-    """Publish the initial model, from which devices get the catalogue."""
+def publish_start(site: Site, start: Published | None = None) -> Published:
+    """Publish the initial model, from which devices get the catalogue.
+
+    Args:
+        site: a new server folder.
+        start: a model made elsewhere, over the folder's first items, which the population starts from; None: from none.
+
+    Raises:
+        InputError: no run can go on from it.
+    """
     terms = _first_terms(site)
+    model, facts = (_first_model(site, terms), {"for_release": True}) if start is None else _started(site, start)
     with site.ledger() as ledger:
-        facts = {"for_release": True, **_tried(terms)}
-        return _write(site, ledger, _first_model(site, terms), site.catalogue, facts, {}, cosigned=False)
+        return _write(site, ledger, model, site.catalogue, facts | _tried(terms), {}, cosigned=False)
+
+
+def _started(site: Site, start: Published) -> tuple[GlobalModel, dict[str, Any]]:
+    """A model made elsewhere as this population's first one, and what its manifest says of that."""
+    model, said, named = start.model, start.manifest.model_extra or {}, site.config.training.algorithm
+    if not model.algorithm.hands_over() or model.header.algorithm != named or not model.header.releases:
+        raise InputError(
+            f"`--start` must be a trained model that runs of {named} can go on from, got one of "
+            f"{model.header.algorithm} with {model.header.releases} releases"
+        )
+    if NOISE in model.state:  # of a model without noise, too, a run has to know how much it counts
+        least = np.array([LEAST_NOISE, LEAST_NOISE if "basis" in model.state else 0.0], np.float32)
+        noise = np.maximum(model.state[NOISE], least)
+        model = GlobalModel(model.header, model.state | {NOISE: noise})
+    of_log = said.get("provenance", {})
+    about = {name: of_log[name] for name in ("source", "licence") if name in of_log}
+    about |= {"population": start.manifest.population, "public_key": start.manifest.public_key}
+    about |= {"model_hash": start.manifest.model_hash, "users": start.model.header.facts.n_users}
+    grown, more = _over(site, model, site.catalogue)
+    return grown, {"for_release": said.get("for_release", False), STARTS: about, **more}
 
 
 def _first_model(site: Site, terms: RunTerms) -> GlobalModel:
@@ -469,8 +508,10 @@ def warm_inputs(site: Site) -> tuple[State, dict[str, Any]]:
     about = {
         "run": former.manifest.model_dump().get("run"),
         "model_hash": model_hash,
+        "releases": former.model.header.releases,
     }
-    return inputs, {"builds_on": {**about, "releases": former.model.header.releases}}
+    start = start_of(former.manifest)
+    return inputs, {"builds_on": about if start is None else {**about, STARTS: start}}
 
 
 def _write(

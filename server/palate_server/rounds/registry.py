@@ -8,7 +8,7 @@ model/                                   the latest model, see `palate_common.mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +133,9 @@ class Registry:
         *,
         population: str,
         shown: Shown,
-        formers: Iterable[Path] = (),
         table: ItemTable | None = None,
     ) -> None:
-        """Write the model, its catalogue, a signed manifest, and deltas from models that devices may have.
+        """Write the model, its catalogue and a signed manifest.
 
         Args:
             model: the model.
@@ -145,26 +144,13 @@ class Registry:
             key: the release key.
             population: the model's population.
             shown: the state of the population's ledger with proofs.
-            formers: folders of earlier published models, beside the one that is replaced.
             table: titles and other facts of the items.
 
         Raises:
-            IntegrityError: the catalogue isn't the model's, or a former model can't be read; nothing was written.
+            IntegrityError: the catalogue isn't the model's; nothing was written.
         """
-        place = self.folder / "model"
-        had = [each for each in (place, *formers) if (each / published.COMPACT).exists()]
-        earlier = [
-            {
-                path.name: path.read_bytes()
-                for name in (published.COMPACT, published.ITEMS, "delta-*")
-                for path in each.glob(name)
-            }
-            for each in had
-        ]
-        files = published.pack(
-            model, catalogue, facts, key, population=population, shown=shown, formers=earlier, table=table
-        )
-        published.write(place, files)
+        files = published.pack(model, catalogue, facts, key, population=population, shown=shown, table=table)
+        published.write(self.folder / "model", files)
 
     def _opened(self, round_: int) -> int:
         return len(list((self.folder / "releases").glob(f"round-{round_}-attempt-*.opened")))

@@ -16,6 +16,7 @@ from palate_common.algorithms import PublicFacts, State, make_algorithm
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.als.warm import signal_of
 from palate_common.algorithms.parts.links import panel_size
+from palate_common.models.manifest import STARTS
 from palate_core.accounting import epsilon_of, mu_of
 from palate_core.cohort_terms import CohortTerms
 from palate_core.errors import InputError
@@ -76,6 +77,12 @@ class RunTerms(BaseModel):
     def mode(self) -> PrivacyMode:
         """The privacy mode of `dp`."""
         return mode_of(self.dp)
+
+    @property
+    def still_from(self) -> dict[str, Any]:
+        """What the manifest says of a model made elsewhere, as long as that one was learned from more people; or {}."""
+        start = self.about.get("builds_on", {}).get(STARTS)
+        return {} if start is None or self.facts.n_users >= start["users"] else {STARTS: start}
 
     @property
     def unit(self) -> str:

@@ -8,7 +8,7 @@ a signature, nginx's own opinion of its configuration, a port.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,53 +29,10 @@ from palate_server.operation.terms import check_config
 from palate_server.service.gateway import check_configuration, wanted_ports
 from palate_server.service.metrics import check_pair, read_token
 from palate_server.service.parts import read_parts
-from palate_server.service.problems import KINDS, Kind, ServerProblem, broken, line_of, problems, told_of, told_once
+from palate_server.service.problems import KINDS, ServerProblem, broken, kinds_of, line_of, problems, told_of, told_once
 from palate_server.service.processes.ports import listening, taken
 
-CHECKS: Mapping[str, Kind] = {
-    "settings_unfit": Kind(
-        "error", "no run could be opened with the configuration", "change the setting that is named in `server.toml`"
-    ),
-    "profile_lacks": Kind(
-        "error",
-        "something is missing that the profile asks for before it serves",
-        "give it in `server.toml`: docs/server.md#profiles",
-    ),
-    "flower_unknown": Kind(
-        "error",
-        "another version of Flower is installed than the one that was tried",
-        "install the version that is named",
-    ),
-    "nginx_unfit": Kind(
-        "error",
-        "nginx is missing, or refuses the gateway's configuration",
-        "`apt-get install nginx`, or see its reason",
-    ),
-    "port_busy": Kind("error", "a port that the start needs isn't free", "end the process that is named"),
-    "key_unfit": Kind(
-        "error", "the release key isn't the one that signed the latest model", "restore `key` from a backup"
-    ),
-    "certificate_unfit": Kind(
-        "error",
-        "the gateway's certificate is for another name, or has another key",
-        "give the right pair in `[gateway]`",
-    ),
-    "token_unfit": Kind(
-        "error",
-        "the token or the certificate of `[metrics]` or `[invitations]` can't be used",
-        "`openssl rand -hex 32`, in a file of mode 0600",
-    ),
-    "witness_beside": Kind(
-        "warning",
-        "the witness folder is on the server folder's disk, and is lost with it",
-        "put `backup.witness` on another disk or a mounted share",
-    ),
-    "page_certificate": Kind(
-        "warning",
-        "`gateway.origins` lets web pages in, and their browsers don't know the folder's own authority",
-        "give `gateway.certificate`; for a trial let the browser trust `tls/ca.pem`: docs/web.md#a-local-trial",
-    ),
-}
+CHECKS = kinds_of("checks.toml")
 """What is told by `palate serve check` and at a start alone: code -> what it means and what to do."""
 TRIAL = "palate/check/v1"
 """What the release key signs to be tried: nothing that anybody takes."""
@@ -256,7 +213,7 @@ def _pair(site: Site) -> Iterator[str | ServerProblem]:
 def _pages(site: Site) -> Iterator[str | ServerProblem]:
     """Whether browsers know who issued the gateway's certificate, where there are pages for them."""
     gateway = site.config.gateway
-    if gateway.origins and not gateway.certificate and not gateway.acme_port:
+    if (gateway.origins or any(site.pages.glob("*"))) and not gateway.certificate and not gateway.acme_port:
         yield _tell("page_certificate")
 
 

@@ -4,6 +4,7 @@
     POST /v1/enroll                -> the edge's enrolment service
     GET  /models/..., /round/      -> files, by hash
     GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
+    GET  /app/...                  -> what the operator has put into `public/app`: pages of the same origin
     GET  /.well-known/acme-challenge/TOKEN, by plain HTTP on `acme_port` alone -> what an ACME client has left
     OPTIONS of the first three     -> whether a web page may: an answer, for the pages of `gateway.origins` alone
     everything else                -> 404; another host name: no handshake; plain HTTP: 400
@@ -42,8 +43,11 @@ from palate_server.service.processes.ports import listening, taken
 
 LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
 """The files of the ledger's mirror."""
+APP = "app/([A-Za-z0-9_-][A-Za-z0-9._-]*/)*([A-Za-z0-9_-][A-Za-z0-9._-]*)?"
+"""Pages of the operator's own, of which no name begins with a dot."""
 ALLOWED = (
-    f"/(v1/(device/exchange|enroll)|models/(latest|[0-9a-f]{{64}}/[a-z0-9][a-z0-9._-]*)|round/[0-9a-f]{{64}}|{LEDGER})"
+    "/(v1/(device/exchange|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|round/[0-9a-f]{64}"
+    f"|{LEDGER}|{APP})"
 )
 """The allowed request paths, after `gateway.path`."""
 AWAITED = "docs/setup.md#a-public-certificate"
@@ -161,7 +165,7 @@ def configuration(site: Site, *, state: Path | None = None) -> str:
         user=_user() if os.geteuid() == 0 else "",
         files=_files(site),
         allowed=f"^{gateway.path}{ALLOWED}$",
-        origins=gateway.origins,
+        origins=site.origins,
         request_headers=", ".join(("content-type", *HEADERS)),
         reply_headers=", ".join(REPLY_HEADERS),
     )
@@ -240,7 +244,7 @@ def write_configuration(site: Site) -> Path:
     Raises:
         InputError: nginx is missing, or refuses the configuration; the former one stays.
     """
-    for folder in (site.public, site.models, site.round_models, site.mirror):
+    for folder in (site.public, site.models, site.round_models, site.mirror, site.pages):
         folder.chmod(0o755)  # independent of the umask when it was made
     path, new = site.state / "nginx.conf", site.state / "nginx.conf.new"
     new.write_text(configuration(site), encoding="utf-8")

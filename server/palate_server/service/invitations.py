@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Callable
+from urllib.parse import urljoin, urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +25,7 @@ from starlette.routing import Route
 from palate_common.enrolment import Invitation
 from palate_common.records.closing import Closing
 from palate_core.errors import InputError, PalateError
+from palate_core.log.canonical import canonical_json
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, EventTally
 from palate_server.folder.server_folder import Site
@@ -68,6 +71,30 @@ def make_invitations(site: Site, count: int, *, label: str = "") -> list[Invitat
         )
         for token in tokens
     ]
+
+
+def page_of(site: Site, page: str) -> str:
+    """The address of a page to which links may lead: one of the gateway's own, or of an origin that it lets in.
+
+    Raises:
+        InputError: browsers would let no such page use the gateway.
+    """
+    address = urljoin(f"{site.address}/", page)
+    parts = urlsplit(address)
+    if f"{parts.scheme}://{parts.netloc}" not in site.origins or "#" in page:
+        raise InputError(
+            f"`--page` must be on the server, as app/, or of an origin of `gateway.origins`, got {page!r:.200}"
+        )
+    return address
+
+
+def link_of(invitation: Invitation, page: str) -> str:
+    """An invitation as a link to a page, which reads it behind the `#`: no server is sent that part.
+
+    It has no certificates: a browser trusts its own.
+    """
+    said = invitation.model_dump(exclude={"ca"})
+    return f"{page}#{urlsafe_b64encode(canonical_json(said)).decode().rstrip('=')}"
 
 
 class InvitationService(Closing):

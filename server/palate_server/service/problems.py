@@ -2,9 +2,9 @@
 
     server folder, events, clock, disks, parts -> problems(site) -> status, health, metrics, alerts
 
-Each has a code, by which alerts are made and which `KINDS` and docs/server.md describe, and says in one line what
-is wrong and in another what to do. The list is read from files and the system: no part of the server has to work for
-it. It never names a device, an address of one, or a key. The file is long as the list and what finds it are one thing.
+Each has a code, by which alerts are made and which `problems.toml` and docs/server.md describe, and says in one line
+what is wrong and in another what to do. The list is read from files and the system: no part of the server has to work
+for it. It never names a device, an address of one, or a key.
 
 >>> sorted({kind.severity for kind in KINDS.values()})
 ['error', 'note', 'warning']
@@ -19,8 +19,10 @@ import os
 import shutil
 import sqlite3
 import stat
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +33,7 @@ from palate_core.errors import InputError, PalateError
 from palate_server.folder.backup import last_backup
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.config import read_config
+from palate_server.folder.edges import ends_of_edges
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import RESTARTS, EventSummary, at, told_reason
 from palate_server.folder.server_folder import Site
@@ -82,161 +85,14 @@ class Kind:
     act: str
 
 
-KINDS: Mapping[str, Kind] = {
-    "not_running": Kind("error", "no supervisor runs this folder, or it doesn't answer", "`palate serve run`"),
-    "part_down": Kind(
-        "error", "a part has ended or doesn't answer; it is started again by itself", "read the part's log in `logs/`"
-    ),
-    "part_restarted": Kind(
-        "warning",
-        "a part ended within the last ten minutes, and was started again",
-        "nothing, if it happens once; read the part's log in `logs/`",
-    ),
-    "part_flaps": Kind(
-        "warning", "a part was started again three times within ten minutes", "read the part's log in `logs/`"
-    ),
-    "witness_unwritable": Kind(
-        "error",
-        "the folder of `backup.witness` is missing or can't be written: nothing is charged",
-        "mount it, make it writable, or make room on it",
-    ),
-    "witnesses_missing": Kind(
-        "error",
-        "too few of the ledger's witnesses cosign: nothing is charged, and no model is published",
-        "see that they run, answer at `witnesses.urls` and watch this ledger",
-    ),
-    "disk_full": Kind(
-        "error", "less than an eighth of `problems.disk_mib` is left of a disk that charges need", "make room"
-    ),
-    "disk_low": Kind("warning", "less than `problems.disk_mib` is left of a disk that charges need", "make room"),
-    "certificate_ended": Kind(
-        "error",
-        "a certificate has ended or can't be read: no device connects",
-        "renew it: the gateway's is taken over at once, the folder's own by a restart",
-    ),
-    "certificate_ends": Kind(
-        "warning",
-        "a certificate ends within `problems.certificate_days`",
-        "renew it: the gateway's is taken over at once, the folder's own by a restart",
-    ),
-    "certificate_awaited": Kind(
-        "error",
-        "no public authority has issued the gateway's certificate yet: nobody can be invited",
-        "let an ACME client get it, `palate serve certificate` as its hook: docs/setup.md#a-public-certificate",
-    ),
-    "clock_off": Kind(
-        "error",
-        "the clock was set by more than a minute while the server ran, or is behind what was written, or a certificate",
-        "synchronise the machine's clock (NTP), then restart the server",
-    ),
-    "key_missing": Kind(
-        "error",
-        "the release key can't be read: nothing can be signed, and nothing is charged",
-        "restore `key` from a backup, mode 0600",
-    ),
-    "key_open": Kind(
-        "warning", "other accounts of this machine may read a private key", "`chmod 600` the file that is named"
-    ),
-    "folder_damaged": Kind(
-        "error", "ledger or register can't be read, or isn't what was written", "stop the server, and restore a backup"
-    ),
-    "configuration_invalid": Kind(
-        "warning", "`server.toml` was changed to one that the next start refuses", "mend it before the next start"
-    ),
-    "configuration_newer": Kind(
-        "note", "`server.toml` was changed since the start: it holds from the next one", "restart the server"
-    ),
-    "items_refused": Kind(
-        "error",
-        "`items` isn't what devices have and then more, or something doesn't fit it: nothing is trained",
-        "give the whole list by `palate serve items`, or put the former one back",
-    ),
-    "items_waiting": Kind(
-        "note",
-        "items were added, and devices don't have them yet: they are published when no run is open",
-        "nothing while the server runs",
-    ),
-    "budget_lifetime": Kind(
-        "error",
-        "the lifetime budget can't pay for another run: nothing is ever trained again",
-        "begin a new population; a lifetime is a promise",
-    ),
-    "budget_lifetime_low": Kind(
-        "warning", "the lifetime budget pays for one more run", "plan the population that comes after"
-    ),
-    "budget_period": Kind(
-        "note", "the period's budget can't pay for another run", "wait for the next period: it goes on by itself"
-    ),
-    "runs_void": Kind(
-        "error",
-        "as many charges in a row as `cohort.attempts` have released nothing: training has stopped, and asks you",
-        "read the reasons of the `aborted` and `lost` events and mend what they say; then `palate serve resume`",
-    ),
-    "charge_void": Kind(
-        "warning",
-        "the latest charge has released nothing",
-        "see the reason in the table of events; it is tried again by itself, up to `cohort.attempts` charges in a row",
-    ),
-    "charge_lost": Kind(
-        "warning",
-        "the ServerApp ended in an attempt that was charged, and was started again",
-        "read `logs/serverapp.log`; look at the machine's memory",
-    ),
-    "serverapp_failed": Kind(
-        "warning", "the ServerApp ended by an error within the last day", "read `logs/serverapp.log`"
-    ),
-    "no_cohort": Kind(
-        "warning",
-        "fewer devices came within `cohort.wait_seconds` than a cohort needs",
-        "a longer `cohort.wait_seconds`, a smaller `cohort.size`, or more devices",
-    ),
-    "few_devices": Kind(
-        "warning", "fewer devices are enrolled than a cohort needs", "enrol more, or make `cohort.size` smaller"
-    ),
-    "devices_away": Kind(
-        "warning",
-        "for more than a day a cohort wasn't met, though enough devices are enrolled: some come no more",
-        "`palate serve revoke` those that nobody uses, as `palate serve devices` says when each was online last; or "
-        "invite others",
-    ),
-    "many_named": Kind(
-        "warning",
-        "more than a twentieth of the devices are named for breaking an attempt, or quarantined",
-        "look for a fault of your own first: a version of your app; `palate serve pardon`",
-    ),
-    "model_held": Kind(
-        "warning",
-        "the latest run's model isn't published: a gate refused it, or a file isn't the sealed one",
-        "leave the old model, from which the next run starts; or lower the gate and `palate serve release`",
-    ),
-    "mirror_unwritten": Kind(
-        "warning",
-        "the ledger's mirror under `public/ledger` can't be written; nothing waits for it",
-        "make room, or make the folder writable",
-    ),
-    "survey_refused": Kind(
-        "warning", "a survey of the last week was refused", "read the event's reason; the week stays unasked"
-    ),
-    "items_quarantined": Kind(
-        "note",
-        "items are in quarantine: no run learns about them, and no list shows them",
-        "nothing: it ends by itself, or by `palate serve quarantine --lift`",
-    ),
-    "quarantine_full": Kind(
-        "error",
-        "all items are in quarantine, or some with an algorithm that can't leave them out: nothing is trained",
-        "`palate serve quarantine --lift` those that may come back",
-    ),
-    "enrolment_failing": Kind(
-        "warning", "devices with valid invitations couldn't enrol in the last hour", "read `logs/edge.log`"
-    ),
-    "backup_old": Kind(
-        "warning",
-        "the folder has changed, and the latest backup is older than `problems.backup_hours`, or there is none",
-        "`palate serve backup`; see why the timer of it doesn't run",
-    ),
-}
-"""Code -> what it means and what to do. Codes are names of alerts: none is ever given another meaning."""
+def kinds_of(name: str) -> Mapping[str, Kind]:
+    """The kinds of a table beside this module, by their code."""
+    table = tomllib.loads((resources.files("palate_server.service") / name).read_text(encoding="utf-8"))
+    return {code: Kind(**facts) for code, facts in table.items()}
+
+
+KINDS = kinds_of("problems.toml")
+"""Code -> what it means and what to do."""
 
 
 @dataclass(frozen=True)
@@ -455,6 +311,13 @@ def _certificates(seen: _Seen) -> Iterator[ServerProblem]:
         yield _problem("clock_off", said=f"the clock is before {local(begins_at)}, from when on {path} is valid")
 
 
+def _edges(seen: _Seen) -> Iterator[ServerProblem]:
+    """The certificates of gateways on other hosts, which have what they were given."""
+    for name, ends in ends_of_edges(seen.site.folder).items():
+        if ends - seen.now < seen.site.config.problems.certificate_days * DAY:
+            yield _problem("edge_certificate", said=f"the certificate that edge {name} was given ends {local(ends)}")
+
+
 def _clock(seen: _Seen) -> Iterator[ServerProblem]:
     """A clock that was set, or that is before what was written."""
     jumped = seen.told.since("clock", "started")
@@ -625,7 +488,7 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
 
 
 _LOOKS: tuple[Callable[[_Seen], Iterable[ServerProblem]], ...] = (
-    _running, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _items, _quarantine,
+    _running, _witnesses, _disks, _certificates, _edges, _clock, _keys, _configuration, _ledger, _items, _quarantine,
     _happened,
     _backup,
 )  # fmt: skip

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from palate_core.errors import LockedError, PalateError
 from palate_server.edge.direct import DirectLink
+from palate_server.edge.proofs import Proofs
 from palate_server.edge.transport import EdgeLink, EdgeMessenger
 from palate_server.folder.edges import key_of
 from palate_server.folder.enrolments import Enrolments
@@ -45,7 +46,8 @@ def main(folder: Path) -> int:
         with _own(site) as lock:
             _show_life(lock.path)
             with Enrolments(site.enrolment_file) as register:
-                Operation(site, EdgeMessenger(link_of(site), register)).serve()
+                proofs = Proofs(register, site.config.population, site.config.gateway.path)
+                Operation(site, EdgeMessenger(link_of(site), proofs)).serve()
     except Exception as error:
         text = str(error) if isinstance(error, PalateError) else type(error).__name__
         EventLog(site.events).tell("failed", kind=type(error).__name__, error=text)

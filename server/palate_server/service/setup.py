@@ -21,12 +21,16 @@ import safetensors.numpy
 
 from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.algorithms.parts.panel import check_panel, without_panel
+from palate_common.algorithms.als.factors import LINKS
+from palate_common.algorithms.parts.links import Links
+from palate_common.algorithms.parts.panel import check_panel, panel_inputs, without_panel
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
 from palate_common.models.item_rows import TABLES, read_facts, rows_of
 from palate_common.models.item_table import ItemTable
+from palate_common.models.published import Published, read_named
 from palate_common.records.files import create_durably, write_durably
 from palate_common.records.key_file import save_key
+from palate_common.score_sources import PANEL
 from palate_common.system import sync_folder
 from palate_core.accounting import mu_of
 from palate_core.errors import InputError
@@ -36,6 +40,7 @@ from palate_server.folder.certificates import issue, keep_place, make_authority
 from palate_server.folder.config import parse_config
 from palate_server.folder.edges import hosts_of_edges
 from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.profiles import PILOT
 from palate_server.folder.server_folder import ABOUT, MOST_ABOUT, Site, write_format
 from palate_server.operation.releases import catalogue_out, check_keeps, publish_start, publishing
 from palate_server.operation.terms import check_config
@@ -44,6 +49,7 @@ from palate_server.rounds.terms import noise_delta
 HEAD = """\
 # What follows from this, and why: palate serve config FOLDER. Every key is described in docs/server.md.
 """
+LOOPBACK = ("localhost", "127.0.0.1")
 FEATURES_FILE = "features.npy"
 """The file of public item features in a new folder."""
 SAID: Mapping[str, str] = {
@@ -58,6 +64,7 @@ SAID: Mapping[str, str] = {
     "gateway.port": "the gateway's; others are on the loopback interface alone",
     "gateway.acme_port": "docs/setup.md#a-public-certificate",
     "backup.witness": "on another disk: signed plans with their charges",
+    "training.settings": "it starts from a model, which runs of a few people aren't to make forgotten",
     "training.features": "public numbers of each item",
 }
 """Key or section -> what is said of it beside it."""
@@ -108,6 +115,7 @@ def make_site(
     panel: State | None = None,
     table: ItemTable | None = None,
     panel_about: Mapping[str, str] = MappingProxyType({}),
+    start: Published | None = None,
 ) -> Site:
     """Make a server folder.
 
@@ -119,9 +127,10 @@ def make_site(
         panel: the public model of people who share their log openly; None if nobody does.
         table: titles and other facts of the items; None: there are none.
         panel_about: `origin` and `licence` of the panel's log.
+        start: a model made elsewhere, over the first items of the catalogue, which the population starts from.
 
     Raises:
-        InputError: the folder isn't empty, or no run is possible with the configuration.
+        InputError: the folder isn't empty, or no run is possible with the configuration, or from that model.
     """
     check_new(folder)
     final = folder.resolve()
@@ -143,10 +152,11 @@ def make_site(
             _save_table(site, table)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         save_key(SigningKey.generate(), site.folder / "key")
-        make_authority(site.tls)
+        # Browsers of a pilot's people trust it: it is one machine, and never signs for another.
+        make_authority(site.tls, [site.config.name, *LOOPBACK] if site.config.profile == PILOT else [])
         make_certificates(site)
         make_databases(site)
-        publish_start(site)
+        publish_start(site, start)
         write_format(site.folder)
         write_durably(site.config_file, config.encode())
         if apart:
@@ -227,11 +237,64 @@ def new_items(site: Site, listed: tuple[str, ...]) -> AddedItems:
         InputError: it lacks an item that devices have.
     """
     out = catalogue_out(site)
-    had = site.afresh().catalogue.items if out is None else out.items
-    check_keeps(listed, had, "`FILE`")
+    return _behind(site.afresh().catalogue.items if out is None else out.items, listed, "`FILE`")
+
+
+def _behind(had: tuple[str, ...], listed: tuple[str, ...], name: str) -> AddedItems:
+    check_keeps(listed, had, name)
     known = set(had)
     added = [item for item in listed if item not in known]
     return AddedItems((*had, *added), len(added))
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a new server starts from, where that is a model.
+
+    Attributes:
+        model: the model.
+        items: the catalogue: the model's items first.
+        table: titles and other facts of the items; None: there are none.
+    """
+
+    model: Published
+    items: tuple[str, ...]
+    table: ItemTable | None
+
+    @property
+    def panel(self) -> State | None:
+        """The links that it has from an open log, as public inputs of the runs; None: it has none."""
+        state, users = self.model.model.state, self.model.model.header.facts.n_users
+        name = LINKS[PANEL]
+        return panel_inputs(Links.of_state(state, name), users=users) if f"{name}_items" in state else None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of runs that don't make it forgotten, as few people would.
+
+        A model of links alone has no directions of taste that rounds could go on from: theirs count popularity.
+        """
+        return {"former_discount": 1.0} if "basis" in self.model.model.state else {"rounds": 1}
+
+    @property
+    def about(self) -> dict[str, str]:
+        """`origin` and `licence` of its log, as far as its manifest says them."""
+        said = (self.model.manifest.model_extra or {}).get("provenance", {})
+        named = {"origin": said.get("source", self.model.manifest.population), "licence": said.get("licence")}
+        return {name: str(value) for name, value in named.items() if value}
+
+
+def from_start(folder: Path, items: Path | None) -> Start:
+    """Read a model to start from, and the catalogue, which is the model's unless the operator gives a longer one.
+
+    Raises:
+        InputError: it is no signed model, or the operator's catalogue lacks an item of it.
+    """
+    found = read_named(folder, "--start")
+    if items is None:
+        return Start(found, found.items, found.table)
+    listed = _behind(found.items, read_items(items), "`--items`")
+    return Start(found, listed.items, read_table(items) or found.table)
 
 
 def add_items(
@@ -337,7 +400,7 @@ def renew_panel(site: Site, panel: State | None, about: Mapping[str, str] = Mapp
 
 def make_certificates(site: Site) -> None:
     """Issue the folder's own certificates, if they are missing or end soon."""
-    issue(site.tls, "superlink", ["localhost", "127.0.0.1", *hosts_of_edges(site.folder)])
+    issue(site.tls, "superlink", [*LOOPBACK, *hosts_of_edges(site.folder)])
     if site.config.gateway.acme_port:
         keep_place(site.tls, site.config.name)
     elif not site.config.gateway.certificate:

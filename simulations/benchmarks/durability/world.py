@@ -130,17 +130,12 @@ def _plans(folder: Path, first: bytes, ledger: Ledger, key: SigningKey) -> dict[
 
 
 def _models(home: Path, start: GlobalModel, items: tuple[str, ...], key: SigningKey, log: MerkleTree) -> Path:
-    """Models of rising versions, each told by its numbers and its domains; every second one as a delta alone."""
-    former: dict[str, bytes] = {}
+    """Models of rising versions, each told by its numbers and its domains."""
     for version in range(FIRST, FIRST + MODELS + 1):
         state = {"counts": np.full(ITEMS, version, np.float32), "floor": np.ones(1, np.float32)}
         catalogue = ItemCatalogue(items, domains=(f"shelf {version}",) * ITEMS)
         place: dict[str, Any] = {"population": "readers", "shown": Shown.of(log, version, since=range(1, version))}
-        formers = [former] if former else []
-        files = published.pack(GlobalModel(start.header, state), catalogue, {}, key, formers=formers, **place)
-        former = files
-        if version % 2 and any(name.startswith("delta-") for name in files):
-            files = {name: data for name, data in files.items() if name not in (published.MODEL, published.COMPACT)}
+        files = published.pack(GlobalModel(start.header, state), catalogue, {}, key, **place)
         folder = home / ("first" if version == FIRST else f"models/{version:04}")
         folder.parent.mkdir(exist_ok=True)
         published.write(folder, files)

@@ -20,9 +20,7 @@ ALGORITHMS = (
     "als/plan",
     "als/vote",
     "sgd/algorithm",
-    "parts/adaptive_clip",
     "parts/links",
-    "parts/sketch",
 )
 LOG = ("canonical", "consistency", "entries", "merkle", "signing")
 ROOMS: dict[str, tuple[str, ...]] = {

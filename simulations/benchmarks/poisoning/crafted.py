@@ -112,7 +112,7 @@ def in_counts(knowledge: Knowledge, sign: float) -> Direction:
         return {}
     one = np.zeros(facts_of(knowledge.plan).n_items)
     one[target] = sign
-    return {COUNTS: _folded(one, knowledge)}
+    return {COUNTS: one}
 
 
 def overtaking(counts: Float64, target: int, reach: float) -> Float64:
@@ -168,22 +168,22 @@ def _of_counts(knowledge: Knowledge) -> Iterator[Direction]:
     if goal.target >= 0:
         yield in_counts(knowledge, goal.sign)
         if goal.sign > 0:
-            yield {COUNTS: _folded(overtaking(counts, goal.target, float(knowledge.view.devices)), knowledge)}
+            yield {COUNTS: overtaking(counts, goal.target, float(knowledge.view.devices))}
         else:
             rivals = np.zeros(len(counts))
             rivals[np.argsort(-counts, kind="stable")[LIST : 2 * LIST]] = 1.0
             rivals[goal.target] = -np.sqrt(LIST)
-            yield {COUNTS: _folded(rivals, knowledge)}
+            yield {COUNTS: rivals}
         return
-    yield {COUNTS: _folded(-counts, knowledge)}
+    yield {COUNTS: -counts}
     for size in (LIST, 4 * LIST):
         junk = np.zeros(len(counts))
         junk[np.argsort(counts, kind="stable")[:size]] = 1.0
-        yield {COUNTS: _folded(junk, knowledge)}
+        yield {COUNTS: junk}
     exchanged = np.zeros(len(counts))
     ranked = np.argsort(-counts, kind="stable")
     exchanged[ranked[:LIST]], exchanged[ranked[-LIST:]] = -1.0, 1.0
-    yield {COUNTS: _folded(exchanged, knowledge)}
+    yield {COUNTS: exchanged}
 
 
 def _of_rows(knowledge: Knowledge) -> Iterator[Direction]:
@@ -287,11 +287,3 @@ def _unit(direction: Direction) -> Direction:
 def _times(direction: Direction, knowledge: Knowledge) -> Int64:
     """What all attackers together send of a direction."""
     return steps_of(direction, knowledge) * knowledge.view.devices
-
-
-def _folded(rows: Float64, knowledge: Knowledge) -> Float64:
-    """Numbers of items as the round's counts are sent: in buckets, where they are sketched."""
-    spec, sketch = knowledge.spec(COUNTS), getattr(knowledge.algorithm, "sketch", None)
-    if spec is None or sketch is None or sketch.whole:
-        return rows
-    return np.asarray(sketch.buckets(rows), np.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,9 @@ from scipy import sparse
 
 from benchmarks.measure import DESKDROP, JOURNEY, ML_1M, ML_SMALL, RETAIL, TWEETINGS, prepared_of, rehearsed
 from benchmarks.sheet import Table, cell, mean_error
-from palate_client.events import KINDS
 from palate_client.recommend.discovery import DISCOVERY
-from palate_client.recommend.evidence import Weighed
-from palate_client.recommend.interests import Look
 from palate_client.recommend.recommender import ModelRecommender
-from palate_common.interactions import Interactions
-from palate_common.weighting import Weighting
+from palate_sim.evaluation.on_device import GivenInterests
 from palate_sim.preparation.splits import Split
 
 EPSILON, N, LOSS_BAR = 5.0, 10, 0.05
@@ -28,34 +23,6 @@ STEPS = (0.2, 0.4, 0.6, 0.8, 1.0)
 FINER: dict[str, tuple[float, ...]] = {"explore": (0.25, 0.5), "diversity": (0.25, 0.5), "debias": (0.25, 0.5, 1.0)}
 OFF = {"discovery": 0.0}
 MEASURED = ("ndcg@10", "shown", "distance", "distance by the log")
-
-
-@dataclass
-class Held:
-    """Interests that a benchmark sets.
-
-    Attributes:
-        rows: item id -> its row.
-        history: what counts.
-        weighting: how much an event would count.
-    """
-
-    rows: Mapping[str, int]
-    history: Interactions = field(default_factory=lambda: Interactions.from_pairs([], [], n_users=1, n_items=0))
-    weighting: Weighting = field(default_factory=Weighting)
-
-    @property
-    def n_items(self) -> int:
-        return len(self.rows)
-
-    def look(self) -> Look:
-        history, places = self.history, np.arange(self.history.nnz)
-        factors, likes = history.weights.astype(np.float64), np.full(history.nnz, KINDS.index("like"))
-        weighed = Weighed(
-            history.indices, history.weights, places, places + 1, factors, likes, np.full(len(places), np.nan)
-        )
-        nothing = np.zeros(0, np.int32)
-        return Look(history, history, weighed, nothing, nothing, nothing, nothing)
 
 
 def knobs(data: Path, seeds: int) -> Any:
@@ -66,7 +33,7 @@ def knobs(data: Path, seeds: int) -> Any:
             prepared = prepared_of(set_, data, seed)
             split = prepared.split
             model = rehearsed(split.train, epsilon=EPSILON, seed=seed, inputs=prepared.inputs)
-            held = Held({item: row for row, item in enumerate(split.items)})
+            held = GivenInterests(split.items)
             settings: dict[str, dict[str, float]] = {f"discovery {at:g}": {"discovery": at} for at in (0.0, *STEPS)}
             settings |= {f"{name} {at:g} alone": OFF | {name: at} for name, values in FINER.items() for at in values}
             for label, chosen in settings.items():
@@ -103,7 +70,9 @@ def knobs_tables(figures: Any) -> list[Table]:
     return [Table("The knob `discovery`", header, rows, note), *tables]
 
 
-def _quality(ranker: ModelRecommender, held: Held, split: Split, chosen: Mapping[str, float]) -> dict[str, float]:
+def _quality(
+    ranker: ModelRecommender, held: GivenInterests, split: Split, chosen: Mapping[str, float]
+) -> dict[str, float]:
     """NDCG@10, what was shown, novelty, and the mean distances within a list, over all test users."""
     train, users = split.train, split.test
     popularity = np.bincount(train.indices, minlength=train.n_items) / train.n_users

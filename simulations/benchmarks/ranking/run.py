@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 import palate
 from benchmarks.measure import ML_SMALL, prepared_of, rehearsed
-from benchmarks.ranking.knobs import EPSILON, OFF, Held, N, knobs, knobs_tables, met
+from benchmarks.ranking.knobs import EPSILON, OFF, N, knobs, knobs_tables, met
 from benchmarks.sheet import Part, Table, main
 from palate_client.recommend.ranking import Ranking
 from palate_client.recommend.recommender import ModelRecommender
@@ -27,6 +27,7 @@ from palate_client.recommend.scoring import ByFactors
 from palate_common.algorithms import PublicFacts
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel, ModelHeader
+from palate_sim.evaluation.on_device import GivenInterests
 from palate_sim.evaluation.rehearsal import rehearse
 
 QUERIES, SIZE = 200, 64
@@ -244,7 +245,7 @@ def explain(_: Path, __: int) -> Any:
     split, figures = prepared.split, []
     for label, epsilon in (("eps 5", EPSILON), ("no noise", None)):
         model = rehearsed(split.train, epsilon=epsilon, seed=0, inputs=prepared.inputs)
-        held = Held({item: row for row, item in enumerate(split.items)})
+        held = GivenInterests(split.items)
         ranker = ModelRecommender(model, split.items, held, rng=np.random.default_rng(0))
         off, lower, cases = 0.0, 0, 0
         for place in range(CASES):

@@ -31,18 +31,15 @@ class Entrant:
         label: how the table calls it.
         algorithm: an installed algorithm.
         features: whether it sees the public item features.
-        settings: what differs from the defaults.
         most: without noise, where every item is learned, it is run on catalogues of at most so many items.
     """
 
     label: str
     algorithm: str
     features: bool = False
-    settings: tuple[tuple[str, Any], ...] = ()
     most: int = 10**6
 
 
-ADAPTIVE = (("clip_quantile", 0.5),)
 ENTRANTS = (
     Entrant("popularity", "popularity"),
     Entrant("`als`", "als"),
@@ -53,8 +50,6 @@ ENTRANTS = (
     Entrant("`torch-two-tower`", "torch-two-tower", most=2500),
     Entrant("`torch-two-tower`, features", "torch-two-tower", features=True, most=2500),
     Entrant("`torch-neumf`", "torch-neumf", most=2500),
-    Entrant("`sgd`, adaptive clip", "sgd", settings=ADAPTIVE, most=0),
-    Entrant("`torch-two-tower`, adaptive clip", "torch-two-tower", settings=ADAPTIVE, most=0),
 )
 
 
@@ -73,7 +68,6 @@ def qualities(set_: DataSet, data: Path, seeds: int) -> dict[str, dict[str, list
                     epsilon=epsilon,
                     seed=seed,
                     algorithm=entrant.algorithm,
-                    settings=dict(entrant.settings),
                     inputs=prepared.inputs if entrant.features else None,
                 )
                 figure = quality(model, split.test, split, seed)
@@ -89,7 +83,7 @@ def speeds(train: Interactions, seed: int) -> dict[str, tuple[float, float, floa
         inputs = {"features": features} if entrant.features else {}
         mu, width = mu_of(epsilon=5.0, delta=DELTA), features.shape[1] if inputs else 0
         facts = PublicFacts(n_users=train.n_users, n_items=train.n_items, mu=mu, seed=seed, n_features=width)
-        learner = make_algorithm(entrant.algorithm, dict(entrant.settings), facts)
+        learner = make_algorithm(entrant.algorithm, {}, facts)
         rng, state, spent = np.random.default_rng(seed), learner.start(), 0.0
         for round_ in range(ROUNDS + 2):
             cohort = train.users(np.sort(rng.permutation(train.n_users)[:COHORT])) if round_ else train
@@ -116,7 +110,7 @@ def judged_tables(set_: DataSet, found: Any) -> list[Table]:
     columns = [epsilon_label(epsilon) for epsilon in EPSILONS]
     rows = [
         (label, *(cell(cells[column]) if column in cells else "not run" for column in columns))
-        for label, cells in found.items()
+        for label, cells in ((entrant.label, found[entrant.label]) for entrant in ENTRANTS)
     ]
     note = (
         f"Test users; {METRIC}; rehearsals, defaults; user-level, zero-out, delta {DELTA:g}. `torch-mf` computes what "

@@ -20,7 +20,8 @@ from palate_audit.run.statements import statements
 from palate_common.algorithms import algorithm_class
 from palate_common.interactions import Interactions
 from palate_common.models import published
-from palate_common.models.compact import compact_unpacked, expand_unpacked
+from palate_common.models.compact import compact_unpacked, expand_unpacked, inflate
+from palate_common.models.manifest import MOST_BYTES, STARTS
 from palate_common.models.model import GlobalModel
 from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_core.layout import released_size
@@ -36,8 +37,8 @@ from palate_sim.run.run_folder import DRAFT
 RELEASE = re.compile(r"round-(\d+)-attempt-(\d+)\.safetensors")
 OUTSIDE = frozenset({
     "run.json", "key", "identities", "lock", "events.jsonl", "devices.db", "devices.db-wal", "devices.db-shm",
-    "ledger.json", "privacy_card.json", "result.json", "report.html", "files.json", "recommendations.csv.gz", "split",
-    "flower.log", "ray.log", "audit.html", "audit.json",
+    "ledger.json", "privacy_card.json", "result.json", "people.json", "report.html", "files.json",
+    "recommendations.csv.gz", "split", "flower.log", "ray.log", "audit.html", "audit.json",
 })  # fmt: skip
 """Files that are no releases: keys and evidence, or experiment output, which the card excludes by name."""
 MODEL_FILES = frozenset({published.MANIFEST, published.SIGNATURE})
@@ -278,12 +279,12 @@ def _foreign(records: RunRecords, found: published.Published) -> str:
     extra = manifest.model_extra or {}
     if extra.get("run") != records.run:
         return "names another run"
-    known = {"run", "dp", "noise", "for_release", "card", "trial", SPENT}
+    known = {"run", "dp", "noise", "for_release", "card", "trial", SPENT, STARTS}
     if strange := sorted(extra.keys() - known):
         return f"has `{strange[0]}`, which Palate doesn't write: no charge covers it"
     release = terms.mode.private and terms.noise is Noise.SECURE
     stated: dict[str, Any] = {"dp": terms.dp.value, "noise": terms.noise.value, "for_release": release}
-    stated |= {"trial": True if terms.about.get("profile") == TRIAL else None}
+    stated |= {"trial": True if terms.about.get("profile") == TRIAL else None, STARTS: None} | dict(terms.still_from)
     if wrong := [name for name, value in stated.items() if extra.get(name) != value]:
         return f"has another `{wrong[0]}` than the run's terms"
     own = (header.algorithm, header.releases, len(found.items), found.model.hash)
@@ -301,7 +302,7 @@ def _smaller(records: RunRecords, found: published.Published) -> str:
     path = records.folder / "model" / published.COMPACT
     if not path.is_file():
         return ""
-    plain = published.inflate_compact({published.COMPACT: path.read_bytes()}) or b""
+    plain = inflate(path.read_bytes(), most=MOST_BYTES, noun="a compact model")
     if found.manifest.unpacked is not None and digest(plain) != found.manifest.unpacked.sha256:
         return f"names another {published.COMPACT}"
     if plain == compact_unpacked(found.model):

@@ -120,6 +120,7 @@ def simulate(
     """Train a federated recommender on a log with privacy, and show its quality and that of the baselines."""
     from rich.console import Console
 
+    from palate_cli.cli import called
     from palate_cli.commands.starter import place_of
     from palate_sim.progress import Progress, print_result
     from palate_sim.run import experiment
@@ -154,7 +155,7 @@ def simulate(
         raise InputError("`--resume` takes --out DIR and nothing else: the run folder holds its configuration")
     else:
         result = Result.read(out) if RunFolder(out).finished else _finish(_reopened(out))
-    print_result(Console(), result.summary, report=result.report)
+    print_result(Console(), result.summary, result.report, result.people, palate=called())
 
 
 def _reopened(out: Path) -> Started:

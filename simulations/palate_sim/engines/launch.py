@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from palate_common.extras import to_install
 from palate_common.interactions import Interactions
 from palate_core.errors import InputError, PalateError
 from palate_sim.engines.bundle import write_bundle
@@ -96,7 +97,7 @@ def require_flower() -> None:
         InputError: Ray is missing, or there is no /proc.
     """
     if importlib.util.find_spec("ray") is None:
-        raise InputError("`engine` must be local where Ray is missing, got flower: pip install 'palate[ray]'")
+        raise InputError(f"`engine` must be local where Ray is missing, got flower: {to_install('ray')}")
     if not (PROC / "self" / "stat").exists():
         raise InputError("`engine` must be local on this system, got flower: ending its processes needs Linux's /proc")
 

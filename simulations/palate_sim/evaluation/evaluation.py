@@ -127,7 +127,7 @@ def evaluate(
                 others &= ~withheld.dense()
             scores[~(relevant | _sample(others, negatives, rng))] = -np.inf
         top, value = rank(scores, k, place)
-        return top, value, _hits(top, target), far
+        return top, value, hits(top, target), far
 
     size = max(1, min(batch, BLOCK_ENTRIES // n_items))
     blocks = list(over_blocks(judged, rows, size, threads=threads, advance=advance))
@@ -259,7 +259,7 @@ def _before(scores: Floats, item: int) -> int:
     return int(np.count_nonzero(scores[:item] >= own)) + int(np.count_nonzero(scores[item + 1 :] > own))
 
 
-def _hits(top: npt.NDArray[np.int32], target: Interactions) -> npt.NDArray[np.bool_]:
+def hits(top: npt.NDArray[np.int32], target: Interactions) -> npt.NDArray[np.bool_]:
     """Whether the item at each place is held out, bool [n_users, k]; places after a list's end aren't."""
     held = target.owners().astype(np.int64) * target.n_items + target.indices  # rising, as a batch's entries are
     asked = np.arange(len(top))[:, None] * target.n_items + top

@@ -185,15 +185,6 @@ def headline(split: Split, ks: Sequence[int], *, ratings: bool = False) -> str:
     return f"recall_capped@{max(ks)}{suffix}"
 
 
-def by_decile(evaluations: Mapping[str, Evaluation], metric: str) -> dict[str, dict[str, list[float]]]:
-    """One metric by decile of users' activity, for each model that has it."""
-    return {
-        name: {metric: [part.mean for part in e.by_decile(metric)]}
-        for name, e in evaluations.items()
-        if metric in e.table()
-    }
-
-
 def by_group(evaluation: Evaluation, metric: str, seed: int) -> dict[str, dict[str, dict[str, float | None]]]:
     """One metric by each group of users that the data names, with its 95 % interval and the number of users."""
     return {

@@ -23,7 +23,7 @@ from palate_common.interactions import Interactions
 if TYPE_CHECKING:
     from palate_sim.preparation.splits import Heldout
 
-LOOKED, TESTED, FITTED, PROJECTED, DATED = 21, 22, 23, 24, 25
+LOOKED, TESTED, FITTED, PROJECTED, DATED, SHOWN = 21, 22, 23, 24, 25, 26
 """Purposes: each draws for itself."""
 
 

@@ -114,18 +114,6 @@ class Evaluation:
         parts = np.split(means, np.cumsum([each.shape[1] for each in columns])[:-1], axis=1)
         return {name: _bounds(self._of(name, part)) for name, part in zip(names, parts, strict=True)}
 
-    def by_decile(self, name: str, rng: np.random.Generator | None = None) -> tuple[Segment, ...]:
-        """A user or rating metric by decile of fold-in length, least active first; with `rng`, with intervals.
-
-        Users of equal length stay together, so short histories may give fewer than ten segments. Labels are
-        the shortest and the longest length, "5-8".
-        """
-        edges = np.unique(np.quantile(self.activity, np.arange(1, 10) / 10, method="inverted_cdf"))
-        bins = np.searchsorted(edges, self.activity, side="left")
-        parts = [bins == one for one in np.unique(bins)]
-        labels = [f"{self.activity[part].min()}-{self.activity[part].max()}" for part in parts]
-        return self._segments(name, labels, parts, rng)
-
     def by_group(self, name: str, rng: np.random.Generator | None = None) -> dict[str, tuple[Segment, ...]]:
         """A user or rating metric by each label of each grouping; with `rng`, with intervals; {} without groups."""
         found = {}

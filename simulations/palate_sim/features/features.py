@@ -25,6 +25,7 @@ import pandas as pd
 
 from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
+from palate_common.extras import to_install
 from palate_core.errors import InputError
 from palate_sim.features.matrices import KNOWN, read_matrix
 
@@ -163,7 +164,7 @@ def _words(titles: Sequence[str]) -> npt.NDArray[np.float64]:
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
     except ModuleNotFoundError:
-        raise InputError("`features.source` text needs scikit-learn: pip install 'palate[text]'") from None
+        raise InputError(f"`features.source` text needs scikit-learn: {to_install('text')}") from None
     try:
         weighted = TfidfVectorizer(min_df=2, stop_words="english").fit_transform([YEAR.sub("", t) for t in titles])
     except ValueError:

@@ -13,19 +13,18 @@ from typing import Any
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
 from palate_sim.plots.frontier import frontier, projection
-from palate_sim.plots.quality import deciles, groups, quality
-from palate_sim.plots.rounds import delta_curve, rounds, spending
+from palate_sim.plots.quality import groups, parts, quality
+from palate_sim.plots.rounds import delta_curve, rounds
 
 __all__ = [
     "Plots",
-    "deciles",
     "delta_curve",
     "frontier",
     "groups",
+    "parts",
     "projection",
     "quality",
     "rounds",
-    "spending",
 ]
 
 
@@ -45,16 +44,12 @@ class Plots:
         return projection(self.result)
 
     def rounds(self) -> go.Figure:
-        """Validation quality and mean rank after each round."""
+        """Validation quality and mean rank after each round, with the eps spent."""
         return rounds(self.result)
 
-    def spending(self) -> go.Figure:
-        """Cumulative eps after each round."""
-        return spending(self.result)
-
-    def deciles(self) -> go.Figure:
-        """Quality by how active a test user is."""
-        return deciles(self.result)
+    def parts(self, view: str) -> go.Figure:
+        """Quality by "activity" or "taste" of the test users, or by popularity of the held-out "items"."""
+        return parts(self.result, view)
 
     def groups(self, key: str) -> go.Figure:
         """Quality for each value of one user attribute."""

@@ -1,6 +1,6 @@
-"""Quality on the test users: against the baselines, by activity decile, by group.
+"""Quality on the test users: against the baselines, by part of users and items, by group.
 
-Drawn from `metrics`, `baselines`, `by_decile` and `by_group` of `result.json`.
+Drawn from `metrics`, `baselines`, `by_part` and `by_group` of `result.json`.
 
     quality(result).show()
 
@@ -83,47 +83,28 @@ def _reads(model: str, result: Mapping[str, Any]) -> str:
     return "same privacy budget" if key in _SAME_BUDGET and is_private(result) else _READS.get(key, RAW)
 
 
-def decile_metric(result: Mapping[str, Any]) -> str | None:
-    """The metric of the decile figure: the run's own where deciles have it, else their first, None without deciles."""
-    models = [model for model in (result.get("by_decile") or {}).values() if model]
-    if not models:
-        return None
-    metric = primary_metric(result)
-    return metric if any(metric in model for model in models) else str(next(iter(models[0])))
+VIEWS = {
+    "activity": "items given, fewest to most",
+    "taste": "taste of a quarter of the test users",
+    "items": "items with a third of all events each",
+}
+"""Views of `by_part` in `result.json`, and the title of their axis."""
 
 
-def activity(result: Mapping[str, Any]) -> list[str]:
-    """How many events the users of each decile have, "20 to 31"; empty where the run doesn't say."""
-    ends = [str(part.get("history", "")).partition("-") for part in result.get("activity") or []]
-    return [low if low == high or not high else f"{low} to {high}" for low, _, high in ends]
-
-
-def deciles(result: Mapping[str, Any]) -> go.Figure:
-    """Quality by how active a test user is: up to ten groups of about equal size, from the fewest events to the most.
-
-    Users of equal activity stay together, so short histories give fewer groups.
-    """
-    metric, figure = decile_metric(result), go.Figure()
-    for index, (model, metrics) in enumerate((result.get("by_decile") or {}).items()):
-        values = metrics.get(metric)
-        if not values:
-            continue
-        steps = list(range(1, len(values) + 1))
+def parts(result: Mapping[str, Any], view: str) -> go.Figure:
+    """Quality by part of the test users or of their held-out items: how active, how mainstream, how popular."""
+    found, figure = (result.get("by_part") or {}).get(view) or {}, go.Figure()
+    labels = [elide(part["label"].replace(" to ", "–")).replace(" ", "<br>") for part in found.get("parts") or []]
+    for index, (model, values) in enumerate((found.get("models") or {}).items()):
         figure.add_scatter(
-            x=steps, y=values, mode="lines+markers", name=elide(display_name(model)),
-            hovertemplate="group %{x}: %{y:.4f}",
-            line={"color": colour_of(model, index), "width": 3 if model == "palate" else 1.8},
+            x=list(range(1, len(values) + 1)), y=values, mode="lines+markers", name=elide(display_name(model)),
+            hovertemplate="%{y:.4f}", line={"color": colour_of(model, index), "width": 3 if model == "palate" else 1.8},
         )  # fmt: skip
     every = [value for trace in figure.data for value in trace.y if value is not None]
+    ticks = {"tickvals": list(range(1, len(labels) + 1)), "ticktext": labels}
+    figure.update_xaxes(title_text=VIEWS[view], range=[0.6, len(labels) + 0.4], **ticks)
     top = (max(every, default=1.0) or 1.0) * 1.06
-    count, known = max((len(trace.y) for trace in figure.data), default=0), activity(result)
-    if len(known) == count:
-        ticks = {"tickvals": list(range(1, count + 1)), "ticktext": [text.replace(" to ", "–") for text in known]}
-        figure.update_xaxes(title_text="items given, fewest to most", **ticks)
-    else:
-        figure.update_xaxes(dtick=1, title_text="activity decile (1 = fewest events)")
-    figure.update_xaxes(range=[0.8, count + 0.2] if count > 1 else None)
-    figure.update_yaxes(title_text=escape(str(metric)), range=[0, top])
+    figure.update_yaxes(title_text=escape(str(found.get("metric", ""))), range=[0, top])
     return finish(figure, result, 360, legend=True)
 
 

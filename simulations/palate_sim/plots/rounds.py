@@ -1,4 +1,4 @@
-"""Figures by round: quality and mean rank, eps.
+"""Figures by round: quality and mean rank with the eps spent; and the whole guarantee.
 
 Drawn from `curve` of `result.json`, and the card's delta(eps).
 
@@ -18,15 +18,20 @@ from palate_sim.progress.wording import (
     algorithm_of,
     epsilon_text,
     first_round,
+    is_private,
     looked_at,
     primary_metric,
 )
 
+MOST_TICKS = 12
+"""Rounds whose ε is written below the axis, at most."""
 RANK = "mean rank of held-out items (0 = top)"
 
 
 def rounds(result: Mapping[str, Any]) -> go.Figure:
-    """Validation quality and, where it is known, mean rank after each round; two panels, no second axis.
+    """Validation quality and, where it is known, mean rank after each round, with the eps spent up to then.
+
+    Two panels, no second axis.
 
     Mean rank is the mean percentile rank of validation users' held-out items: 0 at the top of the list, 1 at its end.
     """
@@ -44,12 +49,18 @@ def rounds(result: Mapping[str, Any]) -> go.Figure:
             error_y=_interval(known, key, metric),
             row=place, col=1, line={"color": colour, "width": 2.5}, hovertemplate="round %{x}: %{y:.4f}<extra></extra>",
         )  # fmt: skip
-    _round_axis(figure, result, len(panels))
+    step, titled = 1 if len(curve) < 15 else None, _round_title(result)
+    if curve and is_private(result):
+        titled = epsilon_axis(f"{titled}, ε spent so far", result)
+        if len(curve) <= MOST_TICKS:
+            ticks = [f"{row['round'] + 1}<br>ε {epsilon_text(row.get('epsilon'))}" for row in curve]
+            figure.update_xaxes(tickvals=[row["round"] + 1 for row in curve], ticktext=ticks, row=len(panels), col=1)
+    figure.update_xaxes(dtick=step, title_text=titled, row=len(panels), col=1)
     figure.update_yaxes(rangemode="nonnegative")
     if len(curve) == 1:
         figure.update_xaxes(range=[0.5, 1.5])
         figure.update_yaxes(rangemode="tozero")
-    return finish(figure, result, 110 + 130 * len(panels))
+    return finish(figure, result, 170 + 130 * len(panels))
 
 
 def _interval(rows: Sequence[Mapping[str, Any]], key: str, metric: str) -> dict[str, Any] | None:
@@ -60,42 +71,10 @@ def _interval(rows: Sequence[Mapping[str, Any]], key: str, metric: str) -> dict[
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1, "width": 3}
 
 
-def _round_axis(figure: go.Figure, result: Mapping[str, Any], row: int | None = None) -> None:
-    """Whole rounds on the lowest axis."""
-    step = 1 if len(result.get("curve") or []) < 15 else None
-    place = {} if row is None else {"row": row, "col": 1}
-    figure.update_xaxes(dtick=step, title_text=_round_title(result), **place)
-
-
 def _round_title(result: Mapping[str, Any]) -> str:
     """Rounds are counted from 1; the first releases popularity where the algorithm is known to do so."""
     first = first_round(algorithm_of(result))
     return f"round (1 = {'' if result.get('dp') == 'off' else 'noised '}{first})" if first else "round"
-
-
-def spending(result: Mapping[str, Any]) -> go.Figure:
-    """Cumulative eps after each round, and the configured eps."""
-    curve = [row for row in result.get("curve") or [] if row.get("epsilon") is not None]
-    figure = go.Figure()
-    figure.add_bar(
-        width=0.65, x=[r["round"] + 1 for r in curve], y=[r["epsilon"] for r in curve],
-        marker={"color": ACCENT, "cornerradius": 3},
-        text=[epsilon_text(r["epsilon"]) for r in curve] if len(curve) <= 12 else None,
-        textposition="auto", cliponaxis=False, insidetextfont={"color": "#fff"},
-        hovertemplate="after round %{x}: ε %{y:.4f}<extra></extra>",
-    )  # fmt: skip
-    asked = result.get("epsilon_requested")
-    if asked is not None:
-        figure.add_hline(
-            y=asked, line={"color": RED, "dash": "dash", "width": 1.4}, annotation_text=f"requested: {asked:g}",
-            annotation_position="top left", annotation_font_color=RED,
-        )  # fmt: skip
-    top = max([*(r["epsilon"] for r in curve), asked or 0.0], default=1.0)
-    _round_axis(figure, result)
-    figure.update_xaxes(title_text=epsilon_axis(_round_title(result), result))
-    figure.update_xaxes(range=[0.4, len(curve) + 0.6] if curve else None)
-    figure.update_yaxes(title_text="ε spent so far", range=[0, top * 1.18 or 1])
-    return finish(figure, result, 300)
 
 
 def delta_curve(card: Mapping[str, Any], result: Mapping[str, Any]) -> go.Figure:

@@ -5,7 +5,9 @@ It is made of the dict that is also `result.json`.
     print_result(Console(), result, report=Path("runs/demo/report.html"))
 """
 
-from collections.abc import Mapping
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from palate_sim.progress.people import people_shown
 from palate_sim.progress.wording import (
     best_first,
     clean,
@@ -23,16 +26,46 @@ from palate_sim.progress.wording import (
     point,
     primary_metric,
     stamp,
+    who_line,
 )
 
 _BESIDE = ("rmse", "mae", "ndcg@10", "ndcg@20", "hr@10", "coverage@20")
 
 
-def print_result(console: Console, result: Mapping[str, Any], report: Path | None = None) -> None:
-    """Print the table and the report's path; the path is never broken over two lines, so that it can be copied."""
+OPENS = {"darwin": "open", "win32": "start"}
+"""What opens a file in a browser, by the system."""
+
+
+def print_result(
+    console: Console,
+    result: Mapping[str, Any],
+    report: Path | None = None,
+    people: Sequence[Mapping[str, Any]] = (),
+    *,
+    palate: str = "palate",
+) -> None:
+    """Print the table, what some people would get, the report's path, and what to do next.
+
+    What can be copied is never broken over two lines.
+
+    Args:
+        console: where to.
+        result: what `result.json` holds.
+        report: the report.
+        people: some held-out people.
+        palate: how the command line is called here.
+    """
     console.print(result_table(result))
-    if report is not None:
-        console.print(Text(f"report: {clean(report)}", style="bold"), soft_wrap=True)
+    if people:
+        console.print(people_shown(people))
+    if report is None:
+        return
+    console.print(Text(f"\nreport: {clean(report)}", style="bold"), soft_wrap=True)
+    console.print(Text(f"open it: {OPENS.get(sys.platform, 'xdg-open')} {clean(report)}"), soft_wrap=True)
+    if people:
+        run = [] if report.parent.parent == Path("runs") else [report.parent]  # the newest there is found
+        words = shlex.join(map(clean, [*run, *people[0]["had"][:3]]))
+        console.print(Text(f"try it: {palate} recommend {words}"), soft_wrap=True)
 
 
 def result_table(result: Mapping[str, Any]) -> Group:
@@ -45,6 +78,8 @@ def result_table(result: Mapping[str, Any]) -> Group:
     if result.get("by_domain"):
         parts += [Text(), _domains(result)]
     if told := _in_time(result):
+        parts.append(Text(f"\n{told}"))
+    if told := who_line(result):
         parts.append(Text(f"\n{told}"))
     if how := (result.get("panel") or {}).get("matched"):
         parts.append(Text(f"\nthe panel's items: {matched_words(how)}"))

@@ -59,6 +59,18 @@ def matched_words(how: Mapping[str, int]) -> str:
     return ", ".join([*found, *left])
 
 
+def who_line(result: Mapping[str, Any]) -> str:
+    """For whom it works, and for which items, in a line; empty where that wasn't looked at."""
+    views, said = result.get("by_part") or {}, []
+    tastes, items = (((views.get(view) or {}).get("models") or {}).get("palate") for view in ("taste", "items"))
+    if tastes:
+        said.append(f"most niche quarter of tastes {tastes[0]:.3f}, most mainstream {tastes[-1]:.3f}")
+    if items and items[-1] is not None:
+        found = f"recall {items[-1]:.3f}" if items[-1] else "never found (recall 0)"
+        said.append(f"items of the tail third of events: {found}")
+    return "; ".join(said)
+
+
 def model_key(model: str) -> str:
     """The key of a model or baseline, however it was written: `noised_popularity`."""
     return model.strip().replace(" ", "_").replace("-", "_")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from palate_sim.plots.quality import ranking
+from palate_sim.progress.people import HELD_OUT, had_words, marked, popular_words
 from palate_sim.progress.wording import clean, epsilon_line, fitted_name, point, primary_metric, stamp
 from palate_sim.report.card import card_groups, exclusions
 
@@ -54,6 +55,18 @@ def result_cell(result: Mapping[str, Any], report: Path) -> str:
         f"<p><small>report: <code>{_text(report)}</code></small></p>",
     ]
     return f"<div>{''.join(parts)}</div>"
+
+
+def people_cell(people: Sequence[Mapping[str, Any]]) -> str:
+    """What some people had and would get, beside what is most popular."""
+    parts = []
+    for number, person in enumerate(people, start=1):
+        rows = [(marked(each), str(each["reason"])) for each in person["gets"]]
+        parts.append(f"<p><b>Person {number}</b> had {_text(had_words(person))}</p>")
+        parts.append(table(("would get", "why"), rows, numbers=False))
+        parts.append(f"<p>most popular: {_text(popular_words(person))}</p>")
+    legend = f"<p><small>{HELD_OUT} they have it: it was held out. Rows of your log; not for publication.</small></p>"
+    return f"<div>{''.join(parts)}{legend}</div>" if parts else ""
 
 
 def card_cell(card: Mapping[str, Any]) -> str:

@@ -14,13 +14,11 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 from markupsafe import Markup
 
 from palate_sim import plots
-from palate_sim.plots.quality import RAW, activity, decile_metric, group_points, ranking, shown_groups
+from palate_sim.plots.quality import RAW, group_points, ranking, shown_groups
 from palate_sim.plots.rounds import RANK
 from palate_sim.progress.wording import (
-    algorithm_of,
     display_name,
     epsilon_text,
-    first_round,
     fitted_name,
     is_private,
     looked_at,
@@ -28,6 +26,24 @@ from palate_sim.progress.wording import (
     short,
 )
 from palate_sim.report.tables import Rows
+
+VIEWS = {
+    "taste": (
+        "Quality by how mainstream a taste is",
+        "Test users in quarters, by how popular the items are that they were given with. Noise drowns first what few "
+        "have: mind the distance to the models without privacy at either end.",
+    ),
+    "items": (
+        "Quality by how popular an item is",
+        "Of the held-out items in each part, the share that stands in its user's list. Each part has a third of all "
+        "events of training users: the head is few items, the tail most of them.",
+    ),
+    "activity": (
+        "Quality by activity",
+        "Test users in groups of about equal size, by how many items of their history were given, fewest first.",
+    ),
+}
+"""Views of `by_part`: title and caption."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +87,7 @@ def build(result: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Chart
         "quality": _quality(result),
         "projection": _projection(result),
         "rounds": _rounds(result),
-        "spending": _spending(result),
-        "deciles": _deciles(result),
+        **{view: _parts(result, view) for view in VIEWS},
         "delta": _delta(result, card),
     }
     for index, key in enumerate(result.get("by_group") or {}):
@@ -135,7 +150,11 @@ def _rounds(result: Mapping[str, Any]) -> Chart | None:
     metric = primary_metric(result)
     curve = result.get("curve") or []
     rows: Rows = [
-        (str(row["round"] + 1), *("" if row.get(k) is None else f"{row[k]:.4f}" for k in (metric, "mean_rank")))
+        (
+            str(row["round"] + 1),
+            *("" if row.get(k) is None else f"{row[k]:.4f}" for k in (metric, "mean_rank")),
+            *([epsilon_text(row.get("epsilon"))] if is_private(result) else []),
+        )
         for row in curve
     ]
     if not any(row[1] or row[2] for row in rows):
@@ -145,51 +164,30 @@ def _rounds(result: Mapping[str, Any]) -> Chart | None:
     caption = f"Measured{sampled} on what was held out for validation, for which there is no guarantee."
     if any(row[2] for row in rows):
         caption += " Mean rank: how far down the ranking those items stand on average; a random order gives 0.5."
-    return _lines(
-        plots.rounds(result), "Quality over the rounds", caption, ("round", f"{metric}, validation", RANK), rows
-    )
+    header = ("round", f"{metric}, validation", RANK, *(["ε spent so far"] if is_private(result) else []))
+    return _lines(plots.rounds(result), "Quality over the rounds", caption, header, rows)
 
 
-def _spending(result: Mapping[str, Any]) -> Chart | None:
-    rows: Rows = [
-        (str(row["round"] + 1), epsilon_text(row["epsilon"]))
-        for row in result.get("curve") or []
-        if row.get("epsilon") is not None
-    ]
-    if not rows or not is_private(result):
-        return None
-    what = first_round(algorithm_of(result))
-    caption = f"Everything released up to that round{f', {what} included' if what else ''}."
-    return _lines(plots.spending(result), "ε spent, round by round", caption, ("round", "ε spent so far"), rows)
-
-
-def _deciles(result: Mapping[str, Any]) -> Chart | None:
-    metric = decile_metric(result)
-    models = {name: values[metric] for name, values in (result.get("by_decile") or {}).items() if values.get(metric)}
+def _parts(result: Mapping[str, Any], view: str) -> Chart | None:
+    found = (result.get("by_part") or {}).get(view) or {}
+    models, parts = found.get("models") or {}, found.get("parts") or []
     if not models:
         return None
-    count, labels = max(len(values) for values in models.values()), activity(result)
     rows: Rows = [
-        (
-            labels[i] if len(labels) == count else str(i + 1),
-            *("" if i >= len(v) or v[i] is None else f"{v[i]:.4f}" for v in models.values()),
-        )
-        for i in range(count)
+        (_sized(part), *("" if values[place] is None else f"{values[place]:.4f}" for values in models.values()))
+        for place, part in enumerate(parts)
     ]
-    groups = f"{count} groups of about equal size" if count > 1 else "one group"
-    caption = (
-        f"Test users in {groups}, by how many items of their history were given, fewest first: it shows a model that "
-        "helps only the busiest."
-    )
-    if 1 < count < 10:
+    title, caption = VIEWS[view]
+    if view == "activity" and 1 < len(parts) < 10:
         caption += " Users with equally much are never parted, so there are fewer than ten."
-    return _lines(
-        plots.deciles(result),
-        "Quality by activity",
-        caption,
-        ("items given" if len(labels) == count else "decile", *map(display_name, models)),
-        rows,
-    )
+    header = (str(found["metric"]), *map(display_name, models))
+    return freeze(plots.parts(result, view), title, caption, header, rows)
+
+
+def _sized(part: Mapping[str, Any]) -> str:
+    """A part with its size."""
+    sizes = [f"{part[key]:,} {key.replace('_', ' ')}" for key in ("users", "items", "held_out") if key in part]
+    return f"{part['label']} ({', '.join(sizes)})"
 
 
 def _group(result: Mapping[str, Any], key: str) -> Chart | None:

@@ -11,7 +11,7 @@ run only the scripts whose hashes it lists and load nothing from anywhere.
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from palate_common.records.files import write_durably
 from palate_core.errors import InputError
 from palate_sim.config import as_shown
 from palate_sim.plots.theme import INK
+from palate_sim.progress.people import HELD_OUT, had_words, read_people
 from palate_sim.progress.wording import is_private, stamp
 from palate_sim.report import card as cards
 from palate_sim.report import charts, sentences, tables
+from palate_sim.report.charts import VIEWS
 from palate_sim.templates import environment
 
 
@@ -35,7 +37,7 @@ def write_report(result: Mapping[str, Any], card: Mapping[str, Any], folder: Pat
     Args:
         result: what goes to `result.json`; any part may be missing but the name, and its section is then left out.
         card: what goes to `privacy_card.json`; `{}` for a run without privacy.
-        folder: the run folder, which exists.
+        folder: the run folder, which exists; what it has of people (`people.json`) is shown.
 
     Returns:
         The path of the file, which is replaced in one step.
@@ -46,13 +48,13 @@ def write_report(result: Mapping[str, Any], card: Mapping[str, Any], folder: Pat
     if not folder.is_dir():
         raise InputError(f"`folder` must be an existing folder, got {folder}")
     path = folder / "report.html"
-    write_durably(path, render(result, card).encode())
+    write_durably(path, render(result, card, read_people(folder)).encode())
     return path
 
 
-def render(result: Mapping[str, Any], card: Mapping[str, Any]) -> str:
-    """The page as text."""
-    pages = environment()
+def render(result: Mapping[str, Any], card: Mapping[str, Any], people: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The page as text; `people` are some held-out people, as `people.json` has them."""
+    pages, drawn = environment(), charts.build(result, card)
     return pages.get_template("report.html.j2").render(
         run=result.get("run") or "without a name",
         created=result.get("created"),
@@ -65,10 +67,13 @@ def render(result: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         headline=sentences.headline(result),
         privacy=sentences.privacy(result),
         lead=sentences.lead(result),
-        meaning=sentences.meaning(result, card),
+        first=sentences.first_screen(result, card),
+        people=[(had_words(person), person["gets"], person["popular"]) for person in people],
+        held_out=HELD_OUT,
+        views=[view for view in VIEWS if view in drawn],
         users_buy=sentences.users_buy(result),
         key_numbers=tables.key_numbers(result),
-        charts=charts.build(result, card),
+        charts=drawn,
         metrics_table=tables.every_metric(result),
         domains_table=tables.by_domain(result),
         domain_sizes=tables.domain_sizes(result),

@@ -24,6 +24,7 @@ from palate_sim.progress.wording import (
     primary_metric,
     short,
 )
+from palate_sim.report.tables import bytes_text
 
 SAME_USERS = frozenset({"leave-last-out", "loo-heldout-excluded", "temporal", "random"})
 FEW = 100  # test users below which a reader is warned
@@ -44,6 +45,8 @@ _NOTES = {
     "user_mean": "each user's own mean",
     "user_item_biases": "biases of users and items",
 }
+_OPEN = ("ease", "ease_sparse", "ials", "item_knn")
+"""Baselines that read everybody's history, the best first."""
 _DEFINITIONS = {
     "recall_capped": "hits in the first {k} ÷ min({k}, held-out items)",
     "recall": "hits in the first {k} ÷ held-out items",
@@ -104,16 +107,72 @@ def privacy(result: Mapping[str, Any]) -> str:
 
 
 def lead(result: Mapping[str, Any]) -> list[str]:
-    """What was trained on which users, what was measured on which users, and what the figures mean."""
+    """What was trained on which users, and what was measured on which users."""
     users, items, count = result.get("users"), result.get("items"), result.get("rounds")
     subject = f"A recommender for {items:,} items" if items is not None else "A recommender"
     whom = f" on the histories of {users:,} users" if users is not None else ""
     often = f", in {count} federated round{'' if count == 1 else 's'}" if count is not None else ""
     return [
         f"{subject} was trained{whom}{often}. {_judges(result)}",
-        *_quality(result),
-        *_panel(result),
     ]
+
+
+def first_screen(result: Mapping[str, Any], card: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """What comes first on the page, in three parts: what people would get, what it costs, for whom it works."""
+    parts = [
+        ("What people get", [*_quality(result), *_panel(result)]),
+        ("What it costs", [*meaning(result, card), *_traffic(result)]),
+        ("For whom", [*who(result), *_more_users(result)]),
+    ]
+    return [(title, said) for title, said in parts if said]
+
+
+def who(result: Mapping[str, Any]) -> list[str]:
+    """Which tastes and which items it works for, and whom the noise costs most; nothing without these views."""
+    views = result.get("by_part") or {}
+    said, metric = [], primary_metric(result)
+    better = next((name for name in _OPEN if name in (result.get("baselines") or {})), "")
+    if ends := _ends(views.get("taste"), "palate"):
+        words = f"{metric} is {ends[0]:.3f} for the quarter of test users with the most niche taste, {ends[1]:.3f} for "
+        words += "the most mainstream quarter."
+        there = _ends(views["taste"], better)
+        if there and min(there) > 0 and metric not in RATING_METRICS:
+            lost = [round(100 * (1 - own / other)) for own, other in zip(ends, there, strict=True)]
+            words += f" Beside {display_name(better)}, which reads everybody's history, the first lose {lost[0]} % "
+            words += f"and the latter {lost[1]} %."
+        said.append(words)
+    items = views.get("items") or {}
+    found, there = ((items.get("models") or {}).get(name) for name in ("palate", better))
+    if found and found[-1] is not None:
+        tail, count = items["parts"][-1], sum(part["items"] for part in items["parts"])
+        whole = f"The {tail['items']:,} least popular of {count:,} items, which have a third of all events,"
+        rare = "are never found: their recall is 0" if found[-1] == 0 else f"have a recall of {found[-1]:.3f}"
+        beside = f", {display_name(better)}'s {there[-1]:.3f}" if there and there[-1] is not None else ""
+        said.append(f"{whole} {rare}{beside} ({items['metric']}). The most popular have {found[0] or 0:.3f}.")
+    return said
+
+
+def _traffic(result: Mapping[str, Any]) -> list[str]:
+    """What a device sends and receives."""
+    found = result.get("bytes_per_client") or {}
+    if not found.keys() >= {"up", "down"}:
+        return []
+    return [f"A device sends {bytes_text(found['up'])} and receives {bytes_text(found['down'])} in the whole run."]
+
+
+def _ends(view: Mapping[str, Any] | None, model: str) -> tuple[float, float] | None:
+    """A model's first and last value in a view; None where one is unknown."""
+    values = ((view or {}).get("models") or {}).get(model) or []
+    return (values[0], values[-1]) if values and None not in (values[0], values[-1]) else None
+
+
+def _more_users(result: Mapping[str, Any]) -> list[str]:
+    """What the largest projection says."""
+    metric, points = primary_metric(result), result.get("projection") or []
+    if not is_private(result) or len(points) < 2 or points[-1].get(metric) is None:
+        return []
+    last = points[-1]
+    return [f"With {last['users']:,} users, the same epsilon is projected to give {metric} {last[metric]:.3f}."]
 
 
 def _panel(result: Mapping[str, Any]) -> list[str]:

@@ -63,38 +63,27 @@ def bytes_text(count: float) -> str:
     return f"{count:.2f} GB"
 
 
-def key_numbers(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The tiles on top: (label, number, note)."""
-    tiles = []
-    metric = primary_metric(result)
-    own = point((result.get("metrics") or {}).get(metric))
-    if own:
-        tiles.append(
-            (metric, f"{own[0]:.3f}", f"{own[1]:.3f} to {own[2]:.3f}, 95 %" if own[1] < own[2] else "test users")
-        )
+def key_numbers(result: Mapping[str, Any]) -> Rows:
+    """The run in numbers: what, and how much of it."""
+    rows: Rows = []
     for key in ("users", "items", "interactions", "rounds"):
         if result.get(key) is not None:
             what = first_round(algorithm_of(result))
             note = "releases" if not what else f"release, {what}" if result[key] == 1 else f"releases, the first {what}"
-            tiles.append((key, f"{result[key]:,}", _NOTES.get(key, note)))
+            rows.append((key, f"{result[key]:,} {_NOTES.get(key, note)}"))
     spent = result.get("seconds") or {}
     if "wall" in spent:
-        tiles.append(
-            (
-                "time",
-                seconds_text(spent["wall"]),
-                f"{seconds_text(spent['cpu'])} of CPU" if "cpu" in spent else "wall clock",
-            )
-        )
+        cpu = f", {seconds_text(spent['cpu'])} of CPU" if "cpu" in spent else ""
+        rows.append(("time", seconds_text(spent["wall"]) + cpu))
     if result.get("updates_per_cpu_second") is not None:
-        tiles.append(("speed", f"{result['updates_per_cpu_second']:,.0f}", "client updates per CPU-second"))
+        rows.append(("speed", f"{result['updates_per_cpu_second']:,.0f} client updates per CPU-second"))
     if result.get("peak_memory_bytes") is not None:
-        tiles.append(("memory", bytes_text(result["peak_memory_bytes"]), "peak of the largest process"))
+        rows.append(("memory", f"{bytes_text(result['peak_memory_bytes'])}, peak of the largest process"))
     traffic = result.get("bytes_per_client") or {}
     for key, label, note in (("up", "sent", "as packed integers"), ("down", "received", "the model, each round")):
         if key in traffic:
-            tiles.append((label, bytes_text(traffic[key]), f"by one installation in the whole run, {note}"))
-    return tiles
+            rows.append((label, f"{bytes_text(traffic[key])} by one installation in the whole run, {note}"))
+    return rows
 
 
 def every_metric(result: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:

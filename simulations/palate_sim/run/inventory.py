@@ -33,8 +33,8 @@ GROWING = frozenset({"lock", "events.jsonl", "flower.log", "ray.log"})
 """Files that are written after the inventory."""
 BESIDE = ("-wal", "-shm")
 """Ends of the names of files that SQLite keeps beside an open database."""
-OPTIONAL = ("recommendations.csv.gz", "split/")
-"""What an operator may keep back from those who check a run: raw histories."""
+OPTIONAL = ("people.json", "recommendations.csv.gz", "report.html", "split/")
+"""What an operator may keep back from those who check a run: raw histories, or a page that shows some."""
 
 
 class FileDigest(BaseModel):

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from palate_common.accounting.releases import GaussianEvent
 from palate_common.algorithms.als.algorithm import Als
 from palate_common.models.catalogue import ItemCatalogue
+from palate_common.models.item_table import ItemTable
 from palate_common.records.key_file import load_key
 from palate_core.log.signing import SigningKey
 from palate_core.plan import Noise
@@ -37,7 +37,6 @@ from palate_sim.evaluation.domains import by_domain
 from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.model_evaluation import (
     WHOLE_LOG,
-    by_decile,
     by_group,
     headline,
     judge_baselines,
@@ -47,16 +46,18 @@ from palate_sim.evaluation.model_evaluation import (
     without_weight,
 )
 from palate_sim.evaluation.on_device import OnDevice, weighs_sources
+from palate_sim.evaluation.people import some_people
 from palate_sim.evaluation.recency import judge_recency
 from palate_sim.evaluation.sampling import TESTED, some_heldout
 from palate_sim.evaluation.saved_lists import Evaluation, save_split
+from palate_sim.evaluation.views import by_part
 from palate_sim.metrics import RATING_METRICS
 from palate_sim.preparation.preparation import Prepared, describe_split
+from palate_sim.progress.people import PEOPLE_FILE
 from palate_sim.run.clock import Clock
 from palate_sim.run.inventory import FILES, MARK, write_inventory
 from palate_sim.run.result import PrivacyCard, Result
 from palate_sim.run.run_folder import RunFolder
-from palate_sim.run.warm_start import model_folder
 from palate_sim.steps import Notify, step
 
 LARGE_EPSILON = 20.0
@@ -102,8 +103,16 @@ def write_outcome(
     with RunLock(folder.path):
         folder.tidy()
         key = load_key(folder.key_file)
-        card = _publish(folder, config, prepared, trained, ledger, key)
+        table = published_facts(prepared.catalogue, prepared.split.items)
+        card = _publish(folder, config, prepared, trained, ledger, key, table)
         result = _judged(folder, config, prepared, trained, card, notify)
+        titles = {} if table is None else table.titles
+        with step(notify, "making lists for some people"):
+            people = some_people(
+                trained.outcome.model, prepared.split, titles=titles, domains=prepared.domains, seed=config.seed
+            )
+        if people:
+            folder.write(PEOPLE_FILE, json.dumps(people, indent=1, ensure_ascii=False).encode())
         result |= clock.facts(trained.outcome)
         folder.write("privacy_card.json", sign_card(card, key))
         signed = json.loads((folder.path / "privacy_card.json").read_bytes())
@@ -123,6 +132,7 @@ def _publish(
     trained: Trained,
     ledger: Ledger,
     key: SigningKey,
+    table: ItemTable | None,
 ) -> dict[str, Any]:
     """The signed model, the closed run with its extract, and the card's payload."""
     terms, model = trained.terms, trained.outcome.model
@@ -139,8 +149,7 @@ def _publish(
         key,
         population=terms.population,
         shown=ledger.shown(),
-        formers=() if config.warm_start is None else (model_folder(Path(config.warm_start)),),
-        table=published_facts(prepared.catalogue, prepared.split.items),
+        table=table,
     )
     if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
         closing = {
@@ -243,10 +252,9 @@ def _judged(
         "accountant": card["accountant"]["name"],
         "metrics": summary(own, config.seed),
         "baselines": {name: summary(e, config.seed) for name, e in evaluations.items()},
-        "by_decile": by_decile({"palate": own, **evaluations}, metric),
+        "by_part": by_part({"palate": own, **evaluations}, split, metric),
         "by_group": by_group(own, metric, config.seed),
         "by_domain": by_domain(scorers or {}, prepared, config, metric, notify),
-        "activity": [{"history": part.label, "users": part.users} for part in own.by_decile(metric)],
         "curve": trained.curve,
         "projection": projection,
         "recency": recency,

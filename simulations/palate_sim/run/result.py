@@ -14,6 +14,7 @@ from palate_common.models.item_table import ItemTable
 from palate_common.models.model import GlobalModel
 from palate_common.records.key_file import load_key
 from palate_core.errors import IntegrityError
+from palate_sim.progress.people import read_people
 from palate_sim.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ class PrivacyCard(dict[str, Any]):
         from palate_sim.report.cells import card_cell
 
         return card_cell(self)
+
+
+class People(list[dict[str, Any]]):
+    """Some held-out people, as `people.json` has them; a notebook shows what they had and would get."""
+
+    def _repr_html_(self) -> str:
+        """The people in a notebook."""
+        from palate_sim.report.cells import people_cell
+
+        return people_cell(self)
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,16 @@ class Result:
         """Titles, years, kinds and public ids of the items, as the log has them; None: it has none."""
         return self._published.table
 
+    @property
+    def item_domains(self) -> tuple[str, ...] | None:
+        """The domain of each item, in the model's row order; None: there is one."""
+        return self._published.domains
+
+    @cached_property
+    def people(self) -> People:
+        """What some held-out people had and would get, with reasons, beside what is most popular: rows of the log."""
+        return People(read_people(self.folder))
+
     @cached_property
     def plots(self) -> Plots:
         """The run's figures, such as `result.plots.quality()`."""
@@ -124,9 +145,9 @@ class Result:
 
     def _repr_html_(self) -> str:
         """The run in a notebook."""
-        from palate_sim.report.cells import result_cell
+        from palate_sim.report.cells import people_cell, result_cell
 
-        return result_cell(self.summary, self.report)
+        return result_cell(self.summary, self.report) + people_cell(self.people)
 
     @classmethod
     def read(cls, folder: Path) -> Result:

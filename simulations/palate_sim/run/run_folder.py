@@ -5,6 +5,7 @@ key             the run-local release key (mode 0600)
 identities      with masks: the simulated devices' own keys (mode 0600)
 devices.db      the simulated devices' own ledger
 files.json      hash and size of the other files, signed
+people.json     what some held-out people had and would get
 releases/ model/ ledger.json privacy_card.json result.json report.html events.jsonl
 """
 

@@ -6,7 +6,6 @@ one that its run closed with in the population's ledger; the run's terms then pi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from palate_common.algorithms import State
 from palate_common.models import published
 from palate_common.models.model import GlobalModel
-from palate_core.errors import InputError, IntegrityError
+from palate_core.errors import InputError
 from palate_core.plan import Noise
 from palate_server.ledger.ledger import Ledger
 from palate_sim.config import SimulationConfig
@@ -52,9 +51,10 @@ def former_release(
     """
     if config.warm_start is None:
         return None
-    manifest, model, former_items = _read(Path(config.warm_start))
+    former = published.read_named(Path(config.warm_start), "warm_start")
+    model, manifest = former.model, former.manifest.model_extra or {}
     run, own = str(manifest.get("run")), config.algorithm.name
-    if (whose := manifest.get("population")) != population:
+    if (whose := former.manifest.population) != population:
         raise InputError(f"`warm_start` must be a release of the population {population!r}, got one of {whose!r}")
     if not config.privacy.mode.private or (config.privacy.noise is Noise.SECURE and not manifest.get("for_release")):
         raise InputError(
@@ -65,7 +65,7 @@ def former_release(
         raise InputError(f"`warm_start` must be a release of the algorithm {own}, got {model.header.algorithm}")
     _check_ledger(ledger, population, run, model.hash)
     try:
-        inputs = handed_over(model, former_items, items)
+        inputs = handed_over(model, former.items, items)
     except InputError as error:
         raise InputError(f"`warm_start` must fit this run: {error}") from None
     about = {"run": run, "model_hash": model.hash, "releases": model.header.releases}
@@ -81,24 +81,6 @@ def handed_over(model: GlobalModel, former_items: Sequence[str], items: Sequence
     if not model.algorithm.hands_over():
         raise InputError(f"the algorithm must be one that can go on from a release, got {model.header.algorithm}")
     return model.algorithm.hand_over(model.state, rows_of(former_items, items), len(items))
-
-
-def model_folder(path: Path) -> Path:
-    """Where the model lies: in a run's folder, or in this one itself."""
-    return path / "model" if (path / "model").is_dir() else path
-
-
-def _read(path: Path) -> tuple[dict[str, Any], GlobalModel, tuple[str, ...]]:
-    """Manifest, model and items of a run folder or a model folder, as they were signed."""
-    folder = model_folder(path)
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        found = published.read(folder, public_key=str(manifest["public_key"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"`warm_start` must be the folder of a run or of its model, got {str(path)!r:.200}") from None
-    except IntegrityError as error:
-        raise InputError(f"`warm_start` must be a release as it was signed: {error}") from None
-    return manifest, found.model, found.items
 
 
 def _check_ledger(path: Path, population: str, run: str, model_hash: str) -> None:

@@ -168,5 +168,6 @@ for name in ("als", "sgd", "torch-mf"):
 
 def test_without_torch_one_line_says_what_to_install_and_all_else_works() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines() == ["als", "sgd", "`algorithm` 'torch-mf' needs torch: pip install 'palate[torch]'"]
+    needed = "`algorithm` 'torch-mf' needs torch: pip install 'palate[torch]' (850 MB on disk)"
+    assert done.stdout.splitlines() == ["als", "sgd", needed]
     assert done.stderr == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import typer.main
 
@@ -21,7 +23,7 @@ from palate_sim.config import build_config, load_config
 
 PALATE = Path(sys.executable).with_name("palate")
 COMMANDS = [["simulate"], ["frontier"], ["feasibility"], ["config"], ["data"], ["data", "list"], ["data", "get"]]
-COMMANDS += [["sandbox"], ["edge"]]
+COMMANDS += [["sandbox"], ["edge"], ["recommend"]]
 
 
 def test_without_a_command_it_explains_itself(palate: Any, tmp_path: Path) -> None:
@@ -31,6 +33,48 @@ def test_without_a_command_it_explains_itself(palate: Any, tmp_path: Path) -> No
         assert done.err.startswith("Usage: palate")
         for word in told:
             assert re.search(rf"^  {word} ", done.err, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", [(), ("serve",), ("device",), ("recommend",), ("simulate",)], ids=" ".join)
+def test_help_is_whole_in_80_columns(palate: Any, tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = palate(*words, "--help", cwd=tmp_path, COLUMNS="80")
+    assert done.code == 0
+    assert "..." not in done.out.partition("\n\n")[2].replace("temporal, random, ...", "").replace("TITLE...", "")
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    told = " ".join(done.out.split())
+    if not words:
+        assert all(summary in told for _, summary in palate_cli.cli.COMMANDS.values())
+        assert told.index(" simulate ") < told.index(" recommend ") < told.index(" witness ")
+
+
+@pytest.mark.parametrize("name", palate_cli.cli.EXAMPLES)
+def test_the_examples_of_each_command_can_be_typed(name: str) -> None:
+    for example in palate_cli.cli.EXAMPLES[name]:
+        command: Any = typer.main.get_command(app)
+        context, (_, *words) = click.Context(command), shlex.split(example.partition(" >")[0])
+        assert f"  {example}" in command.commands[name].epilog.splitlines()
+        while isinstance(command, click.Group):
+            command, words = command.commands[words[0]], words[1:]
+        command.make_context(name, words, parent=context)
+
+
+def test_every_command_has_an_example() -> None:
+    assert set(palate_cli.cli.EXAMPLES) == set(palate_cli.cli.COMMANDS)
+
+
+def test_completion_is_installed_and_works_in_bash(tmp_path: Path) -> None:
+    home = {**os.environ, "HOME": str(tmp_path), "PATH": f"{PALATE.parent}{os.pathsep}{os.environ['PATH']}"}
+    install = [PALATE, "--install-completion", "bash"]
+    home["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # under pytest there is no shell to be seen
+    done = subprocess.run(install, env=home, capture_output=True, text=True, timeout=60)
+    assert "bash completion installed" in done.stdout, done.stderr
+    asked = (
+        "source ~/.bashrc; f=$(complete -p palate | sed 's/.*-F \\([^ ]*\\).*/\\1/');"
+        'for line in "palate re" "palate data d" "palate simulate --eps"; do'
+        ' COMP_WORDS=($line); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); $f palate; echo "${COMPREPLY[*]}"; done'
+    )
+    done = subprocess.run(["bash", "-c", asked], env=home, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["recommend", "describe", "--epsilon"], done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -163,7 +207,9 @@ def test_the_configuration_is_printed_as_toml(palate: Any, tmp_path: Path) -> No
 def test_a_run_prints_a_table_and_the_way_to_its_report(palate: Any, folder: Path, quick: Any) -> None:
     done = palate("simulate", "log.csv", "--out", "run", *quick, cwd=folder)
     assert done.code == 0
-    assert done.out.splitlines()[-1] == "report: run/report.html"
+    *_, report, opened, tried = done.out.splitlines()
+    assert (report, opened) == ("report: run/report.html", "open it: xdg-open run/report.html")
+    assert palate(*shlex.split(tried.removeprefix("try it: "))[1:], cwd=folder).code == 0
     assert "Palate" in done.out
     assert done.lines[0].startswith("prepared log · 240 users · 80 items")
     assert done.lines[-1].startswith("done · ")

@@ -16,7 +16,7 @@ from palate_sim.run.result import Result
 
 LEARNING = ("--set", "algorithm.settings.popularity_only_below=0")
 LISTS = ("recommendations.csv.gz", "split/train.csv.gz", "split/foldin.csv.gz", "split/test.csv.gz")
-FIGURES = ("metrics", "baselines", "by_decile", "by_group", "projection", "split", "bytes_per_client", "rounds")
+FIGURES = ("metrics", "baselines", "by_part", "by_group", "projection", "split", "bytes_per_client", "rounds")
 
 
 @dataclass(frozen=True)

@@ -325,6 +325,33 @@ def test_what_is_meant_gets_through(outside: Outside, path: str) -> None:
     assert outside.seen[before:] == [("POST", path)]
 
 
+def test_pages_of_the_operators_own_are_files_and_may_use_what_devices_use(outside: Outside) -> None:
+    """What a browser must be told to take them for what they are is said; nothing that begins with a dot is there."""
+    pages, own = outside.site.pages, f"https://{NAME}:{outside.site.config.gateway.port}"
+    (pages / "shop").mkdir()
+    for name, kind in (("index.html", "text/html"), ("shop/a.js", "text/javascript"), ("shop/.env", "")):
+        (pages / name).write_text("own")
+        answer = outside.ask("GET", f"/app/{name}")
+        assert answer.startswith(b"HTTP/1.1 200" if kind else b"HTTP/1.1 404")
+        for line in (f"Content-Type: {kind}", "X-Content-Type-Options: nosniff", "Cache-Control: no-cache"):
+            assert not kind or line.encode() in answer
+    assert outside.ask("GET", "/app/").endswith(b"own")
+    (pages / "stolen.txt").symlink_to(outside.site.folder / "key")
+    for path in (
+        "/app",
+        "/app/stolen.txt",
+        "/app/shop/",
+        "/app/../key",
+        "/app/shop/../../server.toml",
+        "/app//index.html",
+    ):
+        assert b"200 OK" not in outside.ask("GET", path)
+    assert b"200 OK" not in outside.ask("POST", "/app/index.html")
+    before = len(outside.seen)
+    assert "reached" in from_page(outside, "POST", "/v1/enroll", own, body=b"x")
+    assert outside.seen[before:] == [("POST", "/v1/enroll")]
+
+
 def test_models_are_files(outside: Outside) -> None:
     latest = outside.ask("GET", "/models/latest")
     assert latest.startswith(b"HTTP/1.1 200")

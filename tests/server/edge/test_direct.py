@@ -44,7 +44,7 @@ def served(path: Path, room: WaitingRoom) -> Iterator[None]:
 
 
 def asked(link: DirectLink, batch: bytes, *, seconds: float) -> bytes | None:
-    name = link.send(EDGE, batch, seconds=seconds)
+    name = link.send(EDGE, batch, seconds=seconds, most=2**26)
     ((heard, reply),) = link.replies([name], seconds=seconds)
     assert heard == name
     return reply

@@ -26,7 +26,7 @@ from palate_common.rounds.exchange import (
 from palate_core.errors import LockedError
 from palate_core.log.signing import SigningKey
 from palate_server.edge import door as doors
-from palate_server.edge.batches import pack
+from palate_server.edge.batches import HOME_IN, pack
 from palate_server.edge.door import DeviceDoor
 from palate_server.edge.waiting_room import WaitingRoom
 from palate_server.folder.enrolments import Standing
@@ -178,7 +178,7 @@ def test_a_conversation_of_the_vectors_has_their_replies() -> None:
             if number == 4:
                 await world.begin(7, message=second)
             if number == 5:
-                await world.room.answer(pack({"ask": "home", "devices": [[7, 600.0]]}))
+                await world.room.answer(pack({"ask": "home"}, [(7, HOME_IN.pack(600.0))]))
             if step["status"] == 204:
                 hold.set()  # the time is up
             found = await asking

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from palate_common.rounds.exchange import Availability, MessageKind, first_body
 from palate_server.edge import batches, transport, waiting_room
-from palate_server.edge.batches import pack
+from palate_server.edge.batches import CLAIM, Frame, pack
 from palate_server.edge.transport import EdgeMessenger
 from palate_server.edge.waiting_room import OverError, WaitingRoom
 from palate_server.rounds.run import Request
@@ -49,7 +49,7 @@ class Edges:
     def edges(self) -> Mapping[str, str]:
         return {edge: name for edge, name in self.names.items() if edge not in self.down}
 
-    def send(self, edge: str, batch: bytes, *, seconds: float) -> str:
+    def send(self, edge: str, batch: bytes, *, seconds: float, most: int) -> str:
         name, fate = secrets.token_hex(4), self.on_ask(edge)
         if fate != "lost" and edge not in self.dead:
             answer = asyncio.run_coroutine_threadsafe(self.rooms[edge].answer(batch), self._loop)
@@ -280,25 +280,31 @@ def test_each_is_sent_home_by_its_edge_and_what_was_asked_last_is_forgotten() ->
 class Odd:
     """A link to one edge that says what it likes, but who is online, where `head` is of an exchange."""
 
-    def __init__(self, head: dict[str, Any], *, looks: bool) -> None:
-        self._head, self._looks, self._asked = head, looks, b""
+    def __init__(self, head: dict[str, Any], *frames: Frame, looks: bool) -> None:
+        self._head, self._frames, self._looks, self._asked = head, frames, looks, b""
 
     def edges(self) -> Mapping[str, str]:
         return {"a": "a"}
 
-    def send(self, edge: str, batch: bytes, *, seconds: float) -> str:
+    def send(self, edge: str, batch: bytes, *, seconds: float, most: int) -> str:
         self._asked = batch
         return "1"
 
     def replies(self, asked: Collection[str], *, seconds: float) -> Iterable[tuple[str, bytes | None]]:
         looked = self._looks and b'"look"' in self._asked
-        return [("1", pack({"online": [[1, 9.0, 3]]} if looked else self._head, [(1, b"answer"), (2, b"unasked")]))]
+        if looked:
+            return [("1", pack({"online": True}, [(1, CLAIM.pack(9000, 3))]))]
+        return [("1", pack(self._head, self._frames))]
 
 
 def test_an_edge_is_heard_only_for_the_devices_that_are_asked_there() -> None:
-    messenger = EdgeMessenger(Odd({"boot": "x", "known": True, "turn": 1}, looks=True))
+    head = {"boot": "x", "known": True, "turn": 1}
+    messenger = EdgeMessenger(Odd(head, (2, b"unasked"), (1, b"answer"), looks=True))
     assert messenger.online() == {1: Availability(9.0, 3)}
-    assert list(messenger.transport([1, 2], timeout=0.1).exchange(request(1))) == [(1, b"answer")]
+    assert list(messenger.transport([1, 2], timeout=0.1).exchange(request(1, 3))) == [(1, b"answer")]
+    messenger = EdgeMessenger(Odd(head, (1, b"answer"), (2, b"unasked"), looks=True))
+    assert messenger.online()
+    assert list(messenger.transport([1], timeout=0.1).exchange(request(1))) == [], "more answers than devices"
 
 
 @pytest.mark.parametrize(
@@ -319,56 +325,16 @@ def test_an_edge_that_says_something_else_is_not_heard(head: dict[str, Any], cap
 
 
 @pytest.mark.parametrize(
-    "head",
+    ("head", "frames"),
     [
-        {},
-        {"online": 7},
-        {"online": [7]},
-        {"online": [[7, 9.0]]},
-        {"online": [[[7], 9.0, 3]]},
-        {"online": [["seven", 9.0, 3]]},
-        {"online": [[7, "long", 3]]},
-        {"online": [[7, 9.0, None]]},
-        {"online": [[float("inf"), 9.0, 3]]},
-        {"online": [], "register": 7},
-        {"online": [], "register": ["many", 0]},
-        {"online": [], "register": [-(10**30), 0]},
-        {"online": [[-1, 9.0, 3]]},
-        {"online": [[2**32 - 1, 9.0, 3]]},
-        {"online": [[10**30, 9.0, 3]]},
+        ({}, []),
+        ({"online": 7}, []),
+        ({"online": True}, [(1, b"")]),
+        ({"online": True}, [(1, CLAIM.pack(9000, 3)), (2**32 - 1, CLAIM.pack(9000, 3))]),
     ],
 )
 def test_an_edge_that_says_something_else_of_who_is_online_is_not_heard(
-    head: dict[str, Any], caplog: pytest.LogCaptureFixture
+    head: dict[str, Any], frames: list[Frame], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert EdgeMessenger(Odd(head, looks=False)).online() == {}
+    assert EdgeMessenger(Odd(head, *frames, looks=False)).online() == {}
     assert "must say who is online" in caplog.text
-
-
-class Register:
-    """Of 300,000 devices, none of which is revoked."""
-
-    def extent(self) -> tuple[int, int]:
-        return 300_000, 0
-
-    def identities(self, since: int, most: int) -> bytes:
-        return b"x" * 32
-
-    def revoked(self) -> list[int]:
-        return []
-
-
-def test_an_edge_that_does_not_hear_of_the_register_is_told_one_part_at_a_look() -> None:
-    told = list[bytes]()
-
-    class Deaf(Odd):
-        def replies(self, asked: Collection[str], *, seconds: float) -> Iterable[tuple[str, bytes | None]]:
-            if b'"register"' not in self._asked:
-                return super().replies(asked, seconds=seconds)
-            told.append(self._asked)
-            return [("1", None)]
-
-    messenger = EdgeMessenger(Deaf({"online": [], "register": [0, 0]}, looks=False), Register())
-    for looks in (1, 2):
-        assert messenger.online() == {}
-        assert len(told) == looks, "it would hold up a look as often as there are parts"

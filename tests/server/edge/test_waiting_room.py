@@ -12,8 +12,8 @@ import pytest
 from palate_common.rounds.exchange import Availability, MessageKind, ServerMessage
 from palate_core.errors import IntegrityError
 from palate_server.edge import waiting_room
-from palate_server.edge.batches import Frame, pack, unpack
-from palate_server.edge.waiting_room import GONE_SECONDS, HOME_SECONDS, OverError, WaitingRoom
+from palate_server.edge.batches import CLAIM, GONE_SECONDS, HOME_IN, Frame, pack, unpack
+from palate_server.edge.waiting_room import HOME_SECONDS, OverError, WaitingRoom
 
 FIRST, SECOND = "a" * 32, "5" * 32
 SHARED = 2**32 - 1
@@ -182,7 +182,10 @@ def test_how_long_a_device_stays_runs_down_and_who_asks_no_more_is_gone() -> Non
         at.room.arrive(1, Availability(5.0, 2))
         at.clock.now += 6.0
         assert at.room.online() == {1: Availability(0.0, 2)}
-        assert (await at.ask({"ask": "look", "wait": 0.0, "enough": 0}))[0]["online"] == [[1, 0.0, 2]]
+        assert await at.ask({"ask": "look", "wait": 0.0, "enough": 0}) == (
+            {"boot": at.room.boot, "online": True},
+            [(1, CLAIM.pack(0, 2))],
+        )
 
     played(scene)
 
@@ -196,11 +199,11 @@ def test_a_look_waits_until_enough_are_there_or_the_time_is_up(monkeypatch: pyte
             await asyncio.sleep(0.01)
             assert not looking.done()
             at.room.arrive(number, Availability(9.0, 3))
-            assert len((await looking)[0]["online"]) == number
+            assert len((await looking)[1]) == number
         looking = asyncio.ensure_future(at.ask({"ask": "look", "wait": 9.0, "enough": 3}))
         await asyncio.sleep(0.01)
         at.clock.now += 10.0
-        assert (await looking)[0]["online"] == [[1, 0.0, 3], [2, 0.0, 3]]
+        assert (await looking)[1] == [(1, CLAIM.pack(0, 3)), (2, CLAIM.pack(0, 3))]
 
     played(scene)
 
@@ -247,7 +250,7 @@ def test_who_is_sent_home_is_told_once_and_only_for_some_time() -> None:
     async def scene(at: Played) -> None:
         waits = at.poll(1, 5.0)
         await soon()
-        await at.ask({"ask": "home", "devices": [[1, 60.5], [2, 60.5], [3, 60.5]]})
+        await at.ask({"ask": "home"}, [(device, HOME_IN.pack(60.5)) for device in (1, 2, 3)])
         told = await waits
         assert told is not None
         assert (told.kind, told.seconds, told.body) == (MessageKind.COME_BACK, 60.5, b"")
@@ -267,7 +270,7 @@ def test_who_is_needed_after_all_is_not_sent_home_in_the_middle_of_it() -> None:
     """It had been told to go before it asked again, and was drawn for the next attempt."""
 
     async def scene(at: Played) -> None:
-        await at.ask({"ask": "home", "devices": [[7, 60.0]]})
+        await at.ask({"ask": "home"}, [(7, HOME_IN.pack(60.0))])
         await at.begin(7)
         assert (await at.poll(7)) is not None
         assert at.room.take(7, FIRST, b"7") == "yes"
@@ -285,7 +288,6 @@ def test_who_is_needed_after_all_is_not_sent_home_in_the_middle_of_it() -> None:
         {"ask": "look", "wait": "long", "enough": 0},
         {"ask": "look", "wait": 0, "enough": float("inf")},
         {"ask": "home"},
-        {"ask": "home", "devices": [7]},
         {"ask": "exchange", "exchange": FIRST},
         {"ask": "exchange", "exchange": FIRST, "have": 0, "wait": 0, "kind": "run", "seconds": 1, "most": 1},
         {"ask": "exchange", "exchange": FIRST, "have": 0, "wait": 0, "kind": "step", "seconds": 1},
@@ -294,7 +296,7 @@ def test_who_is_needed_after_all_is_not_sent_home_in_the_middle_of_it() -> None:
 def test_what_an_edge_is_asked_for_it_knows_or_refuses(head: dict[str, Any]) -> None:
     async def scene(at: Played) -> None:
         with pytest.raises(IntegrityError, match="must ask for what an edge knows"):
-            await at.ask(head, [(SHARED, b"")] if "most" not in head else [])
+            await at.ask(head, [(SHARED, b"?")] if "most" not in head else [])
 
     played(scene)
 

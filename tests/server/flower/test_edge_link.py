@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, cast
 
 import pytest
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.task_identity import TaskIdentity
 
-from palate_server.flower.edge_link import NONCE_BYTES, FlowerLink, authenticated, batch_of, records_of
+from palate_core.errors import IntegrityError
+from palate_server.flower.edge_link import (
+    FRAMING,
+    MOST_OBJECTS,
+    NONCE_BYTES,
+    RECORD_BYTES,
+    FlowerLink,
+    authenticated,
+    batch_of,
+    bounded,
+    records_of,
+)
 
 KEYS = {"north": b"n" * 32, "south": b"s" * 32}
 
@@ -76,7 +89,7 @@ def test_whatever_one_node_sends_each_question_has_its_reply_and_the_other_is_he
     odd: Callable[[Message, str], Message], heard: bytes | None
 ) -> None:
     asking = link(odd)
-    first, second = (asking.send(node, b"?", seconds=1.0) for node in ("1", "2"))
+    first, second = (asking.send(node, b"?", seconds=1.0, most=100) for node in ("1", "2"))
     found = dict(asking.replies([first, second], seconds=0.0))
     assert found == {first: heard, second: b"batch"}
 
@@ -85,8 +98,33 @@ def test_an_edge_whose_grant_is_ended_is_no_edge_any_more_while_its_node_lives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asking = link(says("south"))
-    names = [asking.send(node, b"?", seconds=1.0) for node in ("1", "2")]
+    names = [asking.send(node, b"?", seconds=1.0, most=100) for node in ("1", "2")]
     assert len(list(asking.replies(names, seconds=0.0))) == 2
     assert dict(asking.edges()) == {"1": "south", "2": "north"}
     monkeypatch.delitem(KEYS, "south")
     assert dict(asking.edges()) == {"1": "", "2": "north"}
+
+
+def test_of_a_reply_no_more_is_pulled_than_its_question_allows() -> None:
+    """By Flower's own function; a node may say that a reply has objects without end, each as large as it likes."""
+    pulled = list[str]()
+
+    def pull(name: str) -> bytes:
+        pulled.append(name)
+        return bytes(FRAMING // 2)
+
+    pulling, asking = bounded(partial(pull_objects, max_time=1.0)), link(says("south"))
+
+    def ask(most: int, objects: int) -> dict[str, bytes]:
+        asked = asking.send("1", b"?", seconds=1.0, most=most)
+        list(asking.replies([asked], seconds=0.0))
+        return pulling(object_ids=[str(number) for number in range(objects)], pull_object_fn=pull)
+
+    assert len(ask(100, 2)) == 2
+    with pytest.raises(IntegrityError, match="must have at most"):
+        ask(100, 3)
+    pulled.clear()
+    with pytest.raises(IntegrityError, match="must have few objects"):
+        ask(100, MOST_OBJECTS + 1)
+    assert pulled == []
+    assert len(ask(RECORD_BYTES, MOST_OBJECTS + 1)) == MOST_OBJECTS + 1

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from benchmarks.serve.world import free_ports
 from palate_core.errors import InputError, PalateError, RefusedError
 from palate_server.flower.control import LinkControl
-from palate_server.flower.guard import MOST_BODY, OPEN, TokenGuard, token_of
+from palate_server.flower.guard import MOST_BODY, OPEN, REFILL, REGISTER, REGISTRATIONS, TokenGuard, token_of
 from palate_server.flower.superlink import SECRET, superlink_command, value_of
 from palate_server.folder.server_folder import Site
 from palate_server.service.listener import Listener
@@ -106,6 +106,33 @@ def test_without_the_token_a_superlink_starts_no_run_registers_no_node_and_says_
             assert (await client.get("/health")).status_code == 200, "the supervisor asks"
 
     asyncio.run(ask())
+
+
+def test_a_grant_registers_few_nodes_and_another_one_is_not_held_up_by_that() -> None:
+    now, came = [0.0], list[str]()
+
+    async def take(request: Request) -> Response:
+        came.append(request.headers["authorization"])
+        return Response(b"")
+
+    inside = Starlette(routes=[Route(REGISTER, take, methods=["POST"])])
+    guarded = TokenGuard(inside, "token", lambda: ["north", "south"], clock=lambda: now[0])
+
+    async def ask(token: str, times: int) -> int:
+        transport = httpx.ASGITransport(guarded)
+        async with httpx.AsyncClient(transport=transport, base_url="https://localhost") as client:
+            found = [await client.post(REGISTER, headers={"authorization": f"Bearer {token}"}) for _ in range(times)]
+        return sum(each.status_code == 200 for each in found)
+
+    async def scene() -> None:
+        most = int(REGISTRATIONS)
+        assert [await ask(token, 99) for token in ("north", "token", "south", "west")] == [most, 99, most, 0]
+        now[0] += 2 / REFILL
+        assert await ask("north", 9) == 2
+        now[0] += 1e6
+        assert await ask("north", 99) == most, "no more are saved up"
+
+    asyncio.run(scene())
 
 
 def test_a_copy_of_a_folder_is_another_folder_to_the_server_that_runs(

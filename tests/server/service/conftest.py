@@ -253,8 +253,16 @@ def services(folder: Path) -> Iterator[Maker]:
     """Makes services in a folder; their rounds begin with what `Devices.before` has to do."""
     made: list[Service] = []
 
-    def make(name: str = "site", *, count: int = 8, matrix: Any = None, extra: str = "", **changes: Any) -> Service:
-        site = make_site(folder / name, CONFIG.format(**{**DEFAULTS, **changes}) + extra, ITEMS, matrix)
+    def make(
+        name: str = "site", *, count: int = 8, matrix: Any = None, extra: str = "", start: Any = None, **changes: Any
+    ) -> Service:
+        config = CONFIG.format(**{**DEFAULTS, **changes}) + extra
+        if start is None:
+            site = make_site(folder / name, config, ITEMS, matrix)
+        else:
+            site = make_site(
+                folder / name, config, start.items, matrix, start.panel, start.table, start.about, start.model
+            )
         place = folder / f"{name}-devices"
         place.mkdir()
         made.append(Service(site, Devices(site, place, count)))

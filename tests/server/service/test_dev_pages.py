@@ -84,6 +84,16 @@ def test_a_preflight_opens_nothing_else(site: Site) -> None:
         assert {ask(site, each, path, PAGE).status_code for each in (*others, "OPTIONS")} == {403}
 
 
+def test_pages_of_the_operators_own_are_served_and_may_use_it(site: Site) -> None:
+    """With no other origin named; what it has beside them stays where it is."""
+    (site.pages / "shop").mkdir()
+    (site.pages / "shop/index.html").write_text("own")
+    assert [ask(site, "GET", f"/app/shop/{name}", None).text for name in ("", "index.html")] == ["own", "own"]
+    for path in ("/app/shop", "/app/%2e%2e/ledger.db", "/app/../../key", "/app/shop/.", "/app//etc/hosts"):
+        assert ask(site, "GET", path, None).status_code == 404, path
+    assert ask(site, "POST", "/v1/enroll", site.origins[0]).status_code != 403
+
+
 def test_a_page_whose_browser_knows_no_certificate_of_the_folders_is_told_before(site: Site) -> None:
     found = {each.code: each for each in checked(site, now=0.0, dev=True, starting=True).problems}
     assert "tls/ca.pem" in found["page_certificate"].act

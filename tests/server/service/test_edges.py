@@ -193,6 +193,9 @@ def test_a_reply_is_an_edges_only_by_its_own_key_and_for_what_was_asked(site: Si
     said = authenticated("one", one.secret, nonce, b"batch")
     assert verified(said, nonce, keys) == ("one", b"batch")
     assert verified(authenticated("one/7", one.secret, nonce, b""), nonce, keys) == ("one/7", b"")
+    for number in ("07", "100", "7/7", "x", ""):
+        with pytest.raises(IntegrityError):  # a grant is of a hundred edges at most
+            verified(authenticated(f"one/{number}", one.secret, nonce, b""), nonce, keys)
     assert verified(authenticated(OWN, key_of(site, OWN) or b"", nonce, b"x"), nonce, keys) == (OWN, b"x")
     for wrong in (
         *(authenticated(name, two.secret, nonce, b"batch") for name in ("one", OWN, "none", "../two", "one/../two")),

@@ -22,8 +22,10 @@ import pytest
 
 from palate_cli.cli import run
 from palate_common.records.database import NoRoomError
+from palate_server.folder import certificates
 from palate_server.folder.backup import last_backup, write_backup
 from palate_server.folder.certificates import issue
+from palate_server.folder.edges import ends_of_edges, grant_edge
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, EventSummary
 from palate_server.folder.server_folder import Site
@@ -245,6 +247,22 @@ def test_certificates_are_told_before_and_after_they_end(site: Site) -> None:
     assert "is missing" in wrong(site)["certificate_ended"].said
     issue(site.tls, "server", [site.config.name])
     assert wrong(site) == {}
+
+
+def test_that_a_certificate_of_an_edge_ends_is_told_until_it_has_another(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listening = configure(site, gateway='superlink_listen = "10.0.0.5"')
+    make_certificates(listening)
+    grant_edge(listening, "north", "10.0.0.5", authority="")
+    ends = ends_of_edges(site.folder)["north"]
+    assert "edge_certificate" not in wrong(listening, now=ends - 60 * 86400)
+    assert "that edge north was given ends" in wrong(listening, now=ends - 86400)["edge_certificate"].said
+    monkeypatch.setattr(certificates, "_lasts", lambda path, hosts: False)
+    monkeypatch.setattr(time, "time", lambda: ends - 86400)
+    make_certificates(listening)
+    grant_edge(listening, "north", "10.0.0.5", authority="")
+    assert "edge_certificate" not in wrong(listening, now=ends - 86400)
 
 
 def test_a_clock_that_was_set_or_runs_behind_what_was_written(site: Site) -> None:

@@ -415,4 +415,7 @@ except palate.InputError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.stdout, done.stderr) == ("`palate.audit` needs scipy: pip install 'palate[simulations]'\n", "")
+    assert (done.stdout, done.stderr) == (
+        "`palate.audit` needs scipy: pip install 'palate[simulations]' (620 MB on disk)\n",
+        "",
+    )

@@ -1,13 +1,16 @@
-// A bookshop: recommendations, why, consent, what has left this browser, export, erasing. Plain files, no server code.
+// A shop: recommendations, why, consent, what has left this browser, export, erasing. Plain files, no server code. Without an
+// invitation it has books that are made up; with one it takes part in the rounds of a server, see `pilot.js`.
 //
 //     npm run build                    in client/web: makes dist/
 //     python3 -m http.server 8000      in the repository's root, then http://localhost:8000/client/web/examples/shop/
 import { hasStore, open, PANEL_WORDS } from "../../dist/index.js";
+import { forget, keep, service, takePart } from "./pilot.js";
 
-const APP = "eight-shelves";
+const PILOT = service();
+const APP = PILOT ? `eight-shelves-${PILOT.publicKey.slice(0, 8)}` : "eight-shelves";
 const TEXT = "2026-11"; // the version of the text that the user is shown
 const MODEL = new URL("../../../../simulations/palate/sample_model/", import.meta.url);
-const SERVICE = {
+const SERVICE = PILOT ?? {
   publicKey: "3b60a165e4bb4d70ac4b5153e4b41b3cbfd970cebff24e4305569cad68842ee7",
   population: "sample: made readers, no rounds",
   participations: 0,
@@ -16,10 +19,10 @@ const PURPOSES = {
   store: "Remember what I like, in this browser",
   train: "Help recommendations get better, with noise",
   analytics: "Be counted, with noise",
-  messaging: "Tell me about books",
+  messaging: "Tell me what is new",
   panel: "Share openly what I like: it becomes public",
 };
-const SHELVES = ["The Sea", "Mountains", "Detectives", "Gardens", "Space", "Old Kings", "Kitchens", "Poems"];
+let SHELVES = ["The Sea", "Mountains", "Detectives", "Gardens", "Space", "Old Kings", "Kitchens", "Poems"];
 const FIRST = ["Salt", "North", "Quiet", "Green", "Far", "Lost", "Slow", "Blue", "Last", "Small", "Bright", "Hollow", "Late", "Wild", "Old", "Paper", "Third", "Second", "Winter", "Open"];
 const SECOND = ["Tide", "Ridge", "Case", "Orchard", "Orbit", "Crown", "Fire", "Verse"];
 
@@ -28,12 +31,27 @@ let device;
 let shown = [];
 let shelf = 0;
 let timer;
+let taking = null; // the device that takes part
+/** Item -> what the model says of it, in the catalogue's order; a made-up book's shelf and title follow from its number. */
+const stock = new Map();
 
-/** A book of the catalogue: its shelf and title follow from its number. */
-function book(item) {
+const book = (item) => stock.get(item) ?? made_up(item);
+
+/** Reads what there is: with titles and kinds where the model came with them, of which the eight commonest are shelves. */
+async function stockUp() {
+  const facts = await device.items();
+  const counts = new Map();
+  for (const { kinds } of facts) if (kinds.length) counts.set(kinds[0], (counts.get(kinds[0]) ?? 0) + 1);
+  const commonest = [...counts].sort((one, other) => other[1] - one[1]).slice(0, 8).map(([kind]) => kind);
+  if (commonest.length) SHELVES = commonest;
+  const known = facts.map(({ item, label, kinds }) => ({ item, title: label, own: Math.max(0, SHELVES.findIndex((each) => kinds.includes(each))), kind: kinds[0] ?? "" }));
+  for (const each of known.length ? known : (await device.catalogue()).map(made_up)) stock.set(each.item, each);
+}
+
+function made_up(item) {
   const number = Number(item.slice(5));
   const own = number % 8;
-  return { item, own, title: `The ${FIRST[Math.floor((number - 1) / 8) % FIRST.length]} ${SECOND[own]}` };
+  return { item, own, kind: SHELVES[own], title: `The ${FIRST[Math.floor((number - 1) / 8) % FIRST.length]} ${SECOND[own]}` };
 }
 
 function made(tag, properties = {}, ...children) {
@@ -55,8 +73,8 @@ function words(reason) {
 }
 
 function card(item, reason, actions) {
-  const { title, own } = book(item);
-  const cover = made("div", { className: `cover shelf-${own}` }, made("span", { className: "title", textContent: title }), made("span", { className: "kind", textContent: SHELVES[own] }));
+  const { title, own, kind } = book(item);
+  const cover = made("div", { className: `cover shelf-${own}` }, made("span", { className: "title", textContent: title }), made("span", { className: "kind", textContent: kind }));
   const about = made("div", { className: "about" });
   if (reason) about.append(made("p", { className: "reason", textContent: words(reason) }));
   const buttons = actions.map(([name, act]) => {
@@ -83,7 +101,9 @@ async function did(kind, item) {
 async function list() {
   shown = await device.recommend(6);
   const own = shown.some(({ source }) => source !== "popularity" && source !== "exploration");
-  $("lead").textContent = own ? "From what you like, worked out in this browser." : "What many like. Like a few books, and it becomes yours.";
+  const { elsewhere } = await device.model();
+  const few = elsewhere === null ? "" : ` Too few people have taken part here yet${elsewhere ? `: what it knows was learned elsewhere, from ${elsewhere.toLocaleString("en")} others` : ""}.`;
+  $("lead").textContent = (own ? "From what you like, worked out in this browser." : "What many like. Like a few, and it becomes yours.") + few;
   $("recommended").replaceChildren(
     ...shown.map(({ item, reason }) => card(item, reason, [["Like", () => did("like", item)], ["Not for me", () => did("dismiss", item)], ["Why?", () => why(item)]])),
   );
@@ -96,6 +116,7 @@ function shelves() {
       tab.setAttribute("aria-pressed", String(own === shelf));
       tab.onclick = () => {
         shelf = own;
+        $("search").value = "";
         for (const [place, each] of [...$("tabs").children].entries()) each.setAttribute("aria-pressed", String(place === own));
         books();
       };
@@ -105,8 +126,11 @@ function shelves() {
   books();
 }
 
-function books() {
-  const items = Array.from({ length: 8 }, (_, place) => `book-${8 * place + (shelf || 8)}`);
+async function books() {
+  const words = $("search").value.trim().toLowerCase();
+  const all = [...stock.values()].filter(({ own, title }) => (words ? title.toLowerCase().includes(words) : own === shelf)).map(({ item }) => item);
+  // A shelf shows what says most about a taste; a search, what comes first.
+  const items = words ? all.slice(0, 8) : await device.questions(8, { items: all });
   const like = (item) => async ({ currentTarget: button }) => {
     await did("like", item);
     button.setAttribute("aria-pressed", "true");
@@ -133,7 +157,7 @@ async function privacy() {
   $("left-count").textContent = left.join("; ") || "Nothing";
   $("budget-words").textContent =
     spending?.epsilon == null
-      ? (report.problem || "Not bounded: something left without noise.")
+      ? report.problem || (spending ? "Not bounded: something left without noise." : "No round was taken part in.")
       : `ε = ${Number(spending.epsilon.toPrecision(4))} of at most ${spending.limit} is spent, ${Number(spending.remaining.toPrecision(4))} is left, at δ = ${spending.delta}.`;
   Object.assign($("budget-meter"), { max: spending?.limit ?? 1, value: spending?.epsilon ?? 0 });
   $("budget-unit").textContent = `Unit: ${report.unit}. Adjacency: ${report.adjacency}. Accountant: ${report.accountant}. The smaller ε, the less anybody can tell from what left.`;
@@ -158,6 +182,7 @@ async function decide(purpose, box) {
   }
   const decision = box.checked ? await device.consent.grant(purpose, { version: TEXT }) : await device.consent.revoke(purpose, { version: TEXT });
   await privacy();
+  void join();
   $("remains").textContent = decision.granted ? "" : `Revoked. ${decision.remains[0].toUpperCase()}${decision.remains.slice(1)}.`;
 }
 
@@ -174,8 +199,24 @@ async function openly() {
 /** The device: in the page's memory until the user agrees to something, then in the browser. */
 async function opened() {
   const made = await open({ app: APP, preset: "shop", service: SERVICE, keeping: "any" });
-  await made.updateModel(MODEL);
+  if (!PILOT) await made.updateModel(MODEL).catch(({ message }) => Promise.reject(new Error(`open the link of an invitation; ${message}`)));
+  const { reason } = PILOT ? await made.sync({ modelsOnly: true, seconds: 60 }) : {};
+  if (!(await made.model())) throw new Error(reason);
   return made;
+}
+
+/** Takes part, if there is a server to take part with, the user agrees, and it isn't done yet. */
+async function join() {
+  const { store, train } = PILOT ? await device.consent.all() : {};
+  if (store || train) keep(PILOT);
+  if (!(store && train) || taking === device) return;
+  taking = device;
+  const tell = async (text) => {
+    Object.assign($("taking"), { hidden: !text, textContent: text });
+    await Promise.all([list(), privacy()]);
+  };
+  await takePart(device, tell).catch((error) => error.code === "closed" || error.code === "erased" || tell(`Not taking part: ${error.message}`));
+  taking = null;
 }
 
 async function asked(choice) {
@@ -187,11 +228,13 @@ async function asked(choice) {
   if (!purposes.length) localStorage.setItem(APP, "no");
   say(purposes.length ? "Thank you. You can change that at any time." : "Nothing is remembered.");
   await Promise.all([list(), privacy()]);
+  void join();
 }
 
 /** Begins anew, as if the user had never been here. */
 async function erased() {
   localStorage.removeItem(APP);
+  forget();
   device = await opened();
   $("ask").hidden = false;
   say("Erased.");
@@ -202,8 +245,11 @@ async function start() {
   const known = await hasStore(APP);
   device = await opened();
   $("ask").hidden = known || localStorage.getItem(APP) === "no";
+  await stockUp();
+  $("pilot").hidden = !PILOT;
   shelves();
   await Promise.all([list(), privacy()]);
+  void join();
 }
 
 for (const button of $("ask-form").querySelectorAll("button")) button.onclick = () => asked(button.value);
@@ -215,14 +261,15 @@ $("export").onclick = async () => {
 };
 $("own").onclick = async () => {
   $("own-page").showModal();
-  const books = Array.from({ length: 160 }, (_, place) => book(`book-${place + 1}`));
+  const books = [...stock.values()];
   const { showPage } = await import("../../dist/page/page.js"); // loaded when somebody asks for it
   await showPage($("own-page").querySelector("iframe"), device, {
     titles: Object.fromEntries(books.map(({ item, title }) => [item, title])),
-    tags: Object.fromEntries(books.map(({ item, own }) => [item, SHELVES[own]])),
+    tags: Object.fromEntries(books.map(({ item, kind }) => [item, kind])),
     done: (what) => what === "erase" ? erased() : privacy(),
   });
 };
+$("search").oninput = () => books();
 $("erase").onclick = () => $("sure").showModal();
 $("sure").onclose = async () => {
   if ($("sure").returnValue !== "yes") return;

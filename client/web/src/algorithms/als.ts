@@ -14,7 +14,6 @@ import { arrayOf, columnsOf, TINY } from "./als_state.js";
 import { ballots, thinning } from "./als_vote.js";
 import { squaresOf, summed } from "./numpy.js";
 import { popularityBlock } from "./popularity.js";
-import { sketched } from "./sketch.js";
 
 /** Of a history that is nearly all along popularity, what is left is scaled up by 4 at most. */
 const LEAST_LEFT = 0.25;
@@ -25,7 +24,7 @@ export function alsContribution(model: GlobalModel, round: number, history: Hist
   const { facts } = model.header;
   const settings = readSettings(model.header.settings);
   const plan = alsPlan(settings, facts);
-  if (round === 0) return [sketched(popularityBlock(history), plan.counts, facts.seed)];
+  if (round === 0) return [popularityBlock(history)];
   const votes = round === plan.shares.length - 1 ? plan.votes : [];
   const blocks: Block[] = [];
   if (!votes.length || plan.voteShare < 1) {

@@ -23,7 +23,6 @@ export interface AlsSettings {
   readonly contributionExponent: number;
   readonly foldExponent: number;
   readonly scoreExponent: number;
-  readonly compression: number;
 }
 
 /** All of a model's settings; the last two are the server's alone. */
@@ -39,7 +38,6 @@ const DEFAULTS: AlsSettings & { readonly whitening: number; readonly formerDisco
   contributionExponent: -0.15,
   foldExponent: -0.3,
   scoreExponent: 0.1,
-  compression: 1,
   whitening: -0.3,
   formerDiscount: 0.5,
 };
@@ -58,31 +56,14 @@ export function readSettings(settings: { readonly [key: string]: Json }): AlsSet
 }
 
 interface Sizes {
-  readonly counts: number;
   readonly rounds: number;
   readonly rows: number;
   readonly width: number;
 }
 
-/** Sizes with at most 1/`factor` of the numbers. */
-function compress(sizes: Sizes, factor: number): Sizes {
-  if (factor <= 1) return sizes;
-  const numbers = sizes.counts + sizes.rounds * sizes.rows * sizes.width;
-  const [budget, rounds] = [Math.trunc(numbers / factor), Math.min(sizes.rounds, 2)];
-  if (!rounds) return { counts: Math.max(budget, 1), rounds: 0, rows: sizes.rows, width: sizes.width };
-  const counts = Math.min(sizes.counts, Math.floor(budget / 2));
-  const each = Math.floor((budget - counts) / rounds);
-  if (!counts || each < Math.min(16, sizes.rows * sizes.width)) throw new InputError(`\`compression\` must leave a round 16 numbers or more, got ${factor}`);
-  const width = Math.trunc(clip(Math.sqrt(each / 25), 1, sizes.width));
-  const rows = Math.min(Math.floor(each / width), sizes.rows);
-  return { counts, rounds, rows, width: Math.min(Math.floor(each / rows), sizes.width) };
-}
-
 export interface AlsPlan {
   /** Each release's share of mu^2, round 0 first. */
   readonly shares: readonly number[];
-  /** Numbers of round 0, as many as items unless they are compressed. */
-  readonly counts: number;
   readonly later: number;
   readonly headItems: number;
   readonly contentWeight: number;
@@ -102,7 +83,7 @@ export function alsPlan(settings: AlsSettings, facts: PublicFacts): AlsPlan {
   const usual = facts.nItems > 50 ? Math.trunc(clip(wanted, 50, facts.nItems)) : facts.nItems;
   const head = Math.min(settings.headItems ?? usual, facts.nItems);
   const size = facts.mu === null ? 96 : Math.trunc(clip(4 * roundEven(0.1125 * Math.sqrt(signal)), 8, 96));
-  const sizes = compress({ counts: facts.nItems, rounds: later, rows: head, width: Math.min(settings.embeddingSize ?? size, head) }, settings.compression);
+  const sizes = { rounds: later, rows: head, width: Math.min(settings.embeddingSize ?? size, head) };
   const pairItems = pairItemsOf(settings, facts, sizes);
   const elections: [Source, boolean][] = [["content", content], ["pairs", pairItems > 0 && sizes.rounds > 1], ["panel", facts.panelUsers > 0]];
   const each = elections.some(([, held]) => held) ? voteShareOf(settings, signal, sizes.rounds > 0) : 0;
@@ -121,7 +102,7 @@ export function alsPlan(settings: AlsSettings, facts: PublicFacts): AlsPlan {
     shares = [first, ...rest];
   }
   const contentWeight = settings.contentWeight ?? (sizes.rounds ? 1 : 0.5);
-  return { shares, counts: sizes.counts, later: sizes.rounds, headItems: sizes.rows, contentWeight, votes, voteShare, pairItems };
+  return { shares, later: sizes.rounds, headItems: sizes.rows, contentWeight, votes, voteShare, pairItems };
 }
 
 function laterRounds({ rounds, popularityOnlyBelow }: AlsSettings, signal: number, warm: boolean): number {
@@ -132,7 +113,7 @@ function laterRounds({ rounds, popularityOnlyBelow }: AlsSettings, signal: numbe
 
 /** As set; else by the signal an item, where there is enough, for at most twice the numbers of all products. */
 function pairItemsOf(settings: AlsSettings, facts: PublicFacts, { rounds, rows, width }: Sizes): number {
-  if (!rounds || settings.compression > 1) return 0;
+  if (!rounds) return 0;
   let wanted = settings.pairItems;
   if (wanted === null) {
     const signal = signalOf(facts);

@@ -11,6 +11,8 @@ import { columnOf, fits, TABLES, type Cells, type Table } from "./formats.js";
 
 /** Bytes of a file, and of what a zip file holds; files of it; and how many times one may be larger than what it was packed to, at most. */
 const [MOST_BYTES, MOST_MEMBERS, MOST_RATIO] = [2 ** 30, 10_000, 300];
+/** Bytes that say which files a zip file has, at most: they are read at once. */
+const MOST_DIRECTORY = 2 ** 22;
 /** Characters of a cell of CSV, and of a record of it or a value of a JSON list, at most. */
 const [MOST_CELL, MOST_RECORD] = [131_072, 2 ** 20];
 const HEAD = 2 ** 16;
@@ -261,6 +263,7 @@ async function unpacked(file: Blob): Promise<[string, () => ReadableStream<Uint8
   if (end < 0) throw new InputError("the file must be whole, got a zip file without an end");
   const [count, size, start] = [tail.getUint16(end + 10, true), tail.getUint32(end + 12, true), tail.getUint32(end + 16, true)];
   if (count > MOST_MEMBERS) throw new InputError(`a zip file must have at most ${MOST_MEMBERS} files, got ${count}`);
+  if (size > MOST_DIRECTORY) throw new InputError(`a zip file must have at most ${MOST_MEMBERS} files, got ${size} bytes of names`);
   const directory = await viewOf(file, start, start + size);
   const found: [string, () => ReadableStream<Uint8Array>][] = [];
   let [place, total] = [0, 0];

@@ -66,6 +66,8 @@ export interface ModelInfo {
   readonly algorithm: string;
   readonly items: number;
   readonly domains: readonly string[];
+  /** Of how many other people it knows, where too few have taken part in its population: 0 where it knows of nobody; null: enough have. */
+  readonly elsewhere: number | null;
 }
 
 /** The user's interest in the items of a catalogue. */
@@ -192,7 +194,7 @@ export class Host {
     const current = await this.models?.current();
     if (!current) return null;
     const { manifest, items, domains } = current;
-    return { population: manifest.population, version: manifest.version, algorithm: manifest.algorithm, items: items.length, domains: [...new Set(domains)] };
+    return { population: manifest.population, version: manifest.version, algorithm: manifest.algorithm, elsewhere: manifest.elsewhere, items: items.length, domains: [...new Set(domains)] };
   }
 
   /** The items of the model in use, in its order; none without a model. */

@@ -1,7 +1,6 @@
-/** Apart: what only some models and apps need, loaded together: deltas, item tables, fused weights, questions, a model of the app's own. */
+/** Apart: what only some models and apps need, loaded together: item tables, fused weights, questions, a model of the app's own. */
 
 export { fusedWeights } from "../recommend/adaptation/fusion.js";
 export { byOwnModel } from "../recommend/own_model.js";
 export { questions } from "../recommend/questions.js";
-export { applyDelta } from "./delta.js";
 export { ItemTable } from "./item_table.js";

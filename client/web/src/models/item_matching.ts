@@ -78,6 +78,9 @@ export class ItemMatcher {
   }
 }
 
+/** Schemes of public ids in which capital and small letters are the same. */
+const CASELESS = new Set(["imdb", "isbn", "issn", "isrc", "musicbrainz", "doi"]);
+
 const as = (how: How, item: string | null = null, items: readonly string[] = []): Match => ({ item, how, sure: how === "id" || how === "title and year", items });
 
 const named = (found: readonly (readonly [string, unknown])[]): string[] => found.slice(0, 8).map(([item]) => item);
@@ -113,9 +116,9 @@ export function normalTitle(text: string): string {
   return found.replace(/[^\p{L}\p{N}]+/gu, " ").trim().replace(/^(?:the|an?) (?=.)/, "");
 }
 
-/** A public id as it is compared: IMDb's number without "tt" and zeros, an ISBN's 13 digits, others in small. */
+/** A public id as it is compared: IMDb's number without "tt" and zeros, an ISBN's 13 digits, a few others in small: two videos of YouTube's may differ by case alone. */
 export function normalId(scheme: string, text: string): string {
-  const found = text.trim().toLowerCase();
+  const found = CASELESS.has(scheme) ? text.trim().toLowerCase() : text.trim();
   if (scheme === "imdb") return found.replace(/^tt/, "").replace(/^0+/, "");
   if (scheme !== "isbn") return found;
   const digits = found.replace(/[^0-9x]/g, "");

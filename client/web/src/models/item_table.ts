@@ -11,7 +11,9 @@ import { inflate } from "./compact.js";
 /** What a further column may have of an item. */
 export type Value = string | number | boolean | null | readonly string[];
 
-const [MOST_COLUMNS, MOST_TEXT, MOST_NUMBER, MOST_YEAR] = [64, 2048, 2 ** 53, 9999];
+const [MOST_COLUMNS, MOST_TEXT, MOST_NUMBER, MOST_YEAR] = [64, 2048, 2 ** 53 - 1, 9999];
+/** Values at most, and 32 an item and some: a value takes more memory than bytes. */
+const MOST_VALUES = 2 ** 23;
 /** Texts of a list at most, such as an item's other titles. */
 export const MOST_TEXTS = 100;
 /** The columns that every table may have. */
@@ -56,10 +58,17 @@ export class ItemTable {
 
   /** Reads a table that was inflated. */
   static read(data: Uint8Array, items: readonly string[]): ItemTable {
+    const most = Math.min(2 ** 12 + 32 * items.length, MOST_VALUES);
     let value: Json;
     try {
-      value = JSON.parse(textOf(data)) as Json;
-    } catch {
+      const text = textOf(data);
+      const bare = text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"?/gs, "");
+      let values = 0;
+      for (let at = 0; at < bare.length; at += 1) values += Number(",[{".includes(bare[at]));
+      if (values > most) throw new IntegrityError(`an item table of ${items.length} items must have at most ${most} values, got more`);
+      value = JSON.parse(text) as Json;
+    } catch (error) {
+      if (error instanceof IntegrityError) throw error;
       throw new IntegrityError("an item table must be JSON, got something else");
     }
     const { columns, format, ids, items: n } = (isObject(value) ? value : {}) as { [name: string]: Json };

@@ -31,12 +31,14 @@ export interface Manifest extends Shown {
   readonly files: ReadonlyMap<string, FileFacts>;
   /** When a device recommends, an event loses half its weight, against others, for each of these; null: it doesn't. */
   readonly recentHalfLifeDays: number | null;
-  /** The compact model before compression: the result of every delta. */
+  /** The compact model before it is deflated, as it is kept here. */
   readonly unpacked: FileFacts | null;
   /** A later model of a population has a higher one: the size of the ledger. */
   readonly version: number;
   /** Its entry in the ledger; null: it shows none, as those that were published by older servers, or by no server. */
   readonly publication: Included<PublishEntry> | null;
+  /** Of how many other people it knows, where too few have taken part in its population: 0 where it knows of nobody; null: enough have. */
+  readonly elsewhere: number | null;
   /** What the population had spent, as mu^2; infinite where it isn't said. */
   readonly spentMu2: number;
 }
@@ -83,8 +85,16 @@ export async function readManifest(data: Uint8Array, signature: Uint8Array, publ
     unpacked: fields.has("unpacked") && fields.get("unpacked") !== null ? readFile(fields.get("unpacked")) : null,
     publication,
     version: shown.checkpoint.size,
+    elsewhere: othersOf(fields),
     spentMu2: number("spent_mu2") ?? Infinity,
   };
+}
+
+/** How many people a model made elsewhere was learned from, if the manifest says that its population starts from one. */
+function othersOf(fields: Fields): number | null {
+  const users = ((fields.has("starts_from") ? fields.get("starts_from") : null) as { users?: unknown } | null)?.users;
+  if (typeof users === "number" && Number.isInteger(users) && users > 0) return users;
+  return fields.get("releases") === 0 ? 0 : null;
 }
 
 /** Members that are of the state which a manifest shows, and not of what it says. */

@@ -1,7 +1,7 @@
 /**
  * Models: the published model that this device recommends by. It is verified, never replaced by an older one, and always whole.
  *
- *     published files, files in use -> manifest (signature, sizes, hashes), delta -> model, catalogue -> the ledger that it shows,
+ *     published files, files in use -> manifest (signature, sizes, hashes), model, catalogue -> the ledger that it shows,
  *     against the last one seen -> Journal (one transaction)
  */
 
@@ -138,7 +138,7 @@ export class Models {
     return manifest;
   }
 
-  /** The files of a model: unchanged ones from the one in use, a delta in the place of a whole model where there is one. */
+  /** The files of a model: unchanged ones are those of the one in use. */
   private async collect(source: FileSource, manifest: Manifest, signed: ReadonlyMap<string, Uint8Array>, have: ReadonlyMap<string, Uint8Array>): Promise<Map<string, Uint8Array>> {
     const files = new Map(signed);
     for (const name of [ITEMS, DOMAINS, TABLE]) {
@@ -146,26 +146,10 @@ export class Models {
       const kept = have.get(name);
       files.set(name, kept && (await names(manifest, name, kept)) ? kept : await this.signedFile(source, manifest, name));
     }
-    const made = await this.fromDelta(source, manifest, have.get(UNPACKED));
-    files.set(UNPACKED, made ?? (await inflate(await this.signedFile(source, manifest, COMPACT), Math.min(this.service.mostBytes, mostOf(manifest.items)), "a compact model")));
+    const own = have.get(UNPACKED);
+    const same = own && manifest.unpacked?.sha256 === hex(await sha256Async(own));
+    files.set(UNPACKED, same ? own : (await inflate(await this.signedFile(source, manifest, COMPACT), Math.min(this.service.mostBytes, mostOf(manifest.items)), "a compact model")));
     return files;
-  }
-
-  private async fromDelta(source: FileSource, manifest: Manifest, base: Uint8Array | undefined): Promise<Uint8Array | null> {
-    const { unpacked } = manifest;
-    if (!base || !unpacked || unpacked.bytes > this.service.mostBytes) return null;
-    const own = hex(await sha256Async(base));
-    if (unpacked.sha256 === own) return base;
-    const name = `delta-${own}.z`;
-    if (!manifest.files.has(name)) return null;
-    try {
-      const { applyDelta } = await import("./apart.js");
-      const made = await applyDelta(base, await this.signedFile(source, manifest, name), this.service.mostBytes);
-      return made.length === unpacked.bytes && hex(await sha256Async(made)) === unpacked.sha256 ? made : null;
-    } catch (error) {
-      if (error instanceof IntegrityError) return null; // the whole model is taken instead
-      throw error;
-    }
   }
 
   private async signedFile(source: FileSource, manifest: Manifest, name: string): Promise<Uint8Array> {

@@ -71,6 +71,8 @@ interface Facts {
   /** Channel -> the latest decision. */
   readonly channels: ReadonlyMap<string, { readonly granted: boolean; readonly time: number }>;
   readonly shown: readonly Recommendation[];
+  /** Of how many other people the model knows, where too few have taken part: see `ModelInfo`. */
+  readonly learned: number | null;
   /** Why nothing is, if that is an error. */
   readonly unranked: string;
   readonly tastes: readonly (readonly [string, number])[];
@@ -238,7 +240,7 @@ async function factsOf(device: Device, tags: PageOptions["tags"]): Promise<Facts
   const events = of<Row>("event");
   const told = new Set([...events, ...shown, ...shown.flatMap(({ because }) => because)].map(({ item }) => item));
   const titles = Object.fromEntries((await device.items([...told])).map(({ item, label }) => [item, label]));
-  return { report, statement, unstated, titles, events, deliveries: of("delivery"), first, channels: new Map(channels), shown, unranked, tastes };
+  return { report, statement, unstated, titles, events, deliveries: of("delivery"), first, channels: new Map(channels), shown, learned: (await device.model())?.elsewhere ?? null, unranked, tastes };
 }
 
 /** The parts of the taste with their shares: an item's weight is shared among its tags. */
@@ -317,17 +319,18 @@ class Telling {
   }
 
   *shown(): Generator<Child> {
-    const { shown, unranked } = this.facts;
+    const { shown, learned, unranked } = this.facts;
     if (unranked) return yield this.problem(unranked);
     if (!shown.length) return yield p(this.language.text("shown.none"));
     yield p(this.language.text("shown.lead"));
+    if (learned !== null) yield e("p", { class: "said" }, this.language.text(learned ? "shown.few" : "shown.nobody", { n: learned }));
     yield e("ul", { class: "list" }, shown.map((each) => this.entry(this.title(each.item), this.reason(each))));
     yield note(this.language.text("shown.also"));
   }
 
   private reason({ source, because, reason }: Recommendation): Child {
     if (source === "exploration") return this.language.text("reason.new");
-    if (!because.length) return this.language.text("reason.popular");
+    if (!because.length) return this.language.text(source === "popularity" ? "reason.popular" : "reason.taste");
     const what = because.map(({ item, kind, domain, title }) => {
       const named = reason.includes(`${title || item} (`) && domain !== null ? this.language.say("reason.domain", { item: this.title(item), domain }) : this.title(item);
       return this.language.say(`reason.${kind}`, { item: named });

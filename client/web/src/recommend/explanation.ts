@@ -12,9 +12,10 @@ const DID: Readonly<Record<Kind, string>> = {
   comment: "commented on", share: "shared", purchase: "bought", skip: "skipped", dismiss: "wanted less like", hide: "hid",
 };
 /** The most events in a reason; each must contribute at least this share of the first one's contribution. */
-const [TOLD, LEAST] = [3, 0.1];
+export const [TOLD, LEAST] = [3, 0.1];
 const POPULAR = "popular with others";
-/** Reasons for sources that don't depend on the user's events. */
+export const TASTE = "goes with your taste as a whole";
+/** Reasons that name no event, by source; of other sources it is `TASTE`. */
 export const WHY: Readonly<Record<string, string>> = { popularity: POPULAR, exploration: "something new" };
 
 /** The contribution of one item of the user's history to a score. */
@@ -60,7 +61,7 @@ export interface Because {
 }
 
 /** The contributions that a reason names: the largest, if they add anything. */
-export function telling(contributions: readonly Contribution[]): readonly Contribution[] {
+function telling(contributions: readonly Contribution[]): readonly Contribution[] {
   const least = contributions.length ? Math.max(LEAST * contributions[0].score, 0) : 0;
   return contributions.filter(({ score }) => score > 0 && score >= least).slice(0, TOLD);
 }

@@ -7,6 +7,8 @@ import { withInteractions, type History } from "./interests.js";
 
 /** A dismissed item subtracts this share of what it would add as a positive one. */
 const LESS = 0.5;
+/** Up to so many interactions, scores without one of them are computed anew; of more, one hardly changes the trust. */
+const FEW_EVENTS = 64;
 const TINY = 1e-30;
 
 /** A representation of one user's events. It is private: never written, sent or shown. */
@@ -17,6 +19,8 @@ export interface Taste {
   readonly vector: Float64Array;
   /** Contributions of interactions, then of dismissed items, to the vector; worked out when they are first asked for. */
   readonly added: () => readonly Float64Array[];
+  /** The weight of each part of the score, or of its family. */
+  readonly weights: Readonly<Record<string, number>>;
   /** Source -> how much the links of interactions, then of dismissed items, count. */
   readonly amounts: ReadonlyMap<string, Float64Array>;
   /** Source -> what they add to rows that links reach. */
@@ -82,7 +86,7 @@ export class Scorer {
     const scaled = (values: Float64Array) => values.map((each, column) => each * columns[column]);
     let found: readonly Float64Array[] | undefined;
     const added = () => (found ??= [...Array.from(history.indices, (_, place) => event(place)), ...taken].map(scaled));
-    return { history, items, vector: scaled(vector), added, amounts, linked };
+    return { history, items, vector: scaled(vector), added, weights, amounts, linked };
   }
 
   /** Rows of the n highest scores, best first, of equals the lower row first; of the rows `among`, or all. */
@@ -146,6 +150,26 @@ export class Scorer {
     }
     for (let place = 0; place < all.length; place += 1) all[place] += linked[place];
     return { all, linked };
+  }
+
+  /** Scores of some items for the same user without the interactions that are `left` out, each time by their places. */
+  without(taste: Taste, rows: ArrayLike<number>, left: readonly (readonly number[])[]): Float64Array[] {
+    const { indices, weights, nItems } = taste.history;
+    const scores = this.scores(taste, rows);
+    if (indices.length <= FEW_EVENTS) {
+      const liked = (history: History) => this.scores(this.taste(history, new Int32Array(0), taste.weights), rows);
+      const all = liked(taste.history);
+      return left.map((out) => {
+        const others = liked({ indices: indices.filter((_, place) => !out.includes(place)), weights: weights.filter((_, place) => !out.includes(place)), nItems });
+        return scores.map((score, at) => score - (all[at] - others[at]));
+      });
+    }
+    const found = left.map(() => scores.slice());
+    for (let at = 0; at < rows.length; at += 1) {
+      const { all } = this.contributions(taste, rows[at]);
+      left.forEach((out, place) => out.forEach((each) => (found[place][at] -= all[each])));
+    }
+    return found;
   }
 
   /** Vectors whose cosine is the similarity of items, apart from `bonds`: a table with a row for each. */

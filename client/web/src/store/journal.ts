@@ -13,7 +13,7 @@ import type { Sealed } from "./sealed.js";
 const [EDITIONS, FILES, REFUSALS, CONTACTS, OPENED, SENT] = [
   "journal/models", "journal/files/", "journal/refusals", "journal/contacts", "journal/opened", "journal/sent",
 ];
-/** The files that a model is made of; a delta needs its numbers unpacked. */
+/** The files that a model is made of; its numbers are inflated once. */
 export const [MANIFEST, SIGNATURE, ITEMS, DOMAINS, TABLE, UNPACKED] = ["manifest.json", "signature", "items", "domains", "item-table.z", "model.int8.safetensors"];
 const NAMES = [MANIFEST, SIGNATURE, ITEMS, DOMAINS, TABLE, UNPACKED];
 /** The most refusals, contacts and opened logs that are kept. */

@@ -81,6 +81,14 @@ test("a history: a record of CSV is bounded over all its lines", async () => {
   }, /at most 1048576 characters/);
 });
 
+test("a history: of a zip file no more is read at once than a directory may have", async () => {
+  const end = new DataView(new ArrayBuffer(22));
+  end.setUint32(0, 0x06054b50, true);
+  end.setUint32(12, 2 ** 22 + 1, true);
+  const file = new Blob([fromHex("504b0304") as BlobPart, new Uint8Array(2 ** 22), end.buffer]);
+  await refused(() => membersOf(file), /at most 10000 files, got 4194305 bytes/);
+});
+
 test("a history: half of the store at most, a rule of its own for age, no visit to the app, and nothing without consent", async () => {
   const now = 1_790_000_000;
   const lines = Array.from({ length: 60 }, (_, day) => `Heat,${String(1 + (day % 28)).padStart(2, "0")}.${String(1 + Math.floor(day / 28)).padStart(2, "0")}.2022\n`);

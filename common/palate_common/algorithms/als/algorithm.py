@@ -49,8 +49,7 @@ from palate_common.algorithms.als.warm import FORMER_COUNTS, FORMER_PRODUCTS
 from palate_common.algorithms.base import Algorithm, Factors, ItemRows, PublicFacts, Reach, State
 from palate_common.algorithms.parts.links import MOST_LINKS, Links
 from palate_common.algorithms.parts.panel import PANEL_INPUTS
-from palate_common.algorithms.parts.sketch import Sketch
-from palate_common.algorithms.popularity import COUNTS, Ranked, popularity_block, popularity_layout
+from palate_common.algorithms.popularity import COUNTS, Ranked, popularity_layout, popularity_update
 from palate_common.interactions import Interactions, row_squares, segment_sum
 from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.update import Block, DenseBlock, Float64, OuterBlock, Update, whole_direction
@@ -107,7 +106,6 @@ class Als(Algorithm):
         self.settings = settings
         self.facts = facts
         self.plan = AlsPlan(settings, facts)
-        self.sketch = Sketch(facts.n_items, self.plan.counts, facts.seed)
 
     @property
     def feature_sources(self) -> tuple[str, ...]:
@@ -126,7 +124,7 @@ class Als(Algorithm):
     def layout(self, state: State, round_: int) -> Layout:
         """Round 0: counts. Later: products over the head, and in the last round the vote."""
         if round_ == 0:
-            return popularity_layout(self.sketch.n_buckets)
+            return popularity_layout(self.facts.n_items)
         blocks, votes = [], self._votes(round_)
         voted = self.plan.vote_share if votes else 0.0
         if voted < 1:
@@ -162,7 +160,7 @@ class Als(Algorithm):
         Each block has norm 1 at most by itself, and the layout's weights give each its share.
         """
         if round_ == 0:
-            return Update((self.sketch.fold(popularity_block(histories)),), histories.n_users)
+            return popularity_update(histories)
         votes, blocks = self._votes(round_), list[Block]()
         if not votes or self.plan.vote_share < 1:
             blocks.append(self._products(state, histories))
@@ -174,9 +172,9 @@ class Als(Algorithm):
         return Update(tuple(blocks), histories.n_users)
 
     def item_rows(self, state: State, round_: int) -> ItemRows:
-        """Counts are the items', unless they share buckets; products those of the head; each pair is of two items."""
+        """Counts are the items'; products those of the head; each pair is of two items."""
         if round_ == 0:
-            return {COUNTS: (np.arange(self.facts.n_items),) if self.sketch.whole else ()}
+            return {COUNTS: (np.arange(self.facts.n_items),)}
         paired = state.get(PAIR_HEAD, np.zeros(0, np.int32))
         both = np.stack(np.triu_indices(len(paired), 1), axis=1)
         return {
@@ -187,11 +185,10 @@ class Als(Algorithm):
         }
 
     def reach(self, block: str) -> Reach:
-        """Each block's norm is 1 at most by itself; counts that aren't hashed, pairs and trace are never negative."""
+        """Each block's norm is 1 at most by itself; counts, pairs and trace are never negative."""
         if type(self).contribute is not Als.contribute:
             return Reach()
-        counted = block == COUNTS and self.sketch.whole
-        return Reach(unit=True, positive=counted or block in (PAIRS_BLOCK, TRACE))
+        return Reach(unit=True, positive=block in (COUNTS, PAIRS_BLOCK, TRACE))
 
     def _products(self, state: State, histories: Interactions) -> OuterBlock:
         """w_u p_u' over the head, |p_u| = 1 and |w_u| = 1 after its part along popularity is taken off.
@@ -249,8 +246,7 @@ class Als(Algorithm):
         """Head and starting table after round 0, then each round's directions, strengths and next table."""
         features, panel = state.get(FEATURES), {name: state[name] for name in PANEL_INPUTS if name in state}
         if round_ == 0:
-            counts, unsure = self.sketch.recover(sums[COUNTS], noise[COUNTS])
-            state = self._first(counts, unsure, state)
+            state = self._first(sums[COUNTS], noise[COUNTS], state)
             if panel:
                 state |= self._link_arrays(PANEL, Links.of_state(panel, PANEL), self.plan.panel_weight)
         else:
@@ -339,7 +335,8 @@ class Als(Algorithm):
         if self.plan.pair_items:
             state[PAIR_HEAD] = np.sort(np.argsort(-counts, kind="stable")[: self.plan.pair_items]).astype(np.int32)
         # A user with k items adds 1 / sqrt(k) to each; what fewer than three people have teaches nothing about others.
-        common = int((counts * max(counts.sum(), 0.0) >= LEAST_PEOPLE * self.facts.n_users).sum())
+        people = max(self.facts.n_users, warm.users_of(former))
+        common = int((counts * max(counts.sum(), 0.0) * people >= LEAST_PEOPLE * self.facts.n_users**2).sum())
         size = min(self.plan.head_items, max(common, LEAST_HEAD, self.plan.embedding_size))
         head = np.sort(np.argsort(-counts, kind="stable")[:size]).astype(np.int32)
         weight = relative_popularity(counts, floor, len(head))[head]

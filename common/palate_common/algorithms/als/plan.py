@@ -16,7 +16,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms.base import PublicFacts
-from palate_common.algorithms.parts.compression import Sizes
 from palate_common.score_sources import CONTENT, PAIRS, PANEL
 from palate_core.errors import InputError
 
@@ -28,8 +27,6 @@ VOTE_SIGNAL = 60.0
 """A vote in a round of its own takes (this / signal)^2 of mu^2, within 0.01 .. 0.1."""
 VOTE_BESIDE_PRODUCTS = 0.02
 """The vote's share of the squared norm beside the last round's products."""
-FEWEST = 2
-"""Collaborative rounds of a compressed run: at equal total size, two larger rounds were better than three."""
 WARM_SHARE = 0.3
 """Round 0's share of mu^2 with a warm start, which has one more round."""
 PAIRS_FROM, SIGNAL_AN_ITEM = 25_000.0, 40.0
@@ -81,9 +78,6 @@ class AlsSettings(BaseModel):
     """The next table's directions are scaled by their singular value to this power."""
     former_discount: float = Field(default=0.5, gt=0, le=1)
     """Warm start: the share of its evidence that the former table keeps."""
-    compression: float = Field(default=1.0, ge=1, le=1024)
-    """Factor by which a device sends fewer numbers over the run than the other settings say; see
-    docs/algorithm.md#compression."""
 
 
 class AlsPlan:
@@ -93,7 +87,6 @@ class AlsPlan:
 
     Attributes:
         shares: each release's share of mu^2, round 0 first.
-        counts: numbers of round 0, as many as items unless they are compressed.
         later: collaborative rounds after round 0.
         embedding_size: d.
         head_items: items in the collaborative rounds.
@@ -112,17 +105,13 @@ class AlsPlan:
         warm = facts.former_signal > 0
         signal = float(np.hypot(facts.signal, facts.former_signal))
         content = facts.n_features > 0
-        later = self._later(settings, signal, warm=warm)
+        self.later = self._later(settings, signal, warm=warm)
         # Content covers the tail, so that with features the head grows more slowly.
         wanted = 10 * np.sqrt(signal) if content else 1.2 * signal**0.75
         head = int(np.clip(wanted, 50, facts.n_items)) if facts.n_items > 50 else facts.n_items
-        head = min(settings.head_items or head, facts.n_items)
+        self.head_items = min(settings.head_items or head, facts.n_items)
         size = 96 if facts.mu is None else int(np.clip(4 * np.round(0.1125 * np.sqrt(signal)), 8, 96))
-        sizes = Sizes(facts.n_items, later, head, min(settings.embedding_size or size, head))
-        sizes = sizes.compress(settings.compression, fewest=FEWEST)
-        self.counts, self.later, self.head_items, self.embedding_size = (
-            sizes.counts, sizes.rounds, sizes.rows, sizes.width,
-        )  # fmt: skip
+        self.embedding_size = min(settings.embedding_size or size, self.head_items)
         cautious = 1.0 if self.later else CAUTIOUS_WEIGHT
         self.content_weight = cautious if settings.content_weight is None else settings.content_weight
         self.panel_weight = float(np.clip(PANEL_WEIGHT * facts.panel_users / np.sqrt(signal), 0.0, MOST_PANEL_WEIGHT))
@@ -151,7 +140,7 @@ class AlsPlan:
 
     def _pair_items(self, settings: AlsSettings, facts: PublicFacts) -> int:
         """As set; else by the signal an item, where there is enough, for at most twice the numbers of all products."""
-        if not self.later or settings.compression > 1:
+        if not self.later:
             return 0
         if settings.pair_items is not None:
             wanted = settings.pair_items

@@ -72,6 +72,12 @@ def signal_of(inputs: State | None) -> float:
     return 0.0 if found is None else float(found[0])
 
 
+def users_of(inputs: State) -> float:
+    """How many users the former release has learned from; 0 without a warm start."""
+    found = inputs.get("former_users")
+    return 0.0 if found is None else float(found[0])
+
+
 def combined_counts(counts: Float64, noise: float, former: State, users: int) -> tuple[Float64, float]:
     """The mean of this release's counts and the former ones, weighted by inverse variance.
 
@@ -94,7 +100,7 @@ def combined_counts(counts: Float64, noise: float, former: State, users: int) ->
     # A difference beyond both noises is drift, which is proportional to the count.
     excess = np.square(counts - old)[heard].sum() - heard.sum() * (noise**2 + old_noise**2)
     energy = np.square(old)[heard].sum() - heard.sum() * old_noise**2
-    drift = excess / energy if min(excess, energy) > 0 else 0.0
+    drift = min(excess / energy, 1.0) if min(excess, energy) > 0 else 0.0
     variance = np.where(known, old_noise**2 + drift * np.maximum(old, 0.0) ** 2, np.inf)
     share = 1 / (1 + noise**2 / variance)
     combined: Float64 = share * counts + (1 - share) * old

@@ -31,23 +31,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, Reach, State
-from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, WITHIN, AdaptiveClip
-from palate_common.algorithms.parts.compression import Sizes
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.reconstruction import TINY, matrices, outer_svec, symmetric_size
 from palate_common.algorithms.parts.server_steps import adam_step, momentum_step, newton_direction
-from palate_common.algorithms.parts.sketch import Sketch
 from palate_common.algorithms.popularity import COUNTS, user_weights
 from palate_common.algorithms.sgd.biases import item_biases
 from palate_common.algorithms.sgd.losses import Errors, ImplicitLoss, LogisticLoss, Loss, RatingLoss
-from palate_common.interactions import Interactions, row_squares, segment_sum
+from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import Block, DenseBlock, Float64, OuterBlock, Update
 from palate_core.layout import BlockSpec, Layout
 
 TABLE, MOMENTUM, SQUARES, BIAS, OFFSET = "table", "momentum", "squares", "bias", "offset"
 CHANGE, MOMENTS, RATINGS, MEAN, FEATURES = "change", "moments", "ratings", "mean", "features"
 DEVIATION = 0.5  # about how far a user's ratings spread, on [-1, 1]
-FEWEST = 4  # rounds after round 0 of a compressed run, at most; ratings under noise have two anyway
 BY_LOSS: dict[str, dict[str, float]] = {
     "ratings": {
         "first_share": 0.4,
@@ -86,8 +82,6 @@ class SgdSettings(BaseModel):
     """Round 0's share of mu^2. None: 0.4 for ratings, 0.2 for implicit feedback."""
     clip_norm: float | None = Field(default=None, gt=0)
     """S, the L2 norm a user's change is clipped to. None: by the loss."""
-    clip_quantile: float | None = Field(default=None, gt=0, lt=1)
-    """S follows this quantile of the changes' norms, learned privately. None: S is fixed."""
     user_exponent: float | None = Field(default=None, ge=0, le=0.5)
     """e: a user with k events weighs k^-e in the loss. None: 0.5 under noise, where a user's whole change has one norm
     anyway; 0 for ratings without, where every rating counts alike."""
@@ -126,8 +120,6 @@ class SgdSettings(BaseModel):
     """Highest rating of the scale; ratings only."""
     popularity_weight: float = Field(default=0.0, ge=0)
     """Weight of the natural logarithm of popularity, which is added to expected ratings for rankings; ratings only."""
-    compression: float = Field(default=1.0, ge=1, le=1024)
-    """Factor by which a device sends fewer numbers over the run than the other settings say."""
 
     @model_validator(mode="after")
     def _a_scale_has_two_ends(self) -> SgdSettings:
@@ -218,14 +210,13 @@ class Sgd(Algorithm):
 
     State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `bias` [n_items], sigma of
     every item after round 0, and `offset` [1], the mean rating, on [-1, 1]; `table` [h, d + 1], b and sigma less the
-    offset; `clip_norm` [1], with an adaptive clip; `momentum` [h, d + 1] and, for Adam, `squares` [h, d + 1], the
-    server's running step.
+    offset; `momentum` [h, d + 1] and, for Adam, `squares` [h, d + 1], the server's running step.
     """
 
     name = "sgd"
     Settings = SgdSettings
     public_inputs = (FEATURES,)
-    training_only = (MOMENTUM, SQUARES, CLIP_NORM)
+    training_only = (MOMENTUM, SQUARES)
     item_arrays = (COUNTS, BIAS)
 
     def __init__(self, settings: SgdSettings, facts: PublicFacts) -> None:
@@ -235,20 +226,14 @@ class Sgd(Algorithm):
         self.ratings = settings.loss == "ratings"
         # The user side of ratings is fitted to public features too, and those are known of all items.
         chosen = settings.head_items or (facts.n_items if self.ratings else None)
-        head = head_size(facts, 0.9, chosen)
+        self.head_items = head_size(facts, 0.9, chosen)
         self.optimizer = chosen_optimizer(settings, facts)
         self.filled = fill_defaults(settings, self.optimizer)
-        width, vectors = min(embedding_size(settings, facts), head) + 1, 2 if self.ratings else 1
-        moments = symmetric_size(width) if self.optimizer == "newton" else 0
-        sizes = Sizes(vectors * facts.n_items, later_rounds(settings, facts), head, width, moments)
-        sizes = sizes.compress(settings.compression, fewest=FEWEST)
-        self.later, self.head_items, self.size = sizes.rounds, sizes.rows, max(sizes.width - 1, 1)
-        self.sketch = Sketch(facts.n_items, sizes.counts // vectors, facts.seed)
+        self.later, self.size = later_rounds(settings, facts), min(embedding_size(settings, facts), self.head_items)
         even = self.ratings and facts.mu is None
         self.exponent = (0.0 if even else 0.5) if settings.user_exponent is None else settings.user_exponent
         # A user with every item then has norm 1 in round 0, and nobody more.
         self.scale = facts.n_items ** (self.exponent - 0.5)
-        self.clip = AdaptiveClip(settings.clip_quantile, self.filled.clip_norm)
         self.server_rate = self.filled.server_rate
 
     @property
@@ -262,7 +247,7 @@ class Sgd(Algorithm):
 
     def layout(self, state: State, round_: int) -> Layout:
         """Round 0: counts, and sums of ratings. Later: the item side's change, and the user side's moments."""
-        size = self.sketch.n_buckets
+        size = self.facts.n_items
         if round_ == 0 and not self.ratings:
             return (BlockSpec(name=COUNTS, shape=(size,), weight=1.0),)
         if round_ == 0:
@@ -272,7 +257,7 @@ class Sgd(Algorithm):
         blocks: Layout = (BlockSpec(name=CHANGE, shape=shape, weight=(1 - share) ** 0.5),)
         if share:
             blocks += (BlockSpec(name=MOMENTS, shape=(symmetric_size(self.size + 1),), weight=share**0.5),)
-        return self.clip.layout(blocks)
+        return blocks
 
     @property
     def _moments_share(self) -> float:
@@ -288,32 +273,24 @@ class Sgd(Algorithm):
         users, errors = self._errors(state, seen, key=(self.facts.seed << 16) + round_)
         columns = users.copy()
         columns[:, self.size] = 1
-        weights = weights * (known := seen.counts() > 0)
-        factors, signs = self.clip.factors_and_signs(state, lambda: weights * self._norms(errors, columns), known)
-        sent = weights * factors
+        sent = weights * (seen.counts() > 0) / self.filled.clip_norm
         rows = errors.rows * np.repeat(sent, np.diff(errors.indptr))
         blocks: list[Block] = [OuterBlock(errors.indptr, errors.indices, rows, columns, seen.n_items)]
         if self._moments_share:
             blocks.append(DenseBlock(outer_svec(columns) * sent[:, None]))
-        return Update((*blocks, *signs), histories.n_users)
+        return Update(tuple(blocks), histories.n_users)
 
     def item_rows(self, state: State, round_: int) -> ItemRows:
-        """Counts and ratings are the items', unless they share buckets; changes those of the head."""
+        """Counts and ratings are the items'; changes those of the head."""
         if round_ == 0:
-            every: tuple[npt.NDArray[np.int64], ...] = (np.arange(self.facts.n_items),) if self.sketch.whole else ()
+            every = (np.arange(self.facts.n_items),)
             return {COUNTS: every, RATINGS: every, MEAN: ()}
-        return {CHANGE: (state[HEAD],), MOMENTS: (), WITHIN: ()}
+        return {CHANGE: (state[HEAD],), MOMENTS: ()}
 
     def reach(self, block: str) -> Reach:
-        """Counts are never negative, unless they are hashed with signs. A change may have the whole norm."""
+        """Counts are never negative. A change may have the whole norm."""
         own = type(self).contribute is Sgd.contribute
-        return Reach(positive=own and block == COUNTS and self.sketch.whole)
-
-    def _norms(self, errors: Errors, columns: Float64) -> Float64:
-        """The norm of each user's change and moments, by the layout's weights, float64 [n_users]."""
-        lengths, share = row_squares(columns), self._moments_share
-        squares = (1 - share) * segment_sum(errors.rows**2, errors.indptr) * lengths + share * lengths**2
-        return np.asarray(np.sqrt(squares), np.float64)
+        return Reach(positive=own and block == COUNTS)
 
     def _weights(self, histories: Interactions) -> Float64:
         """How much each user counts in the loss."""
@@ -333,7 +310,7 @@ class Sgd(Algorithm):
             dense = [DenseBlock(means[:, None])]
         ones = np.ones((histories.n_users, 1))
         outer = [OuterBlock(histories.indptr, histories.indices, f, ones, histories.n_items) for f in factors]
-        return Update((*(self.sketch.fold(block) for block in outer), *dense), histories.n_users)
+        return Update((*outer, *dense), histories.n_users)
 
     def _errors(self, state: State, seen: Interactions, key: int) -> tuple[Float64, Errors]:
         """The private user side, and the errors of its predictions."""
@@ -346,12 +323,12 @@ class Sgd(Algorithm):
         """Head, biases and starting table after round 0, then one step."""
         if round_ == 0:
             return self._first(sums, noise, state.get(FEATURES))
-        clip_norm = self.clip.norm(state)
+        clip_norm = self.filled.clip_norm
         table, change = state[TABLE].astype(np.float64), sums[CHANGE] * clip_norm
         # Constant steps, then smaller ones, over which the noise averages out.
         rate = self.server_rate * min(1.0, 2 * (self.later + 1 - round_) / (self.later + 1))
         momentum, decay = state[MOMENTUM].astype(np.float64), self.filled.momentum
-        moved = self.clip.follow_release(state, sums, self.facts.n_users)
+        moved: State = {}
         if self.optimizer == "newton":
             deviation = noise[CHANGE] * clip_norm
             direction = self._newton(state, change, sums[MOMENTS] * clip_norm, deviation)
@@ -400,7 +377,7 @@ class Sgd(Algorithm):
         features: npt.NDArray[np.floating[Any]] | None,
     ) -> State:
         """The state after round 0: counts, head, item biases and starting vectors."""
-        counts, unsure = self.sketch.recover(sums[COUNTS], noise[COUNTS])
+        counts, unsure = sums[COUNTS], noise[COUNTS]
         state = choose_head(counts, unsure, self.head_items)
         head, weight = state[HEAD], state[WEIGHT].astype(np.float64)
         events = np.maximum(counts, 0)
@@ -411,14 +388,11 @@ class Sgd(Algorithm):
         offset = 0.0
         if self.ratings:
             offset = float(np.clip(sums[MEAN][0] / self.facts.n_users, -1, 1))
-            # Errors of a rating about as large as DEVIATION, in random directions, would add up to this much.
-            spread = np.sqrt(typical * events)
-            excess, doubt = self.sketch.estimate(sums[RATINGS], noise[RATINGS], spread)
             bias = offset + item_biases(
-                excess * DEVIATION,
+                sums[RATINGS] * DEVIATION,
                 events,
                 counts_noise=unsure,
-                noise=doubt * DEVIATION,
+                noise=noise[RATINGS] * DEVIATION,
                 ridge=self.settings.bias_regularization * typical,
                 prior=self.filled.residual_variance * typical,
                 features=features,
@@ -433,7 +407,7 @@ class Sgd(Algorithm):
         table = np.concatenate([vectors, bias[head, None]], axis=1).astype(np.float32)
         state |= {TABLE: table, BIAS: bias.astype(np.float32), OFFSET: np.array([offset], np.float32)}
         running = (MOMENTUM, SQUARES) if self.optimizer == "adam" else (MOMENTUM,)
-        return state | self.clip.start() | {name: np.zeros_like(table) for name in running}
+        return state | {name: np.zeros_like(table) for name in running}
 
     def grown(self, state: State, n_items: int) -> State:
         """The same; a new item is rated as items are on the mean."""

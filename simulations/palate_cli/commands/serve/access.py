@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from dataclasses import asdict
@@ -23,27 +24,61 @@ def enroll(
     folder: Folder,
     count: Annotated[int, typer.Option(help="How many invitations.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File to write, one a line (mode 0600); printed when left out.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="File to write, one a line (mode 0600), or with --qr a folder; printed when left out."
+        ),
     ] = None,
+    page: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Make links to this page in the place of files for apps: one of the server, as app/."
+        ),
+    ] = None,
+    qr: Annotated[bool, typer.Option("--qr", help="With --page: the links as QR codes, as SVG in the folder.")] = False,
     label: Annotated[
         str, typer.Option(help="What `palate serve devices` calls those who enrol with them: a batch, never a person.")
     ] = "",
 ) -> None:
     """Make invitations: each lets one installation enrol once, until the invitation expires."""
     from palate_server.folder.server_folder import Site
-    from palate_server.service.invitations import make_invitations
+    from palate_server.service.invitations import link_of, make_invitations, page_of
 
     if count < 1:
         raise InputError(f"`--count` must be at least 1, got {count}")
     if out is not None and out.exists():
         raise InputError(f"`--out` must be a new file, got {out}")
+    if qr and page is None:
+        raise InputError("`--qr` must come with `--page`: an app's invitation is a file, which no QR code holds")
     site = Site.at(folder)
-    lines = [made.to_json() for made in make_invitations(site, count, label=label)]
-    if out is None:
-        typer.echo("\n".join(lines))
-    else:
+    place = None if page is None else page_of(site, page)
+    made = make_invitations(site, count, label=label)
+    lines = [each.to_json() if place is None else link_of(each, place) for each in made]
+    if qr:
+        _draw(lines, out)
+    elif out is not None:
         create_durably(out, "".join(f"{line}\n" for line in lines).encode(), mode=0o600)
+    else:
+        typer.echo("\n".join(lines))
+    if out is not None:
         typer.echo(f"{count} invitation(s), valid for {site.config.enrolment.token_hours:g} h: {out}")
+
+
+def _draw(links: list[str], out: Path | None) -> None:
+    """Show links as QR codes on the terminal, or write each into a file."""
+    import segno  # here: a server doesn't need it
+
+    if out is not None:
+        out.mkdir(mode=0o700)
+    for number, link in enumerate(links, start=1):
+        code = segno.make(link, error="l", micro=False)
+        if out is None:
+            code.terminal(compact=True)
+            typer.echo(f"{link}\n")
+            continue
+        with io.BytesIO() as data:
+            code.save(data, kind="svg", scale=4, light="white")
+            create_durably(out / f"{number:0{len(str(len(links)))}}.svg", data.getvalue(), mode=0o600)
 
 
 def devices(

@@ -17,8 +17,11 @@ from palate_cli.ending import interruptible
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
+    from palate_common.algorithms import State
     from palate_common.models.item_table import ItemTable
+    from palate_common.models.published import Published
     from palate_server.folder.server_folder import Site
+    from palate_server.service.setup import Start
     from palate_sim.panel.panel import OpenPanel
 
 WRITTEN = (
@@ -43,9 +46,13 @@ def init(
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="What the rest follows from: trial, company or public, see docs/server.md#profiles."),
+        typer.Option(help="What the rest follows from: trial, pilot, company or public, see docs/server.md#profiles."),
     ] = None,
     devices: Annotated[int | None, typer.Option(help="With a profile: how many devices are expected.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A model to start from: a finished run, or one that came from elsewhere."),
+    ] = None,
     features: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Public item features: CSV with item_id and numeric columns.")
     ] = None,
@@ -92,10 +99,12 @@ def init(
     nothing. Nothing is there before all of it is, also where it is interrupted.
     """
     from palate_cli.commands.serve.questions import ask
+    from palate_cli.commands.starter import place_of
     from palate_server.service.setup import (
         FEATURES_FILE,
         check_affordable,
         check_new,
+        from_start,
         make_site,
         read_items,
         read_table,
@@ -105,7 +114,7 @@ def init(
     check_new(folder)
     given = _given(
         {
-            "population": population, "profile": profile, "items": items, "devices": devices,
+            "population": population, "profile": profile, "start": start, "items": items, "devices": devices,
             "privacy.epsilon": epsilon, "privacy.lifetime_epsilon": lifetime_epsilon, "cohort.size": cohort,
             "privacy.period_epsilon": period_epsilon, "gateway.acme_port": acme_port,
             "backup.witness": backup_witness, "witnesses.keys": witness,
@@ -117,10 +126,12 @@ def init(
     if asked:
         with _nothing_made():
             given = ask({**given, "folder": folder})
-    for key in ("population", "items"):
+    began = from_start(Path(place_of(str(given["start"]))), given.get("items")) if given.get("start") else None
+    model = None if began is None else began.model
+    for key in ("population", *(("items",) if began is None else ())):
         if key not in given:
             raise click.UsageError(f"Missing option '--{key}'.", click.get_current_context())
-    listed = read_items(given["items"])
+    listed = read_items(given["items"]) if began is None else began.items
     matrix = None
     if features is not None:
         if not features.is_file():
@@ -128,20 +139,30 @@ def init(
         from palate_sim.features.features import item_features  # needs pandas, which a server doesn't
 
         matrix = item_features(None, listed, str(features), "--features")
-    table = read_table(given["items"])
+    table = read_table(given["items"]) if began is None else began.table
     opened = None if panel is None else _panel(panel, listed, "--panel", table)
     settings = _settings(given)
     if matrix is not None:
         settings["training.features"] = FEATURES_FILE
+    if began is not None:
+        settings["training.settings"] = began.settings
     config = server_toml(settings)
     check_affordable(config)
     if asked:
         with _nothing_made():
             _confirm(config)
     with interruptible():
-        prior = (None, table) if opened is None else (opened.inputs, table, opened.about)
-        site = make_site(folder, config, listed, matrix, *prior)
-    _tell(folder, site)
+        site = make_site(folder, config, listed, matrix, *_prior(opened, began, table), model)
+    _tell(folder, site, model)
+
+
+def _prior(
+    opened: OpenPanel | None, began: Start | None, table: ItemTable | None
+) -> tuple[State | None, ItemTable | None, Mapping[str, str]]:
+    """The panel of a new server, the items' facts, and what is said of the panel."""
+    if opened is not None:
+        return opened.inputs, table, opened.about
+    return (None, table, {}) if began is None or began.panel is None else (began.panel, table, began.about)
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +228,7 @@ def _confirm(config: str) -> None:
         raise typer.Exit(1)
 
 
-def _tell(folder: Path, site: Site) -> None:
+def _tell(folder: Path, site: Site, start: Published | None) -> None:
     """Say what was made, and what comes next."""
     from palate_core.device.floors import Floors
     from palate_server.folder.profiles import TRIAL_WORDS
@@ -215,6 +236,9 @@ def _tell(folder: Path, site: Site) -> None:
 
     config, privacy, size = site.config, site.config.privacy, site.config.cohort.size
     typer.echo(f"server folder: {folder}\npopulation: {config.population} · {len(site.catalogue.items):,} items")
+    if start is not None:
+        users = start.model.header.facts.n_users
+        typer.echo(f"it starts from a model of {users:,} others, of {start.manifest.population!r}")
     typer.echo(f"release key: {site.key().public}")
     typer.echo("the release key is what apps pin; its secret half is in the folder's file `key`: back it up, offline")
     if config.trial:

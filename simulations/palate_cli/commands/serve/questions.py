@@ -11,11 +11,12 @@ from typing import Any
 import click
 import typer
 
+from palate_cli.commands.starter import place_of
 from palate_core.errors import InputError
 from palate_core.log.notes import COSIGNATURE, VerifierKey
 from palate_server.folder.config import MOST_PORT, NAME
 from palate_server.folder.profiles import PROFILES, TRIAL, bounds_of
-from palate_server.service.setup import read_items
+from palate_server.service.setup import from_start, read_items
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ def read_catalogue(text: str) -> Path:
         raise InputError(f"the catalogue must be a file of item ids, one a line, got {text!r:.80}")
     read_items(Path(text))
     return Path(text)
+
+
+def read_start(text: str) -> Path | None:
+    """The folder of a model, read again with the rest of what is given; None for "-"."""
+    if text.strip() == "-":
+        return None
+    folder = Path(place_of(text))
+    from_start(folder, None)
+    return folder
 
 
 def read_address(text: str) -> tuple[str, int]:
@@ -131,6 +141,12 @@ QUESTIONS = (
         read_profile, lambda given: TRIAL,
     ),
     SetupQuestion(
+        "start", "model to start from",
+        "The folder of a finished run on your own log, or of a model that came from elsewhere: lists are personal on "
+        "the first day. Its items are the catalogue; `-` starts from none, and asks for one.",
+        read_start, lambda given: "-", whom=frozenset({"pilot"}),
+    ),
+    SetupQuestion(
         "items", "catalogue",
         "A file of item ids, one a line, which is public: every model has a row for each.",
         read_catalogue, lambda given: "items",
@@ -181,7 +197,8 @@ def ask(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = dict(given)
     for question in QUESTIONS:
-        if question.key in found or found.get("profile", TRIAL) not in question.whom:
+        known = question.key in found or (question.key == "items" and found.get("start"))
+        if known or found.get("profile", TRIAL) not in question.whom:
             continue
         typer.echo()
         for line in question.why.splitlines():

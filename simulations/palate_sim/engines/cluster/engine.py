@@ -17,6 +17,7 @@ import sys
 import time
 
 from palate_common.algorithms.registry import algorithm_class, is_admitted, is_lent
+from palate_common.extras import to_install
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import load_key
 from palate_core.errors import InputError
@@ -120,7 +121,7 @@ def address_of(given: str | None) -> str:
         InputError: Ray is missing, or no cluster is named.
     """
     if importlib.util.find_spec("ray") is None:
-        raise InputError("`engine` must be local where Ray is missing, got ray: pip install 'palate[ray]'")
+        raise InputError(f"`engine` must be local where Ray is missing, got ray: {to_install('ray')}")
     address = given or os.environ.get("RAY_ADDRESS", "")
     if not address:
         raise InputError(

@@ -37,8 +37,8 @@ from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.plan import read_plan
 from palate_server.edge import transport
-from palate_server.edge.batches import EXCHANGE, LOOK, pack, unpack
-from palate_server.edge.transport import SHARED, EdgeMessenger
+from palate_server.edge.batches import EXCHANGE, LOOK, SHARED, pack, unpack
+from palate_server.edge.transport import EdgeMessenger
 from palate_server.edge.waiting_room import WaitingRoom
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
@@ -105,7 +105,7 @@ class _Edge:
         """The one edge."""
         return {"edge": "edge"}
 
-    def send(self, edge: str, batch: bytes, *, seconds: float) -> str:
+    def send(self, edge: str, batch: bytes, *, seconds: float, most: int) -> str:
         """Answer a batch at once; whoever isn't late finds what is asked, and answers."""
         head, frames = unpack(batch)
         if head["ask"] == LOOK:
