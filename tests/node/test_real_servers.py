@@ -167,8 +167,8 @@ def test_calibre_web(household: Household, tmp_path: Path) -> None:
         opened.execute("UPDATE settings SET config_calibre_dir = ?", (str(library),))
         opened.commit()
     with started(*server, home=home, **environment):
-        until(lambda: token_of(httpx.Client(base_url=url), "/login"))
         with httpx.Client(base_url=url) as browser:
+            until(lambda: token_of(browser, "/login"))
             who = {"username": "admin", "password": "admin123", "next": "/"}
             browser.post("/login", data={"csrf_token": token_of(browser, "/login"), **who})
             for n in (1, 2, 3):
