@@ -89,6 +89,8 @@ def all_pages() -> list[Page]:
 TRANSLATIONS = {"README.zh.md": "README.md", "docs/zh/first-run.md": "docs/tutorials/first-run.md"}
 """Translation -> original. Both have the same commands and code, which are run once; see `test_translations.py`."""
 PAGES = {page.name: page for page in all_pages()}
+PILOT = "docs/pilot.md"
+"""Its commands need browsers, in which somebody acts: `test_pilot.py` runs them."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -96,7 +98,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "page" in metafunc.fixturenames:
         metafunc.parametrize("page", PAGES.values(), ids=list(PAGES))
     if "session" in metafunc.fixturenames:
-        spoken = {name: page for name, page in PAGES.items() if page.blocks("console") and name not in TRANSLATIONS}
+        spoken = {
+            name: page for name, page in PAGES.items() if page.blocks("console") and name not in (*TRANSLATIONS, PILOT)
+        }
         metafunc.parametrize("session", spoken.values(), ids=list(spoken))
     if "python_block" in metafunc.fixturenames:
         left = (*TRANSLATIONS, *(name for name in PAGES if name.startswith("docs/notebooks/")))  # cells share names

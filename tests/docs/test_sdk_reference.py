@@ -21,6 +21,7 @@ from palate_client.recommend.evidence import BURST, RESTED_DAYS, TIRED
 from palate_client.recommend.recommender import Recommendation
 from palate_client.rounds.report import PrivacyReport
 from palate_common.models import published
+from palate_common.models.manifest import STARTS
 from palate_common.weighting import weighting_names
 from palate_core.log.consistency import SPENT
 
@@ -126,5 +127,5 @@ def test_a_published_model(pages: dict[str, Any]) -> None:
     named = {name for row in pages["docs/wire-exchange.md"].rows(
         pages["docs/wire-exchange.md"].section("A published model")
     ) for name in NAME.findall(row[0])}  # fmt: skip
-    assert files | set(published.Manifest.model_fields) | {SPENT} == named
+    assert files | set(published.Manifest.model_fields) | {SPENT, STARTS} == named
     assert set(rows) <= named

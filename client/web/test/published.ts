@@ -43,8 +43,8 @@ export function plainModel(items: readonly string[], width = 0, seed = 1, more: 
   return concat(u32(head.length), u32(0), head, ...Object.values(tensors).map(({ data }) => new Uint8Array(data.buffer)));
 }
 
-/** The files of version `size`, from a log of so many entries; `fork` makes another log, and `beside` are further files. */
-export async function publish(key: SigningKey, size: number, items: readonly string[], plain: Uint8Array, fork = "", beside: Record<string, Uint8Array> = {}): Promise<Record<string, Uint8Array>> {
+/** The files of version `size`, from a log of so many entries; `fork` makes another log, `beside` are further files, and `said` members of the manifest. */
+export async function publish(key: SigningKey, size: number, items: readonly string[], plain: Uint8Array, fork = "", beside: Record<string, Uint8Array> = {}, said: Record<string, Json> = {}): Promise<Record<string, Uint8Array>> {
   const packed = new Uint8Array(await new Response(new Blob([plain]).stream().pipeThrough(new CompressionStream("deflate"))).arrayBuffer());
   const leaves = Array.from({ length: size }, (_, seq) => leaf(seq, fork));
   const files: Record<string, Uint8Array> = { items: utf8(items.map((item) => `${item}\n`).join("")), "model.int8.safetensors.z": packed, ...beside };
@@ -56,7 +56,7 @@ export async function publish(key: SigningKey, size: number, items: readonly str
     consistency: Object.fromEntries(Array.from({ length: size - 1 }, (_, old) => [String(old + 1), proof(old + 1, leaves, true)])),
     files: Object.fromEntries(Object.entries(files).map(([name, data]) => [name, facts(data)])),
     format: 2, items: items.length, model_hash: digest(plain), population: POPULATION, public_key: key.publicKey, releases: 1,
-    unpacked: facts(plain),
+    unpacked: facts(plain), ...said,
   });
   return { ...files, "manifest.json": manifest, signature: utf8(hex(await key.sign(MANIFEST_TAG, manifest))) };
 }

@@ -136,9 +136,10 @@ def start_of(manifest: Manifest) -> Mapping[str, Any] | None:
 
     It says so as long as fewer people have taken part in its own population: too few yet. None: it says nothing of it.
     """
-    match (manifest.model_extra or {}).get(STARTS):
-        case {"users": int(users)} as said if users > 0:
-            return dict(said)
+    said = (manifest.model_extra or {}).get(STARTS)
+    match said:
+        case {"users": int(users)} if users > 0:
+            return {str(name): value for name, value in said.items()}
     return None
 
 

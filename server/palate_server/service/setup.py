@@ -248,7 +248,7 @@ def _behind(had: tuple[str, ...], listed: tuple[str, ...], name: str) -> AddedIt
 
 
 @dataclass(frozen=True)
-class Start:
+class StartingModel:
     """What a new server starts from, where that is a model.
 
     Attributes:
@@ -284,7 +284,7 @@ class Start:
         return {name: str(value) for name, value in named.items() if value}
 
 
-def from_start(folder: Path, items: Path | None) -> Start:
+def from_start(folder: Path, items: Path | None) -> StartingModel:
     """Read a model to start from, and the catalogue, which is the model's unless the operator gives a longer one.
 
     Raises:
@@ -292,9 +292,9 @@ def from_start(folder: Path, items: Path | None) -> Start:
     """
     found = read_named(folder, "--start")
     if items is None:
-        return Start(found, found.items, found.table)
+        return StartingModel(found, found.items, found.table)
     listed = _behind(found.items, read_items(items), "`--items`")
-    return Start(found, listed.items, read_table(items) or found.table)
+    return StartingModel(found, listed.items, read_table(items) or found.table)
 
 
 def add_items(

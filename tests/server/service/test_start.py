@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import palate
 from palate.starter import FOLDERS
 from palate_cli.cli import run
+from palate_cli.commands.serve.questions import read_catalogue
 from palate_cli.commands.serve.running import _card_maker
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue
@@ -85,8 +87,22 @@ def test_many_people_make_a_start_that_is_no_longer_named(make_service: Maker) -
     assert many.still_from == {}
 
 
-def test_a_server_with_nothing_to_start_from_says_that_it_knows_nobody(make_service: Maker) -> None:
-    assert latest(make_service(algorithm="als").site).elsewhere == 0
+def test_a_device_says_that_too_few_have_taken_part(make_service: Maker, tmp_path: Path) -> None:
+    said = {
+        "sample": {"en": "was learned elsewhere, from 2,000 others", "de": "von 2.000 anderen", "zh": "2,000 人"},
+        "": {"en": "knows nothing of what people like", "de": "weiß nichts davon", "zh": "不知道人们喜欢什么"},
+    }
+    for name, words in said.items():
+        start = from_start(FOLDERS[name], None) if name else None
+        site = make_service(name or "none", algorithm="als", start=start).site
+        assert latest(site).elsewhere == (2000 if name else 0)
+        service = palate.Service(public_key=site.key().public, population="readers")
+        device = palate.open(tmp_path / f"device-{name}", app="shop", key=palate.new_key(), service=service)
+        device.consent.grant("store")
+        assert device.update_model(next(path for path in site.models.iterdir() if path.is_dir()))
+        for language, part in words.items():
+            assert part in device.page(language=language)
+        device.close()
 
 
 def test_the_catalogue_is_the_models_or_a_longer_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +119,9 @@ def test_the_catalogue_is_the_models_or_a_longer_one(tmp_path: Path, capsys: pyt
     longer = Site.at(tmp_path / "longer")
     assert longer.catalogue.items == (*own.catalogue.items, "new")
     assert listed(latest(longer), LIKED["sample"][0]) == listed(latest(own), LIKED["sample"][0])
+    assert read_catalogue("films") == FOLDERS["films"]
+    assert run([*words[:-3], "--items", str(FOLDERS["sample"]), "--yes", str(tmp_path / "answered")]) == 0
+    assert latest(Site.at(tmp_path / "answered")).elsewhere == 2000
     items.write_text("book-1\n")
     assert run([*words, "--items", str(items), str(tmp_path / "shorter")]) == 2
     assert "`--items` must keep each item that devices have" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 import { ItemMatcher, normalId, normalTitle, splitTitle } from "../../src/models/item_matching.js";
 import { ItemTable, mostOfTable } from "../../src/models/item_table.js";
 import { utf8 } from "../../src/records/bytes.js";
+import type { Json } from "../../src/records/canonical.js";
 import { SigningKey } from "../../src/records/signing.js";
 import { open } from "../../src/index.js";
 import { page } from "../../src/page/page.js";
@@ -60,5 +61,26 @@ test("items: a device shows titles that came with its model, by a table that is 
   equal((await device.recommend(1, { explore: 0 }))[0].title, "");
   await device.updateModel(await published(4, {}));
   equal(await device.items(), []);
+  await device.erase();
+});
+
+test("models: where too few people have taken part, device and page say of how many others the model knows", async () => {
+  const [key, items] = [await SigningKey.fromSecret(new Uint8Array(32).fill(5)), ["a", "b", "c"]];
+  const plain = plainModel(items);
+  const device = await open(await place({ service: { publicKey: key.publicKey, population: POPULATION } }));
+  await device.consent.grant("store");
+  const cases: [Record<string, Json>, number | null, string][] = [
+    [{ releases: 1, starts_from: { users: 15629, population: "elsewhere" } }, 15629, "was learned elsewhere, from 15,629 others"],
+    [{ releases: 1, starts_from: { users: 0 } }, null, ""],
+    [{ releases: 1, starts_from: "somewhere" }, null, ""],
+    [{ releases: 1 }, null, ""],
+  ];
+  for (const [at, [said, known, words]] of cases.entries()) {
+    await device.updateModel(await publish(key, at + 1, items, plain, "", {}, said));
+    equal((await device.model())?.elsewhere, known);
+    const told = await page(device, { language: "en" });
+    equal(told.includes("Too few people have taken part here yet"), known !== null);
+    ok(told.includes(words));
+  }
   await device.erase();
 });

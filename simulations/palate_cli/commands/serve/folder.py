@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from palate_common.models.item_table import ItemTable
     from palate_common.models.published import Published
     from palate_server.folder.server_folder import Site
-    from palate_server.service.setup import Start
+    from palate_server.service.setup import StartingModel
     from palate_sim.panel.panel import OpenPanel
 
 WRITTEN = (
@@ -99,12 +99,10 @@ def init(
     nothing. Nothing is there before all of it is, also where it is interrupted.
     """
     from palate_cli.commands.serve.questions import ask
-    from palate_cli.commands.starter import place_of
     from palate_server.service.setup import (
         FEATURES_FILE,
         check_affordable,
         check_new,
-        from_start,
         make_site,
         read_items,
         read_table,
@@ -126,10 +124,10 @@ def init(
     if asked:
         with _nothing_made():
             given = ask({**given, "folder": folder})
-    began = from_start(Path(place_of(str(given["start"]))), given.get("items")) if given.get("start") else None
+    began = _start(given)
     model = None if began is None else began.model
-    for key in ("population", *(("items",) if began is None else ())):
-        if key not in given:
+    for key in ("population", "items"):
+        if key not in given and (began is None or key == "population"):
             raise click.UsageError(f"Missing option '--{key}'.", click.get_current_context())
     listed = read_items(given["items"]) if began is None else began.items
     matrix = None
@@ -156,8 +154,19 @@ def init(
     _tell(folder, site, model)
 
 
+def _start(given: Mapping[str, Any]) -> StartingModel | None:
+    """The model to start from, if an option names one, or what was answered about the catalogue."""
+    from palate_cli.commands.starter import place_of
+    from palate_server.service.setup import from_start
+
+    items = given.get("items")
+    if "start" in given:
+        return from_start(Path(place_of(str(given["start"]))), items)
+    return from_start(items, None) if items is not None and items.is_dir() else None
+
+
 def _prior(
-    opened: OpenPanel | None, began: Start | None, table: ItemTable | None
+    opened: OpenPanel | None, began: StartingModel | None, table: ItemTable | None
 ) -> tuple[State | None, ItemTable | None, Mapping[str, str]]:
     """The panel of a new server, the items' facts, and what is said of the panel."""
     if opened is not None:

@@ -59,20 +59,14 @@ def read_profile(text: str) -> str:
 
 
 def read_catalogue(text: str) -> Path:
-    """A file of item ids; its lines are read again with the rest of what is given."""
+    """A file of item ids, or the folder of a model; it is read again with the rest of what is given."""
+    if (folder := Path(place_of(text))).is_dir():
+        from_start(folder, None)
+        return folder
     if not Path(text).is_file():
         raise InputError(f"the catalogue must be a file of item ids, one a line, got {text!r:.80}")
     read_items(Path(text))
     return Path(text)
-
-
-def read_start(text: str) -> Path | None:
-    """The folder of a model, read again with the rest of what is given; None for "-"."""
-    if text.strip() == "-":
-        return None
-    folder = Path(place_of(text))
-    from_start(folder, None)
-    return folder
 
 
 def read_address(text: str) -> tuple[str, int]:
@@ -141,14 +135,9 @@ QUESTIONS = (
         read_profile, lambda given: TRIAL,
     ),
     SetupQuestion(
-        "start", "model to start from",
-        "The folder of a finished run on your own log, or of a model that came from elsewhere: lists are personal on "
-        "the first day. Its items are the catalogue; `-` starts from none, and asks for one.",
-        read_start, lambda given: "-", whom=frozenset({"pilot"}),
-    ),
-    SetupQuestion(
         "items", "catalogue",
-        "A file of item ids, one a line, which is public: every model has a row for each.",
+        "A file of item ids, one a line, which is public: every model has a row for each. Or a model to start from, "
+        "whose items it then is: the folder of a finished run on your own log, or `films`.",
         read_catalogue, lambda given: "items",
     ),
     SetupQuestion(
@@ -197,8 +186,7 @@ def ask(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = dict(given)
     for question in QUESTIONS:
-        known = question.key in found or (question.key == "items" and found.get("start"))
-        if known or found.get("profile", TRIAL) not in question.whom:
+        if question.key in found or found.get("profile", TRIAL) not in question.whom:
             continue
         typer.echo()
         for line in question.why.splitlines():
