@@ -76,5 +76,6 @@ def run(
     with _people(home, model) as people:
         if not ipaddress.ip_address(listen).is_loopback:
             typer.echo(f"tokens reach {listen}:{port} as they are: put TLS before it, as nginx or Caddy do", err=True)
+        typer.echo(f"{len(list(people))} people at http://{listen}:{port}/")
         with at_work(people):
             uvicorn.run(application(people), host=listen, port=port, access_log=False, log_level="warning", ws="none")

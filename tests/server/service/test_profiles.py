@@ -173,7 +173,7 @@ def _plain(value: Any) -> Any:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('profile = "publix"', "`profile` must be 'trial', 'pilot', 'company' or 'public', got 'publix'"),
+        ('profile = "publix"', "`profile` must be 'trial', 'pilot', 'company', 'public' or 'commons', got 'publix'"),
         ('profile = "public"\ndevices = "many"', "`devices` must be a number above 0, got 'many'"),
         ('profile = "public"\n[privacy]\nperiod_epsilon = nan', "`privacy.period_epsilon` must be a number above 0"),
         ('profile = "public"\nprivacy = 3', r"privacy"),
@@ -292,7 +292,7 @@ def test_the_options_of_init_say_the_same_as_its_questions(tmp_path: Path, capsy
     assert (config.privacy.period_epsilon, config.backup.witness, config.cohort.size) == (3.0, "../plans", 500)
     assert (config.witnesses.keys, config.witnesses.urls) == ([WITNESS], ["https://w.example"])
     for wrong, message in (
-        (["--profile", "publix"], "must be trial, pilot, company or public, got 'publix'"),
+        (["--profile", "publix"], "must be trial, pilot, company, public or commons, got 'publix'"),
         (["--devices", "9"], "`--devices` must be left out without a `--profile`"),
         (["--profile", "public", "--cohort", "30"], "`cohort.size` must be at least 100 with the profile public"),
         (["--profile", "public", "--witness", "x"], "key"),
