@@ -23,6 +23,8 @@ FRAMEWORKS := "django>=5.2,<6" "toga-core>=0.5,<0.6" "toga-dummy>=0.5,<0.6"
 IMAGE_NEEDS := podman=podman podman-compose=podman-compose debootstrap=debootstrap runc=runc nft=nftables
 # What `make around` runs beside them.
 AROUND_NEEDS := pebble=pebble certbot=certbot lego=lego prometheus=prometheus
+# What `make trackers` runs beside what PyPI has.
+TRACKER_NEEDS := kodi=kodi Xvfb=xvfb xvfb-run=xvfb calibredb=calibre ip=iproute2
 need = $(eval missing := $(shell .ci/need $(PYTHON) $(1)))$(if $(missing),$(error palate: $(missing)))
 MUTATION := PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/campaign.py
 COVERAGE := COVERAGE_FILE=build/core.coverage $(BIN)/coverage
@@ -38,7 +40,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests dates web playground docs bench images release-check mutants coverage soak new lock clean around frameworks holes newest-flower
+.PHONY: demo test check needs lint types contracts tests dates web playground docs bench images release-check mutants coverage soak new lock clean around frameworks holes newest-flower trackers
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -104,6 +106,15 @@ around: $(VENV)/.dev ## a server and what stands around it: an ACME authority an
 	@$(call need,$(NEEDS) $(AROUND_NEEDS)):
 	$(PIP) $(LOCKED) requirements/around.txt
 	$(PYTEST) -m around
+
+trackers: .venv-trackers/.ready ## media servers beside a node: Maloja, Supysonic and Calibre-Web, and Debian's Calibre and Kodi: root, minutes
+	@$(call need,$(TRACKER_NEEDS)):
+	$(BIN)/pytest -q -m trackers tests/node
+
+.venv-trackers/.ready: requirements/trackers.txt | $(VENV)/.dev
+	$(PYTHON) -m venv .venv-trackers
+	.venv-trackers/bin/python -m pip install --quiet --no-compile $(LOCKED) requirements/trackers.txt
+	touch $@
 
 holes: client/web/node_modules/.ready $(VENV)/.dev ## whether a locked dependency of Python or npm has a known hole; it asks advisory services, and one that can't be asked is a failure
 	for lock in server dev docs; do $(BIN)/uv tool run pip-audit==2.10.1 --strict --disable-pip --require-hashes --requirement requirements/$$lock.txt || exit 1; done

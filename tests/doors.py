@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from palate_common.models.delta import apply_delta
 from plans import open_as_device
 
 import palate

@@ -80,8 +80,7 @@ def _facts(person: HostedPerson) -> list[Element]:
     spent = report.spending
     return [
         e("p", f"agreed to: {agreed or 'nothing yet'}"),
-        e("p", f"events: {sum(each.events for each in imports)}; titles that no item has: {person.unknown}, "
-          f"that several may have: {person.unsure}"),
+        e("p", f"events: {sum(each.events for each in imports)}"),
         e("p", "takes part in no rounds" if spent is None else f"rounds: {spent.participations} of {spent.population}, "
           f"epsilon {'unbounded' if spent.epsilon is None else format(spent.epsilon, '.2f')} of {spent.limit:g}"),
     ]  # fmt: skip

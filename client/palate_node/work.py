@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from palate_client.consent import agrees_to_online
 from palate_client.history.formats import Row
@@ -43,24 +43,25 @@ def read(person: HostedPerson) -> None:
     for settings, source in zip(person.settings.sources, person.sources, strict=True):
         kind = settings["kind"]
         try:
-            person.said[kind] = _read(person, kind, source)
+            _read(person, kind, source)
         except PalateError as error:
             person.said[kind] = str(error)
 
 
-def _read(person: HostedPerson, kind: str, source: MediaServer) -> str:
+def _read(person: HostedPerson, kind: str, source: MediaServer) -> None:
     if not person.device.consent.get("store"):
-        return "waits for consent to `store`"
+        person.said[kind] = "waits for consent to `store`"
+        return
     there, rows = dict[str, str](), list[Row]()
     for own, row in source.things():
         rows += [row] if row.time is not None else []
         item, _, items = person.matcher.find(row.titles, row.year, row.ids)
         if found := item or (items[0] if source.made_known and len(items) == 1 else None):
             there.setdefault(found, own)
-    report = person.take(rows, kind, made_known=source.made_known)
+    person.take(rows, kind, made_known=source.made_known)
     chosen = [there[each.item] for each, _ in listed(person, items=list(there))] if there else []
-    shown = source.show(f"Palate: {person.name}", chosen)
-    return f"{report.stored} new" + (f", {len(chosen)} shown" if shown else "")
+    if source.show(f"Palate: {person.name}", chosen):
+        person.said[kind] += f"; {len(chosen)} shown"
 
 
 def take_part(people: People, *, seconds: float = 3600.0, stop: threading.Event | None = None) -> dict[str, str]:
@@ -88,40 +89,31 @@ def take_part(people: People, *, seconds: float = 3600.0, stop: threading.Event 
     return said
 
 
-class NodeWork:
-    """Does all of it in a thread of its own, until it is stopped.
+@contextmanager
+def at_work(people: People) -> Iterator[None]:
+    """Do all of it while the block runs, in threads of its own; what fails is tried again."""
+    stop = threading.Event()
 
-    Args:
-        people: the node's people.
-    """
-
-    def __init__(self, people: People) -> None:
-        self._people, self._stop = people, threading.Event()
-        self._threads = [
-            threading.Thread(target=self._again, args=(work, every), name="palate node", daemon=True)
-            for work, every in ((self._read, READ_EVERY), (self._take_part, SYNC_EVERY))
-        ]
-        for each in self._threads:
-            each.start()
-
-    def stop(self) -> None:
-        """End it."""
-        self._stop.set()
-        for each in self._threads:
-            each.join(30.0)
-
-    def _again(self, work: Callable[[], None], every: float) -> None:
-        while not self._stop.is_set():
+    def again(work: Callable[[], object], every: float) -> None:
+        while not stop.is_set():
             try:
                 work()
             except Exception:
                 logger.warning("a node's work failed, and is tried again", exc_info=True)
-            self._stop.wait(every)
+            stop.wait(every)
 
-    def _read(self) -> None:
-        for person in self._people:
-            if person.settings.on and not self._stop.is_set():
+    def read_all() -> None:
+        for person in people:
+            if person.settings.on and not stop.is_set():
                 read(person)
 
-    def _take_part(self) -> None:
-        take_part(self._people, stop=self._stop)
+    jobs = ((read_all, READ_EVERY), (lambda: take_part(people, stop=stop), SYNC_EVERY))
+    threads = [threading.Thread(target=again, args=job, name="palate node", daemon=True) for job in jobs]
+    for each in threads:
+        each.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for each in threads:
+            each.join(30.0)

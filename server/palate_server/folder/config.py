@@ -383,7 +383,7 @@ class ServerConfig(_Section):
 
     population: str = Field(min_length=1, max_length=200)
     """Name of the population; an app is built for one population."""
-    profile: Literal["trial", "pilot", "company", "public"] | None = None
+    profile: Literal["trial", "pilot", "company", "public", "commons"] | None = None
     """What all keys that are left out follow from, and what no key may be looser than: docs/server.md#profiles.
     Left out: each has the default of this table."""
     devices: int | None = Field(default=None, ge=2, le=10**9)

@@ -93,6 +93,12 @@ PROFILES: Final = {
         devices=10_000, epsilon=4.0, years=3, runs=6, every_hours=1460.0, share=10, least_cohort=100, keep=10,
         most=(4.0, 8.0), outside=True, watched=True,
     ),
+    "commons": Profile(
+        meaning="people of many homes, by their own nodes and browsers: as public, with two runs a year of half the "
+        "devices each, as few come, so that 1,000 are enough for taste",
+        devices=1000, epsilon=5.0, years=3, runs=2, every_hours=4380.0, share=2, least_cohort=100, keep=10,
+        most=(5.0, 10.0), outside=True, watched=True,
+    ),
 }  # fmt: skip
 
 Get = Callable[[str], Any]
@@ -201,8 +207,8 @@ RULES: Final = (
     ),
     Rule(
         "cohort.size",
-        "one in 4 of `devices` with pilot, at least 5, and with company, at least 25; one in 10 with public, at least "
-        "100; at most 1,000. With trial all of them, at most 100. So many come while a run waits for them",
+        "one in 4 of `devices` with pilot, at least 5, and with company, at least 25; one in 10 with public, and one "
+        "in 2 with commons, at least 100; at most 1,000. With trial all of them, at most 100. So many come while a run waits for them",
         _size,
         lambda profile, get: (
             f"one in {profile.share} of the {get('devices'):,} devices, at least {profile.least_cohort} and at most "

@@ -15,7 +15,7 @@ from palate_core.errors import InputError
 from palate_node.people import People
 from palate_node.service import application
 from palate_node.sources import source_of
-from palate_node.work import NodeWork
+from palate_node.work import at_work
 
 app = typer.Typer(help="The devices of a household beside its media servers, in one service.", no_args_is_help=True)
 
@@ -76,8 +76,6 @@ def run(
     with _people(home, model) as people:
         if not ipaddress.ip_address(listen).is_loopback:
             typer.echo(f"tokens reach {listen}:{port} as they are: put TLS before it, as nginx or Caddy do", err=True)
-        worker = NodeWork(people)
-        try:
+        typer.echo(f"{len(list(people))} people at http://{listen}:{port}/")
+        with at_work(people):
             uvicorn.run(application(people), host=listen, port=port, access_log=False, log_level="warning", ws="none")
-        finally:
-            worker.stop()

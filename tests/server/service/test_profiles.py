@@ -122,7 +122,7 @@ def test_nothing_is_looser_than_a_profile_holds(profile: str, changes: dict[str,
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("profile", ["pilot", "company", "public"])
+@pytest.mark.parametrize("profile", ["pilot", "company", "public", "commons"])
 def test_every_floor_is_kept_by_what_the_profile_sets_and_each_can_be_broken(profile: str) -> None:
     """No floor is one that nothing breaks: each has a value that is refused."""
     config = made(profile)
@@ -173,7 +173,7 @@ def _plain(value: Any) -> Any:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('profile = "publix"', "`profile` must be 'trial', 'pilot', 'company' or 'public', got 'publix'"),
+        ('profile = "publix"', "`profile` must be 'trial', 'pilot', 'company', 'public' or 'commons', got 'publix'"),
         ('profile = "public"\ndevices = "many"', "`devices` must be a number above 0, got 'many'"),
         ('profile = "public"\n[privacy]\nperiod_epsilon = nan', "`privacy.period_epsilon` must be a number above 0"),
         ('profile = "public"\nprivacy = 3', r"privacy"),
@@ -214,7 +214,7 @@ def test_nobody_has_to_understand_more_than_eight_settings(profile: str, tmp_pat
         said = out.getvalue().decode()
     asked = [question for _, question, _, whom in rows if whom == "all" or profile in whom]
     assert re.findall(r"^(.+?) \[.*?\]: ", said, re.MULTILINE) == asked
-    assert len(asked) == {"trial": 6, "pilot": 6, "company": 7, "public": 8}[profile]
+    assert len(asked) == {"trial": 6, "pilot": 6, "company": 7, "public": 8, "commons": 8}[profile]
     assert [f"`{key}`" for key in found if key != "folder"] == [
         keys.split(",")[0] for keys, question, *_ in rows if question in asked
     ]
@@ -292,7 +292,7 @@ def test_the_options_of_init_say_the_same_as_its_questions(tmp_path: Path, capsy
     assert (config.privacy.period_epsilon, config.backup.witness, config.cohort.size) == (3.0, "../plans", 500)
     assert (config.witnesses.keys, config.witnesses.urls) == ([WITNESS], ["https://w.example"])
     for wrong, message in (
-        (["--profile", "publix"], "must be trial, pilot, company or public, got 'publix'"),
+        (["--profile", "publix"], "must be trial, pilot, company, public or commons, got 'publix'"),
         (["--devices", "9"], "`--devices` must be left out without a `--profile`"),
         (["--profile", "public", "--cohort", "30"], "`cohort.size` must be at least 100 with the profile public"),
         (["--profile", "public", "--witness", "x"], "key"),
@@ -360,8 +360,8 @@ def test_on_a_terminal_it_asks_and_what_is_interrupted_leaves_nothing(
 ) -> None:
     (tmp_path / "list").write_text("a\nb\n")
     asked = Terminal(tmp_path, ["serve", "init", "site", "--population", "readers"], hears_control_c)
-    asked.answer("profile: trial, pilot, company, public [trial]: ", "companie\n")
-    asked.answer("profile: trial, pilot, company, public [trial]: ", "company\n")
+    asked.answer("profile: trial, pilot, company, public, commons [trial]: ", "companie\n")
+    asked.answer("profile: trial, pilot, company, public, commons [trial]: ", "company\n")
     (tmp_path / "twice").write_text("a\nb\na\n")
     asked.answer("catalogue [items]: ", "twice\n")
     asked.answer("got 'a' in lines 1 and 3", "")
@@ -385,7 +385,7 @@ def test_on_a_terminal_it_asks_and_what_is_interrupted_leaves_nothing(
     }  # fmt: skip
     before = sorted(path.name for path in tmp_path.iterdir())
     left = Terminal(tmp_path, ["serve", "init", "left", "--population", "readers", "--items", "list"], hears_control_c)
-    left.wait("profile: trial, pilot, company, public [trial]: ")
+    left.wait("profile: trial, pilot, company, public, commons [trial]: ")
     left.interrupt()
     assert (left.ends(), "palate: interrupted" in left.said) == (130, True)
     words = ["serve", "init", "left", "--population", "p", "--items", "list", "--profile", "trial"]
