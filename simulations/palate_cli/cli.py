@@ -257,7 +257,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def called() -> str:
     """How this command line is typed here: `palate`, or its path where the shell doesn't find it."""
     typed = Path(sys.argv[0])
-    return "palate" if typed.name != "palate" or shutil.which("palate") else os.path.relpath(typed)
+    return "palate" if typed.name != "palate" or shutil.which("palate") else shlex.quote(os.path.relpath(typed))
 
 
 def missing(error: ModuleNotFoundError) -> str:

@@ -253,6 +253,9 @@ class EvaluationConfig(_Section):
     fit_users: int | None = Field(default=None, ge=1)
     """Training users on whom item_knn, ease, ease_sparse and ials are fitted, drawn by the seed: for logs that these
     can't hold in memory. None: all."""
+    people: int = Field(default=3, ge=0, le=100)
+    """Held-out people whose lists the run ends with, beside what they had: rows of the log, drawn by the seed. 0: none,
+    for a report that others may see."""
     save_recommendations: bool = False
     """Write recommendations.csv.gz and split/."""
 

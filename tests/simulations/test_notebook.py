@@ -66,7 +66,7 @@ def test_the_private_model_beats_popularity_on_the_made_log(executed: Any) -> No
 
 
 def test_runs_lists_and_cards_are_tables_and_the_bar_is_gone_at_the_end(executed: Any) -> None:
-    run, found, card = (cell.outputs for cell in executed[0].cells[-3:])
+    run, found, card, people = (cell.outputs for cell in executed[0].cells[-4:])
     html = [output.data["text/html"] for output in run if "text/html" in output.get("data", {})]
     assert "" in html  # the bar's own output, which is drawn anew until then
     assert not any("<progress" in each for each in html)
@@ -75,6 +75,7 @@ def test_runs_lists_and_cards_are_tables_and_the_bar_is_gone_at_the_end(executed
     assert "adjacency: zero-out" in html[-1]
     assert found[0].data["text/html"].count("<tr>") == 6
     assert "For every training installation" in card[0].data["text/html"]
+    assert people[0].data["text/html"].count("would get</th>") == 3
 
 
 def test_a_plot_is_drawn(executed: Any) -> None:

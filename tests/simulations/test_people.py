@@ -47,10 +47,10 @@ def test_people_are_drawn_by_the_seed_alone_and_get_what_was_judged(log: pd.Data
     cut = split_log(read_log(log), "strong", seed=1)
     learn: dict[str, Any] = {"algorithm": "als", "settings": {}, "delta": 1e-5, "seed": 0}
     models = [rehearse(cut.train, epsilon=epsilon, **learn) for epsilon in (None, 2.0)]
-    found = [some_people(model, cut, titles={}, seed=4) for model in models]
+    found = [some_people(model, cut, most=3, titles={}, seed=4) for model in models]
     who = [[(each["given"], each["held_out"], sorted(each["had"])) for each in people] for people in found]
     assert who[0] == who[1], "whatever they get"
-    assert some_people(models[0], cut, titles={}, seed=5) != found[0]
+    assert some_people(models[0], cut, most=3, titles={}, seed=5) != found[0]
     assert len(found[0]) == 3
     for person in found[0]:
         [row] = [
@@ -83,13 +83,17 @@ def test_a_run_ends_with_people_in_every_output(result: Result) -> None:
     assert people_cell(result.people) in cell
 
 
-def test_rows_of_the_log_are_in_nothing_that_is_published(result: Result) -> None:
+def test_rows_of_the_log_are_in_nothing_that_is_published(log: pd.DataFrame, result: Result, tmp_path: Path) -> None:
     assert "people" not in result.summary
     assert "people" not in result.card
     public = [*(result.folder / "model").iterdir(), *(result.folder / name for name in ("ledger.json", "result.json"))]
     assert not any(b'"gets"' in path.read_bytes() for path in public)
     page = result.report.read_text(encoding="utf-8")
     assert "rows of the log" in page
+    settings = {**QUICK, "evaluation.people": 0}
+    bare = palate.simulate(log, epsilon=50, out=tmp_path / "bare", settings=settings)
+    assert (bare.people, (bare.folder / "people.json").exists()) == ([], False)
+    assert "rows of the log" not in bare.report.read_text(encoding="utf-8")
 
 
 def test_a_file_of_people_that_is_none_shows_nothing(result: Result, tmp_path: Path) -> None:

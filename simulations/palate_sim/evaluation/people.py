@@ -20,14 +20,15 @@ from palate_sim.evaluation.on_device import GivenInterests
 from palate_sim.evaluation.sampling import SHOWN
 from palate_sim.preparation.splits import Split
 
-PEOPLE, LEAST, LISTED, NAMED = 3, 5, 5, 6
-"""How many people; the least items that each was given with; places of a list; named items of a history."""
+LEAST, LISTED, NAMED = 5, 5, 6
+"""The least items that each person was given with; places of a list; named items of a history."""
 
 
 def some_people(
     model: GlobalModel,
     split: Split,
     *,
+    most: int,
     titles: Mapping[str, str],
     domains: Sequence[str] | None = None,
     seed: int,
@@ -37,6 +38,7 @@ def some_people(
     Args:
         model: the model.
         split: the test users, and the training users, who say what is most popular.
+        most: how many.
         titles: item id -> title; an item without one is named by its id.
         domains: the domain of each item; None: there is only one.
         seed: of who they are, and which items of a long history are named.
@@ -48,7 +50,7 @@ def some_people(
     """
     heldout, items = split.test, split.items
     able = np.flatnonzero((heldout.foldin.counts() >= LEAST) & (heldout.target.counts() > 0))
-    if split.candidates is not None or not len(able):
+    if split.candidates is not None or not len(able) or not most:
         return []
     rng = np.random.default_rng([seed, SHOWN])
     given = GivenInterests(items)
@@ -60,7 +62,7 @@ def some_people(
         return [titles.get(items[row], items[row]) for row in rows]
 
     found = []
-    for person in np.sort(rng.choice(able, min(PEOPLE, len(able)), replace=False)).tolist():
+    for person in np.sort(rng.choice(able, min(most, len(able)), replace=False)).tolist():
         given.history, target = heldout.foldin.user(person), heldout.target.user(person).indices
         had = given.history.indices
         left = np.zeros(0, np.int32) if heldout.withheld is None else heldout.withheld.user(person).indices

@@ -109,7 +109,12 @@ def write_outcome(
         titles = {} if table is None else table.titles
         with step(notify, "making lists for some people"):
             people = some_people(
-                trained.outcome.model, prepared.split, titles=titles, domains=prepared.domains, seed=config.seed
+                trained.outcome.model,
+                prepared.split,
+                most=config.evaluation.people,
+                titles=titles,
+                domains=prepared.domains,
+                seed=config.seed,
             )
         if people:
             folder.write(PEOPLE_FILE, json.dumps(people, indent=1, ensure_ascii=False).encode())
