@@ -52,8 +52,8 @@ def item_features(
         catalogue: item_id, title, genres (separated by "|"); an item it lacks has no features.
         items: item ids in row order.
         source: "auto": genres and decades, or where nothing is known but ids that read like titles, what "text" makes
-            of these, if scikit-learn is there; "text": words of titles too, by TF-IDF; "none"; each of the two by itself:
-            "genres", "titles"; or the path of a file with numbers, see `palate_sim.features.matrices`.
+            of these, if scikit-learn is there; "text": words of titles too, by TF-IDF; "none"; each of the two by
+            itself: "genres", "titles"; or the path of a file with numbers, see `palate_sim.features.matrices`.
         name: the setting, for messages.
 
     Raises:
