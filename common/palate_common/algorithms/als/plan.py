@@ -115,7 +115,7 @@ class AlsPlan:
         self.embedding_size = min(settings.embedding_size or size, self.head_items)
         cautious = 1.0 if self.later else CAUTIOUS_WEIGHT
         self.content_weight = cautious if settings.content_weight is None else settings.content_weight
-        most = MOST_PANEL_WEIGHT * (BESIDE_TASTE if later else 1.0)
+        most = MOST_PANEL_WEIGHT * (BESIDE_TASTE if self.later else 1.0)
         self.panel_weight = float(np.clip(PANEL_WEIGHT * facts.panel_users / np.sqrt(signal), 0.0, most))
         self.pair_items = self._pair_items(settings, facts)
         elections = {CONTENT: content, PAIRS: self.pair_items > 0 and self.later > 1, PANEL: facts.panel_users > 0}
