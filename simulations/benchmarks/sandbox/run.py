@@ -116,10 +116,9 @@ def policy_tables(figures: Any, title: str = "Who comes back") -> list[Table]:
     people, items = first["given"].get("crowd", 10_000), first["given"].get("items", 500)
     seeds, epsilon = len(first["policies"]["palate"]), max(each["epsilon"] for each in figures.values())
     note = (
-        f"{people:,} hosted people, who had {first.get('had_before', 0):g} items each before they came; up to {items:,} "
-        f"items, 60 days, {seeds} seeds. 95 % intervals by Student's t; "
-        f"differences are of pairs. All releases cost eps {epsilon:.2f} ({PROMISE}). What people are assumed to do: "
-        "docs/tutorials/sandbox.md."
+        f"{people:,} hosted people, who had {first.get('had_before', 0):g} items each before they came; up to "
+        f"{items:,} items, 60 days, {seeds} seeds. 95 % intervals by Student's t; differences are of pairs. All "
+        f"releases cost eps {epsilon:.2f} ({PROMISE}). What people are assumed to do: docs/tutorials/sandbox.md."
     )
     return [Table(title, header, rows, note)]
 
