@@ -175,7 +175,8 @@ class Population:
 
     def out(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """What no list shows people: what they have, and what rests, as on devices, as it was shown too often."""
-        return (self.taken_on[rows] != NOT) | (self._shown[rows] > TIRED)
+        out: npt.NDArray[np.bool_] = (self.taken_on[rows] != NOT) | (self._shown[rows] > TIRED)
+        return out
 
     def wants(self, rows: Rows, item: int) -> npt.NDArray[np.float64]:
         """The probability that people would take an item that they look at, float [rows]."""
@@ -189,7 +190,7 @@ class Population:
         place = np.maximum(shown, 0)
         bored = np.take_along_axis(self._boredom[rows] @ self._genres.T, place, axis=1)
         odds = np.take_along_axis(self.odds[rows], place, axis=1) - bored
-        known = np.take_along_axis(self.taken_on[rows] != NOT, place, axis=1)
+        known: npt.NDArray[np.bool_] = np.take_along_axis(self.taken_on[rows] != NOT, place, axis=1)
         taken = (chance < looked * _sigmoid(odds)) & (shown >= 0) & ~known
         taken &= taken.cumsum(axis=1) <= habits.most_taken
         who, where = np.nonzero(taken)

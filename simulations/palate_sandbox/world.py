@@ -164,6 +164,7 @@ class SandboxWorld(Closing):
         self.crowd = Crowd(self.people, config.people, config.scenario, self.clock.began)
         self.persons: dict[int, Person] = {}
         self.you: Person | None = None
+        self._joined = 0
         self.policy: Policy = config.policy
         self.today, self.chronicle = 0, Chronicle(policies={0: config.policy})
         self.model = self.operator.model
@@ -205,23 +206,11 @@ class SandboxWorld(Closing):
             self.policy = policy
             self.chronicle.policies[self.today] = policy
 
-    def withdraw(self, row: int, purpose: palate.Purpose) -> None:
-        """A person turns a purpose off, on their device."""
-        if (person := self.persons.get(row)) is not None:
-            person.device.consent.revoke(purpose)
-            if purpose in self.people.agrees:
-                self.people.agrees[purpose][row] = False
-
-    def erase(self, row: int) -> None:
-        """A person erases the app's data, and leaves."""
-        if (person := self.persons.pop(row, None)) is not None:
-            person.device.erase()
-            self.people.left_on[row] = self.people.erased_on[row] = self.today
-
     def join(self) -> Person:
         """A person more, with a device that no law moves, and who takes part in training: whoever looks at the page."""
         agrees: dict[palate.Purpose, bool] = {"train": True, "analytics": False, "messaging": False}
-        self.you = self._person("you", agrees)
+        self._joined += 1
+        self.you = self._person(f"you-{self._joined}", agrees)
         return self.you
 
     def live(self) -> Iterator[Day]:

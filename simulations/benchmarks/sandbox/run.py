@@ -26,7 +26,7 @@ from palate_client.events import HISTORY, Event
 from palate_client.recommend.adaptation.blending import EXPLORATION
 from palate_client.recommend.explanation import POPULAR
 from palate_core.errors import PalateError
-from palate_sandbox.config import POLICIES, SandboxConfig, Scenario, load
+from palate_sandbox.config import POLICIES, Habits, SandboxConfig, Scenario, load
 from palate_sandbox.folder import sandbox_folder
 from palate_sandbox.page.app import SandboxPage
 from palate_sandbox.page.runner import Runner
@@ -71,7 +71,13 @@ def policies(seeds: int, **given: Any) -> Any:
             life |= {"taken": each["taken_a_visit"], "visits": each["visits"]}
             found[name.removesuffix(" (shadow)")].append(life)
         cells.update(told=report["surveys"]["told"], hold=report["surveys"]["hold"])
-    return {"given": given, "policies": found, "epsilon": report["privacy"]["epsilon"], "cells": dict(cells)}
+    return {
+        "given": given,
+        "had_before": Habits().had_before,
+        "policies": found,
+        "epsilon": report["privacy"]["epsilon"],
+        "cells": dict(cells),
+    }
 
 
 def switch(_: Path, seeds: int) -> Any:
@@ -110,9 +116,9 @@ def policy_tables(figures: Any, title: str = "Who comes back") -> list[Table]:
     people, items = first["given"].get("crowd", 10_000), first["given"].get("items", 500)
     seeds, epsilon = len(first["policies"]["palate"]), max(each["epsilon"] for each in figures.values())
     note = (
-        f"{people:,} hosted people, up to {items:,} items, 60 days, {seeds} seeds. 95 % intervals by Student's t; "
-        f"differences are of pairs. All releases cost eps {epsilon:.2f} ({PROMISE}). What people are assumed to do: "
-        "docs/tutorials/sandbox.md."
+        f"{people:,} hosted people, who had {first.get('had_before', 0):g} items each before they came; up to "
+        f"{items:,} items, 60 days, {seeds} seeds. 95 % intervals by Student's t; differences are of pairs. All "
+        f"releases cost eps {epsilon:.2f} ({PROMISE}). What people are assumed to do: docs/tutorials/sandbox.md."
     )
     return [Table(title, header, rows, note)]
 

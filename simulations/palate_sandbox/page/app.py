@@ -3,8 +3,8 @@
     GET  /               the page; /live is what has changed since it was asked last
     POST /you            a title that you like, or take out of what you liked
     POST /set            the switch, the pace, a pause
-    GET  /person/en/ROW  a person's own page, as their device makes it, in a language
-    POST /person/en/ROW  what its buttons do: turn a purpose off, take the data along, erase all
+    GET  /own/en         your own page, as your device makes it, in a language
+    POST /own/en         what its buttons do: turn a purpose off, take the data along, erase all
 
 It loads nothing from elsewhere. It answers to the loopback's own names alone, and changes something only where its own
 page asks: one from elsewhere can do neither, nor, on Linux, can another user of the machine.
@@ -28,7 +28,6 @@ from starlette.routing import BaseRoute, Route
 
 from palate_client.consent import PURPOSES
 from palate_common.system import is_anothers
-from palate_core.errors import PalateError
 from palate_sandbox.config import POLICIES, assumptions
 from palate_sandbox.page import bars
 from palate_sandbox.page.charts import DayCurve, ErrorPoint, curves
@@ -40,11 +39,11 @@ from palate_server.service.listener import LOOPBACK, name_of
 POLICY = "; ".join(
     (
         "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'", "connect-src 'self'",
-        "frame-src 'self'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'",
+        "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'",
     )
 )  # fmt: skip
-FRAMED = "frame-ancestors 'self'"
-"""A person's page says itself what it may load, which is nothing; it may stand in this page."""
+OWN_PAGE = "frame-ancestors 'none'"
+"""A person's own page says itself what it may load, which is nothing."""
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -61,12 +60,7 @@ NAMES = {
     "dau": "Active on day", "wau": "Active in the week", "mau": "Active in 30 days", "stickiness": "Stickiness",
     "churn": "Churn", "retention": "Back on day", "retention_after": "Back from day",
 }  # fmt: skip
-LANGUAGES = {
-    "en": ("English", "Waiting for the end of the day …"),
-    "zh": ("简体中文", "正在等这一天结束……"),
-    "de": ("Deutsch", "Wartet auf das Ende des Tages …"),
-}
-"""Of each language its name, and what is said while an erasure waits."""
+LANGUAGES = {"en": "English", "zh": "简体中文", "de": "Deutsch"}
 
 
 class SandboxPage:
@@ -90,9 +84,8 @@ class SandboxPage:
             Route("/live", self._ours(self._changed), methods=["GET"]),
             Route("/set", self._ours(self._set), methods=["POST"]),
             Route("/you", self._ours(self._clicked), methods=["POST"]),
-            Route("/person", self._ours(self._chosen), methods=["GET"]),
-            Route("/person/{language}/{row}", self._ours(self._person), methods=["GET"]),
-            Route("/person/{language}/{row}", self._ours(self._decide), methods=["POST"]),
+            Route("/own/{language}", self._ours(self._own), methods=["GET"]),
+            Route("/own/{language}", self._ours(self._decide), methods=["POST"]),
             Route("/static/{name:path}", self._ours(self._file), methods=["GET"]),
         ]
         return Starlette(routes=own)
@@ -131,7 +124,7 @@ class SandboxPage:
 
     def _stamp(self, now: SandboxStanding) -> str:
         """What differs as soon as there is something new to see."""
-        shown = (self._epoch, now.facts["days"], now.policy, now.pace, now.paused, now.doing, now.broken, now.persons)
+        shown = (self._epoch, now.facts["days"], now.policy, now.pace, now.paused, now.doing, now.broken)
         return hashlib.sha256(repr(shown).encode()).hexdigest()
 
     async def _set(self, request: Request) -> Response:
@@ -150,27 +143,28 @@ class SandboxPage:
         now = self._runner.standing()
         return JSONResponse({"sections": await run_in_threadpool(self._sections, now, ("you",))})
 
-    async def _chosen(self, request: Request) -> Response:
-        """Without a script, the choice of a person is a form that leads here."""
-        row, language = (request.query_params.get(name, "") for name in ("row", "language"))
-        if _row(row) is None or language not in LANGUAGES:
+    async def _own(self, request: Request) -> Response:
+        if (language := request.path_params["language"]) not in LANGUAGES:
             return Response(status_code=404)
-        return RedirectResponse(f"/person/{language}/{_row(row)}", status_code=303)
-
-    async def _person(self, request: Request) -> Response:
-        row = _row(request.path_params["row"])
-        if row is None:
-            return Response(status_code=404)
-        return await run_in_threadpool(self._own_page, row, request.path_params["language"])
+        html = await run_in_threadpool(self._you.page, language, actions=f"/own/{language}")
+        return HTMLResponse(html, headers={"Content-Security-Policy": OWN_PAGE})
 
     async def _decide(self, request: Request) -> Response:
-        row, language, form = _row(request.path_params["row"]), request.path_params["language"], await _form(request)
-        if row is None or language not in LANGUAGES:
-            return Response(status_code=404)
-        try:
-            return await run_in_threadpool(self._decided, row, language, form)
-        except PalateError:  # it was erased just now
-            return self._gone(row)
+        """What you have decided on your own page."""
+        language, form = request.path_params["language"], await _form(request)
+        match form.get("do"), form.get("purpose"), form.get("sure"):
+            case "revoke", purpose, _ if purpose in PURPOSES:
+                await run_in_threadpool(self._you.device.consent.revoke, purpose)
+            case "export", _, _:
+                shown = {"Content-Disposition": 'attachment; filename="yours.jsonl"'}
+                lines = await run_in_threadpool(list, self._you.device.export_lines())
+                return Response("".join(f"{each}\n" for each in lines), media_type="application/jsonl", headers=shown)
+            case "erase", _, "yes":
+                await run_in_threadpool(self._you.erase)
+                return RedirectResponse("/", status_code=303)
+            case _:
+                return Response(status_code=404)
+        return RedirectResponse(f"/own/{language}" if language in LANGUAGES else "/", status_code=303)
 
     async def _file(self, request: Request) -> Response:
         found = self._static.get(request.path_params["name"])
@@ -178,54 +172,14 @@ class SandboxPage:
             return Response(status_code=404)
         return Response(found[0], media_type=found[1], headers={"Cache-Control": "private, max-age=3600"})
 
-    def _own_page(self, row: int, language: str) -> Response:
-        """A person's page, as their device makes it; or that the device is gone."""
-        person = self._world.persons.get(row)
-        if language not in LANGUAGES or person is None:
-            return self._gone(row)
-        catalogue = self._world.catalogue
-        try:
-            html = person.device.page(
-                language=language,
-                titles=dict(zip(catalogue.items, catalogue.titles, strict=True)),
-                tags=dict(zip(catalogue.items, catalogue.genres, strict=True)),
-                actions=f"/person/{language}/{row}",
-            )
-        except PalateError:  # it was erased just now
-            return self._gone(row)
-        return HTMLResponse(html, headers={"Content-Security-Policy": FRAMED})
-
-    def _gone(self, row: int) -> Response:
-        found = self._html("gone.html", status=404, row=row)
-        found.headers["Content-Security-Policy"] = POLICY.replace("frame-ancestors 'none'", "frame-ancestors 'self'")
-        return found
-
-    def _decided(self, row: int, language: str, form: Mapping[str, str]) -> Response:
-        """What a person has decided, on their device; who erases all waits for the end of the day."""
-        person = self._world.persons.get(row)
-        match form.get("do"), form.get("purpose"), form.get("sure"):
-            case "revoke", purpose, _ if purpose in PURPOSES:
-                self._world.withdraw(row, purpose)
-            case "export", _, _ if person is not None:
-                lines = "".join(f"{line}\n" for line in person.device.export_lines())
-                shown = {"Content-Disposition": f'attachment; filename="person-{row + 1}.jsonl"'}
-                return Response(lines, media_type="application/jsonl", headers=shown)
-            case "erase", _, "yes":
-                with self._runner.lock:
-                    self._world.erase(row)
-                    self._runner.refresh()
-            case _:
-                return Response(status_code=404)
-        return RedirectResponse(f"/person/{language}/{row}", status_code=303)
-
     def _sections(self, now: SandboxStanding, names: Sequence[str] = SECTIONS) -> dict[str, str]:
         """The HTML of some sections."""
-        shown = {"facts": now.facts, "yours": self._you.yours()} | (_shown(now) if names is SECTIONS else {})
+        shown = {"facts": now.facts, "yours": self._you.yours(), "languages": LANGUAGES}
+        shown |= _shown(now) if names is SECTIONS else {}
         return {name: self._templates.get_template(f"sections/{name}.html").render(now=now, **shown) for name in names}
 
-    def _html(self, template: str, *, status: int = 200, **values: Any) -> Response:
-        html = self._templates.get_template(template).render(**values, words=WORDS, languages=LANGUAGES)
-        return HTMLResponse(html, status_code=status)
+    def _html(self, template: str, **values: Any) -> Response:
+        return HTMLResponse(self._templates.get_template(template).render(**values, words=WORDS))
 
 
 def _shown(now: SandboxStanding) -> dict[str, Any]:
@@ -300,11 +254,6 @@ def _own_form(request: Request) -> bool:
     if origin is not None and origin.partition("://")[2] != request.headers["host"]:
         return False
     return place == "same-origin"
-
-
-def _row(text: str) -> int | None:
-    """The number of a person; None if it is none."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def _item(form: Mapping[str, str]) -> list[str]:

@@ -92,14 +92,14 @@ def curves(
             path = "L".join(f"{x(day):.1f} {y(value):.1f}" for day, value in enumerate(line.values))
             parts.append(f'<path class="curve {line.kind}" d="M{path}"><title>{escape(line.name)}</title></path>')
     for point in points:
-        ends = "".join(
+        caps = "".join(
             f'<line class="chart-error" x1="{x(point.day) - 3:.1f}" x2="{x(point.day) + 3:.1f}" y1="{y(end):.1f}" '
             f'y2="{y(end):.1f}"/>'
             for end in (point.low, point.high)
         )
         parts.append(
             f'<line class="chart-error" x1="{x(point.day):.1f}" x2="{x(point.day):.1f}" y1="{y(point.low):.1f}" '
-            f'y2="{y(point.high):.1f}"/>{ends}<circle class="chart-value" cx="{x(point.day):.1f}" '
+            f'y2="{y(point.high):.1f}"/>{caps}<circle class="chart-value" cx="{x(point.day):.1f}" '
             f'cy="{y(point.value):.1f}" r="2.6"/>'
         )
     return Markup(  # noqa: S704 - numbers, and texts that are escaped

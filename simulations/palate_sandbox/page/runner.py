@@ -2,8 +2,7 @@
 
     SandboxWorld --a day--> facts, which don't change any more --> page
 
-A page is made of the facts of the latest whole day, so that nobody waits for a round that goes on. What a visitor asks
-of a device, such as to erase it, waits for the end of the day.
+A page is made of the facts of the latest whole day, so that nobody waits for a round that goes on.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ class SandboxStanding:
 
     Attributes:
         facts: what was so at the end of the latest day; see `palate_sandbox.report.facts`.
-        persons: rows of the people whose devices are there.
         policy: what is shown from the next day on.
         pace: a name of `PACES`.
         paused: whether the clock stands still.
@@ -39,7 +37,6 @@ class SandboxStanding:
     """
 
     facts: Mapping[str, Any]
-    persons: tuple[int, ...]
     policy: Policy
     pace: str
     paused: bool
@@ -58,7 +55,6 @@ class Runner(Closing):
 
     Attributes:
         world: the sandbox.
-        lock: held while a day is lived.
         broken: why it doesn't go on; empty: it does.
 
     Args:
@@ -67,8 +63,8 @@ class Runner(Closing):
     """
 
     def __init__(self, world: SandboxWorld, *, pace: str = "steady") -> None:
-        self.world, self.lock = world, threading.Lock()
-        self._facts, self._persons = facts(world), tuple[int, ...]()
+        self.world = world
+        self._facts = facts(world)
         self._pace, self._paused, self._doing, self.broken = pace, False, "", ""
         self._policy = world.policy
         self._stop, self._turn, self._over = (threading.Event() for _ in range(3))
@@ -116,7 +112,6 @@ class Runner(Closing):
         todo = self._facts["config"]["days"] - self._facts["days"]
         return SandboxStanding(
             facts=self._facts,
-            persons=self._persons,
             policy=self._policy,
             pace=self._pace,
             paused=self._paused,
@@ -124,10 +119,6 @@ class Runner(Closing):
             broken=self.broken,
             left=None if day is None else day * todo,
         )
-
-    def refresh(self) -> None:
-        """Read the facts anew; the caller holds the lock."""
-        self._facts, self._persons = facts(self.world), tuple(sorted(self.world.persons))
 
     def _live(self) -> None:
         try:
@@ -137,10 +128,9 @@ class Runner(Closing):
                     self._turn.wait(1.0)
                     continue
                 begun = time.monotonic()
-                with self.lock:
-                    self.world.switch(self._policy)
-                    self.world.live_day()
-                    self.refresh()
+                self.world.switch(self._policy)
+                self.world.live_day()
+                self._facts = facts(self.world)
                 self._lasted.append(time.monotonic() - begun)
                 self._rest(begun)
         except Exception as error:  # whatever it is that ends it, the page says so, and the command

@@ -91,6 +91,24 @@ class You:
         self._sent = 0, 0
         self._sent_by = world.model
 
+    @property
+    def device(self) -> palate.Device:
+        """Your device."""
+        return self._device
+
+    def page(self, language: str, *, actions: str) -> str:
+        """Your own page, as an app shows it, by your device."""
+        offered = self._world.catalogue
+        tags = dict(zip(offered.items, offered.genres, strict=True))
+        return self._device.page(language=language, titles=self._title, tags=tags, actions=actions)
+
+    def erase(self) -> None:
+        """Erase all that is on your device; what you click then is on a new one."""
+        with self._lock:
+            self._device.erase()
+            self._device, self._liked = self._world.join().device, {}
+            self._before, self._sent = (), (0, 0)
+
     def click(self, item: str) -> None:
         """Like a title; one that is liked already is taken out of the history."""
         if item not in self._title:

@@ -1,4 +1,4 @@
-"""The sandbox's page in a real Chromium: your own list, live figures, the switch, people's pages and erasure."""
+"""The sandbox's page in a real Chromium: your own list and page, live figures, the switch, erasure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from browsers import Browser
 
 from palate_cli.cli import run
 from palate_sandbox.config import load
-from palate_sandbox.page.app import LANGUAGES, SandboxPage
+from palate_sandbox.page.app import SandboxPage
 from palate_sandbox.page.runner import Runner
 from palate_sandbox.world import SandboxWorld
 from palate_server.service.listener import Listener
@@ -30,8 +30,10 @@ pytestmark = pytest.mark.slow
 
 TINY = {
     "scenario": "music", "people": 4, "crowd": 300, "items": 60, "days": 9,
-    "habits": {"arrival_days": 0.5, "analytics": 1.0, "erases": 0.0}, "operation": {"first_training": 3},
+    "habits": {"arrival_days": 0.5, "analytics": 1.0, "erases": 0.0},
+    "operation": {"first_training": 3, "epsilon": 60.0, "lifetime_epsilon": 400.0},
 }  # fmt: skip
+"""So few people have lists of their own at such an epsilon only."""
 
 
 def free_port() -> int:
@@ -73,7 +75,7 @@ def test_figures_move_while_it_lives(browser: Browser, runner: Runner) -> None:
     browser.wait("document.querySelector('#top progress').value >= 9")
     browser.wait("document.querySelectorAll('#known tbody tr').length >= 9")
     assert "All days are lived" in browser.text("top")
-    assert "of 8" in browser.text("rounds")
+    assert "of 400" in browser.text("rounds")
     assert browser.eval("document.querySelectorAll('#known .chart .chart-value').length") >= 1
     worlds = browser.eval("[...document.querySelectorAll('#pays .worlds h3')].map((e) => e.textContent.trim())")
     assert worlds == ["Palate", "No recommendations", "The most popular"]
@@ -160,55 +162,30 @@ def test_the_switch_is_turned_by_the_keyboard(browser: Browser, runner: Runner) 
     assert runner.standing().paused
 
 
-def test_a_person_sees_their_own_page_turns_things_off_and_erases_all(browser: Browser, runner: Runner) -> None:
-    browser.eval("document.getElementById('more-person').open = true")
-    row = int(browser.eval("document.getElementById('row').value"))
-    inside = "document.getElementById('own').contentDocument"
-    browser.wait(f"{inside}?.querySelectorAll('form').length > 2")
-    titles = [title for title in runner.world.catalogue.titles if title in browser.eval(f"{inside}.body.textContent")]
-    assert titles, "titles, and no ids"
+def test_your_own_page_has_what_you_clicked_and_its_buttons_work(browser: Browser, runner: Runner, port: int) -> None:
+    browser.do("click", at=".pick")
+    browser.wait("document.querySelector('.liked')")
+    item, you = str(browser.eval("document.querySelector('.liked').value")), runner.world.you
+    assert you is not None
+    browser.open(f"http://127.0.0.1:{port}/own/zh")
+    assert browser.eval("document.documentElement.lang").startswith("zh")
+    assert runner.world.catalogue.titles[runner.world.place[item]] in browser.eval("document.body.textContent")
+    off = "[...document.forms].find((each) => each.elements.purpose?.value === 'train')"
+    browser.eval(f"{off}.requestSubmit()")
+    browser.wait(f"document.readyState === 'complete' && !({off})")
+    assert not you.device.consent.get("train")
+    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        connection.request("POST", "/own/en", body="do=export", headers={"Connection": "close"})
+        assert item in connection.getresponse().read().decode()
     browser.eval(
-        "(() => { const l = document.getElementById('language'); l.value = 'zh';"
-        " l.dispatchEvent(new Event('change')); })()"
+        "(() => { const f = [...document.forms].find((each) => each.elements.do?.value === 'erase');"
+        " f.closest('details').open = true; f.elements.sure.checked = true; f.querySelector('button').click(); })()"
     )
-    browser.wait(f"{inside}?.documentElement.lang.startsWith('zh')")
-    person = runner.world.persons[row]
-    assert person.device.consent.get("store")
-    off = f"[...{inside}.querySelectorAll('form')].find((f) => f.elements.purpose?.value === 'train')"
-    if person.device.consent.get("train"):
-        browser.eval(f"{off}.requestSubmit()")
-        browser.wait(f"{inside}?.readyState === 'complete' && !({off})")
-        assert not person.device.consent.get("train")
-        assert not runner.world.people.agrees["train"][row]
-    erase = f"[...{inside}.querySelectorAll('form')].find((f) => f.elements.do?.value === 'erase')"
-    with runner.lock:  # a day is lived
-        browser.eval(
-            f"(() => {{ const f = {erase}; f.closest('details').open = true; f.elements.sure.checked = true;"
-            " f.querySelector('button').click(); })()"
-        )
-        browser.wait(f"{erase}?.querySelector('button[aria-busy=true]')")
-        said = browser.eval(f"{erase}.querySelector('button').textContent")
-        assert said == browser.text("waits") == LANGUAGES["zh"][1]
-        assert row in runner.world.persons
-    browser.wait("document.getElementById('row').selectedOptions[0].textContent.endsWith('(erased)')")
-    browser.wait(f"{inside}?.body.textContent.includes('Person {row + 1} has no device here')")
-    browser.wait("document.getElementById('waits').textContent === ''")
-    assert browser.eval("document.getElementById('row').value") == str(row), "and nobody else's page in its place"
-    assert row not in runner.world.persons
-    assert [path.name for path in (runner.world.folder / "people" / f"{row:04d}").iterdir()] == ["lock"]
-
-
-def test_a_decision_that_comes_too_late_is_told_that_the_device_is_gone(port: int, runner: Runner) -> None:
-    row, person = next(iter(runner.world.persons.items()))
-    with runner.lock:
-        person.device.erase()  # the list of people hasn't heard of it yet
-        for asked in ("do=revoke&purpose=train", "do=export"):
-            with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
-                connection.request("POST", f"/person/en/{row}", body=asked, headers={"Connection": "close"})
-                with connection.getresponse() as answer:
-                    assert answer.status == 404
-                    assert f"Person {row + 1} has no device here" in answer.read().decode()
-        runner.world.erase(row)
+    browser.wait("location.pathname === '/' && document.querySelector('.pick') && !document.querySelector('.liked')")
+    assert [path.name for path in (runner.world.folder / "people" / "you-1").iterdir()] == ["lock"]
+    assert runner.world.you is not you, "and the next click is on a new device"
+    browser.do("click", at=".pick")
+    browser.wait("document.querySelector('.liked')")
 
 
 def test_pages_of_elsewhere_get_nothing(port: int, runner: Runner) -> None:
@@ -223,9 +200,8 @@ def test_pages_of_elsewhere_get_nothing(port: int, runner: Runner) -> None:
     assert asked("POST", "/set", Origin="https://evil.example") == 404
     assert asked("POST", "/you", Origin="https://evil.example") == 404
     assert asked("POST", "/set", **{"Sec-Fetch-Site": "cross-site"}) == 404
-    assert asked("GET", "/person/en/999") == 404
-    assert asked("GET", f"/person/en/{'9' * 5000}") == asked("GET", f"/person?language=en&row={'9' * 5000}") == 404
-    assert asked("POST", "/person/xx/0") == 404
+    assert asked("GET", "/own/xx") == asked("POST", "/own/xx") == asked("POST", "/own/en") == 404
+    assert asked("POST", "/own/en", Origin="https://evil.example") == 404
     assert asked("GET", "/static/../app.py") == 404
     assert runner.world.chronicle.policies == before
 
