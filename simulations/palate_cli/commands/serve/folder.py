@@ -46,7 +46,9 @@ def init(
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="What the rest follows from: trial, pilot, company, public or commons, see docs/server.md#profiles."),
+        typer.Option(
+            help="What the rest follows from: trial, pilot, company, public or commons, see docs/server.md#profiles."
+        ),
     ] = None,
     devices: Annotated[int | None, typer.Option(help="With a profile: how many devices are expected.")] = None,
     start: Annotated[
