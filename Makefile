@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 # uv takes half of pip's time. Where it can't, as it knows no setting of pip's, pip does the same.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# What a run imports is compiled at the end of the install, and not while somebody waits for the first list.
+RUN_IMPORTS := dp_accounting.pld.privacy_loss_distribution, implicit.als, palate_sim.report.page, palate_sim.run.lists, \
+	palate_sim.run.experiment, palate_sim.studies.frontier
 LOCKED := --no-deps --require-hashes --requirement
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
 NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium certutil=libnss3-tools promtool=promtool faketime=faketime
@@ -37,7 +40,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check mutants coverage soak new lock clean around frameworks holes newest-flower trackers
+.PHONY: demo test check needs lint types contracts tests dates web playground docs bench images release-check mutants coverage soak new lock clean around frameworks holes newest-flower trackers
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -67,9 +70,13 @@ tests: needs client/web/node_modules/.ready $(VENV)/.dev
 dates: ## the tests on other days: tomorrow, a change to summer time, a 29 February, a turn of the year
 	for day in $(DAYS); do $(MAKE) --no-print-directory DAY="$$day" web tests || exit 1; done
 
-web: needs client/web/node_modules/.ready ## the browser package: types, its tests in Node and Chromium, and its size
+web: needs client/web/node_modules/.ready $(VENV)/.dev ## the browser package: types, its tests in Node and Chromium, and its size
 	cd client/web && npm run --silent types && npm run --silent size
-	cd client/web && ../../.ci/at "$(DAY)" sh -c 'npm test --silent && npm run --silent whole'
+	cd client/web && PALATE=$(abspath $(BIN)/palate) ../../.ci/at "$(DAY)" sh -c 'npm test --silent && npm run --silent whole'
+
+playground: client/web/node_modules/.ready $(VENV)/.demo ## a page that recommends films in a browser, as a folder for any file server, in build/playground: needs Node
+	cd client/web && node build.mjs --untyped
+	rm -rf build/playground && $(BIN)/palate playground --out build/playground
 
 client/web/node_modules/.ready: client/web/package-lock.json
 	cd client/web && npm ci --silent --no-audit --no-fund
@@ -166,8 +173,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
-	@echo "installing into $(VENV), once: 780 MB on disk, some 45 seconds of a processor; nothing is printed meanwhile"
+	@echo "installing into $(VENV), once: 810 MB on disk, some 45 seconds of a processor; nothing is printed meanwhile"
 	$(PIP) --editable ".[simulations,demo-data]"
+	$(BIN)/python -c "import $(RUN_IMPORTS)"
 	touch $@
 
 $(VENV)/.dev: pyproject.toml requirements/dev.txt requirements/torch.txt | $(BIN)/python

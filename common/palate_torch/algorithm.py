@@ -5,7 +5,7 @@
 
 Round 0 releases noised popularity, and the module learns the items of its head. In each later round a device rebuilds
 the private side from its own events, takes `local_steps` full-batch steps on the item side, and sends the change over
-S, clipped. The weight of a user in the loss, the clip, the server's momentum and Adam are those of `sgd`.
+S, clipped. The weight of a user in the loss, the clip and the server's momentum are those of `sgd`.
 
 Sources: McMahan et al., Learning Differentially Private Recurrent Language Models (ICLR 2018), algorithm 1, flat
 clipping, with every user in every round and no amplification by sampling claimed; Singhal et al., Federated
@@ -23,7 +23,7 @@ import torch
 
 from palate_common.algorithms import Algorithm, ItemRows, PublicFacts, State, add_adapter
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
-from palate_common.algorithms.parts.server_steps import adam_step, momentum_step
+from palate_common.algorithms.parts.server_steps import momentum_step
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update, user_weights
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import Block, DenseBlock, Float64, OuterBlock, Update
@@ -46,16 +46,14 @@ class ModuleAlgorithm(Algorithm):
 
     State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `module.NAME`, each
     parameter; `head_features` [h, m], where the module uses features;
-    `momentum.rows` [h, W], `momentum.shared` [S] and, for Adam, `squares.*`, the server's running step.
+    `momentum.rows` [h, W] and `momentum.shared` [S], the server's running step.
     """
 
     name: ClassVar[str] = ""
     module: ClassVar[type[Recommender]] = Recommender
     Settings: ClassVar[type[ModuleSettings]] = ModuleSettings
     public_inputs: ClassVar[tuple[str, ...]] = (FEATURES,)
-    training_only: ClassVar[tuple[str, ...]] = tuple(
-        f"{kind}.{block}" for kind in ("momentum", "squares") for block in (ROWS, SHARED)
-    )
+    training_only: ClassVar[tuple[str, ...]] = (f"momentum.{ROWS}", f"momentum.{SHARED}")
     item_arrays: ClassVar[tuple[str, ...]] = (COUNTS,)
 
     def __init__(self, settings: ModuleSettings, facts: PublicFacts) -> None:
@@ -172,20 +170,8 @@ class ModuleAlgorithm(Algorithm):
                 continue
             direction = sums[block].reshape(held[block].shape) * (settings.clip_norm / users)
             momentum = state[f"momentum.{block}"].astype(np.float64)
-            if settings.optimizer == "momentum":
-                step = momentum = momentum_step(momentum, direction, rate=rate * slowing, decay=settings.momentum)
-            else:
-                step, momentum, squares = adam_step(
-                    momentum,
-                    state[f"squares.{block}"].astype(np.float64),
-                    direction,
-                    noise=noise[block] * settings.clip_norm / users,
-                    step=round_,
-                    rate=rate * slowing,
-                    decay=settings.momentum,
-                )
-                moved[f"squares.{block}"] = squares.astype(np.float32)
-            moved[f"momentum.{block}"] = momentum.astype(np.float32)
+            step = momentum_step(momentum, direction, rate=rate * slowing, decay=settings.momentum)
+            moved[f"momentum.{block}"] = step.astype(np.float32)
             held[block] = held[block] + step
         return moved | self._parameters.arrays(held[ROWS], held[SHARED])
 
@@ -201,10 +187,8 @@ class ModuleAlgorithm(Algorithm):
         state |= {f"module.{name}": np.array(array, np.float32) for name, array in started.items()}
         if features is not None and self._n_features:
             state[FEATURES_OF_HEAD] = _standardise(features[state[HEAD]].astype(np.float64), state[WEIGHT])
-        kinds = ("momentum", "squares") if self.settings.optimizer == "adam" else ("momentum",)
-        for kind in kinds:
-            state[f"{kind}.{ROWS}"] = np.zeros((self.head_items, self._parameters.width), np.float32)
-            state[f"{kind}.{SHARED}"] = np.zeros(self._parameters.shared_size, np.float32)
+        state[f"momentum.{ROWS}"] = np.zeros((self.head_items, self._parameters.width), np.float32)
+        state[f"momentum.{SHARED}"] = np.zeros(self._parameters.shared_size, np.float32)
         return state
 
     def _popularity(self, counts: Float64, noise: float) -> npt.NDArray[np.float32]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,12 +25,10 @@ class ModuleSettings(BaseModel):
     """Part of a round's squared norm that parameters without a row an item get, where there are any."""
     user_exponent: float = Field(default=0.5, ge=0, le=0.5)
     """e: a user with k events weighs k^-e in the loss."""
-    optimizer: Literal["momentum", "adam"] = "momentum"
-    """Optimizer of the server's step."""
     server_rate: float | None = Field(default=None, gt=0)
-    """The server's step size for item rows. None: by the optimizer and whether there is noise."""
+    """The server's step size for item rows. None: by whether there is noise."""
     shared_rate: float | None = Field(default=None, gt=0)
-    """The server's step size for the other parameters. None: by the optimizer."""
+    """The server's step size for the other parameters. None: 0.1."""
     momentum: float = Field(default=0.5, ge=0, lt=1)
     """Momentum of the server's step."""
     local_steps: int = Field(default=1, ge=1, le=64)
@@ -62,5 +58,4 @@ def later_rounds(settings: ModuleSettings, facts: PublicFacts) -> int:
 
 def server_rates(settings: ModuleSettings, facts: PublicFacts) -> tuple[float, float]:
     """Step sizes of the server for item rows and for shared parameters."""
-    rows, shared = {"momentum": (150.0 if facts.mu else 60.0, 0.1), "adam": (0.05, 0.02)}[settings.optimizer]
-    return settings.server_rate or rows, settings.shared_rate or shared
+    return settings.server_rate or (150.0 if facts.mu else 60.0), settings.shared_rate or 0.1

@@ -61,6 +61,10 @@ COMMANDS = {
         "Evidence about a run, a mechanism or an attack: exit code 4 where it exceeds the claim (docs/audit.md).",
     ),
     "data": ("data:app", "Named data sets, and what is in a log."),
+    "playground": (
+        "playground:playground",
+        "Pick films in your browser and watch the list change, until Ctrl-C. Nothing leaves the page.",
+    ),
     "starter": ("starter:app", "Models of public logs, to start with."),
     "device": ("online:app", "A device's encrypted store: what the SDK does, from a shell."),
     "node": ("node:app", "The devices of a household beside its media servers, in one service."),

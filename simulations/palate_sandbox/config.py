@@ -75,7 +75,10 @@ class Habits(_Section):
     erases: float = Field(default=0.1, ge=0, le=1)
     """Of those who leave: the share that erases the app's data. The others just don't come any more; their devices
     still answer."""
-    arrival_days: float = Field(default=12.0, gt=0, le=3650)
+    had_before: float = Field(default=6.0, ge=0)
+    """Items that people have had before they come, as a mean; a geometric law. Drawn by their taste and the items'
+    appeal, one after the other (Luce 1959; Plackett 1975): no list has shown them. 0: people begin with nothing."""
+    arrival_days: float = Field(default=6.0, gt=0, le=3650)
     """Mean of the day on which people first come, an exponential law."""
     train: float = Field(default=0.9, ge=0, le=1)
     """Share that agrees to training."""

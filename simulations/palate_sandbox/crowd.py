@@ -27,7 +27,7 @@ from palate_core.device.floors import Floors
 from palate_sandbox.config import Scenario
 from palate_sandbox.operator import CHANNEL, DAY, TEST
 from palate_sandbox.person import SKIP, TAKES
-from palate_sandbox.population import Day, Population, Rows
+from palate_sandbox.population import BEFORE, NOT, Day, Population, Rows
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 KEPT = 15
@@ -81,11 +81,12 @@ class Crowd(Closing):
         return rows[rows >= self.first]
 
     def histories(self, rows: Rows) -> Interactions:
-        """What people took, as weights over the catalogue; a row each."""
+        """What people have, as weights over the catalogue; a row each."""
         on = self.people.taken_on[rows]
-        who, what = np.nonzero(on >= 0)
+        who, what = np.nonzero(on != NOT)
         weights = np.ones(len(who))
         if (half := HALF_LIFE.get(self.scenario)) is not None:
+            on = np.where(on == BEFORE, self.people.arrival[rows, None], on)
             days = on[who, what]
             weights = 0.5 ** ((on.max(axis=1, initial=0)[who] - days) / half)
         return Interactions.from_pairs(who, what, weights, n_users=len(rows), n_items=on.shape[1])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import palate
-from palate_client.events import Kind
+from palate_client.events import HISTORY, Kind
 from palate_common.records.closing import Closing
 from palate_sandbox.config import Scenario
 from palate_sandbox.operator import CHANNEL, TEST
@@ -75,6 +75,12 @@ class Person(Closing):
     def close(self) -> None:
         """Close the device."""
         self.device.close()
+
+    def brought(self, items: Sequence[str]) -> None:
+        """Tell the device what its person had before, as an import of their history does."""
+        now = self.device.store.clock()
+        had = [palate.Event(self._kind, item, now, self._value, "offline", f"{HISTORY}{item}") for item in items]
+        self.device.store.add_history(had, "before")
 
     def lists(self, n: int) -> list[palate.Recommendation]:
         """What Palate recommends now."""

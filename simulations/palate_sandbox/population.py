@@ -40,6 +40,8 @@ MIDDLE = 0.5
 WAKING = 8.5, 22.0
 """Hours of the day in which people come."""
 NEVER = np.iinfo(np.int64).max
+NOT, BEFORE = -1, -2
+"""In `Population.taken_on`: not taken, and had before they came."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,21 @@ class Population:
         self.satisfaction = np.full(n, MIDDLE)
         self.left_on, self.erased_on = np.full(n, NEVER), np.full(n, NEVER)
         self.visits = np.zeros((n, days), np.bool_)
-        self.taken_on = np.full((n, len(catalogue.items)), -1, np.int16)
+        self.taken_on = np.full((n, len(catalogue.items)), NOT, np.int16)
+        self._bring()
         self._shown = np.zeros((n, len(catalogue.items)), np.float16)
         self._genres = (catalogue.features > 0).astype(np.float32)
         self._boredom = np.zeros((n, self._genres.shape[1]), np.float32)
+
+    def _bring(self) -> None:
+        """What people have had before: the highest of utilities with extreme values, which is Luce's choice."""
+        if not self.habits.had_before:
+            return
+        rng, (n, most) = np.random.default_rng([self.seed, 0xBEF]), self.odds.shape
+        many = np.minimum(rng.geometric(1 / max(self.habits.had_before, 1.0), n), most // 4)
+        order = np.argsort(-(self.odds + rng.gumbel(size=self.odds.shape)), axis=1)[:, : many.max(initial=0)]
+        rows, places = np.nonzero(np.arange(order.shape[1]) < many[:, None])
+        self.taken_on[rows, order[rows, places]] = BEFORE
 
     def there(self, day: int) -> npt.NDArray[np.bool_]:
         """Whose device is there on a day: who has come and has not erased it, bool [n]."""
@@ -161,8 +174,8 @@ class Population:
         return np.random.default_rng([self.seed, 0x3E55, day]).random(self.n)
 
     def out(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """What no list shows people: what they took, and what rests, as on devices, as it was shown too often."""
-        return (self.taken_on[rows] >= 0) | (self._shown[rows] > TIRED)
+        """What no list shows people: what they have, and what rests, as on devices, as it was shown too often."""
+        return (self.taken_on[rows] != NOT) | (self._shown[rows] > TIRED)
 
     def wants(self, rows: Rows, item: int) -> npt.NDArray[np.float64]:
         """The probability that people would take an item that they look at, float [rows]."""
@@ -176,7 +189,7 @@ class Population:
         place = np.maximum(shown, 0)
         bored = np.take_along_axis(self._boredom[rows] @ self._genres.T, place, axis=1)
         odds = np.take_along_axis(self.odds[rows], place, axis=1) - bored
-        known = np.take_along_axis(self.taken_on[rows] >= 0, place, axis=1)
+        known = np.take_along_axis(self.taken_on[rows] != NOT, place, axis=1)
         taken = (chance < looked * _sigmoid(odds)) & (shown >= 0) & ~known
         taken &= taken.cumsum(axis=1) <= habits.most_taken
         who, where = np.nonzero(taken)

@@ -8,14 +8,14 @@ from typing import Any
 
 from palate_core.accounting import epsilon_of
 from palate_sandbox.config import assumptions
-from palate_sandbox.loyalty import kept, lead_of, returned
+from palate_sandbox.loyalty import kept, lead_of, returned, weekly_leads
 from palate_sandbox.population import Population
 from palate_sandbox.world import SandboxWorld
 from palate_server.rounds.terms import noise_delta
 
 DAYS = (1, 7, 30)
 SAID = (
-    "The people are made, and so is what they do: these figures say what the assumed people do, and nothing about real "
+    "The people are simulated, and so is what they do: these figures say nothing about real "
     "ones. The lists, stores, consents, rounds, noise, budgets, models and surveys are Palate's own."
 )
 
@@ -38,6 +38,9 @@ def facts(world: SandboxWorld) -> dict[str, Any]:
             ).items()
         },
         "leads": {name: leads(world, people) for name, people in world.shadows.items()},
+        "weekly": {
+            name: weekly_leads(world.people, people, until=world.today) for name, people in world.shadows.items()
+        },
         "daily": {
             "answering": world.chronicle.answering,
             "everybody": [int(n) for n in world.people.visits[:, : world.today].sum(axis=0)],
@@ -84,8 +87,8 @@ def loyalty_of(people: Population, today: int) -> dict[str, Any]:
         if users:
             found[f"d{n}"] = {"share": share, "low": share - off, "high": share + off, "people": users}
             found[f"with_us_after_{n}"] = kept(people.arrival, people.left_on, n, until=today)
-    visits = int(people.visits.sum())
-    return found | {"visits": visits, "taken_a_visit": float((people.taken_on >= 0).sum()) / max(visits, 1)}
+    visits, taken = int(people.visits.sum()), int((people.taken_on >= 0).sum())
+    return found | {"visits": visits, "taken": taken, "taken_a_visit": taken / max(visits, 1)}
 
 
 def leads(world: SandboxWorld, shadow: Population) -> dict[str, Any]:

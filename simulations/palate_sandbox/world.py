@@ -10,7 +10,7 @@ have been. They have no devices and no server.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,8 @@ from palate_sandbox.loyalty import Key, arms_apart, truth
 from palate_sandbox.operator import DAY, REACH, TEST, Operator, counts_of
 from palate_sandbox.person import Person
 from palate_sandbox.population import (
+    BEFORE,
+    NOT,
     Day,
     Lists,
     Population,
@@ -161,9 +163,10 @@ class SandboxWorld(Closing):
         self.floors = palate.Floors(allow_unmasked=True)  # what devices insist on: as apps do, but for masks
         self.crowd = Crowd(self.people, config.people, config.scenario, self.clock.began)
         self.persons: dict[int, Person] = {}
+        self.you: Person | None = None
         self.policy: Policy = config.policy
         self.today, self.chronicle = 0, Chronicle(policies={0: config.policy})
-        self._model = self.operator.model
+        self.model = self.operator.model
         self._service = palate.Service(
             public_key=self.operator.public_key,
             population=self.operator.population,
@@ -177,7 +180,7 @@ class SandboxWorld(Closing):
 
     def close(self) -> None:
         """Close all devices and the ledger."""
-        for person in self.persons.values():
+        for person in self._devices(self.persons):
             person.close()
         self.crowd.close()
         self.operator.close()
@@ -214,6 +217,12 @@ class SandboxWorld(Closing):
         if (person := self.persons.pop(row, None)) is not None:
             person.device.erase()
             self.people.left_on[row] = self.people.erased_on[row] = self.today
+
+    def join(self) -> Person:
+        """A person more, with a device that no law moves, and who takes part in training: whoever looks at the page."""
+        agrees: dict[palate.Purpose, bool] = {"train": True, "analytics": False, "messaging": False}
+        self.you = self._person("you", agrees)
+        return self.you
 
     def live(self) -> Iterator[Day]:
         """Live day after day, until all are lived."""
@@ -256,16 +265,22 @@ class SandboxWorld(Closing):
                 "analytics": bool(self.people.agrees["analytics"][row]),
                 "messaging": bool(self.people.agrees["messaging"][row]),
             }
-            person = Person(
-                self.folder / "people" / f"{row:04d}",
-                self.config.scenario,
-                service=self._service,
-                clock=self.clock,
-                agrees=agrees,
-            )
-            person.device.update_model(self.operator.model_folder)
+            person = self._person(f"{row:04d}", agrees)
+            names = self.catalogue.items
+            person.brought([names[item] for item in np.flatnonzero(self.people.taken_on[row] == BEFORE).tolist()])
             self.people.arm_b[row], self.people.control[row] = person.arm == "b", person.messenger.in_control()
             self.persons[row] = person
+
+    def _person(self, name: str, agrees: dict[palate.Purpose, bool]) -> Person:
+        """A person with a new device, which has the latest model."""
+        folder, scenario = self.folder / "people" / name, self.config.scenario
+        person = Person(folder, scenario, service=self._service, clock=self.clock, agrees=agrees)
+        person.device.update_model(self.operator.model_folder)
+        return person
+
+    def _devices(self, rows: Iterable[int]) -> list[Person]:
+        """The devices of some people, and that of who looks at the page."""
+        return [self.persons[row] for row in rows] + ([] if self.you is None else [self.you])
 
     def _leave(self, lived: Day) -> None:
         """Who leaves and erases the app takes all of it along."""
@@ -305,18 +320,18 @@ class SandboxWorld(Closing):
         return self.people.hours(day)
 
     def _hosted_shelf(self, day: int) -> Shelf:
-        people, model, explore = self.people, self._model.model, self.config.operation.explore
+        people, model, explore = self.people, self.model.model, self.config.operation.explore
         if self.policy == "none" or model.header.releases == 0:
             return by_chance(people, day)
         if self.policy == "popularity":
-            return exploring(people, day, by_popularity(people, counts_of(self._model)), explore)
+            return exploring(people, day, by_popularity(people, counts_of(self.model)), explore)
         return exploring(people, day, by_scores(people, lambda rows: model.scores(self.crowd.histories(rows))), explore)
 
     def _shadow_shelf(self, policy: Policy, people: Population, day: int) -> Shelf:
         """What a shadow is shown: chance, or what its own people took most, which no noise hides from it."""
         if policy == "none":
             return by_chance(people, day)
-        counts = (people.taken_on >= 0).sum(axis=0)
+        counts = (people.taken_on != NOT).sum(axis=0)
         return exploring(people, day, by_popularity(people, counts), self.config.operation.explore)
 
     def _campaign(self, day: int) -> tuple[int, bytes] | None:
@@ -324,7 +339,7 @@ class SandboxWorld(Closing):
         if (self.monday + timedelta(days=day)).weekday() != self.config.operation.campaign_weekday or day < 7:
             return None
         self.clock.set(day, MORNING)
-        order = np.argsort(-counts_of(self._model))
+        order = np.argsort(-counts_of(self.model))
         item = next(row for row in order[20:].tolist() if self.catalogue.items[row] not in self._campaigned)
         name = self.catalogue.items[item]
         self._campaigned.add(name)
@@ -363,9 +378,9 @@ class SandboxWorld(Closing):
 
     def _fits(self, rows: Rows, item: int) -> npt.NDArray[np.bool_]:
         """For which hosted people an item is in the top share of the catalogue, as devices decide it."""
-        if self._model.model.header.releases == 0 or not len(rows):
+        if self.model.model.header.releases == 0 or not len(rows):
             return np.zeros(len(rows), np.bool_)
-        scores = self._model.model.scores(self.crowd.histories(rows))
+        scores = self.model.model.scores(self.crowd.histories(rows))
         return np.asarray((scores > scores[:, item, None]).mean(axis=1) < REACH)
 
     def _shadow_called(self, people: Population, day: int, campaign: tuple[int, bytes] | None) -> Rows:
@@ -411,13 +426,13 @@ class SandboxWorld(Closing):
         if len(rows) + len(own) < FEWEST:
             self.chronicle.refused.append((day, "training", TOO_FEW))
             return
-        published = self.operator.train(self._cohort(own, self.crowd.histories(rows), rows))
+        published = self.operator.train(self._cohort(self._devices(own), self.crowd.histories(rows), rows))
         if published is None:
             self.chronicle.refused.append((day, "training", NOT_RELEASED))
             return
-        self._model = published
+        self.model = published
         self.chronicle.trained[day] = published.model.header.releases
-        for person in self.persons.values():
+        for person in self._devices(self.persons):
             person.device.update_model(self.operator.model_folder)
 
     def _survey(self, day: int, survey: Survey) -> None:
@@ -430,7 +445,8 @@ class SandboxWorld(Closing):
             if ("survey", TOO_FEW) not in [each[1:] for each in self.chronicle.refused[-1:]]:  # it stays due
                 self.chronicle.refused.append((day, "survey", TOO_FEW))
             return
-        result = self.operator.ask(survey, self._cohort(own, self.crowd.answers(survey, rows, first), rows))
+        devices = [self.persons[row] for row in own]
+        result = self.operator.ask(survey, self._cohort(devices, self.crowd.answers(survey, rows, first), rows))
         if result is None:
             self.chronicle.refused.append((day, "survey", NOT_RELEASED))
             return
@@ -441,12 +457,12 @@ class SandboxWorld(Closing):
             true = arms_apart(self.people.visits[asked], self.people.arm_b[asked], first=first)
             self.chronicle.tests[first] = None if found is None else {**found, "true": true}
 
-    def _cohort(self, own: Sequence[int], given: Interactions, rows: Rows) -> SandboxCohort:
+    def _cohort(self, own: Sequence[Person], given: Interactions, rows: Rows) -> SandboxCohort:
         """Who is asked: people with a device, and hosted ones with what these devices would hold or answer."""
         key, now = self.operator.public_key, self.clock.now
         # One node answers for all who are hosted.
         hosted = [self.crowd.node(given, rows.tolist(), key, now, self.floors)] if len(rows) else []
-        return SandboxCohort(len(own) + len(rows), InProcess([*(self.persons[row] for row in own), *hosted]))
+        return SandboxCohort(len(own) + len(rows), InProcess([*own, *hosted]))
 
     def _compared(self, result: Mapping[str, Any], first: int, asked: Rows, day: int) -> Iterator[ToldFigure]:
         """A survey's figures beside the truth."""

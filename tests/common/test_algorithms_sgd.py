@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts, algorithm_class, make_algorithm
-from palate_common.algorithms.parts.server_steps import adam_step, newton_direction
+from palate_common.algorithms.parts.server_steps import newton_direction
 from palate_common.algorithms.sgd.biases import item_biases
 from palate_common.algorithms.sgd.losses import ImplicitLoss, LogisticLoss, RatingLoss, predict, sample_negatives
 from palate_common.interactions import Interactions
@@ -16,7 +16,7 @@ from palate_core.errors import InputError
 SMALL = {"embedding_size": 6}
 LOSSES: dict[str, dict[str, Any]] = {
     "implicit": SMALL | {"rounds": 8},
-    "logistic": SMALL | {"loss": "logistic", "rounds": 20, "optimizer": "adam"},
+    "logistic": SMALL | {"loss": "logistic", "rounds": 20},
 }
 
 
@@ -176,24 +176,6 @@ def test_newtons_direction_solves_each_rows_system_and_noise_damps_it() -> None:
     assert np.linalg.norm(noised) < 0.5 * np.linalg.norm(found)
 
 
-def test_adam_does_not_take_known_noise_for_signal() -> None:
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=(200, 50))
-    moved = {}
-    for known in (0.0, 1.0):
-        table = momentum = squares = np.zeros((200, 50))
-        for step in range(1, 30):
-            signal = np.where(np.arange(50) < 25, 0.5, 0.0) - 0.05 * table
-            direction = signal + rng.normal(size=noise.shape)
-            change, momentum, squares = adam_step(
-                momentum, squares, direction, noise=known, step=step, rate=0.05, decay=0.5
-            )
-            table = table + change
-        moved[known] = table
-    assert np.isfinite(moved[1.0]).all()
-    assert moved[1.0][:, :25].mean() > 3 * abs(moved[1.0][:, 25:].mean())
-
-
 def test_a_rare_items_bias_is_what_popularity_and_features_say_of_it() -> None:
     rng = np.random.default_rng(4)
     genre = rng.normal(size=(300, 1))
@@ -221,10 +203,9 @@ def test_a_scale_upside_down_is_refused() -> None:
         make_algorithm("sgd", {"lowest": 5, "highest": 1}, PublicFacts(n_users=1, n_items=1))
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
-def test_ratings_with_plain_steps_are_refused(optimizer: str) -> None:
+def test_ratings_with_plain_steps_are_refused() -> None:
     with pytest.raises(InputError, match="`optimizer` must be newton for ratings"):
-        make_algorithm("sgd", {"loss": "ratings", "optimizer": optimizer}, PublicFacts(n_users=1, n_items=1))
+        make_algorithm("sgd", {"loss": "ratings", "optimizer": "momentum"}, PublicFacts(n_users=1, n_items=1))
 
 
 def test_more_signal_buys_more_rounds_for_implicit_feedback() -> None:

@@ -32,7 +32,6 @@ AT = Shown(checkpoint=Checkpoint(3, "ab" * 32))
 ITEMS = ("one", "zwei, 2", "trois\r", " vier\u2028", "")
 DOMAINS = ("books", "books", "films", "films", "books")
 TABLE = ItemTable.of((ItemFacts("one", "One", 1999), ItemFacts("of another list")))
-FEATURES = np.arange(12, dtype=np.float32).reshape(6, 2)
 
 
 def make_model(counts: float = 1.0, items: tuple[str, ...] = ITEMS, **changes: Any) -> GlobalModel:
@@ -43,7 +42,7 @@ def make_model(counts: float = 1.0, items: tuple[str, ...] = ITEMS, **changes: A
 
 
 def make_files(model: GlobalModel | None = None, catalogue: ItemCatalogue | None = None) -> dict[str, bytes]:
-    full = ItemCatalogue(ITEMS, DOMAINS, ("six",), FEATURES) if catalogue is None else catalogue
+    full = ItemCatalogue(ITEMS, DOMAINS) if catalogue is None else catalogue
     facts = {"run": "run-1"}
     return published.pack(model or make_model(), full, facts, KEY, population="readers", shown=AT, table=TABLE)
 
@@ -76,10 +75,8 @@ def read(folder: Path, **changes: Any) -> published.Published:
 @pytest.mark.parametrize("small", [False, True])
 def test_what_was_published_is_read(folder: Path, small: bool) -> None:
     found = read(folder, small=small)
-    assert (found.items, found.domains, found.catalogue.new_items) == (ITEMS, DOMAINS, ("six",))
+    assert (found.items, found.domains) == (ITEMS, DOMAINS)
     assert found.table == ItemTable.of((ItemFacts("one", "One", 1999), *map(ItemFacts, ITEMS[1:])))
-    assert found.catalogue.features is not None
-    assert np.array_equal(found.catalogue.features, FEATURES)
     assert found.model.header == make_model().header
     assert np.array_equal(found.model.state["counts"], make_model().state["counts"])
     assert (found.version, found.manifest.population, found.manifest.model_extra) == (3, "readers", {"run": "run-1"})
@@ -426,10 +423,6 @@ def test_scales_that_are_none_are_refused(state: dict[str, Any]) -> None:
         lambda: ItemCatalogue(("a", "a")),
         lambda: ItemCatalogue(("a",), ("x", "y")),
         lambda: ItemCatalogue(("a",), ("x\n",)),
-        lambda: ItemCatalogue(("a",), new_items=("b",)),
-        lambda: ItemCatalogue(("a",), new_items=("a",), features=np.zeros((2, 1), np.float32)),
-        lambda: ItemCatalogue(("a",), features=np.zeros((2, 1), np.float32)),
-        lambda: ItemCatalogue(("a",), features=np.zeros(1, np.float32)),
     ],
 )
 def test_a_catalogue_that_does_not_fit_itself_is_refused(make: Callable[[], ItemCatalogue]) -> None:

@@ -114,7 +114,6 @@ def test_it_gives_the_local_engines_model_with_one_user_a_node(
     assert releases[-1].model.data == expected.model.data
     assert releases[-1].participation.users == run.histories.n_users
     assert outcome.cpu_seconds > 0
-    assert outcome.startup_cpu_seconds > 1
     assert run_local(job, run.histories).model.data == expected.model.data  # the folder is a run folder like any other
     processes = [set(file.read_text().split()) for file in (tmp_path / "imports").iterdir()]
     loaded = set.union(*processes)

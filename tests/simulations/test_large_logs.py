@@ -136,7 +136,7 @@ def test_a_split_on_disk_is_the_same_split(tmp_path: Path, name: str) -> None:
     same_heldout(ours.validation, theirs.validation)
     same_heldout(ours.test, theirs.test)
     assert list(ours.train_users) == list(theirs.train_users)
-    for attribute in ("name", "items", "skipped", "notes", "sampled_negatives", "negatives_exclude_heldout"):
+    for attribute in ("name", "items", "skipped", "notes", "sampled_negatives"):
         assert getattr(ours, attribute) == getattr(theirs, attribute)
     np.testing.assert_array_equal(ours.candidates, theirs.candidates)  # type: ignore[arg-type]  # both may be None
     assert fingerprint_of(ours) == fingerprint_of(theirs)

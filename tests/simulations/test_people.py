@@ -118,12 +118,12 @@ def test_a_history_is_read_from_a_service_or_as_titles(result: Result, tmp_path:
     rows = "".join(f"2024-01-0{day},{title},,https://x,2024-01-0{day}\n" for day, title in enumerate(FILMS[:3], 1))
     box.write_text(f"Date,Name,Year,Letterboxd URI,Watched Date\n{rows}2024-02-01,Other,,https://x,2024-02-01\n")
     plain = tmp_path / "mine.csv"
-    plain.write_text("title\n" + "\n".join([*FILMS[:3], "Other"]) + "\n")
+    plain.write_text("title,stars\n" + "".join(f"{title},5\n" for title in [*FILMS[:3], "Other"]))
     (tmp_path / "mine.txt").write_text("\n".join([*FILMS[:3], "Other"]))
     for path, said in (
         (box, "letterboxd: 0 films, 1 not in the catalogue, 3 to confirm, 3 of these taken by their title alone"),
-        (plain, "3 of 4 titles"),
-        (tmp_path / "mine.txt", "3 of 4 titles"),
+        (plain, "3 titles, 2 lines that are none of the run's"),
+        (tmp_path / "mine.txt", "3 titles, 1 lines that are none of the run's"),
     ):
         with Asker(result) as asker:
             assert asker.read(path) == said
@@ -136,7 +136,8 @@ def test_a_history_is_read_from_a_service_or_as_titles(result: Result, tmp_path:
 def test_somebody_of_whom_nothing_is_known_gets_no_list(result: Result, tmp_path: Path) -> None:
     (tmp_path / "none.txt").write_text("Other\n")
     with Asker(result) as asker:
-        asker.read(tmp_path / "none.txt")
+        with pytest.raises(InputError, match="must be a file of one of netflix"):
+            asker.read(tmp_path / "none.txt")
         with pytest.raises(InputError, match="items that the run knows, got none"):
             asker.recommend(3)
 

@@ -173,7 +173,7 @@ def test_the_first_screen_says_what_it_costs_whom(result, card, tmp_path):
     words = read(result, card, tmp_path).words
     for said in (
         "0.231 for the quarter of test users with the most niche taste, 0.455 for the most mainstream quarter. Beside "
-        "EASE, which reads everybody's history, the first lose 40 % and the latter 3 %.",
+        "EASE, which reads everybody's history, that is 40 % less for the first and 3 % less for the latter.",
         "The 3,006 least popular of 3,706 items, which have a third of all events, are never found: their recall is 0, "
         "EASE's 0.050 (recall@20). The most popular have 0.402.",
     ):

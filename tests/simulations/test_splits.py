@@ -198,8 +198,7 @@ def test_the_published_protocol_is_marked_and_cuts_like_leave_last_out() -> None
     log = dense_log()
     published, plain = split(log, "loo-heldout-excluded", seed=4), split(log, "leave-last-out", seed=4)
     assert parts(published) == parts(plain)
-    assert (published.sampled_negatives, published.negatives_exclude_heldout) == (99, True)
-    assert (plain.sampled_negatives, plain.negatives_exclude_heldout) == (None, False)
+    assert (published.sampled_negatives, plain.sampled_negatives) == (99, None)
 
 
 def test_the_published_protocol_ranks_no_other_held_out_item() -> None:

@@ -27,6 +27,7 @@ from palate_client.recommend.recommender import ModelRecommender, Recommendation
 from palate_client.rounds.report import PrivacyReport
 from palate_client.service import Service
 from palate_client.store.store import EventStore
+from palate_common.models.published import Published
 from palate_core.accounting import total_mu2
 from palate_core.errors import InputError, IntegrityError, PalateError
 
@@ -118,7 +119,7 @@ def facts_of(
     report: PrivacyReport,
     statement: Callable[[], Statement],
     recommender: Callable[[], ModelRecommender | None],
-    learned: int | None,
+    model: Callable[[], Published | None],
     tags: Tags,
 ) -> PageFacts:
     """Read the facts.
@@ -132,7 +133,7 @@ def facts_of(
         report: the privacy report of this moment.
         statement: makes the statement.
         recommender: returns the recommender, or None if there is no model.
-        learned: as `PageFacts` has it.
+        model: returns the published model in use, or None if there is none.
         tags: item id -> its tags; an item without any counts for its domain.
 
     Raises:
@@ -141,6 +142,7 @@ def facts_of(
     by_day = counted.days(calendar)
     stated, unstated = _try_to_make(statement)
     ranker, unranked = _try_to_make(recommender)
+    published, _ = _try_to_make(model)  # of one that is damaged the recommender says so
     with kept_record(store.file) as record:
         messages = ((), {}) if record is None else (record.latest(MESSAGES), record.reasons())
         allowances = () if record is None else record.allowances()
@@ -155,7 +157,7 @@ def facts_of(
         events=_latest(store),
         tastes=() if ranker is None else _tastes(ranker.liked_items(), tags),
         shown=() if ranker is None else tuple(ranker.recommend(SHOWN, explore=0.0)),
-        learned=learned,
+        learned=None if published is None else published.elsewhere,
         unranked=unranked,
         report=report,
         statement=stated,

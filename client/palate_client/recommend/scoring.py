@@ -339,7 +339,8 @@ class ByScores:
         for first in range(0, len(left), HISTORIES_AT_ONCE):
             part = slice(first, first + HISTORIES_AT_ONCE)
             found[part] = self._model.scores(_fewer(taste.history, left[part]))[:, rows]
-        return found + self.scores(taste, rows) - self._model.scores(taste.history)[0, rows]
+        found += self.scores(taste, rows) - self._model.scores(taste.history)[0, rows]
+        return found
 
     def bonds(self, rows: Ints) -> Bonds | None:
         """None: see `likeness`."""

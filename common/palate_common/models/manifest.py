@@ -26,9 +26,9 @@ from palate_core.log.signing import verify
 
 MANIFEST_TAG = "palate/model/1"
 MANIFEST, SIGNATURE = "manifest.json", "signature"
-ITEMS, DOMAINS, NEW_ITEMS, FEATURES = "items", "domains", "new-items", "features.safetensors"
+ITEMS, DOMAINS = "items", "domains"
 TABLE = "item-table.z"
-BESIDE = (ITEMS, DOMAINS, NEW_ITEMS, FEATURES, TABLE)
+BESIDE = (ITEMS, DOMAINS, TABLE)
 """What is published beside a model; only `ITEMS` is always there."""
 MODEL, COMPACT = "model.safetensors", "model.int8.safetensors.z"
 EXTENDS = "extends"
@@ -137,10 +137,7 @@ def start_of(manifest: Manifest) -> Mapping[str, Any] | None:
     It says so as long as fewer people have taken part in its own population: too few yet. None: it says nothing of it.
     """
     said = (manifest.model_extra or {}).get(STARTS)
-    match said:
-        case {"users": int(users)} if users > 0:
-            return {str(name): value for name, value in said.items()}
-    return None
+    return said if isinstance(said, dict) and isinstance(said.get("users"), int) and said["users"] > 0 else None
 
 
 def elsewhere(manifest: Manifest) -> int | None:

@@ -2,8 +2,7 @@
 
     manifest.json             whose model this is, of which state of the ledger, and hash and size of every other file
     signature                 Ed25519, over manifest.json
-    items, domains, new-items       the catalogue, one a line; only `items` is always there
-    features.safetensors      public features of the items
+    items, domains            the catalogue, one a line; only `items` is always there
     item-table.z              what else is public about them, see `palate_common.models.item_table`
     model.safetensors         the model
     model.int8.safetensors.z  the same for download, see `palate_common.models.compact`; a device needs one of the two
@@ -21,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
@@ -32,14 +29,12 @@ from palate_common.models.manifest import (
     BESIDE,
     COMPACT,
     DOMAINS,
-    FEATURES,
     ITEMS,
     MANIFEST,
     MANIFEST_TAG,
     MODEL,
     MOST_BYTES,
     MOST_SIGNED,
-    NEW_ITEMS,
     SIGNATURE,
     TABLE,
     FileFacts,
@@ -53,7 +48,7 @@ from palate_common.models.manifest import (
     said_by,
     signed_file,
 )
-from palate_common.models.model import GlobalModel, read_tensors
+from palate_common.models.model import GlobalModel
 from palate_common.records.files import make_folder, write_durably
 from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_core.log.canonical import canonical_json, digest
@@ -63,12 +58,10 @@ from palate_core.log.signing import SigningKey
 __all__ = [
     "COMPACT",
     "DOMAINS",
-    "FEATURES",
     "ITEMS",
     "MANIFEST",
     "MANIFEST_TAG",
     "MODEL",
-    "NEW_ITEMS",
     "SIGNATURE",
     "TABLE",
     "Contents",
@@ -224,10 +217,6 @@ def contents(
     files = {ITEMS: lines(catalogue.items), MODEL: model.data, COMPACT: deflate(plain)}
     if catalogue.domains is not None:
         files[DOMAINS] = lines(catalogue.domains)
-    if catalogue.new_items:
-        files[NEW_ITEMS] = lines(catalogue.new_items)
-    if catalogue.features is not None:
-        files[FEATURES] = safetensors.numpy.save({"features": np.ascontiguousarray(catalogue.features, np.float32)})
     if table is not None:
         files[TABLE] = table.over(catalogue.items).to_bytes()
     said = {
@@ -373,7 +362,7 @@ def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTE
             raise IntegrityError(f"model and items must be the ones the manifest names, and {name} is not")
     try:
         catalogue = _catalogue(files, manifest.items)
-    except (KeyError, ValueError, InputError, safetensors.SafetensorError):
+    except (KeyError, ValueError, InputError):
         raise IntegrityError(
             "a published catalogue must be lines of ids, each once, and what belongs to them"
         ) from None
@@ -389,18 +378,12 @@ def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTE
 
 
 def _catalogue(files: Mapping[str, bytes], items: int) -> ItemCatalogue:
-    """Read the catalogue's files; the number of lines must be the manifest's and the features', before the split."""
-    features, rows = None, items
-    if FEATURES in files:
-        features = read_tensors(files[FEATURES])["features"]
-        if features.dtype != np.float32 or not np.isfinite(features).all():
-            raise ValueError("features are finite float32")
-        rows = len(features)
-    for name, count in ((ITEMS, items), (DOMAINS, items), (NEW_ITEMS, rows - items)):
-        if name in files and files[name].count(b"\n") != count:
+    """Read the catalogue's files; the number of lines must be the manifest's, before the split."""
+    for name in (ITEMS, DOMAINS):
+        if name in files and files[name].count(b"\n") != items:
             raise ValueError(f"{name} has another number of lines")
     domains = read_lines(files[DOMAINS]) if DOMAINS in files else None
-    return ItemCatalogue(read_lines(files[ITEMS]), domains, read_lines(files.get(NEW_ITEMS, b"")), features)
+    return ItemCatalogue(read_lines(files[ITEMS]), domains)
 
 
 def _model(files: Mapping[str, bytes], *, most: int) -> GlobalModel:

@@ -9,7 +9,6 @@ that a false one can claim only devices that have come to it, and answer for non
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
@@ -18,8 +17,6 @@ from palate_common.rounds.exchange import CLOCK_SECONDS, HEADERS, PATH, Exchange
 from palate_core.errors import InputError, IntegrityError
 from palate_server.edge.batches import GONE_SECONDS
 from palate_server.folder.enrolments import Standing
-
-logger = logging.getLogger("palate")
 
 MOST_PROOF: Final = 512
 """Bytes of a proof: as the headers must be spelled, they have fewer."""
@@ -94,17 +91,18 @@ class Proofs:
         self._latest[device] = proof, asked
         return asked
 
-    def answered(self, device: int, exchange: str, data: bytes) -> bytes | None:
-        """What a device has answered to an exchange, of an answer with its proof; None: it hasn't signed that."""
+    def answered(self, device: int, exchange: str, data: bytes) -> bytes:
+        """What a device has answered to an exchange, of an answer with its proof.
+
+        Raises:
+            IntegrityError: it hasn't signed that.
+        """
         end = data.find(_END, 0, MOST_PROOF)
-        answer = data[end + len(_END) :]
-        try:
-            asked = self._read(device, data[: max(0, end)])
-        except IntegrityError as error:
-            logger.warning("%s", error)
-            return None
+        asked, answer = self._read(device, data[: max(0, end)]), data[end + len(_END) :]
         said = exchange, len(answer), hashlib.sha256(answer).hexdigest()
-        return answer if asked is not None and (asked.answers, asked.length, asked.body) == said else None
+        if asked is None or (asked.answers, asked.length, asked.body) != said:
+            raise IntegrityError("an answer must be one that its device has signed for this exchange, got another")
+        return answer
 
     def forget(self) -> None:
         """Forget requests that say nothing any more."""

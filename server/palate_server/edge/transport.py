@@ -163,8 +163,12 @@ class Edges:
                 live = self.live()
                 waiting = {asked: edge for asked, edge in waiting.items() if edge in live}
 
-    def answer_of(self, edge: str, device: int, exchange: str, data: bytes) -> bytes | None:
-        """A device's answer, as an edge forwards it; None: the edge is on another host, and it hasn't signed that."""
+    def answer_of(self, edge: str, device: int, exchange: str, data: bytes) -> bytes:
+        """A device's answer, as an edge forwards it.
+
+        Raises:
+            IntegrityError: the edge is on another host, and the device hasn't signed that.
+        """
         if self._proofs is None or edge in self._own:
             return data
         return self._proofs.answered(device, exchange, data)
@@ -324,11 +328,15 @@ class EdgeTransport:
                 continue
             for asked, reply in self._edges.link.replies(waiting, seconds=min(NEWS, seconds)):
                 edge = waiting[asked]
-                for device, data in desks[edge].hear(reply):
-                    if device in left and (found := self._edges.answer_of(edge, device, name, data)) is not None:
-                        del left[device]
-                        self._heard.add(device)
-                        yield device, found
+                try:
+                    for device, data in desks[edge].hear(reply):
+                        if device in left:
+                            found = self._edges.answer_of(edge, device, name, data)
+                            del left[device]
+                            self._heard.add(device)
+                            yield device, found
+                except IntegrityError as error:  # the edge is false: the rest of the reply isn't looked at
+                    logger.warning("%s", error)
 
 
 def _kind(request: Request) -> str:

@@ -74,7 +74,7 @@ def issue(folder: Path, name: str, hosts: list[str]) -> None:
     """Make `NAME.pem` (leaf, then authority) and `NAME.key`, unless valid ones for these hosts exist.
 
     Raises:
-        InputError: the authority's files aren't what `make_authority` wrote.
+        InputError: the authority's files aren't what `make_authority` wrote, or it may not issue for a host.
     """
     try:
         authority = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
@@ -85,6 +85,8 @@ def issue(folder: Path, name: str, hosts: list[str]) -> None:
         ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError(f"`tls` must hold the authority that `palate serve init` made, got another key: {folder}")
+    if (only := _only(authority)) and (others := sorted(set(hosts) - only)):
+        raise InputError(f"`tls` must hold an authority for {others[0]}, got one that is for {', '.join(sorted(only))}")
     if _lasts(folder / f"{name}.pem", hosts):
         return
     leaf = ec.generate_private_key(ec.SECP256R1())
@@ -99,6 +101,15 @@ def issue(folder: Path, name: str, hosts: list[str]) -> None:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
     )
     _write(folder, name, builder.sign(key, hashes.SHA256()), leaf, chain=authority)
+
+
+def _only(authority: x509.Certificate) -> set[str]:
+    """The hosts that it may issue for; empty: all."""
+    try:
+        found = authority.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
+    except x509.ExtensionNotFound:
+        return set()
+    return {str(each.value).removesuffix("/32").removesuffix("/128") for each in found}
 
 
 def keep_place(folder: Path, host: str) -> None:

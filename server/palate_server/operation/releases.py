@@ -313,12 +313,17 @@ def _started(site: Site, start: Published) -> tuple[GlobalModel, dict[str, Any]]
         least = np.array([LEAST_NOISE, LEAST_NOISE if "basis" in model.state else 0.0], np.float32)
         noise = np.maximum(model.state[NOISE], least)
         model = GlobalModel(model.header, model.state | {NOISE: noise})
-    of_log = said.get("provenance", {})
-    about = {name: of_log[name] for name in ("source", "licence") if name in of_log}
-    about |= {"population": start.manifest.population, "public_key": start.manifest.public_key}
-    about |= {"model_hash": start.manifest.model_hash, "users": start.model.header.facts.n_users}
+    about: dict[str, Any] = {name: getattr(start.manifest, name) for name in ("population", "public_key", "model_hash")}
+    about |= {**log_of(start.manifest), "users": start.model.header.facts.n_users}
     grown, more = _over(site, model, site.catalogue)
     return grown, {"for_release": said.get("for_release", False), STARTS: about, **more}
+
+
+def log_of(manifest: Manifest) -> dict[str, str]:
+    """`source` and `licence` of the log that a model was learned from, as far as its manifest says them."""
+    said = (manifest.model_extra or {}).get("provenance")
+    known = said if isinstance(said, dict) else {}
+    return {name: str(known[name])[:1000] for name in ("source", "licence") if known.get(name)}
 
 
 def _first_model(site: Site, terms: RunTerms) -> GlobalModel:

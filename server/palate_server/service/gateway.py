@@ -244,6 +244,7 @@ def write_configuration(site: Site) -> Path:
     Raises:
         InputError: nginx is missing, or refuses the configuration; the former one stays.
     """
+    site.pages.mkdir(exist_ok=True)  # whoever takes their pages away may take it, too
     for folder in (site.public, site.models, site.round_models, site.mirror, site.pages):
         folder.chmod(0o755)  # independent of the umask when it was made
     path, new = site.state / "nginx.conf", site.state / "nginx.conf.new"

@@ -79,7 +79,7 @@ def page_of(site: Site, page: str) -> str:
     Raises:
         InputError: browsers would let no such page use the gateway.
     """
-    address = urljoin(f"{site.address}/", page)
+    address = urljoin(f"{site.origins[0]}{site.config.gateway.path}/", page)
     parts = urlsplit(address)
     if f"{parts.scheme}://{parts.netloc}" not in site.origins or "#" in page:
         raise InputError(

@@ -42,7 +42,7 @@ from palate_server.folder.edges import hosts_of_edges
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.profiles import PILOT
 from palate_server.folder.server_folder import ABOUT, MOST_ABOUT, Site, write_format
-from palate_server.operation.releases import catalogue_out, check_keeps, publish_start, publishing
+from palate_server.operation.releases import catalogue_out, check_keeps, log_of, publish_start, publishing
 from palate_server.operation.terms import check_config
 from palate_server.rounds.terms import noise_delta
 
@@ -279,9 +279,9 @@ class StartingModel:
     @property
     def about(self) -> dict[str, str]:
         """`origin` and `licence` of its log, as far as its manifest says them."""
-        said = (self.model.manifest.model_extra or {}).get("provenance", {})
-        named = {"origin": said.get("source", self.model.manifest.population), "licence": said.get("licence")}
-        return {name: str(value) for name, value in named.items() if value}
+        known = log_of(self.model.manifest)
+        origin = known.pop("source", self.model.manifest.population)
+        return {"origin": origin, **known}
 
 
 def from_start(folder: Path, items: Path | None) -> StartingModel:

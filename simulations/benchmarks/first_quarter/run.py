@@ -85,7 +85,6 @@ def first_titles(_: Path, seeds: int) -> Any:
                     "wall": run["wall"],
                     "titles": len(PERSONAL.findall(run["said"])),
                     "recommend": own["cpu"],
-                    "own titles": len(PERSONAL.findall(own["said"])),
                     "megabytes": size / 1e6,
                 }
             )
@@ -116,7 +115,8 @@ def first_titles_tables(figures: Any) -> list[Table]:
         "personal titles shown",
         "`palate recommend`, CPU-s",
     )
-    note = f"Typed: `{'`, then `'.join(figures[0]['commands'])}`. The cache of pip was empty; wall time is that of a busy machine."
+    said = "`, then `".join(figures[0]["commands"])
+    note = f"Typed: `{said}`. The cache of pip was empty; wall time is that of a busy machine."
     return [Table("From `git clone` to the first personal titles", header, rows, note)]
 
 

@@ -1,6 +1,7 @@
-"""The sandbox: whether the assumed people come back more, and whether a server's error bars hold the truth.
+"""The sandbox: whether the assumed people come back more, what reasons say, and whether error bars hold the truth.
 
-PYTHONPATH=simulations python simulations/benchmarks/sandbox/run.py [--parts switch,others,few,bars,whole] [--seeds 5]
+PYTHONPATH=simulations python simulations/benchmarks/sandbox/run.py
+    [--parts switch,others,few,bars,reasons,whole] [--seeds 5]
 """
 
 from __future__ import annotations
@@ -9,21 +10,44 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Collection
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.request import urlopen
 
+import numpy as np
+
+import palate
 from benchmarks.serve.world import free_ports
 from benchmarks.sheet import Part, Table, main, mean_interval
+from palate_client.events import HISTORY, Event
+from palate_client.recommend.adaptation.blending import EXPLORATION
+from palate_client.recommend.explanation import POPULAR
 from palate_core.errors import PalateError
-from palate_sandbox.config import POLICIES, SandboxConfig, load
+from palate_sandbox.config import POLICIES, SandboxConfig, Scenario, load
 from palate_sandbox.folder import sandbox_folder
+from palate_sandbox.page.app import SandboxPage
+from palate_sandbox.page.runner import Runner
+from palate_sandbox.person import Person
+from palate_sandbox.population import NOT
 from palate_sandbox.report import facts
 from palate_sandbox.world import SandboxWorld
+from palate_server.service.listener import Listener
 
 PROMISE = "delta 1e-6, unit: one installation, adjacency: zero-out, accountant: Palate's closed form"
+ROOT = Path(__file__).parents[3]
+DAY, PEOPLE, LEAST, CLICKS = 30, 40, 5, 10
+"""Of the part `reasons`: the day, people with devices, items that they have at least, and pages that are opened."""
+TIMED = """(() => {
+  const [you, began] = [document.getElementById("you"), performance.now()];
+  window.took = 0;
+  new MutationObserver((_, seen) => { window.took = performance.now() - began; seen.disconnect(); })
+    .observe(you, { childList: true });
+  you.querySelector("AT").click();
+})()"""
+"""Clicks in a page, and measures until the section is there anew."""
 FIRST, BARS = 100, 60
 """The first seed of the part `bars`, which has its own, and how many worlds it lives."""
 
@@ -123,6 +147,115 @@ def bars_tables(figures: Any) -> list[Table]:
     return [Table("Error bars against the truth", ("figure", "intervals", "that hold the truth", "bar"), rows, note)]
 
 
+def reasons(_: Path, seeds: int) -> Any:
+    """Of people with five items or more: places with a reason of their own, and what is so without what it names."""
+    found = {scenario: told(scenario) for scenario in get_args(Scenario)}
+    return {"day": DAY, "scenarios": found, "clicks": clicks()}
+
+
+def told(scenario: Scenario) -> dict[str, int]:
+    """One scenario: what its devices recommend, and where places are when the history is told anew without a part."""
+    cells = Counter[str]()
+    config = load(None, {"scenario": scenario, "people": PEOPLE, "days": DAY})
+    with sandbox_folder() as folder, SandboxWorld(config, folder, shadows=False) as world:
+        for _ in world.live():
+            pass
+        for row, person in world.persons.items():
+            if np.count_nonzero(world.people.taken_on[row] != NOT) < LEAST:
+                continue
+            cells["people"] += 1
+            shown = person.lists(10)
+            cells.update(places=len(shown), explored=sum(each.source == EXPLORATION for each in shown))
+            cells.update(personal=sum(bool(each.because) for each in shown))
+            cells.update(popular=sum(each.reason == POPULAR for each in shown))
+            events = [each for each in person.device.store.events() if each.kind not in ("impression", "skip")]
+            ranked = partial(without, world, person, events)
+            before, shown = ranked(())
+            for each in shown:
+                named = [one.item for one in each.because]
+                if not named:
+                    continue
+                lower = [before.index(each.item) < ranked([item])[0].index(each.item) for item in named]
+                cells.update(reasons=1, titles=len(named), titles_lower=sum(lower))
+                whole = all(lower) or before.index(each.item) < ranked(named)[0].index(each.item)
+                cells.update(lower=whole)
+    return dict(cells)
+
+
+def without(
+    world: SandboxWorld, person: Person, events: list[Event], out: Collection[str]
+) -> tuple[list[str], list[palate.Recommendation]]:
+    """All items in the order of their scores, and the list, for a history that is told anew, without some items."""
+    told = [
+        Event(each.kind, each.item, each.time, each.value, "offline", f"{HISTORY}{place}")
+        for place, each in enumerate(events)
+        if each.item not in out
+    ]
+    person.device.reset_taste()
+    number, _ = person.device.store.add_history(told, "told anew")
+    order = person.device.recommend(world.config.items, explore=0.0, diversity=0.0, filter_items=out)
+    shown = person.device.recommend(10, explore=0.0)
+    person.device.forget_import(number or 0)
+    return [each.item for each in order], shown
+
+
+def clicks() -> list[float]:
+    """Milliseconds in Chromium from the first click on a title to the changed list, while the sandbox lives."""
+    sys.path.append(str(ROOT / "tests"))
+    from browsers import Browser  # of the tests, which drive the same Chromium
+
+    (port, *_), found = free_ports(), []
+    with ExitStack() as stack:
+        folder = stack.enter_context(sandbox_folder())
+        world = stack.enter_context(SandboxWorld(load(), folder))
+        runner = stack.enter_context(Runner(world, pace="fast"))
+        listener = Listener(SandboxPage(runner).application, host="127.0.0.1", port=port)
+        stack.callback(listener.stop)
+        listener.start()
+        runner.start()
+        browser = stack.enter_context(Browser.started())
+        for _ in range(CLICKS):
+            browser.open(f"http://127.0.0.1:{port}/")
+            browser.wait("document.getElementById('live').dataset.state === 'live'")
+            browser.wait("document.querySelector('.yours li')")
+            for at in (".pick", ".liked"):  # like a title, and take it out again
+                browser.eval(TIMED.replace("AT", at))
+                browser.wait("window.took")
+                found.append(float(browser.eval("window.took")))
+    return found[::2]
+
+
+def reasons_tables(figures: Any) -> list[Table]:
+    """One row a scenario, and the clicks."""
+    rows = []
+    for scenario, each in figures["scenarios"].items():
+        personal = each["personal"] / each["places"]
+        rows.append(
+            (
+                scenario, each["people"], f"{personal:.0%}", f">= 60 %: {'met' if personal >= 0.6 else 'MISSED'}",
+                f"{each['explored'] / each['places']:.0%}", f"{each.get('popular', 0) / each['places']:.0%}",
+                f"{each['lower']:,} of {each['reasons']:,}", "met" if each["lower"] == each["reasons"] else "MISSED",
+                f"{each['titles_lower'] / each['titles']:.0%}",
+            )
+        )  # fmt: skip
+    header = (
+        "scenario", "people", "places that name titles", "bar", "chance picks", "popular with others",
+        "lower without what is named", "all: bar", "titles that do it alone",
+    )  # fmt: skip
+    note = (
+        f"Day {figures['day']}; devices with {LEAST} items or more, lists of 10. Each history is told anew to the same "
+        "device, without what a reason names, which isn't recommended then; compared are ranks among all items."
+    )
+    speed = sorted(figures["clicks"])
+    middle, most = speed[len(speed) // 2], speed[-1]
+    row = (len(speed), f"{middle:.0f} ms", f"<= 300 ms: {'met' if middle <= 300 else 'MISSED'}", f"{most:.0f} ms")
+    return [
+        Table("Reasons", header, rows, note),
+        Table("From the first click to the changed list", ("pages", "middle", "bar", "longest"), [row],
+              "In Chromium, 10,100 people live beside it as fast as they can."),
+    ]  # fmt: skip
+
+
 def whole(_: Path, seeds: int) -> Any:
     """A whole sandbox, 100 people with devices among them: how long it takes, and when a page shows the first day."""
     shown = first_figures()
@@ -179,6 +312,7 @@ PARTS = {
     "others": Part(others, partial(policy_tables, title="Who comes back: shop, news, music")),
     "few": Part(few, partial(policy_tables, title="Who comes back: fewer people, more films")),
     "bars": Part(bars, bars_tables, seeds=f"{FIRST} to {FIRST + BARS - 1}"),
+    "reasons": Part(reasons, reasons_tables, seeds="0"),
     "whole": Part(whole, whole_tables, seeds="0"),
 }
 

@@ -45,7 +45,7 @@ def main(file: Path) -> None:
                 for purpose in ("store", *job["purposes"][number]):
                     device.consent.grant(purpose, version="1")
                 for step in range(5):
-                    device.track("view", f"item-{(number * 13 + step * step * 7) % 200}")
+                    device.track(job["kind"], f"item-{(number * 13 + step * step * 7) % 200}")
                 with turn:
                     turn.wait_for(lambda: turns[0] == number)
                     device.enroll(job["invitations"][number])

@@ -237,6 +237,7 @@ class World:
         patient: bool = False,
         windows: Sequence[float] = (600.0,),
         purposes: Sequence[Sequence[str]] = (),
+        kind: str = "view",
     ) -> Iterator[subprocess.Popen[str]]:
         """Devices that enrol and then sync again and again, `patient` ones when they are asked to.
 
@@ -247,10 +248,12 @@ class World:
             patient: whether they come back when they are asked to.
             windows: seconds of a sync, of each device in turn.
             purposes: to what each device's user agrees; `train` where nothing is said.
+            kind: of the events that they have.
         """
         file = self.folder / f"fleet-{time.monotonic_ns()}.json"
         job = {"invitations": self.invitations(count), "seconds": stop_after, "churn": churn, "patient": patient}
         job |= {"windows": list(windows), "purposes": [list(each) for each in purposes] or [["train"]] * count}
+        job["kind"] = kind
         job["seeded"] = self.site.config.privacy.noise is Noise.SEEDED
         file.write_text(json.dumps(job))
         script = str(Path(__file__).with_name("fleet.py"))

@@ -49,7 +49,6 @@ ENTRANTS = (
     Entrant("`torch-mf`", "torch-mf", most=0),
     Entrant("`torch-two-tower`", "torch-two-tower", most=2500),
     Entrant("`torch-two-tower`, features", "torch-two-tower", features=True, most=2500),
-    Entrant("`torch-neumf`", "torch-neumf", most=2500),
 )
 
 
@@ -78,7 +77,7 @@ def qualities(set_: DataSet, data: Path, seeds: int) -> dict[str, dict[str, list
 def speeds(train: Interactions, seed: int) -> dict[str, tuple[float, float, float]]:
     """On the devices: updates per CPU-second of 200 clients at once, and CPU-ms of one user's update and ranking."""
     found = {}
-    for entrant in ENTRANTS[3:9]:  # the learners of this folder
+    for entrant in ENTRANTS[3:8]:  # the learners of this folder
         features = np.random.default_rng(0).normal(size=(train.n_items, 28)).astype(np.float32)
         inputs = {"features": features} if entrant.features else {}
         mu, width = mu_of(epsilon=5.0, delta=DELTA), features.shape[1] if inputs else 0
@@ -139,7 +138,8 @@ def updates_tables(figures: Any) -> list[Table]:
     """One row a learner."""
     rows = [
         (label, *(cell([each[label][place] for each in figures], digits) for place, digits in enumerate((0, 2, 2))))
-        for label in figures[0]
+        for label in (entrant.label for entrant in ENTRANTS)
+        if label in figures[0]
     ]
     note = (
         f"MovieLens 1M, eps 5; {COHORT} clients a round, {ROUNDS} rounds, one thread. `sgd` and `torch-mf` have every "

@@ -30,7 +30,7 @@ def recommend(
     dates: Annotated[
         str | None, typer.Option(metavar="ORDER", help="Of dates in FILE: day first, month first or year first.")
     ] = None,
-    count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, max=1000, help="How many.")] = 8,
+    count: Annotated[int, typer.Option("--count", metavar="N", min=1, max=1000, help="How many.")] = 8,
 ) -> None:
     """Print what a finished run recommends for some titles, or for a whole history, and why."""
     from rich.console import Console

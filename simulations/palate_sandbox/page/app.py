@@ -1,10 +1,10 @@
-"""The page over HTTP, on the loopback interface: what is known beside what is true, the switch, and one person's page.
+"""The page over HTTP, on the loopback interface: your own list, what it brings the people, and what is behind it.
 
     GET  /               the page; /live is what has changed since it was asked last
+    POST /you            a title that you like, or take out of what you liked
     POST /set            the switch, the pace, a pause
     GET  /person/en/ROW  a person's own page, as their device makes it, in a language
     POST /person/en/ROW  what its buttons do: turn a purpose off, take the data along, erase all
-    GET  /operator       the operator's page of the same server folder
 
 It loads nothing from elsewhere. It answers to the loopback's own names alone, and changes something only where its own
 page asks: one from elsewhere can do neither, nor, on Linux, can another user of the machine.
@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import time
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs
@@ -35,9 +33,9 @@ from palate_sandbox.config import POLICIES, assumptions
 from palate_sandbox.page import bars
 from palate_sandbox.page.charts import DayCurve, ErrorPoint, curves
 from palate_sandbox.page.runner import PACES, Runner, SandboxStanding
+from palate_sandbox.page.you import You
 from palate_sandbox.report import DAYS
 from palate_server.service.listener import LOOPBACK, name_of
-from palate_server.service.report import PAGE_POLICY, operator_page
 
 POLICY = "; ".join(
     (
@@ -54,8 +52,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-SECTIONS = ("top", "known", "switch", "rounds")
-WORDS = {"none": "no recommendations", "popularity": "what is taken most", "palate": "Palate"}
+SECTIONS = ("you", "top", "pays", "known", "rounds")
+WORDS = {"none": "no recommendations", "popularity": "the most popular", "palate": "Palate"}
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 FILES = ("page.css", "live.js", "icon.svg", "sandbox.css", "sandbox.js")
 """What the page loads."""
@@ -79,7 +77,7 @@ class SandboxPage:
     """
 
     def __init__(self, runner: Runner) -> None:
-        self._runner, self._world = runner, runner.world
+        self._runner, self._world, self._you = runner, runner.world, You(runner.world)
         self._templates = _environment()
         self._static = _static_files()
         self._epoch = secrets.token_hex(4)
@@ -91,10 +89,10 @@ class SandboxPage:
             Route("/", self._ours(self._page), methods=["GET"]),
             Route("/live", self._ours(self._changed), methods=["GET"]),
             Route("/set", self._ours(self._set), methods=["POST"]),
+            Route("/you", self._ours(self._clicked), methods=["POST"]),
             Route("/person", self._ours(self._chosen), methods=["GET"]),
             Route("/person/{language}/{row}", self._ours(self._person), methods=["GET"]),
             Route("/person/{language}/{row}", self._ours(self._decide), methods=["POST"]),
-            Route("/operator", self._ours(self._operator), methods=["GET"]),
             Route("/static/{name:path}", self._ours(self._file), methods=["GET"]),
         ]
         return Starlette(routes=own)
@@ -143,6 +141,15 @@ class SandboxPage:
         await run_in_threadpool(self._runner.set, policy=policy, pace=form.get("pace"), paused=paused)
         return RedirectResponse("/", status_code=303)
 
+    async def _clicked(self, request: Request) -> Response:
+        """A click on a title; a script gets what has changed, and a form the whole page."""
+        form = await _form(request)
+        await run_in_threadpool(self._you.more if "more" in form else self._you.click, *_item(form))
+        if request.headers.get("accept") != "application/json":
+            return RedirectResponse("/", status_code=303)
+        now = self._runner.standing()
+        return JSONResponse({"sections": await run_in_threadpool(self._sections, now, ("you",))})
+
     async def _chosen(self, request: Request) -> Response:
         """Without a script, the choice of a person is a form that leads here."""
         row, language = (request.query_params.get(name, "") for name in ("row", "language"))
@@ -164,10 +171,6 @@ class SandboxPage:
             return await run_in_threadpool(self._decided, row, language, form)
         except PalateError:  # it was erased just now
             return self._gone(row)
-
-    async def _operator(self, _: Request) -> Response:
-        shown = partial(operator_page, self._world.operator.site, now=time.time(), parts={"serverapp": True})
-        return HTMLResponse(await run_in_threadpool(shown), headers={"Content-Security-Policy": PAGE_POLICY})
 
     async def _file(self, request: Request) -> Response:
         found = self._static.get(request.path_params["name"])
@@ -215,12 +218,10 @@ class SandboxPage:
                 return Response(status_code=404)
         return RedirectResponse(f"/person/{language}/{row}", status_code=303)
 
-    def _sections(self, now: SandboxStanding) -> dict[str, str]:
-        """The HTML of each section."""
-        shown = _shown(now)
-        return {
-            name: self._templates.get_template(f"sections/{name}.html").render(now=now, **shown) for name in SECTIONS
-        }
+    def _sections(self, now: SandboxStanding, names: Sequence[str] = SECTIONS) -> dict[str, str]:
+        """The HTML of some sections."""
+        shown = {"facts": now.facts, "yours": self._you.yours()} | (_shown(now) if names is SECTIONS else {})
+        return {name: self._templates.get_template(f"sections/{name}.html").render(now=now, **shown) for name in names}
 
     def _html(self, template: str, *, status: int = 200, **values: Any) -> Response:
         html = self._templates.get_template(template).render(**values, words=WORDS, languages=LANGUAGES)
@@ -243,26 +244,29 @@ def _shown(now: SandboxStanding) -> dict[str, Any]:
         points, most_days=days, marks=marks,
         label=f"People who came each day, true and as surveys have it, for {found['days']} of {days} days",
     )  # fmt: skip
-    lines = [
-        DayCurve(f"shown {WORDS[name]}", daily[name], f"curve-{name}")
-        for name in ("none", "popularity")
-        if name in daily
+    leads = [
+        DayCurve(
+            f"beside {WORDS[name]}",
+            [100 * lead for lead, _ in each],
+            f"curve-{name}",
+            [100 * off for _, off in each],
+        )
+        for name, each in found["weekly"].items()
     ]
-    switch = curves(
-        [*lines, DayCurve("as they live", daily["everybody"], "curve-true")],
-        [], most_days=days, marks=marks, label=f"People who came each day, as they live and in shadows, {days} days",
+    pays = curves(
+        leads, [], most_days=days, marks=marks,
+        label=f"Visits per 100 people and week beyond those of the same people in two other worlds, {days} days",
     )  # fmt: skip
     week = max((each["week"] for each in figures), default=None)
     latest = [each | {"image": _bar(each, figures)} for each in figures if each["week"] == week]
     lives = [(name.removesuffix(" (shadow)"), "shadow" in name, each) for name, each in found["policies"].items()]
     return {
-        "facts": found,
         "known_chart": known,
-        "switch_chart": switch,
+        "pays_chart": pays,
         "week": week,
         "latest": latest,
         "lives": lives,
-        "budget": bars.bar(found["privacy"]["share"], label=f"{found['privacy']['share']:.0%} of the budget"),
+        "budget": bars.bar(found["privacy"]["share"], label="How much of the budget is spent"),
         "words": WORDS,
         "names": NAMES,
         "paces": tuple(PACES),
@@ -301,6 +305,11 @@ def _own_form(request: Request) -> bool:
 def _row(text: str) -> int | None:
     """The number of a person; None if it is none."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _item(form: Mapping[str, str]) -> list[str]:
+    """The title that was clicked, unless others were asked for."""
+    return [] if "more" in form else [form.get("item", "")]
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -6,6 +6,7 @@ Markup('<svg class')
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,11 +24,13 @@ class DayCurve:
         name: what it is, for who can't see it.
         values: one a day.
         kind: its class in `static/sandbox.css`.
+        off: half of the width of each value's interval; empty: none is shown.
     """
 
     name: str
     values: Sequence[float]
     kind: str
+    off: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,18 @@ def curves(
         marks: day -> words.
         label: the chart in words.
     """
-    highest = max([1.0, *(v for line in lines for v in line.values), *(point.high for point in points)]) * 1.08
+    ends = [v + sign * o for line in lines for v, o in zip(line.values, line.off, strict=False) for sign in (-1, 1)]
+    every = [1.0, *ends, *(v for line in lines for v in line.values), *(point.high for point in points)]
+    highest, lowest = max(every) * 1.08, min(0.0, *every) * 1.08
 
     def x(day: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * day / max(most_days - 1, 1)
 
     def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * max(value, 0.0) / highest
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (max(value, lowest) - lowest) / (highest - lowest)
 
     parts = []
-    for value in ticks(highest):
+    for value in ticks(highest, lowest):
         parts.append(
             f'<line class="chart-grid" x1="{LEFT:g}" x2="{WIDTH - RIGHT:g}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
             f'<text class="chart-text" x="{LEFT - 6:g}" y="{y(value) + 4:.1f}" text-anchor="end">{value:,.0f}</text>'
@@ -75,6 +80,14 @@ def curves(
             f'<text class="chart-text" x="{x(day) + 4:.1f}" y="{TOP - 4:g}">{escape(words)}</text>'
         )
     for line in lines:
+        if line.off:
+            upper = [
+                f"{x(day):.1f} {y(v + o):.1f}" for day, (v, o) in enumerate(zip(line.values, line.off, strict=True))
+            ]
+            lower = [
+                f"{x(day):.1f} {y(v - o):.1f}" for day, (v, o) in enumerate(zip(line.values, line.off, strict=True))
+            ]
+            parts.append(f'<path class="band {line.kind}" d="M{"L".join(upper + lower[::-1])}Z"/>')
         if line.values:
             path = "L".join(f"{x(day):.1f} {y(value):.1f}" for day, value in enumerate(line.values))
             parts.append(f'<path class="curve {line.kind}" d="M{path}"><title>{escape(line.name)}</title></path>')
@@ -95,9 +108,9 @@ def curves(
     )
 
 
-def ticks(most: float) -> list[float]:
-    """Round numbers from 0 to below the top, about four."""
+def ticks(most: float, least: float = 0.0) -> list[float]:
+    """Round numbers from the bottom to below the top, about four, with 0."""
     step = 1.0
-    while most / step > 5:
+    while (most - least) / step > 5:
         step *= 2.5 if str(int(step))[0] == "2" else 2
-    return [step * number for number in range(int(most / step) + 1)]
+    return [step * number for number in range(math.ceil(least / step), int(most / step) + 1)]

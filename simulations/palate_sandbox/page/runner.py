@@ -151,6 +151,8 @@ class Runner(Closing):
     def _rest(self, begun: float) -> None:
         """Wait until the day has lasted as long as the pace says; a changed pace holds at once."""
         while not self._stop.is_set() and not self._paused:
+            if not self.world.chronicle.trained:
+                return  # nobody waits for the first model longer than it takes
             left = begun + PACES[self._pace] - time.monotonic()
             if left <= 0:
                 return

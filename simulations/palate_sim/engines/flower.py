@@ -56,7 +56,6 @@ def run_flower(
     job = job.model_copy(update={name: getattr(job, name).resolve() for name in ("folder", "ledger", "key")})
     with RunLock(job.folder):
         pass  # fail at once where the ServerApp would fail after twenty seconds
-    begun = time.perf_counter()
     with ExitStack() as stack:
         with step(notify, "starting Flower"):
             engine = stack.enter_context(launched(job, histories))
@@ -64,7 +63,7 @@ def run_flower(
         logs = threading.Thread(target=engine.link.copy_log, args=(run, engine.log), daemon=True)
         logs.start()
         try:
-            return _Watch(engine, on_release, begun).until_trained(run)
+            return _Watch(engine, on_release).until_trained(run)
         except PalateError:
             logs.join(LOG_TIMEOUT)
             raise
@@ -73,12 +72,11 @@ def run_flower(
 class _Watch:
     """Follows a run through the events that its ServerApp writes, and measures it."""
 
-    def __init__(self, engine: Engine, on_release: OnRelease | None, begun: float) -> None:
+    def __init__(self, engine: Engine, on_release: OnRelease | None) -> None:
         self._engine, self._on_release = engine, on_release
         self._position = 0
         self._updates = 0
         self._started = self._latest = (cpu_seconds(engine.guard.pid), time.perf_counter())
-        self._begun = begun
 
     def until_trained(self, run: int) -> Outcome:
         """Wait for the end of the run; pass each of its releases to the callback."""
@@ -119,7 +117,7 @@ class _Watch:
 
     def _outcome(self, model: GlobalModel) -> Outcome:
         cpu, wall = (latest - started for latest, started in zip(self._latest, self._started, strict=True))
-        return Outcome(model, self._updates, cpu, wall, self._started[0], self._started[1] - self._begun)
+        return Outcome(model, self._updates, cpu, wall)
 
     def _now(self) -> tuple[float, float]:
         return cpu_seconds(self._engine.guard.pid), time.perf_counter()

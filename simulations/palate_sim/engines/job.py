@@ -90,13 +90,9 @@ class Outcome:
         updates: accepted contributions, summed over this call's releases.
         cpu_seconds: from the first plan to the last release, in all processes, without `on_release`.
         wall_seconds: the same span on the clock, likewise.
-        startup_cpu_seconds: before the first plan, in all processes.
-        startup_wall_seconds: before the first plan, on the clock.
     """
 
     model: GlobalModel
     updates: int
     cpu_seconds: float
     wall_seconds: float
-    startup_cpu_seconds: float
-    startup_wall_seconds: float

@@ -54,7 +54,6 @@ def run_local(
         InputError: key, ledger, terms or folder of histories don't fit.
         PalateError: a worker has ended; an open attempt is void and stays charged.
     """
-    begun, begun_cpu = time.perf_counter(), time.process_time()
     key = load_key(job.key)
     identities = None if job.identities is None else Identities.load(job.identities)
     with open_run(job.terms, job.folder, ledger=job.ledger, key=key) as coordinator:
@@ -72,12 +71,11 @@ def run_local(
         )
         with carrier as (shown.transport, cpu_seconds):
             meter = Meter(cpu_seconds, on_release)
-            startup_cpu, startup = cpu_seconds() - begun_cpu, time.perf_counter() - begun
             meter.resume()
             directory_of = None if identities is None else identities.directory
             run_rounds(coordinator, shown, directory_of=directory_of, on_release=meter)
             model = coordinator.model
-    return Outcome(model, meter.updates, meter.cpu_seconds, meter.wall_seconds, startup_cpu, startup)
+    return Outcome(model, meter.updates, meter.cpu_seconds, meter.wall_seconds)
 
 
 def workers_of(job: Job, n_users: int) -> int:

@@ -43,8 +43,8 @@ def some_people(
 
     Returns:
         For each person: `given` and `held_out`, how many items; `had`, some titles of the first, drawn, most popular
-        first; `gets`, a list of `title`, `reason` (`in_short`: of its first title alone) and `held_out`: whether the person has it; `popular`,
-        the same without reasons.
+        first; `gets`, a list of `title`, `reason` (`in_short`: of its first title alone) and `held_out`: whether the
+        person has it; `popular`, the same without reasons.
     """
     heldout, items = split.test, split.items
     able = np.flatnonzero((heldout.foldin.counts() >= LEAST) & (heldout.target.counts() > 0))

@@ -102,7 +102,7 @@ def parts(result: Mapping[str, Any], view: str) -> go.Figure:
         )  # fmt: skip
     every = [value for trace in figure.data for value in trace.y if value is not None]
     ticks = {"tickvals": list(range(1, len(labels) + 1)), "ticktext": labels}
-    figure.update_xaxes(title_text=VIEWS[view], range=[0.6, len(labels) + 0.4], **ticks)
+    figure.update_xaxes(title_text=VIEWS[view], range=[0.6, len(labels) + 0.4], ticklabeloverflow="allow", **ticks)
     top = (max(every, default=1.0) or 1.0) * 1.06
     figure.update_yaxes(title_text=escape(str(found.get("metric", ""))), range=[0, top])
     return finish(figure, result, 360, legend=True)

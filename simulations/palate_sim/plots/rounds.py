@@ -89,7 +89,7 @@ def delta_curve(card: Mapping[str, Any], result: Mapping[str, Any]) -> go.Figure
     if epsilon is not None and delta:
         figure.add_scatter(
             x=[epsilon], y=[delta], mode="markers+text", marker={"color": RED, "size": 10}, textposition="bottom left",
-            text=[f"claimed: ε = {epsilon_text(epsilon)}"], textfont={"color": RED}, hoverinfo="skip", cliponaxis=False,
+            text=[f"claimed: ε = {epsilon_text(epsilon)}"], hoverinfo="skip", cliponaxis=False,
         )  # fmt: skip
     said = {**{key: card[key] for key in ("unit", "adjacency") if card.get(key)}, **result, "delta": None}
     said |= {"accountant": accountant_text(card.get("accountant")) or result.get("accountant")}

@@ -83,8 +83,6 @@ class Split:
         notes: what a reader of the figures must know about how this cut was made.
         sampled_negatives: how many sampled items each target is ranked against; None means the full catalogue.
         candidates: bool [n_items], the items that are ranked; None means all.
-        negatives_exclude_heldout: whether held-out items are never used as negatives, in training and evaluation: the
-            protocol of some published figures, which makes them incomparable with a full ranking.
         metrics: what a published protocol reports, its headline first; empty elsewhere.
         excluded: what a published protocol leaves out of the log by looking at all of it; empty elsewhere.
     """
@@ -99,7 +97,6 @@ class Split:
     notes: tuple[str, ...] = ()
     sampled_negatives: int | None = None
     candidates: Mask | None = None
-    negatives_exclude_heldout: bool = False
     metrics: tuple[str, ...] = ()
     excluded: str = ""
 
@@ -205,7 +202,6 @@ def split(
         evaluated = len(validation.target.rows) + len(test.target.rows)
         left = len(pairs.users) - sum(rule.skipped.values()) - len(rows) - evaluated
         skipped["held_out_users_without_target"] = left
-    sampled = name == "loo-heldout-excluded"
     return Split(
         name=name,
         train=parts[0],
@@ -215,9 +211,8 @@ def split(
         items=items,
         skipped={reason: count for reason, count in skipped.items() if count},
         notes=rule.notes,
-        sampled_negatives=99 if sampled else None,
+        sampled_negatives=99 if name == "loo-heldout-excluded" else None,
         candidates=rule.candidates,
-        negatives_exclude_heldout=sampled,
         metrics=rule.metrics,
         excluded=rule.excluded,
     )

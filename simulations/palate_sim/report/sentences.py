@@ -112,9 +112,7 @@ def lead(result: Mapping[str, Any]) -> list[str]:
     subject = f"A recommender for {items:,} items" if items is not None else "A recommender"
     whom = f" on the histories of {users:,} users" if users is not None else ""
     often = f", in {count} federated round{'' if count == 1 else 's'}" if count is not None else ""
-    return [
-        f"{subject} was trained{whom}{often}. {_judges(result)}",
-    ]
+    return [f"{subject} was trained{whom}{often}. {_judges(result)}"]
 
 
 def first_screen(result: Mapping[str, Any], card: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
@@ -138,8 +136,11 @@ def who(result: Mapping[str, Any]) -> list[str]:
         there = _ends(views["taste"], better)
         if there and min(there) > 0 and metric not in RATING_METRICS:
             lost = [round(100 * (1 - own / other)) for own, other in zip(ends, there, strict=True)]
-            words += f" Beside {display_name(better)}, which reads everybody's history, the first lose {lost[0]} % "
-            words += f"and the latter {lost[1]} %."
+            less = [f"{abs(each)} % {'less' if each >= 0 else 'more'}" for each in lost]
+            words += (
+                f" Beside {display_name(better)}, which reads everybody's history, that is {less[0]} for the first "
+            )
+            words += f"and {less[1]} for the latter."
         said.append(words)
     items = views.get("items") or {}
     found, there = ((items.get("models") or {}).get(name) for name in ("palate", better))

@@ -9,14 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from palate_sim.plots.quality import ranking
-from palate_sim.progress.wording import algorithm_of, best_first, first_round, fitted_name, point, primary_metric, short
+from palate_sim.progress.wording import best_first, fitted_name, point, primary_metric, short
 
 Rows = list[tuple[str, ...]]
-_NOTES = {
-    "users": "trained on, one installation each",
-    "items": "in the catalogue",
-    "interactions": "of training users",
-}
 _WORDS = {
     "name": "split", "train_users": "training users", "times_missing": "events without a time",
     "times_out_of_order": "events out of order in time",
@@ -64,14 +59,10 @@ def bytes_text(count: float) -> str:
 
 
 def key_numbers(result: Mapping[str, Any]) -> Rows:
-    """The run in numbers: what, and how much of it."""
-    rows: Rows = []
-    for key in ("users", "items", "interactions", "rounds"):
-        if result.get(key) is not None:
-            what = first_round(algorithm_of(result))
-            note = "releases" if not what else f"release, {what}" if result[key] == 1 else f"releases, the first {what}"
-            rows.append((key, f"{result[key]:,} {_NOTES.get(key, note)}"))
-    spent = result.get("seconds") or {}
+    """What the run took."""
+    spent, rows = result.get("seconds") or {}, Rows()
+    if result.get("interactions") is not None:
+        rows.append(("interactions", f"{result['interactions']:,} of training users"))
     if "wall" in spent:
         cpu = f", {seconds_text(spent['cpu'])} of CPU" if "cpu" in spent else ""
         rows.append(("time", seconds_text(spent["wall"]) + cpu))
@@ -79,10 +70,6 @@ def key_numbers(result: Mapping[str, Any]) -> Rows:
         rows.append(("speed", f"{result['updates_per_cpu_second']:,.0f} client updates per CPU-second"))
     if result.get("peak_memory_bytes") is not None:
         rows.append(("memory", f"{bytes_text(result['peak_memory_bytes'])}, peak of the largest process"))
-    traffic = result.get("bytes_per_client") or {}
-    for key, label, note in (("up", "sent", "as packed integers"), ("down", "received", "the model, each round")):
-        if key in traffic:
-            rows.append((label, f"{bytes_text(traffic[key])} by one installation in the whole run, {note}"))
     return rows
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -38,10 +37,8 @@ SUGGESTED = 5
 """Titles that a message suggests, at most."""
 ALIKE, SURE, APART = 0.6, 0.85, 0.05
 """Likeness of letters from which a title is suggested, and from which it is taken if all others are further apart."""
-TITLES = ("title", "name", "item", "item_id")
-"""Columns of titles in a file that isn't a service's."""
 MOST_FILE = 2**24
-"""Bytes of such a file at most."""
+"""Bytes of a file of titles at most."""
 
 
 def newest_run(folder: Path = RUNS) -> Path:
@@ -98,8 +95,8 @@ class Asker(Closing):
         """Tell the device a person's history, and return in words what was found.
 
         Args:
-            path: a file that a service hands out, see "Your own history" in docs/sdk.md; or a CSV file with a column
-                `title`, or one title a line.
+            path: a file that a service hands out, see "Your own history" in docs/sdk.md; or a title, or an item's id,
+                at the beginning of each line of text or CSV.
             profile: the person, where the file has several.
             dates: the order of its dates, where it can't be told.
 
@@ -110,12 +107,13 @@ class Asker(Closing):
             with members_of(path):
                 pass
         except InputError:
-            if (titles := _titles_in(path)) is None:
-                raise
+            titles = _titles_in(path)
             known = [item for each in titles if (item := self._sure(each)) is not None]
+            if not known:
+                raise
             for item in dict.fromkeys(known):
                 self._device.track("like", item)
-            return f"{len(known)} of {len(titles)} titles"
+            return f"{len(known)} titles, {len(titles) - len(known)} lines that are none of the run's"
         preview = self._device.import_history(path, profile=profile, dates=dates, table=self._table)
         if preview.questions:
             name, answers = next(iter(preview.questions.items()))
@@ -199,27 +197,14 @@ class Asker(Closing):
         return tuple(best[:1] if best and likeness[best[0]] >= max(SURE, after + APART) else best)
 
 
-def _titles_in(path: Path) -> list[str] | None:
-    """The titles of a text file, one a line, or of a column of a CSV file; None: it is something else."""
+def _titles_in(path: Path) -> list[str]:
+    """The first cell of each line of a text or CSV file; nothing where it is something else."""
     try:
-        if path.suffix.lower() not in (".txt", ".csv") or path.stat().st_size > MOST_FILE:
-            return None
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        return None
-    if path.suffix.lower() == ".txt":
-        return _some(text.splitlines())
-    try:
-        header, *rows = csv.reader(text.splitlines())
-    except (ValueError, csv.Error):
-        return None
-    names = [name.strip().lower() for name in header]
-    column = next((names.index(name) for name in TITLES if name in names), None)
-    return None if column is None else _some(row[column] for row in rows if len(row) == len(names))
-
-
-def _some(lines: Iterable[str]) -> list[str]:
-    return [each for each in (line.strip() for line in lines) if each]
+        text = path.read_text(encoding="utf-8-sig") if path.stat().st_size <= MOST_FILE else ""
+        separated = path.suffix.lower() == ".csv"
+        return [row[0].strip() for row in csv.reader(text.splitlines(), delimiter="," if separated else "\t") if row]
+    except (OSError, ValueError, csv.Error):
+        return []
 
 
 def _in_words(preview: HistoryPreview) -> str:

@@ -14,7 +14,6 @@ from palate_common.models.item_table import ItemTable
 from palate_common.models.model import GlobalModel
 from palate_common.records.key_file import load_key
 from palate_core.errors import IntegrityError
-from palate_sim.progress.people import read_people
 from palate_sim.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -107,6 +106,8 @@ class Result:
     @cached_property
     def people(self) -> People:
         """What some held-out people had and would get, with reasons, beside what is most popular: rows of the log."""
+        from palate_sim.progress.people import read_people
+
         return People(read_people(self.folder))
 
     @cached_property

@@ -124,6 +124,24 @@ def test_image_compose_file_chart_and_units_are_of_one_server() -> None:
         assert "SystemCallErrorNumber=EPERM\n" in text, "a call that is filtered must end nothing"
 
 
+def test_beside_edges_a_pod_is_reached_by_them_and_elsewhere_by_what_has_tokens() -> None:
+    """There is no Helm here: the policy's own templates are worked out by hand."""
+    text = (DEPLOY / "helm" / "palate" / "templates" / "edges.yaml").read_text()
+    (policy,) = [each for each in text.split("---\n") if "kind: NetworkPolicy" in each]
+    policy = re.sub(
+        r"{{ (add|sub) \.Values\.service\.port (\d) }}",
+        lambda at: f"{8443 + int(at[2]) * (-1) ** (at[1] == 'sub')}",
+        policy,
+    )
+    rules = yaml.safe_load(re.sub(r"{{.*}}", "", policy))["spec"]["ingress"]
+    open_to_all = [
+        range(each["port"], each["endPort"] + 1) for rule in rules if "from" not in rule for each in rule["ports"]
+    ]
+    assert len(rules) == 2
+    for port, reached in ((8443, False), (8444, False), (8442, True), (8445, True), (9464, True), (65535, True)):
+        assert any(port in each for each in open_to_all) is reached, port
+
+
 def test_the_licence_is_in_what_npm_packs() -> None:
     web = DEPLOY.parent / "client" / "web"
     assert (web / "LICENSE").read_bytes() == (DEPLOY.parent / "LICENSE").read_bytes()

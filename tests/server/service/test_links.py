@@ -15,6 +15,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from palate_cli.cli import run
 from palate_common.enrolment import Invitation, token_hash
 from palate_core.errors import InputError
+from palate_server.folder import certificates
 from palate_server.folder.certificates import issue
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
@@ -42,6 +43,13 @@ def test_a_link_has_the_invitation_where_no_server_is_sent_it(site: Site) -> Non
 @pytest.mark.parametrize("page", ["https://shop.example/join", "app/", "https://films.local:8443/x"])
 def test_a_page_is_the_servers_or_one_that_the_gateway_lets_in(site: Site, page: str) -> None:
     assert page_of(site, page).endswith(page)
+
+
+@pytest.mark.parametrize(("port", "path"), [(443, ""), (8443, "/p/films")])
+def test_a_page_of_the_server_is_where_the_gateway_has_it(tmp_path: Path, port: int, path: str) -> None:
+    config = f'population = "p"\nname = "films.example"\n[gateway]\nport = {port}\npath = "{path}"\n'
+    made = page_of(make_site(tmp_path / "site", config, ("a", "b")), "app/")
+    assert made == f"https://films.example{'' if port == 443 else ':8443'}{path}/app/"
 
 
 @pytest.mark.parametrize("page", ["https://evil.example/", "//evil.example/", "http://shop.example/", "app/#x"])
@@ -74,13 +82,22 @@ def test_qr_codes_are_drawn_on_the_terminal_or_as_files(
     assert "`--qr` must come with `--page`" in capsys.readouterr().err
 
 
-def test_who_trusts_a_pilots_authority_trusts_it_for_its_name_alone(site: Site) -> None:
+def test_who_trusts_a_pilots_authority_trusts_it_for_its_name_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever gets hold of its key can't stand in for another site."""
     authority = x509.load_pem_x509_certificate((site.tls / "ca.pem").read_bytes())
     for host, trusted in (("films.local", True), ("localhost", True), ("bank.example", False), ("local", False)):
+        if not trusted:
+            with pytest.raises(
+                InputError, match=f"must hold an authority for {host}, got one that is for 127.0.0.1, fil"
+            ):
+                issue(site.tls, "leaf", [host])
+            monkeypatch.setattr(certificates, "_only", lambda _: set())  # whoever has the key asks nobody
         issue(site.tls, "leaf", [host])
         leaf = x509.load_pem_x509_certificate((site.tls / "leaf.pem").read_bytes())
         verifier = PolicyBuilder().store(Store([authority])).build_server_verifier(x509.DNSName(host))
+        monkeypatch.undo()
         if trusted:
             verifier.verify(leaf, [])
         else:

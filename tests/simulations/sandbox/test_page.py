@@ -1,4 +1,4 @@
-"""The sandbox's page in a real Chromium: live figures, the switch, people's pages and erasure, the operator's."""
+"""The sandbox's page in a real Chromium: your own list, live figures, the switch, people's pages and erasure."""
 
 from __future__ import annotations
 
@@ -68,16 +68,41 @@ def browser(runner: Runner, port: int) -> Iterator[Browser]:
 
 def test_figures_move_while_it_lives(browser: Browser, runner: Runner) -> None:
     assert "Day 0 of 9" in browser.text("top")
+    assert "The first model is trained on the evening of day 3" in browser.text("you")
     runner.start()
     browser.wait("document.querySelector('#top progress').value >= 9")
     browser.wait("document.querySelectorAll('#known tbody tr').length >= 9")
     assert "All days are lived" in browser.text("top")
     assert "of 8" in browser.text("rounds")
     assert browser.eval("document.querySelectorAll('#known .chart .chart-value').length") >= 1
-    rows = browser.eval("[...document.querySelectorAll('#switch tbody th')].map((e) => e.textContent.trim())")
-    assert rows[0] == "Palate"
-    assert "no recommendations (shadow)" in rows
-    assert any(each.startswith("as they live −") for each in rows)
+    worlds = browser.eval("[...document.querySelectorAll('#pays .worlds h3')].map((e) => e.textContent.trim())")
+    assert worlds == ["Palate", "No recommendations", "The most popular"]
+    assert browser.eval("document.querySelectorAll('#pays .band').length") == 2
+    assert browser.eval("document.querySelectorAll('[role=alert], .notice').length") == 0, "nothing is wrong"
+
+
+def test_what_you_click_changes_your_list_and_nobody_elses(browser: Browser, runner: Runner) -> None:
+    browser.wait("document.querySelectorAll('.yours li').length === 8")
+    places = "[...document.querySelectorAll('.yours li b')].map((e) => e.textContent)"
+    popular = "[...document.querySelectorAll('#you .card:last-child li')].map((e) => e.textContent)"
+    liked = "[...document.querySelectorAll('.liked')].map((e) => e.value)"
+    before, same = browser.eval(places), browser.eval(popular)
+    assert before == same, "nothing is known of you"
+    assert " kB of noised numbers" in browser.text("you")
+    browser.do("click", at=".pick")
+    browser.wait(f"({liked}).length === 1")
+    (item,) = browser.eval(liked)
+    title = runner.world.catalogue.titles[runner.world.place[item]]
+    assert browser.eval(places) != before
+    assert f"because you liked {title}" in browser.text("you")
+    assert set(browser.eval(popular)) <= {*same, *before, *runner.world.catalogue.titles} - {title}
+    browser.do("press", key="Tab")
+    browser.eval("document.querySelector('.liked').focus()")
+    browser.do("press", key="Enter")
+    browser.wait(f"({liked}).length === 0")
+    assert browser.eval(places) == before, "taken out of the history, it has no effect"
+    browser.eval("document.querySelector('button[name=more]').click()")
+    browser.wait(f"document.querySelector('.pick').value !== '{item}'")
 
 
 def test_sections_are_sent_where_something_has_changed(port: int, runner: Runner) -> None:
@@ -109,6 +134,7 @@ def test_it_loads_nothing_from_elsewhere_and_breaks_no_policy_of_its_own(browser
 def test_it_can_be_read_by_everybody(browser: Browser, port: int, scheme: str, width: int) -> None:
     browser.open(f"http://127.0.0.1:{port}/", scheme=scheme, width=width)
     browser.wait("document.getElementById('live').dataset.state === 'live'")
+    browser.eval("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     found = browser.do("contrast")
     assert found["bad"] == []
     assert found["seen"] > 100
@@ -135,6 +161,7 @@ def test_the_switch_is_turned_by_the_keyboard(browser: Browser, runner: Runner) 
 
 
 def test_a_person_sees_their_own_page_turns_things_off_and_erases_all(browser: Browser, runner: Runner) -> None:
+    browser.eval("document.getElementById('more-person').open = true")
     row = int(browser.eval("document.getElementById('row').value"))
     inside = "document.getElementById('own').contentDocument"
     browser.wait(f"{inside}?.querySelectorAll('form').length > 2")
@@ -171,16 +198,6 @@ def test_a_person_sees_their_own_page_turns_things_off_and_erases_all(browser: B
     assert [path.name for path in (runner.world.folder / "people" / f"{row:04d}").iterdir()] == ["lock"]
 
 
-def test_the_operators_page_is_of_the_same_server(browser: Browser, port: int) -> None:
-    browser.eval("document.querySelector('a[href=operator]').target = ''")
-    browser.eval("document.querySelector('a[href=operator]').click()")
-    browser.wait("location.pathname === '/operator' && document.querySelector('.verdict')")
-    assert browser.eval("getComputedStyle(document.querySelector('.verdict')).fontWeight") == "600", "its style holds"
-    assert "sandbox: music" in browser.eval("document.querySelector('h1').textContent")
-    assert "of the lifetime's" in browser.text("budget")
-    assert " round" in browser.text("log")
-
-
 def test_a_decision_that_comes_too_late_is_told_that_the_device_is_gone(port: int, runner: Runner) -> None:
     row, person = next(iter(runner.world.persons.items()))
     with runner.lock:
@@ -204,6 +221,7 @@ def test_pages_of_elsewhere_get_nothing(port: int, runner: Runner) -> None:
     before = dict(runner.world.chronicle.policies)
     assert asked("GET", "/", Host="evil.example") == 404
     assert asked("POST", "/set", Origin="https://evil.example") == 404
+    assert asked("POST", "/you", Origin="https://evil.example") == 404
     assert asked("POST", "/set", **{"Sec-Fetch-Site": "cross-site"}) == 404
     assert asked("GET", "/person/en/999") == 404
     assert asked("GET", f"/person/en/{'9' * 5000}") == asked("GET", f"/person?language=en&row={'9' * 5000}") == 404
@@ -220,7 +238,7 @@ def test_other_users_of_the_machine_get_nothing(port: int, runner: Runner) -> No
         "knocks.sendall((sys.argv[2] + f' HTTP/1.1\\r\\nHost: 127.0.0.1:{sys.argv[1]}\\r\\n\\r\\n').encode())\n"
         "print(knocks.recv(12).decode())"
     )
-    for what in ("GET /", "GET /operator", "GET /static/sandbox.css"):
+    for what in ("GET /", "GET /live", "GET /static/sandbox.css"):
         words = [sys.executable, "-I", "-S", "-c", knock, str(port), what]
         said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout
         assert said == "HTTP/1.1 404\n"
@@ -242,7 +260,7 @@ def test_the_command_serves_ends_and_leaves_nothing(tmp_path: Path, capsys: pyte
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as page:
             page.request("GET", "/live")  # a browser that shows it asks so, and keeps the connection
             seen = json.load(page.getresponse())
-            assert seen["sections"].keys() == {"top", "known", "switch", "rounds"}
+            assert seen["sections"].keys() == {"you", "top", "pays", "known", "rounds"}
             process.send_signal(signal.SIGTERM)
             time.sleep(0.1)
             process.send_signal(signal.SIGTERM)  # who asks twice cuts nothing short

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from palate_cli.cli import run
+from palate_client.events import HISTORY
 from palate_core.errors import InputError
-from palate_sandbox.config import SandboxConfig, load
-from palate_sandbox.loyalty import truth
-from palate_sandbox.population import Population, by_chance, by_popularity, exploring, halved
+from palate_sandbox.catalogue import TOPICS, _kinds, _upright, catalogue
+from palate_sandbox.config import Habits, SandboxConfig, load
+from palate_sandbox.loyalty import truth, weekly_leads
+from palate_sandbox.population import BEFORE, Population, by_chance, by_popularity, exploring, halved
 from palate_sandbox.report import facts, lived_under
 from palate_sandbox.world import SandboxWorld, monday_before
+from palate_sim.data import read_log
+from palate_sim.data.features import item_table
 
 TODAY = date(2026, 11, 28)
 SMALL = {
@@ -42,7 +48,10 @@ def test_devices_hold_what_their_people_did_and_nothing_else(world: SandboxWorld
     assert world.persons
     for row, person in world.persons.items():
         days = np.flatnonzero(world.people.visits[row])
-        events = list(person.device.store.events())
+        every, had = list(person.device.store.events()), world.people.taken_on[row] == BEFORE
+        events = [each for each in every if not each.id.startswith(HISTORY)]
+        brought = {each.item for each in every if each.id.startswith(HISTORY)}
+        assert brought == {world.catalogue.items[item] for item in np.flatnonzero(had)} != set()
         assert {int((float(each.time) - world.clock.began) // 86_400) for each in events} == set(days.tolist())
         took = {each.item for each in events if each.kind == "click"}
         assert took == {world.catalogue.items[item] for item in np.flatnonzero(world.people.taken_on[row] >= 0)}
@@ -118,8 +127,41 @@ def test_truth_is_what_definitions_say() -> None:
     assert (later["retention", "1"], later["retention", "30"], later["mau", ""]) == (1.0, 0.5, 3)
 
 
+def test_what_people_had_before_follows_their_taste_and_no_list_shows_it(world: SandboxWorld) -> None:
+    people = Population(world.catalogue, Habits(had_before=5), n=2000, days=5, seed=3)
+    had = people.taken_on == BEFORE
+    assert 4 < had.sum(axis=1).mean() < 6
+    assert had.any(axis=1).all()
+    assert people.odds[had].mean() > people.odds.mean() + 0.5 * people.odds.std()
+    lists = by_popularity(people, had.sum(axis=0))(np.arange(2000))
+    assert not had[np.arange(2000)[:, None], lists].any()
+
+
+def test_a_week_has_the_visits_that_the_same_people_make_more_with_their_interval(world: SandboxWorld) -> None:
+    leads = weekly_leads(world.people, world.shadows["none"], until=16)
+    there = world.people.arrival <= 15
+    more = (world.people.visits[there, 9:16].astype(float) - world.shadows["none"].visits[there, 9:16]).sum(axis=1)
+    assert leads[15] == pytest.approx((more.mean(), 1.96 * more.std(ddof=1) / np.sqrt(there.sum())), rel=1e-3)
+    assert leads[0] == (0.0, 0.0), "before there is a model, both lives are the same"
+
+
+def test_a_catalogue_is_in_words_that_people_use() -> None:
+    frame = pd.DataFrame({"user": np.arange(300) % 150, "item": np.repeat(["1", "2", "3"], 100)})
+    rows = ["GROCERY|FRZN VEGETABLE/VEG DSH", "DRUG GM|COUPON/MISC ITEMS", "GROCERY|FRZN VEGETABLE/VEG DSH"]
+    log = replace(read_log(frame), items=item_table(pd.Series(["1", "2", "3"]), None, pd.Series(rows)))
+    bought, kinds = _kinds(log)
+    assert kinds[["title", "genres"]].to_numpy().tolist() == [["Frozen vegetable, vegetables dishes", "Grocery"]]
+    assert bought["item_id"].nunique() == 1
+    assert len(bought) == 200
+    assert _upright("Godfather, The (1972)") == "The Godfather (1972)"
+    assert _upright("Boat (Boot, The) (1981)") == "Boat (Boot, The) (1981)"
+    news = catalogue("news", items=60, seed=0)
+    assert all(title.startswith(tuple(TOPICS["news"][genres[0]].split("|"))) or len(genres) > 1
+               for title, genres in zip(news.titles, news.genres, strict=True))  # fmt: skip
+
+
 def test_lists_leave_out_what_is_known_and_halve_their_pages_in_arm_b(world: SandboxWorld) -> None:
-    people = Population(world.catalogue, world.config.habits, n=50, days=5, seed=3)
+    people = Population(world.catalogue, Habits(had_before=0), n=50, days=5, seed=3)
     rows = np.arange(50)
     people.taken_on[:, :20] = 0
     counts = np.arange(60)[::-1]

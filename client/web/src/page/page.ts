@@ -225,10 +225,11 @@ async function factsOf(device: Device, tags: PageOptions["tags"]): Promise<Facts
   } catch (error) {
     unstated = (error as Error).message;
   }
-  let [shown, tastes, unranked]: [readonly Recommendation[], Facts["tastes"], string] = [[], [], ""];
+  let [shown, learned, tastes, unranked]: [readonly Recommendation[], number | null, Facts["tastes"], string] = [[], null, [], ""];
   try {
     shown = await device.recommend(SHOWN, { explore: 0 });
     tastes = await tastesOf(device, tags);
+    learned = (await device.model())?.elsewhere ?? null;
   } catch (error) {
     const { code, message } = error as { code?: string; message: string };
     if (code === "integrity") unranked = message;
@@ -240,7 +241,7 @@ async function factsOf(device: Device, tags: PageOptions["tags"]): Promise<Facts
   const events = of<Row>("event");
   const told = new Set([...events, ...shown, ...shown.flatMap(({ because }) => because)].map(({ item }) => item));
   const titles = Object.fromEntries((await device.items([...told])).map(({ item, label }) => [item, label]));
-  return { report, statement, unstated, titles, events, deliveries: of("delivery"), first, channels: new Map(channels), shown, learned: (await device.model())?.elsewhere ?? null, unranked, tastes };
+  return { report, statement, unstated, titles, events, deliveries: of("delivery"), first, channels: new Map(channels), shown, learned, unranked, tastes };
 }
 
 /** The parts of the taste with their shares: an item's weight is shared among its tags. */

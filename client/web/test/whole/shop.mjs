@@ -1,39 +1,12 @@
 // The examples, as a visitor has them: nothing is stored before a choice. And the sample shop: refusing as easy as accepting, lists, report, export, erasing; by
 // keyboard; text that can be read (WCAG AA) in light and dark; no scrolling to the side on a phone.
 import { join } from "node:path";
-import { browser, bundled, forget, HERE, profile, served } from "./browser.mjs";
+import { browser, bundled, forget, HERE, profile, served, unreadable } from "./browser.mjs";
 
 const PAGE = "/repository/client/web/examples/shop/index.html";
 const ok = (condition, why) => {
   if (!condition) throw new Error(why);
 };
-
-/** Text whose contrast is below AA: 4.5 to 1, or 3 to 1 where it is large. */
-function unreadable() {
-  const parsed = (text) => text.match(/[\d.]+/g).map(Number);
-  const light = (rgb) => {
-    const [r, g, b] = rgb.map((value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const [r, g, b, a = 1] = parsed(getComputedStyle(at).backgroundColor);
-      if (a === 1) return [r, g, b];
-    }
-    return [255, 255, 255];
-  };
-  const found = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-    if (!own || !element.checkVisibility()) continue;
-    const style = getComputedStyle(element);
-    const [one, other] = [light(parsed(style.color).slice(0, 3)), light(behind(element))];
-    const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && Number(style.fontWeight) >= 700);
-    if (contrast < (large ? 3 : 4.5) && !element.disabled) found.push(`${element.tagName} ${element.textContent.trim().slice(0, 30)}: ${contrast.toFixed(2)}`);
-  }
-  return found;
-}
 
 await bundled("react_page.jsx");
 const server = await served(HERE);

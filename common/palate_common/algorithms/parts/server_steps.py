@@ -6,8 +6,7 @@
     >>> direction.round(3).tolist()
     [[2.0]]
 
-Sources: Reddi et al., Adaptive Federated Optimization (ICLR 2021), algorithm 2, for momentum and Adam; Tang et al.,
-DP-AdamBC (AAAI 2024), section 3, for taking the known noise out of Adam's second moment.
+Source: Reddi et al., Adaptive Federated Optimization (ICLR 2021), algorithm 2, for momentum.
 """
 
 from __future__ import annotations
@@ -51,28 +50,3 @@ def newton_direction(
 def momentum_step(momentum: Float64, direction: Float64, *, rate: float, decay: float) -> Float64:
     """The new momentum, decay * momentum + rate * direction."""
     return decay * momentum + rate * direction
-
-
-def adam_step(
-    momentum: Float64, squares: Float64, direction: Float64, *, noise: float, step: int, rate: float, decay: float
-) -> tuple[Float64, Float64, Float64]:
-    """One step of Adam that subtracts the known noise from the second moment.
-
-    Args:
-        momentum: running mean of directions.
-        squares: running mean of their squares.
-        direction: noised, with standard deviation `noise` in each coordinate.
-        noise: 0 without DP.
-        step: from 1.
-        rate: step size.
-        decay: beta_1; beta_2 is 0.99.
-
-    Returns:
-        The change of the table, and both running means.
-    """
-    squares = 0.99 * squares + 0.01 * direction**2
-    momentum = decay * momentum + (1 - decay) * direction
-    mean, second = momentum / (1 - decay**step), squares / (1 - 0.99**step)
-    # Where only noise was seen, the difference is about 0: the noise itself is then the scale.
-    scale = np.sqrt(np.maximum(second - noise**2, noise**2)) + TINY
-    return rate * mean / scale, momentum, squares

@@ -15,8 +15,8 @@ start from that. The server's step of each later round uses two more quantities:
 
 Sources: McMahan et al., Learning Differentially Private Recurrent Language Models (ICLR 2018), algorithm 1, flat
 clipping, with every user in every round and no amplification by sampling claimed; Singhal et al., Federated
-Reconstruction (NeurIPS 2021), algorithm 1; Reddi et al., Adaptive Federated Optimization (ICLR 2021), for momentum and
-Adam on the server.
+Reconstruction (NeurIPS 2021), algorithm 1; Reddi et al., Adaptive Federated Optimization (ICLR 2021), for momentum on
+the server.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pydantic_core import PydanticCustomError
 from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, Reach, State
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.reconstruction import TINY, matrices, outer_svec, symmetric_size
-from palate_common.algorithms.parts.server_steps import adam_step, momentum_step, newton_direction
+from palate_common.algorithms.parts.server_steps import momentum_step, newton_direction
 from palate_common.algorithms.popularity import COUNTS, user_weights
 from palate_common.algorithms.sgd.biases import item_biases
 from palate_common.algorithms.sgd.losses import Errors, ImplicitLoss, LogisticLoss, Loss, RatingLoss
@@ -41,7 +41,7 @@ from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import Block, DenseBlock, Float64, OuterBlock, Update
 from palate_core.layout import BlockSpec, Layout
 
-TABLE, MOMENTUM, SQUARES, BIAS, OFFSET = "table", "momentum", "squares", "bias", "offset"
+TABLE, MOMENTUM, BIAS, OFFSET = "table", "momentum", "bias", "offset"
 CHANGE, MOMENTS, RATINGS, MEAN, FEATURES = "change", "moments", "ratings", "mean", "features"
 DEVIATION = 0.5  # about how far a user's ratings spread, on [-1, 1]
 BY_LOSS: dict[str, dict[str, float]] = {
@@ -61,7 +61,7 @@ BY_LOSS: dict[str, dict[str, float]] = {
 _OTHERS = {"first_share": 0.2, "clip_norm": 1.0, "momentum": 0.5, "moments_share": 0.05}
 _OTHERS |= {"residual_variance": 0.15, "feature_scale": 0.15, "regularization": 0.5}
 BY_LOSS |= {"implicit": _OTHERS, "logistic": _OTHERS | {"clip_norm": 0.5}}
-RATES = {"newton": 0.5, "momentum": 15.0, "adam": 0.05}
+RATES = {"newton": 0.5, "momentum": 15.0}
 """The server's step size, by the optimizer."""
 
 
@@ -85,7 +85,7 @@ class SgdSettings(BaseModel):
     user_exponent: float | None = Field(default=None, ge=0, le=0.5)
     """e: a user with k events weighs k^-e in the loss. None: 0.5 under noise, where a user's whole change has one norm
     anyway; 0 for ratings without, where every rating counts alike."""
-    optimizer: Literal["newton", "momentum", "adam"] | None = None
+    optimizer: Literal["newton", "momentum"] | None = None
     """The server's step. newton also releases the second moments of the user side, a few hundred numbers. None: newton
     without noise and for ratings, which need it; momentum for implicit feedback under noise."""
     server_rate: float | None = Field(default=None, gt=0)
@@ -104,7 +104,7 @@ class SgdSettings(BaseModel):
     feature_scale: float | None = Field(default=None, gt=0)
     """Standard deviation of a starting vector made of features. None: 0.2 for ratings, 0.15 for implicit feedback."""
     start_scale: float | None = Field(default=None, gt=0)
-    """Standard deviation of the starting vectors. None: 0.05 for ratings, else 0.15 for newton, 0.03 for the others."""
+    """Standard deviation of the starting vectors. None: 0.05 for ratings, else 0.15 for newton, 0.03 for momentum."""
     unobserved_weight: float = Field(default=0.3, gt=0)
     """a0, the weight of every head item as a negative; implicit only."""
     negatives: int = Field(default=1, ge=1, le=64)
@@ -130,7 +130,7 @@ class SgdSettings(BaseModel):
 
     @model_validator(mode="after")
     def _ratings_need_newton(self) -> SgdSettings:
-        """Ratings need `newton`: other steps ignore items' counts, which differ a thousandfold."""
+        """Ratings need `newton`: momentum ignores items' counts, which differ a thousandfold."""
         if self.loss == "ratings" and self.optimizer not in (None, "newton"):
             raise PydanticCustomError("optimizer", "`optimizer` must be newton for ratings")
         return self
@@ -178,7 +178,7 @@ def make_loss(settings: SgdSettings) -> Loss:
     return ImplicitLoss(settings.unobserved_weight, regularization=ridge)
 
 
-def chosen_optimizer(settings: SgdSettings, facts: PublicFacts) -> Literal["newton", "momentum", "adam"]:
+def chosen_optimizer(settings: SgdSettings, facts: PublicFacts) -> Literal["newton", "momentum"]:
     """The optimizer of the server's step."""
     if settings.optimizer is not None:
         return settings.optimizer
@@ -210,13 +210,13 @@ class Sgd(Algorithm):
 
     State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `bias` [n_items], sigma of
     every item after round 0, and `offset` [1], the mean rating, on [-1, 1]; `table` [h, d + 1], b and sigma less the
-    offset; `momentum` [h, d + 1] and, for Adam, `squares` [h, d + 1], the server's running step.
+    offset; `momentum` [h, d + 1], the server's running step.
     """
 
     name = "sgd"
     Settings = SgdSettings
     public_inputs = (FEATURES,)
-    training_only = (MOMENTUM, SQUARES)
+    training_only = (MOMENTUM,)
     item_arrays = (COUNTS, BIAS)
 
     def __init__(self, settings: SgdSettings, facts: PublicFacts) -> None:
@@ -328,24 +328,12 @@ class Sgd(Algorithm):
         # Constant steps, then smaller ones, over which the noise averages out.
         rate = self.server_rate * min(1.0, 2 * (self.later + 1 - round_) / (self.later + 1))
         momentum, decay = state[MOMENTUM].astype(np.float64), self.filled.momentum
-        moved: State = {}
         if self.optimizer == "newton":
-            deviation = noise[CHANGE] * clip_norm
-            direction = self._newton(state, change, sums[MOMENTS] * clip_norm, deviation)
-            step = momentum = momentum_step(momentum, direction, rate=rate, decay=decay)
+            direction = self._newton(state, change, sums[MOMENTS] * clip_norm, noise[CHANGE] * clip_norm)
         else:
-            users = self.facts.n_users * self.scale
-            direction, deviation = change / users, noise[CHANGE] * clip_norm / users
-            if self.optimizer == "momentum":
-                step = momentum = momentum_step(momentum, direction, rate=rate, decay=decay)
-            else:
-                squares = state[SQUARES].astype(np.float64)
-                step, momentum, squares = adam_step(
-                    momentum, squares, direction, noise=deviation, step=round_, rate=rate, decay=decay
-                )
-                moved[SQUARES] = squares.astype(np.float32)
-        moved |= {TABLE: (table + step).astype(np.float32), MOMENTUM: momentum.astype(np.float32)}
-        return state | moved
+            direction = change / (self.facts.n_users * self.scale)
+        step = momentum_step(momentum, direction, rate=rate, decay=decay)
+        return state | {TABLE: (table + step).astype(np.float32), MOMENTUM: step.astype(np.float32)}
 
     def _newton(self, state: State, change: Float64, svec: Float64, noise: float) -> Float64:
         """Each row's Newton direction, float64 [h, d + 1]: the second derivative is count_i M plus the ridges."""
@@ -406,8 +394,7 @@ class Sgd(Algorithm):
             bias = share / (share + self.settings.unobserved_weight)
         table = np.concatenate([vectors, bias[head, None]], axis=1).astype(np.float32)
         state |= {TABLE: table, BIAS: bias.astype(np.float32), OFFSET: np.array([offset], np.float32)}
-        running = (MOMENTUM, SQUARES) if self.optimizer == "adam" else (MOMENTUM,)
-        return state | {name: np.zeros_like(table) for name in running}
+        return state | {MOMENTUM: np.zeros_like(table)}
 
     def grown(self, state: State, n_items: int) -> State:
         """The same; a new item is rated as items are on the mean."""

@@ -43,7 +43,7 @@
     }
   }
   function show() {
-    if (row.value === "") return;
+    if (row.value === "" || !document.getElementById("more-person").open) return;
     own.src = `person/${language.value}/${row.value}`;
   }
   // To erase waits for the end of the day, which can take a while: the button says so until the frame shows something else.
@@ -58,6 +58,7 @@
     waits.textContent = "";
     own.contentDocument?.addEventListener("submit", wait);
   });
+  document.getElementById("more-person").addEventListener("toggle", show);
   row.addEventListener("change", show);
   language.addEventListener("change", show);
   document.getElementById("choose").addEventListener("submit", (event) => {
@@ -68,5 +69,4 @@
     if (event.target.id === "top") follow();
   });
   follow();
-  show();
 })();

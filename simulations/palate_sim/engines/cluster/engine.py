@@ -52,7 +52,6 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
         IntegrityError: too few contributions; the attempt stays charged.
         PalateError: the cluster is gone, or lost machines again and again; an open attempt is void and stays charged.
     """
-    begun, begun_cpu = time.perf_counter(), time.process_time()
     name = job.terms.algorithm
     if is_lent(name) or is_admitted(name) or algorithm_class(name).__module__ == "__main__":
         raise InputError(f"`engine.name` ray needs an algorithm that is installed under a name, got {name!r}")
@@ -83,7 +82,6 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
             address=address,
             workers=job.workers,
         )
-        startup = (0.0, 0.0)
         for tries_left in reversed(range(ATTEMPTS)):
             if coordinator.finished:
                 break
@@ -100,7 +98,6 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
                     lost=f"the Ray cluster must answer as long as the run, got a connection, see {LOG}, that ended",
                 )
             gateways.append(gateway)
-            startup = startup if any(startup) else (cpu_seconds() - begun_cpu, time.perf_counter() - begun)
             try:
                 with gateway as shown.transport:
                     meter.resume()
@@ -111,7 +108,7 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
                 lost(f"{error}: the attempt is void and stays charged, and another one is made")
             finally:
                 SimulatedLedger(job.devices, durable=False).close()  # a keeper that was ended leaves its log beside it
-    return Outcome(coordinator.model, meter.updates, meter.cpu_seconds, meter.wall_seconds, *startup)
+    return Outcome(coordinator.model, meter.updates, meter.cpu_seconds, meter.wall_seconds)
 
 
 def address_of(given: str | None) -> str:
