@@ -6,6 +6,8 @@ People, who looks -> node_page -> HTML: no script, nothing loaded, as a device's
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import suppress
 from xml.etree.ElementTree import Element
 
 from palate_client.consent import Purpose
@@ -49,55 +51,49 @@ def _section(person: HostedPerson, own: bool, token: str) -> Element:
         hidden = [e("input", type="hidden", name=name, value=text) for name, text in said.items()]
         return e("form", hidden, *more, e("button", label), method="post", action="/")
 
+    def shown() -> Iterator[Element]:
+        if own:
+            for purpose, words in PURPOSES.items():
+                if not person.device.consent.get(purpose):
+                    yield button(f"I agree: {words}", "grant", purpose=purpose)
+            yield e("p", e("a", "What this device did, and what left it", href="/me"))
+            yield e("ol", [e("li", title_element(facts.label), f" ({each.reason})") for each, facts in listed(person)])
+
     sure = e("label", e("input", type="checkbox", name="sure", value="yes", required=True), " all of it")
-    on = person.settings.on
+    on, told = person.settings.on, list[Element]()
+    try:
+        told = [*_facts(person), *shown()] if on else []
+    except PalateError as error:  # a damaged store can be erased
+        told = [e("p", str(error), class_="said bad")]
     return e(
         "section",
         e("h2", person.name, "" if on else " (off)"),
-        [] if not on else _facts(person),
+        told,
         [e("p", f"{kind}: {said}") for kind, said in sorted(person.said.items())],
-        [button(f"I agree: {words}", "grant", purpose=purpose) for purpose, words in _asked(person, own)],
-        _list(person) if own and on else None,
         button("Switch off", "off") if on else button("Switch on", "on"),
         button("Erase", "erase", sure),
     )
 
 
-def _asked(person: HostedPerson, own: bool) -> list[tuple[Purpose, str]]:
-    """What to ask a person for."""
-    if not own or not person.settings.on:
-        return []
-    return [(purpose, words) for purpose, words in PURPOSES.items() if not person.device.consent.get(purpose)]
-
-
 def _facts(person: HostedPerson) -> list[Element]:
     """What the node has of a person, in numbers."""
-    try:
-        report, imports = person.device.privacy_report(), person.device.imports()
-    except PalateError as error:
-        return [e("p", str(error), class_="said bad")]
+    report, imports = person.device.privacy_report(), person.device.imports()
     agreed = ", ".join(name for name, granted in report.consents.items() if granted)
-    spent = report.spending
-    return [
-        e("p", f"agreed to: {agreed or 'nothing yet'}"),
-        e("p", f"events: {sum(each.events for each in imports)}"),
-        e("p", "takes part in no rounds" if spent is None else f"rounds: {spent.participations} of {spent.population}, "
-          f"epsilon {'unbounded' if spent.epsilon is None else format(spent.epsilon, '.2f')} of {spent.limit:g}"),
-    ]  # fmt: skip
-
-
-def _list(person: HostedPerson) -> list[Element]:
-    shown = [e("li", title_element(facts.label), f" ({each.reason})") for each, facts in listed(person)]
-    return [e("p", e("a", "What this device did, and what left it", href="/me")), e("ol", shown)]
+    spent, epsilon = report.spending, "unbounded"
+    if spent is not None and spent.epsilon is not None:
+        epsilon = f"{spent.epsilon:.2f} of {spent.limit:g}"
+    rounds = "" if spent is None else f"; rounds: {spent.participations} of {spent.population}, epsilon {epsilon}"
+    return [e("p", f"agreed to: {agreed or 'nothing yet'}; events: {sum(each.events for each in imports)}{rounds}")]
 
 
 def _together(people: People) -> Element | None:
     """What the rounds have cost all people of the node together: their mu add up, as they are alike."""
     service, spent = people.service, list[float]()
     for each in people:
-        spending = each.device.privacy_report().spending if each.settings.on else None
-        spent += [] if spending is None else [math.sqrt(spending.mu2)]
+        with suppress(PalateError):  # who is switched off, or has a damaged store, is left out
+            spending = each.device.privacy_report().spending
+            spent += [] if spending is None else [math.sqrt(spending.mu2)]
     if service is None or len(spent) < 2:
         return None
     epsilon = service.epsilon_of(sum(spent) ** 2)
-    return e("section", e("p", f"All {len(spent)} together, as one: epsilon {epsilon:.2f}, as their mu add up."))
+    return e("section", e("p", f"The {len(spent)} who are on, as one: epsilon {epsilon:.2f}, as their mu add up."))

@@ -30,10 +30,12 @@ from palate_client.history.formats import Row
 from palate_client.history.preview import HistoryReport, RowMatcher, preview_rows
 from palate_client.service import Service
 from palate_client.starter import Starter
+from palate_client.store.erasing import erase
 from palate_client.store.vault import new_key
 from palate_common.enrolment import Invitation
 from palate_common.models.item_table import ItemTable
 from palate_common.records.closing import Closing
+from palate_common.records.file_lock import FileLock
 from palate_common.records.files import create_durably, make_folder, write_durably
 from palate_core.errors import InputError, PalateError
 from palate_core.log.canonical import digest
@@ -95,8 +97,10 @@ class HostedPerson:
             if not self.settings.on:
                 raise InputError("a person must be switched on, got one who is off")
             if self._device is None:
-                key = (self._home / "keys" / self.name).read_bytes()
-                self._device = open_device(self.folder / "store", app=APP, key=key, service=self._service)
+                path = self._home / "keys" / self.name
+                if not path.is_file():
+                    raise InputError(f"a person's key must be in {path}, got none")
+                self._device = open_device(self.folder / "store", app=APP, key=path.read_bytes(), service=self._service)
                 if self._device.model() is None:  # in memory alone: a store has the models of its own population
                     model = self._starter.published
                     self._device.use_model(model.model, model.items, domains=model.domains)
@@ -111,10 +115,7 @@ class HostedPerson:
     @property
     def sources(self) -> list[MediaServer]:
         """What the person's history is read from."""
-        return [
-            source_of(each["kind"], {name: text for name, text in each.items() if name != "kind"})
-            for each in self.settings.sources
-        ]
+        return list(map(source_of, self.settings.sources))
 
     @property
     def matcher(self) -> RowMatcher:
@@ -151,19 +152,20 @@ class HostedPerson:
                 self.close()
 
     def erase(self) -> None:
-        """Leave the server if it answers, destroy the store's key, then all files of the person.
+        """Leave the server if it answers, destroy the store's key, then all files of the person, even damaged ones.
 
         Raises:
-            PalateError: the key can't be destroyed; all is as it was.
+            PalateError: the key can't be destroyed; it is tried again by the next call.
         """
         with self._lock:
-            self.settings = replace(self.settings, on=True)
-            device = self.device
-            if device.service is not None and device.enrolment is not None:
-                with suppress(PalateError):
-                    device.leave(seconds=10.0)
-            device.erase()
-            self.settings, self._device = replace(self.settings, on=False), None
+            with suppress(PalateError):  # a store that can't be opened is erased all the same
+                self.settings = replace(self.settings, on=True)
+                if self.device.service is not None and self.device.enrolment is not None:
+                    self.device.leave(seconds=10.0)
+            self.settings = replace(self.settings, on=False)
+            self.close()
+            with suppress(InputError):  # there was none yet
+                erase(self.folder / "store")
             (self._home / "keys" / self.name).unlink(missing_ok=True)
             shutil.rmtree(self.folder)
 
@@ -179,12 +181,17 @@ class People(Closing):
     """The people of a node.
 
     Args:
-        home: the node's folder, made with the first person.
+        home: the node's folder.
         starter: what is recommended by before a server's model is there.
+
+    Raises:
+        LockedError: a node runs there, or is changed by a command.
     """
 
     def __init__(self, home: Path, starter: Starter) -> None:
         self.home, self._starter = home, starter
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = FileLock(home / "lock")
         folders = sorted((home / "people").iterdir()) if (home / "people").is_dir() else []
         found = (each.name for each in folders if (each / _PERSON).is_file())
         self._people = {name: HostedPerson(name, home, starter, self.service) for name in found}
@@ -224,7 +231,7 @@ class People(Closing):
         if not NAME.fullmatch(name):
             raise InputError(f"`name` must be a name of a-z, 0-9 and -, got {name!r:.80}")
         token = str(uuid.uuid4())  # of 122 random bits, in the shape of ListenBrainz's: Supysonic keeps 36 characters
-        for folder in (self.home, self.home / "keys", self.home / "people"):
+        for folder in (self.home / "keys", self.home / "people"):
             make_folder(folder)
             folder.chmod(0o700)
         if name == OWNER:
@@ -274,9 +281,10 @@ class People(Closing):
         self._people.pop(person.name, None)
 
     def close(self) -> None:
-        """Close all devices."""
+        """Close all devices, and let others have the folder."""
         for each in self:
             each.close()
+        self._lock.close()
 
 
 def _settings(path: Path) -> PersonSettings:

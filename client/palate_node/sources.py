@@ -341,17 +341,19 @@ SOURCES: dict[str, type[MediaServer]] = {
 """Kind -> its class."""
 
 
-def source_of(kind: str, settings: Mapping[str, str]) -> MediaServer:
-    """A source with its settings.
+def source_of(settings: Mapping[str, str]) -> MediaServer:
+    """A source: its `kind`, and its settings.
 
     Raises:
         InputError: there is no such kind, or other settings than it has.
     """
+    given = {name: text.rstrip("/") if name == "url" else text for name, text in settings.items()}
+    kind = given.pop("kind", "")
     made: Callable[..., MediaServer] | None = SOURCES.get(kind)
     if made is None:
         raise InputError(f"`kind` must be one of {', '.join(SOURCES)}, got {kind!r:.80}")
     try:
-        return made(**{name: text.rstrip("/") if name == "url" else text for name, text in settings.items()})
+        return made(**given)
     except TypeError:
         names = [field.name for field in fields(SOURCES[kind])]  # type: ignore[arg-type]  # each is a dataclass
-        raise InputError(f"a source {kind} must have {', '.join(names)}, got {', '.join(settings) or 'none'}") from None
+        raise InputError(f"a source {kind} must have {', '.join(names)}, got {', '.join(given) or 'none'}") from None

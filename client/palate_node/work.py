@@ -18,7 +18,7 @@ from palate_client.recommend.recommender import Recommendation
 from palate_common.models.item_table import ItemFacts
 from palate_core.errors import PalateError
 from palate_node.people import HostedPerson, People
-from palate_node.sources import MediaServer
+from palate_node.sources import MediaServer, source_of
 
 logger = logging.getLogger("palate")
 
@@ -40,12 +40,15 @@ def listed(person: HostedPerson, length: int = LENGTH, *, items: Sequence[str] |
 
 def read(person: HostedPerson) -> None:
     """Read a person's sources, and show their list at those that can; what fails is said on the page."""
-    for settings, source in zip(person.settings.sources, person.sources, strict=True):
+    for settings in person.settings.sources:
         kind = settings["kind"]
         try:
-            _read(person, kind, source)
+            _read(person, kind, source_of(settings))
         except PalateError as error:
             person.said[kind] = str(error)
+        except Exception as error:  # what no server should answer is a matter of this one alone
+            logger.warning("a source could not be read", exc_info=True)
+            person.said[kind] = f"a media server must answer as described, got {type(error).__name__}"
 
 
 def _read(person: HostedPerson, kind: str, source: MediaServer) -> None:

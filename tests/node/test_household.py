@@ -7,8 +7,10 @@ import stat
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 from households import Household, listen
 
+from palate_core.errors import LockedError
 from palate_node.people import OWNER, People
 
 
@@ -110,7 +112,10 @@ def test_who_is_erased_is_gone_with_key_and_files(household: Household) -> None:
     assert household.ask("anna", "/").status_code == 401
     left = [path.relative_to(household.home).as_posix() for path in household.home.rglob("*")]
     assert not [path for path in left if "anna" in path]
-    assert [each.name for each in People(household.home, household.starter)] == ["ben"]
+    assert [each.name for each in household.people] == ["ben"]
+    again = household.again()
+    assert [each.name for each in again.people] == ["ben"]
+    again.close()
 
 
 def test_a_form_from_elsewhere_presses_no_button(household: Household) -> None:
@@ -140,7 +145,7 @@ def test_what_is_kept_is_for_the_nodes_owner_alone_and_has_no_token(household: H
     household.ask("anna", "/1/submit-listens", listen(3))
     files = [path for path in household.home.rglob("*") if path.is_file()]
     for path in files:
-        assert not stat.S_IMODE(path.stat().st_mode) & 0o077 or "store" in path.parts
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077 or {"store", "lock"} & {*path.parts}
         for token in household.tokens.values():
             assert token.encode() not in path.read_bytes()
     again = household.people.add("anna")
@@ -150,6 +155,17 @@ def test_what_is_kept_is_for_the_nodes_owner_alone_and_has_no_token(household: H
 
 
 def test_a_node_needs_no_file_beside_its_folder(household: Household, tmp_path: Path) -> None:
-    empty = People(tmp_path / "other", household.starter)
-    assert list(empty) == []
-    assert empty.of("any") is None
+    with People(tmp_path / "other", household.starter) as empty:
+        assert list(empty) == []
+        assert empty.of("any") is None
+        with pytest.raises(LockedError):
+            People(tmp_path / "other", household.starter)
+
+
+def test_who_has_lost_a_key_can_still_be_erased(household: Household) -> None:
+    household.ask("anna", "/1/submit-listens", listen(3))
+    household.people.get("anna").close()
+    (household.home / "keys" / "anna").unlink()
+    assert household.ask("anna", "/list.json").status_code == 400
+    assert household.press(OWNER, "erase", name="anna", sure="yes").status_code == 200
+    assert not (household.home / "people" / "anna").exists()

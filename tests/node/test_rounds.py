@@ -107,8 +107,8 @@ def test_who_agrees_takes_part_at_once_with_the_others_and_nothing_of_the_node_l
     page = node.ask(NAMES[0], "/", basic=True).text
     assert "rounds: 1 of readers" in page
     assert node.ask(NAMES[0], "/list.json").json()[0]["item"].startswith("item-"), "by the population's model now"
-    again = Household(home, starter, commons.people(home, starter), tokens)
     node.close()
+    again = Household(home, starter, commons.people(home, starter), tokens)
     assert again.ask(NAMES[0], "/list.json").json()[0]["item"].startswith("item-")
     again.close()
 
@@ -129,7 +129,7 @@ def test_the_page_says_what_all_people_have_spent_as_one(commons: Commons, tmp_p
     alone = spent[0].mu2 if spent[0] is not None else 0.0
     assert alone > 0
     together = commons.service.epsilon_of(alone * 9)
-    assert f"All 3 together, as one: epsilon {together:.2f}" in node.ask("owner", "/", basic=True).text
+    assert f"The 3 who are on, as one: epsilon {together:.2f}" in node.ask("owner", "/", basic=True).text
     node.press("owner", "erase", name=NAMES[0], sure="yes")
     left = [each.line for each in commons.servers[0].heard]
     assert left[-1] == "POST /v1/enroll", "whoever is erased leaves the server first"

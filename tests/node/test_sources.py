@@ -63,7 +63,7 @@ def answering(answer: Answer) -> Iterator[str]:
 def given(household: Household, name: str, kind: str, **settings: str) -> str:
     """Let a person's source be read; what is said of it."""
     person = household.people.get(name)
-    source_of(kind, settings)
+    source_of({"kind": kind, **settings})
     person.change(sources=({"kind": kind, **settings},))
     read(person)
     return re.sub(", . not in the catalogue, . that may be several", "", person.said[kind])
@@ -219,7 +219,7 @@ def test_calibre_web_is_read_from_its_files_and_a_list_leads_to_its_search(
     assert "readable" in given(household, "ben", "calibre-web", settings="/none", library="/none", user="ben")
 
 
-@pytest.mark.parametrize("what", [500, 302, b"<html>", b"[", {"list": 7}, b"[" * 100_000])
+@pytest.mark.parametrize("what", [500, 302, b"<html>", b"[", {"list": 7}, {"list": [{"track": [7]}]}, b"[" * 100_000])
 def test_a_server_that_fails_is_said_and_its_token_goes_nowhere_else(household: Household, what: Any) -> None:
     lines = list[str]()
 
@@ -240,6 +240,6 @@ def test_a_server_that_fails_is_said_and_its_token_goes_nowhere_else(household: 
 def test_a_source_has_the_settings_of_its_kind() -> None:
     for kind, settings in (("plex", {}), ("kodi", {}), ("kodi", {"url": "http://k", "more": "x"})):
         with pytest.raises(InputError):
-            source_of(kind, settings)
+            source_of({"kind": kind, **settings})
     with pytest.raises(InputError):
-        list(source_of("kodi", {"url": "file:///etc/passwd"}).things())
+        list(source_of({"kind": "kodi", "url": "file:///etc/passwd"}).things())

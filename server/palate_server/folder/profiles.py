@@ -208,7 +208,8 @@ RULES: Final = (
     Rule(
         "cohort.size",
         "one in 4 of `devices` with pilot, at least 5, and with company, at least 25; one in 10 with public, and one "
-        "in 2 with commons, at least 100; at most 1,000. With trial all of them, at most 100. So many come while a run waits for them",
+        "in 2 with commons, at least 100; at most 1,000. With trial all of them, at most 100. So many come while a run "
+        "waits for them",
         _size,
         lambda profile, get: (
             f"one in {profile.share} of the {get('devices'):,} devices, at least {profile.least_cohort} and at most "

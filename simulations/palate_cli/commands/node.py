@@ -29,7 +29,7 @@ def _people(home: Path, model: str = "films") -> People:
 
 @app.command()
 def add(home: Home, name: Annotated[str, typer.Argument(help="The person; `owner` is who runs the node.")]) -> None:
-    """Add a person, or give them another token, and print the token. Then start the node again."""
+    """Add a person, or give them another token, and print the token. Stop the node before."""
     with _people(home) as people:
         typer.echo(people.add(name))
 
@@ -41,13 +41,13 @@ def source(
     kind: Annotated[str, typer.Argument(help="calibre-web, jellyfin, kodi, maloja or subsonic.")],
     settings: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="As url=http://kodi:8080.")],
 ) -> None:
-    """Read a person's history from a server, and show their list there. Then start the node again."""
-    given = dict(each.partition("=")[::2] for each in settings)
-    source_of(kind, given)
+    """Read a person's history from a server, and show their list there. Stop the node before."""
+    given = {**dict(each.partition("=")[::2] for each in settings), "kind": kind}
+    source_of(given)
     with _people(home) as people:
         person = people.get(name)
         others = tuple(each for each in person.settings.sources if each["kind"] != kind)
-        person.change(sources=(*others, {"kind": kind, **given}))
+        person.change(sources=(*others, given))
 
 
 @app.command()
@@ -57,7 +57,7 @@ def join(
     invitation: Annotated[Path, typer.Argument(help="A file with an invitation for this person.")],
     epsilon: Annotated[float, typer.Option(help="Lifetime epsilon of each person, said with the first.")] = 8.0,
 ) -> None:
-    """Let a person take part in a population's rounds, once they agree on their page. Then start the node again."""
+    """Let a person take part in a population's rounds, once they agree on their page. Stop the node before."""
     with _people(home) as people:
         found = read_invitations(invitation)
         if len(found) != 1:
