@@ -89,9 +89,10 @@ class TokenGuard:
         """Whether a grant has a registration left."""
         now = self._clock()
         left, since = self._left.get(edge, (REGISTRATIONS, now))
-        left = min(REGISTRATIONS, left + REFILL * (now - since)) - 1
-        self._left[edge] = max(0.0, left), now
-        return left >= 0
+        left = min(REGISTRATIONS, left + REFILL * (now - since))
+        passes = left >= 1
+        self._left[edge] = left - passes, now
+        return passes
 
 
 def _bounded(receive: Receive) -> Receive:

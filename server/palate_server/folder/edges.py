@@ -117,10 +117,11 @@ def grant_edge(site: Site, name: str, host: str, *, authority: str) -> EdgeGrant
         )
     chain, secret = site.certificate
     ends = min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(chain.read_bytes()))
+    now = {"host": host, "ends": int(ends.timestamp())}
     if not path.exists():
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        create_durably(path, canonical_json({"key": secrets.token_hex(KEY_BYTES)}), mode=0o600)
-    kept = json.loads(path.read_bytes()) | {"host": host, "ends": int(ends.timestamp())}
+        create_durably(path, canonical_json({"key": secrets.token_hex(KEY_BYTES), **now}), mode=0o600)
+    kept = json.loads(path.read_bytes()) | now
     write_durably(path, canonical_json(kept), mode=0o600)
     return EdgeGrant(
         name=name,
