@@ -45,7 +45,7 @@ try {
     await picks(count);
   }
   const own = await titles("own");
-  ok(own.includes("Toy Story 3 (2010)") && own.includes("Aliens (1986)"), `the list follows what was picked, got ${own}`);
+  ok(own.includes("Toy Story 2 (1999)") && own.includes("Aliens (1986)"), `the list follows what was picked, got ${own}`);
   ok((await page.locator("#own .reason", { hasText: "Because you liked" }).count()) >= 6, "reasons name what was picked");
   ok((await page.textContent("#left")) === "Nothing", "nothing has left");
   await page.fill("#title", "zzzz");
