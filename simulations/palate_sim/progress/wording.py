@@ -43,8 +43,10 @@ def primary_metric(result: Mapping[str, Any]) -> str:
 
 
 def panel_verdict(result: Mapping[str, Any]) -> str:
-    """That the rounds add nothing to an open panel, where they don't, and how many users would change it, as far as a
-    projection was made; empty otherwise, or without a panel."""
+    """That the rounds add nothing to an open panel, and how many users would change it if a projection was made.
+
+    Empty where they do add something, and without a panel.
+    """
     metric = primary_metric(result)
     alone = point((result.get("baselines") or {}).get("panel_only"), metric)
     both = point((result.get("metrics") or {}).get(metric))
