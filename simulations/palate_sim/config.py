@@ -127,8 +127,9 @@ class FeaturesConfig(_Section):
     """Public facts about items as a prior that costs no privacy."""
 
     source: str = "auto"
-    """auto: genres and decades, where the data has them; text: words of titles too; genres, titles: each of the two
-    alone; none; or a file of one's own. See docs/configuration.md#features-of-ones-own."""
+    """auto: genres and decades, where the data has them, or the words of ids that read like titles; text: words of
+    titles too; genres, titles: each of the two alone; none; or a file of one's own. See
+    docs/configuration.md#features-of-ones-own."""
     sources: dict[str, str] = Field(default_factory=dict)
     """Several sources in the place of one, each of which devices weigh by itself: a name of your own -> genres, titles,
     or a file. See docs/algorithm.md#several-sources-fused-on-the-device."""

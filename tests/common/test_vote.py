@@ -209,7 +209,7 @@ def test_ballots_are_those_of_a_ranking_of_the_whole_catalogue() -> None:
         tables = VoteTables.of(popularity, head, basis, content)
         amounts = partial(link_amounts, gain=0.25)
         parts = {CONTENT: ContentPart(tables, likes), PAIRS: LinkPart(tables, links, shown, amounts)}
-        parts[PANEL] = LinkPart(tables, links, shown, lambda histories: 2 * amounts(histories))
+        parts[PANEL] = LinkPart(tables, links, shown, lambda histories, once=amounts: 2 * once(histories))
         added = {CONTENT: likes @ content.T, PAIRS: links.scores(shown, amounts(shown))}
         added[PANEL] = 2 * added[PAIRS]
         voted = ballots(tables, level, taste, parts, weights, tuple(parts), shown, hidden)

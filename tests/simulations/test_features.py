@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,6 +50,19 @@ def test_words_of_titles_are_told_apart():
     matrix = item_features(same, ITEMS, "text")
     np.testing.assert_allclose(matrix[0], matrix[1], atol=1e-6)
     assert np.abs(matrix[0] - matrix[2]).max() > 0.1
+
+
+def test_ids_that_read_like_titles_are_features_where_nothing_else_is_known(monkeypatch):
+    titles = ("Red house", "Red house II", "Blue car", "Blue car of 1999")
+    matrix = item_features(None, titles, "auto")
+    named = pd.DataFrame({"item_id": ITEMS[:4], "title": titles})
+    np.testing.assert_array_equal(matrix, item_features(named, ITEMS[:4], "text"))
+    assert matrix[0] @ matrix[1] > 0 > matrix[0] @ matrix[2]
+    assert item_features(None, titles, "none") is None
+    assert item_features(None, ("one two", "three four", "five six"), "auto") is None, "no word is shared"
+    assert item_features(None, ("SKU-12", "SKU-13", "red house", "x"), "auto") is None, "few read like titles"
+    monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
+    assert item_features(None, titles, "auto") is None, "without the extra"
 
 
 def test_a_matrix_of_ones_own(tmp_path):

@@ -26,6 +26,7 @@ import pandas as pd
 from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_core.errors import InputError
+from palate_sim.data.features import are_titles
 from palate_sim.features.matrices import KNOWN, read_matrix
 
 COMPONENTS = 64
@@ -50,8 +51,9 @@ def item_features(
     Args:
         catalogue: item_id, title, genres (separated by "|"); an item it lacks has no features.
         items: item ids in row order.
-        source: "auto": genres and decades; "text": words of titles too, by TF-IDF; "none"; each of the two by itself:
-            "genres", "titles"; or the path of a file with numbers, see `palate_sim.features.matrices`.
+        source: "auto": genres and decades, or where nothing is known but ids that read like titles, what "text" makes
+            of these, if scikit-learn is there; "text": words of titles too, by TF-IDF; "none"; each of the two by
+            itself: "genres", "titles"; or the path of a file with numbers, see `palate_sim.features.matrices`.
         name: the setting, for messages.
 
     Raises:
@@ -65,7 +67,7 @@ def item_features(
         return components(distinct(read_matrix(Path(source), items, name)))
     if catalogue is None or not {"title", "genres"} & set(catalogue.columns):
         if source == "auto":
-            return None
+            return _of_ids(items)
         raise InputError(f"`{name}` {source} needs titles or genres, and this data has none")
     known = catalogue.drop_duplicates("item_id").set_index("item_id").reindex(list(items))
     titles, genres = (_texts(known, column) for column in ("title", "genres"))
@@ -75,6 +77,16 @@ def item_features(
     if source in ("text", "titles"):
         parts.append(_words(titles))
     return components(np.concatenate(parts, axis=1))
+
+
+def _of_ids(items: Sequence[str]) -> Matrix | None:
+    """Words and decades of ids that read like titles; None if they don't, share no word, or scikit-learn is missing."""
+    if not are_titles(items):
+        return None
+    try:
+        return item_features(pd.DataFrame({"item_id": list(items), "title": list(items)}), items, "text")
+    except InputError:
+        return None
 
 
 def joined_features(

@@ -15,7 +15,7 @@ import { PublicRandom, squaresOf } from "./numpy.js";
 export const CHOICES: Readonly<Record<Source, readonly number[]>> = {
   content: [0, 0.25, 0.5, 1],
   pairs: [0, 0.5, 1, 2],
-  panel: [0, 0.5, 1, 2, 4, 64],
+  panel: [0, 0.5, 1, 2, 3, 64],
 };
 /** A hidden item is found if it is among so many. */
 export const LIST = 20;

@@ -41,8 +41,9 @@ MOST_NUMBERS, LEFT_FOR_PAIRS = 4_000_000, 1_000_000
 """Pairs and products of a round are so many numbers at most, what a server takes in a request; but a million pairs."""
 PAIR_SHARE = 0.5
 """The pairs' share of mu^2 after round 0."""
-PANEL_WEIGHT, MOST_PANEL_WEIGHT = 0.2, 2.0
-"""An open panel's weight before the vote: this times its people over the root of the signal, and the most."""
+PANEL_WEIGHT, MOST_PANEL_WEIGHT, BESIDE_TASTE = 0.2, 2.0, 1.5
+"""An open panel's weight before the vote: this times its people over the root of the signal, and the most; times the
+last number beside collaborative rounds, as people have more taste than the histories that links are scaled by."""
 SOURCES = "feature_sources"
 """The setting that names the sources of public features."""
 
@@ -125,7 +126,8 @@ class AlsPlan:
         )  # fmt: skip
         cautious = 1.0 if self.later else CAUTIOUS_WEIGHT
         self.content_weight = cautious if settings.content_weight is None else settings.content_weight
-        self.panel_weight = float(np.clip(PANEL_WEIGHT * facts.panel_users / np.sqrt(signal), 0.0, MOST_PANEL_WEIGHT))
+        most = MOST_PANEL_WEIGHT * (BESIDE_TASTE if later else 1.0)
+        self.panel_weight = float(np.clip(PANEL_WEIGHT * facts.panel_users / np.sqrt(signal), 0.0, most))
         self.pair_items = self._pair_items(settings, facts)
         elections = {CONTENT: content, PAIRS: self.pair_items > 0 and self.later > 1, PANEL: facts.panel_users > 0}
         share = self._vote_share(settings, signal) if any(elections.values()) else 0.0

@@ -27,7 +27,7 @@ ALONE = 64.0
 CHOICES: Mapping[str, Float64] = {
     CONTENT: np.array([0.0, 0.25, 0.5, 1.0]),
     PAIRS: np.array([0.0, 0.5, 1.0, 2.0]),
-    PANEL: np.array([0.0, 0.5, 1.0, 2.0, 4.0, ALONE]),
+    PANEL: np.array([0.0, 0.5, 1.0, 2.0, 3.0, ALONE]),
 }
 """Score source -> candidates for its weight. A ballot compares each of the others with the first."""
 LIST = 20
