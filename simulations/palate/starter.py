@@ -7,7 +7,7 @@
     >>> device.update_model(films.folder)
     True
     >>> _ = device.track("like", films.item("Toy Story (1995)"))
-    >>> [device.items().titles[each.item] for each in device.recommend(2)]
+    >>> [device.items().titles[each.item] for each in device.recommend(2, explore=0)]
     ['Toy Story 2 (1999)', 'Toy Story 3 (2010)']
 
 A starter is the public model of a public log: `palate starter build` makes one. `films` is of 100,000 ratings of 2013

@@ -340,6 +340,10 @@ def test_terminal_and_report_say_where_the_rounds_add_nothing_to_a_public_log() 
     said = "here the rounds add nothing to it"
     assert said in terminal
     assert said in page
+    result["projection"] = [{"users": n, result["metric"]: value} for n, value in ((9000, 0.3), (2000, 0.2))]
+    assert "9,000 users would change that" in " ".join(lead(result))
+    result["projection"] = result["projection"][1:]
+    assert "Neither would 2,000 users" in " ".join(lead(result))
     result["metrics"] = point(0.27)
     assert said not in " ".join(lead(result))
 

@@ -92,7 +92,7 @@ def als_linked(rng: np.random.Generator, n: int) -> dict[str, Any]:
             f"{name}_links": (rng.integers(-256, 257, (linked, 4)) / 256).astype(np.float32),
             f"{name}_scale": (rng.integers(1, 64, linked) / 64).astype(np.float32),
             f"{name}_weight": np.array([0.5], np.float32),
-            f"{name}_balance": np.array([2.0], np.float32),
+            f"{name}_balance": np.array([0.5], np.float32),
         }
     return state
 

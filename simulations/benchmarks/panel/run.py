@@ -25,7 +25,6 @@ from benchmarks.measure import (
     rehearsed,
 )
 from benchmarks.sheet import Part, Table, cell, main, mean_error
-from palate.starter import FOLDERS
 from palate_common.algorithms import State
 from palate_sim.baselines.panel_only import PanelOnly
 from palate_sim.config import load_config
@@ -38,8 +37,6 @@ from palate_sim.run.experiment import start
 
 BARS = {1.0: 1.6, 5.0: 1.2}
 """Epsilon -> how many times the quality without a public log is asked for with MovieLens 1M."""
-FEW = 30
-"""People who have a starter and no others."""
 LAST_YEAR = 1996
 """The old log has films until this year alone."""
 SHARES = (0.1, 0.3)
@@ -156,46 +153,6 @@ def logs_tables(figures: Any) -> list[Table]:
     return [Table(f"{ML_SMALL.label} with other open logs: {METRIC}", header, rows, note)]
 
 
-def starter(data: Path, seeds: int) -> Any:
-    """Each draw of 30 people and each eps: their lists before the first round, by the starter alone, and after all."""
-    return [
-        {"seed": seed, "epsilon": epsilon, **_of_few(data, epsilon, seed)} for epsilon in BARS for seed in range(seeds)
-    ]
-
-
-def _of_few(data: Path, epsilon: float, seed: int) -> dict[str, float]:
-    """A run of 30 people, of whom a tenth of what each has is held out, with the starter of films and without."""
-    log, found = load(ML_SMALL.source(data)), dict[str, float]()
-    users = np.unique(log.frame["user_id"])
-    few = log.frame[log.frame["user_id"].isin(np.random.default_rng(seed).choice(users, FEW, replace=False))]
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "few"
-        place.mkdir()
-        few.to_csv(place / "interactions.csv", index=False)
-        log.items.to_csv(place / "items.csv", index=False)
-        for name, panel in (("without", {}), ("after", {"data.panel": str(FOLDERS["films"])})):
-            keys = privacy(epsilon) | panel | {"seed": seed, "split.name": "random", "evaluation.projection": []}
-            keys |= {"evaluation.recency": [], "evaluation.baselines": ["popularity", "panel_only"][: 1 + len(panel)]}
-            run = start(load_config(None, keys), source=place, out=Path(folder) / name).run()
-            found[name] = run.metrics[METRIC]
-        return found | {
-            "before": run.baselines["panel_only"][METRIC],
-            "popularity": run.baselines["popularity"][METRIC],
-        }
-
-
-def starter_tables(figures: Any) -> list[Table]:
-    """One row an eps."""
-    rows = []
-    for epsilon in BARS:
-        of = [each for each in figures if each["epsilon"] == epsilon]
-        cells = [[each[name] for each in of] for name in ("before", "after", "without", "popularity")]
-        gained = [after - before for before, after in zip(*cells[:2], strict=True)]
-        rows.append((f"{epsilon:g}", *map(cell, cells), cell(gained)))
-    header = ("eps", "before the first round", "after the last", "without a starter", "their own popularity", "gained")
-    return [Table(f"{FEW} people of {ML_SMALL.label} with the starter of films: {METRIC}", header, rows)]
-
-
 def _above(both: list[float], other: list[float]) -> str:
     """The paired difference of two, and whether it is below zero by more than its error."""
     above = [one - two for one, two in zip(both, other, strict=True)]
@@ -204,11 +161,7 @@ def _above(both: list[float], other: list[float]) -> str:
 
 
 LOGS = ("none", ML_1M.label)
-PARTS = {
-    "public": Part(public, public_tables),
-    "logs": Part(logs, logs_tables),
-    "starter": Part(starter, starter_tables),
-}
+PARTS = {"public": Part(public, public_tables), "logs": Part(logs, logs_tables)}
 
 
 if __name__ == "__main__":

@@ -252,9 +252,14 @@ def starter_panel(folder: str, items: Sequence[str], setting: str, facts: ItemTa
         InputError: no item of it is in the catalogue, or it is of no log.
         IntegrityError: it isn't as it was signed.
     """
-    starter = Starter(Path(folder))
-    theirs, said, state = starter.published, starter.provenance, starter.published.model.state
-    if "people" not in said or f"{LINKS[PANEL]}_items" not in state:
+    theirs = Starter(Path(folder)).published
+    state = theirs.model.state
+    match (theirs.manifest.model_extra or {}).get("provenance"):
+        case {"people": int(people), "interactions": int(interactions), "source": str(source), "licence": str(licence)}:
+            made = people > 0 and f"{LINKS[PANEL]}_items" in state
+        case _:
+            made = False
+    if not made:
         raise InputError(f"`{setting}` must be a starter of `palate starter build`, got another model: {folder}")
     matched = match_items(theirs.items, items, their_facts=theirs.table, facts=facts)
     links = Links.of_state(state, LINKS[PANEL])
@@ -270,9 +275,8 @@ def starter_panel(folder: str, items: Sequence[str], setting: str, facts: ItemTa
         block, own = np.zeros((min(size, len(rows) - first), len(rows))), (at >= first) & (at < first + size)
         np.add.at(block, (at[own] - first, to[own]), value[own])
         parts.append(Links.strongest(rows, block, most=links.to.shape[1], first=first))
-    inputs = panel_inputs(Links.concatenate(parts), users=int(said["people"]))
-    about = {"origin": f"the starter model of {said['source']}", "licence": str(said["licence"])}
-    return OpenPanel(inputs, matched, about, int(said["interactions"]))
+    inputs = panel_inputs(Links.concatenate(parts), users=people)
+    return OpenPanel(inputs, matched, {"origin": f"the starter model of {source}", "licence": licence}, interactions)
 
 
 def panel_of(log: str, items: Sequence[str], setting: str, facts: ItemTable | None = None) -> OpenPanel:

@@ -182,8 +182,8 @@ def _with_open_log(config: SimulationConfig, place: str, prepared: Prepared, not
     setting, data, cut = "data.panel", config.data, prepared.split
     if is_starter(place):
         opened = panel_of(place, cut.items, setting, published_facts(prepared.catalogue, cut.items))
-        told = {"origin": opened.about["origin"], "licence": data.panel_licence or opened.about["licence"]}
-        found = Panel(opened.inputs, opened.interactions, apart=True, matched=opened.matched.how, **told)
+        origin, licence = opened.about["origin"], data.panel_licence or opened.about["licence"]
+        found = Panel(opened.inputs, opened.interactions, origin, True, 0, opened.matched.how, licence)
         return _panelled(prepared, found, check_others((), cut.train_users, setting=setting))
     columns = {name: None if column == "" else column for name, column in data.columns.items()}
     workspace = Workspace(notify, None, data.rows_in_memory)

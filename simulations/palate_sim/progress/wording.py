@@ -43,13 +43,21 @@ def primary_metric(result: Mapping[str, Any]) -> str:
 
 
 def panel_verdict(result: Mapping[str, Any]) -> str:
-    """That the rounds add nothing to an open panel, where they don't; empty otherwise, or without a panel."""
+    """That the rounds add nothing to an open panel, and how many users would change it if a projection was made.
+
+    Empty where they do add something, and without a panel.
+    """
     metric = primary_metric(result)
     alone = point((result.get("baselines") or {}).get("panel_only"), metric)
     both = point((result.get("metrics") or {}).get(metric))
     if alone is None or both is None or best_first(alone[0], metric) >= best_first(both[0], metric):
         return ""
-    return "What the panel has opened is better alone: here the rounds add nothing to it."
+    said = "What the panel has opened is better alone: here the rounds add nothing to it."
+    points = sorted(result.get("projection") or [], key=lambda each: int(each["users"]))
+    enough = [each for each in points if best_first(each[metric], metric) < best_first(alone[0], metric)]
+    if enough:
+        return f"{said} {enough[0]['users']:,} users would change that, as the projection has it."
+    return f"{said} Neither would {points[-1]['users']:,} users, as the projection has it." if points else said
 
 
 def matched_words(how: Mapping[str, int]) -> str:

@@ -93,10 +93,13 @@ async function lists() {
   await facts();
 }
 
-/** Films of the title that is typed; of none, some that many people know. */
+/** Films of the title that is typed, then those that have it in theirs; of none, some that many people know. */
 function find() {
   const wanted = plain($("title").value);
-  const hits = wanted ? ranked.filter((item) => films.get(item).plain.some((title) => ` ${title}`.includes(` ${wanted}`))) : offered();
+  const has = (item, fits) => films.get(item).plain.some(fits);
+  const within = ranked.filter((item) => has(item, (title) => ` ${title}`.includes(` ${wanted}`)));
+  const named = new Set(within.filter((item) => has(item, (title) => title === wanted)));
+  const hits = wanted ? [...named, ...within.filter((item) => !named.has(item))] : offered();
   const left = hits.filter((item) => !liked.has(item));
   const most = wanted ? SHOWN : OFFERED;
   $("count").textContent = !wanted ? "Or begin with one of these:" : left.length ? `${left.length} found${left.length > most ? `, ${most} shown` : ""}` : `No film of ${ranked.length.toLocaleString("en")} has that in its title`;

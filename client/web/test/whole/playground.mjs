@@ -31,7 +31,9 @@ try {
   await page.goto(`${server.address}/repository/client/web/${PLACE}/index.html`);
   await listed();
   const [loaded, spent] = [await page.evaluate(() => performance.now()), used(folder).pages - before];
-  ok(String(await titles("own")).includes(String((await titles("crowd"))[0])), "who picked nothing gets what is popular");
+  const popular = async () => (await titles("own")).filter((title) => asOthers.includes(title)).length >= 5; // others are explored
+  const asOthers = await titles("crowd");
+  ok(await popular(), "who picked nothing gets what is popular");
   await page.waitForFunction(() => "ready" in document.body.dataset);
 
   // From here on without a network, by keyboard alone.
@@ -45,7 +47,7 @@ try {
     await picks(count);
   }
   const own = await titles("own");
-  ok(own.includes("Toy Story 3 (2010)") && own.includes("Aliens (1986)"), `the list follows what was picked, got ${own}`);
+  ok(own.filter((title) => /^(Toy Story|Aliens|The Godfather)/.test(title)).length >= 3, `the list follows what was picked, got ${own}`);
   ok((await page.locator("#own .reason", { hasText: "Because you liked" }).count()) >= 6, "reasons name what was picked");
   ok((await page.textContent("#left")) === "Nothing", "nothing has left");
   await page.fill("#title", "zzzz");
@@ -63,7 +65,7 @@ try {
   ok(!(await page.textContent("#imports")), "nothing is added before it was seen");
   await page.click("#add");
   await page.waitForFunction(() => /2 from letterboxd/.test(document.querySelector("#imports").textContent));
-  ok((await page.textContent("#own")).includes("The Matrix (1999)"), "reasons name what was imported");
+  ok(/Because you [^:]*(The Matrix|Pulp Fiction)/.test(await page.textContent("#own")), "reasons name what was imported");
   await page.click("#imports button");
   await page.waitForFunction(() => !document.querySelector("#imports").textContent);
   await page.setInputFiles("#file", { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("nothing") });
@@ -107,7 +109,7 @@ try {
   await page.click("#erase");
   await page.click("#sure button[value=yes]");
   await picks(0);
-  ok(String(await titles("own")).includes((await titles("crowd"))[0]), "after erasing it is as if nobody had been there");
+  ok(await popular(), "after erasing it is as if nobody had been there");
 
   const breach = wrong.filter((text) => !/ERR_INTERNET_DISCONNECTED/.test(text));
   ok(!breach.length && !elsewhere.length, `no errors, no breach of the policy, nobody else asked, got ${[...breach, ...elsewhere].join("; ")}`);
