@@ -8,7 +8,7 @@
     True
     >>> _ = device.track("like", films.item("Toy Story (1995)"))
     >>> [device.items().titles[each.item] for each in device.recommend(2)]
-    ['Toy Story 3 (2010)', 'Toy Story 2 (1999)']
+    ['Toy Story 2 (1999)', 'Toy Story 3 (2010)']
 
 A starter is the public model of a public log: `palate starter build` makes one. `films` is of 100,000 ratings of 2013
 that people posted on Twitter (MovieTweetings, MIT); `sample` is of made-up readers of 160 books on eight shelves

@@ -105,9 +105,9 @@ def test_one_user_has_the_same_bits_in_every_batch() -> None:
         alone = clip(algorithm.contribute(before, 1, histories.user(user)), layout, clip_norm=1.0, grid=GRID)
         assert np.array_equal(alone.vector(0), together.vector(user))
         links = Links.of_state(after, "pairs")
-        amounts = link_amounts(histories.user(user))
+        amounts = link_amounts(histories.user(user), 0.25)
         assert np.array_equal(
-            links.scores(histories.user(user), amounts)[0], links.scores(histories, link_amounts(histories))[user]
+            links.scores(histories.user(user), amounts)[0], links.scores(histories, link_amounts(histories, 0.25))[user]
         )
         np.testing.assert_allclose(algorithm.scores(after, histories.user(user))[0], scores[user], rtol=1e-9)
 
@@ -117,11 +117,11 @@ def test_links_are_brought_to_the_spread_of_the_other_scores() -> None:
     popularity = np.ones(30)
 
     def tenfold(probes: Interactions) -> np.ndarray:
-        return 10 * links.scores(probes, link_amounts(probes))
+        return 10 * links.scores(probes, link_amounts(probes, 0.25))
 
-    assert balance_factor(links, tenfold, popularity, length=4, seed=0) == pytest.approx(10)
+    assert balance_factor(links, tenfold, popularity, gain=0.25, length=4, seed=0) == pytest.approx(10)
     silent = Links.strongest(np.arange(30), np.zeros((30, 30)), most=5)
-    assert balance_factor(silent, tenfold, popularity, length=4, seed=0) == 0
+    assert balance_factor(silent, tenfold, popularity, gain=0.25, length=4, seed=0) == 0
 
 
 def test_pairs_wait_for_a_signal_that_the_catalogue_is_worth() -> None:

@@ -1,6 +1,7 @@
 """The vote on public features: what a ballot says, what it can't do, and what a run makes of the ballots."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -206,9 +207,10 @@ def test_ballots_are_those_of_a_ranking_of_the_whole_catalogue() -> None:
         basis = rng.normal(size=(head_items, 2)) * popularity[head, None]
         taste = rng.normal(size=(n_users, 2))
         tables = VoteTables.of(popularity, head, basis, content)
-        parts = {CONTENT: ContentPart(tables, likes), PAIRS: LinkPart(tables, links, shown, link_amounts)}
-        parts[PANEL] = LinkPart(tables, links, shown, lambda histories: 2 * link_amounts(histories))
-        added = {CONTENT: likes @ content.T, PAIRS: links.scores(shown, link_amounts(shown))}
+        amounts = partial(link_amounts, gain=0.25)
+        parts = {CONTENT: ContentPart(tables, likes), PAIRS: LinkPart(tables, links, shown, amounts)}
+        parts[PANEL] = LinkPart(tables, links, shown, lambda histories: 2 * amounts(histories))
+        added = {CONTENT: likes @ content.T, PAIRS: links.scores(shown, amounts(shown))}
         added[PANEL] = 2 * added[PAIRS]
         voted = ballots(tables, level, taste, parts, weights, tuple(parts), shown, hidden)
         for user in range(n_users):

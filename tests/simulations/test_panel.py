@@ -22,7 +22,7 @@ from palate_common.algorithms.parts.panel import PANEL_INPUTS, check_panel
 from palate_common.score_sources import PANEL
 from palate_core.errors import InputError
 from palate_sim.baselines import ease
-from palate_sim.baselines.ease import Ease
+from palate_sim.baselines.sparse import matrix
 from palate_sim.config import SimulationConfig, load_config
 from palate_sim.panel import panel as panels
 from palate_sim.panel.panel import choose, fit_panel, panel_of
@@ -61,14 +61,24 @@ def config(log: Path, **settings: Any) -> SimulationConfig:
 
 
 @pytest.mark.parametrize(("n_users", "n_items"), [(6, 60), (80, 60), (1, 5), (30, 140)])
-def test_its_model_is_ease_of_its_people_cut_to_the_strongest_links(n_users: int, n_items: int) -> None:
+def test_its_model_is_ease_of_its_people_cut_to_the_strongest_links_without_their_popularity(
+    n_users: int, n_items: int
+) -> None:
     people = made(n_users, n_items)
     inputs = fit_panel(people, seed=0)
     check_panel(inputs, n_items=n_items)
-    links, whole = Links.of_state(inputs, PANEL), Ease.fit(people).item_map
+    links, items = Links.of_state(inputs, PANEL), np.flatnonzero(people.item_counts)
+    has = matrix(people).toarray()[:, items].astype(np.float64)
+    popularity = people.item_counts[items] / people.item_counts[items].mean()
+    ridge = ease.default_ridge(people.nnz, n_items) * np.sqrt(popularity)
+    inverse = np.linalg.inv(has.T @ has + np.diag(ridge))
+    whole = np.zeros((n_items, n_items))
+    whole[np.ix_(items, items)] = -inverse / inverse.diagonal()
+    lift = np.ones(n_items)
+    lift[items] = popularity**-0.2
     assert inputs["panel_users"].tolist() == [n_users]
-    assert np.array_equal(links.items, np.flatnonzero(people.item_counts))
-    np.testing.assert_allclose(links.values, whole[links.items[:, None], links.to], atol=2e-5)
+    assert np.array_equal(links.items, items)
+    np.testing.assert_allclose(links.values, (whole * lift)[items[:, None], links.to], atol=2e-5)
     for item, to in zip(links.items, links.to, strict=True):
         others = np.setdiff1d(np.arange(n_items), [item, *to])
         assert np.abs(whole[item, others]).max(initial=0) <= np.abs(whole[item, to]).min(initial=np.inf) + 2e-5

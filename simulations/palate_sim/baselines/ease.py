@@ -20,6 +20,7 @@ from palate_common.interactions import Interactions
 from palate_core.errors import InputError
 from palate_sim.baselines.sparse import BLOCK_ENTRIES, cooccurrence, matrix
 
+Ridge = np.float32 | npt.NDArray[np.float32]
 ITEM_LIMIT = 20_000  # 1.6 GB of float32, and 8e12 multiply-adds to invert
 
 
@@ -84,8 +85,12 @@ def by_users(train: Interactions) -> bool:
     return train.n_users * 4 < train.n_items
 
 
-def by_items(train: Interactions, ridge: np.float32) -> npt.NDArray[np.float32]:
+def by_items(train: Interactions, ridge: Ridge) -> npt.NDArray[np.float32]:
     """The map from the inverse P of the items' Gramian: -P[i, j] / P[j, j]; its diagonal says nothing.
+
+    Args:
+        train: the training interactions.
+        ridge: what is added to the diagonal, of all items or of each.
 
     Raises:
         InputError: the ridge is too small to invert.
@@ -97,36 +102,37 @@ def by_items(train: Interactions, ridge: np.float32) -> npt.NDArray[np.float32]:
     return inverse
 
 
-def blocks_by_users(train: Interactions, ridge: np.float32) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+def blocks_by_users(train: Interactions, ridge: Ridge) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
     """The same map, some rows at a time: a slice of items, and float32 [items in it, n_items].
 
-    It inverts the users' Gramian, which is smaller with few users: ridge P = I - X'KX with K = (XX' + ridge I)^-1. The
-    whole map is never in memory.
+    It inverts the users' Gramian, which is smaller with few users: P = D - DX'KXD with D = ridge^-1 and
+    K = (XDX' + I)^-1. The whole map is never in memory.
 
     Source: the identity of Woodbury.
 
     Raises:
         InputError: the ridge is too small to invert.
     """
-    has = matrix(train)
-    gram = np.asarray((has @ has.T).toarray(), np.float32)
-    gram[np.diag_indices(train.n_users)] += ridge
-    inverse, flipped = _inverse(gram, ridge), has.T.tocsr()
+    has, each = matrix(train), np.broadcast_to(1 / ridge, train.n_items).astype(np.float32)[:, None]
+    flipped = has.T.tocsr()
+    gram = np.asarray((has @ flipped.multiply(each)).toarray(), np.float32)
+    gram[np.diag_indices(train.n_users)] += 1
+    inverse = _inverse(gram, ridge)
     size = max(1, BLOCK_ENTRIES // max(train.n_items, train.n_users))
     slices = [slice(first, min(first + size, train.n_items)) for first in range(0, train.n_items, size)]
     left = np.empty(train.n_items, np.float32)
     for items in slices:
         columns = np.asarray((flipped[items] @ inverse), np.float32)
-        left[items] = 1 - np.asarray(flipped[items].multiply(columns).sum(axis=1)).ravel()
+        left[items] = 1 - each[items, 0] * np.asarray(flipped[items].multiply(columns).sum(axis=1)).ravel()
     if not (left > 0).all():
         raise _singular(ridge)
     for items in slices:
         explained = np.asarray((flipped @ (flipped[items] @ inverse).T).T, np.float32)
-        explained /= left
+        explained *= each[items] / left
         yield items, explained
 
 
-def _inverse(gram: npt.NDArray[np.float32], ridge: np.float32) -> npt.NDArray[np.float32]:
+def _inverse(gram: npt.NDArray[np.float32], ridge: Ridge) -> npt.NDArray[np.float32]:
     """The inverse of a symmetric positive matrix, in its place."""
     # The matrix is symmetric: its transpose is the column order LAPACK works in, without a copy.
     factor = _cholesky(gram.T, ridge)
@@ -139,7 +145,7 @@ def _inverse(gram: npt.NDArray[np.float32], ridge: np.float32) -> npt.NDArray[np
     return inverse
 
 
-def _cholesky(gram: npt.NDArray[np.float32], ridge: np.float32) -> npt.NDArray[np.float32]:
+def _cholesky(gram: npt.NDArray[np.float32], ridge: Ridge) -> npt.NDArray[np.float32]:
     """The lower Cholesky factor; the values above its diagonal are undefined."""
     factor, failed = lapack.spotrf(gram, lower=True, overwrite_a=True, clean=False)
     if failed:
@@ -147,6 +153,6 @@ def _cholesky(gram: npt.NDArray[np.float32], ridge: np.float32) -> npt.NDArray[n
     return np.asarray(factor)
 
 
-def _singular(ridge: np.float32) -> InputError:
+def _singular(ridge: Ridge) -> InputError:
     """The error for a ridge so small that rounding removes it."""
-    return InputError(f"`regularization` must be large enough to invert in float32, got {ridge:g}")
+    return InputError(f"`regularization` must be large enough to invert in float32, got {np.min(ridge):g}")

@@ -47,6 +47,8 @@ MOST_PEOPLE = 10_000
 """People whose Gramian is inverted, where there are more items than EASE inverts."""
 MOST_INTERACTIONS = 50_000_000
 """Interactions of a panel's log at most."""
+POPULARITY_TAKEN = 0.2
+"""Links are divided by their item's popularity in the panel to this power."""
 DRAW = 31
 """The draw's own stream of the seed."""
 
@@ -248,9 +250,14 @@ def starter_panel(folder: str, items: Sequence[str], setting: str, facts: ItemTa
         InputError: no item of it is in the catalogue, or it is of no log.
         IntegrityError: it isn't as it was signed.
     """
-    starter = Starter(Path(folder))
-    theirs, said, state = starter.published, starter.provenance, starter.published.model.state
-    if "people" not in said or f"{LINKS[PANEL]}_items" not in state:
+    theirs = Starter(Path(folder)).published
+    state = theirs.model.state
+    match (theirs.manifest.model_extra or {}).get("provenance"):
+        case {"people": int(people), "interactions": int(interactions), "source": str(source), "licence": str(licence)}:
+            made = people > 0 and f"{LINKS[PANEL]}_items" in state
+        case _:
+            made = False
+    if not made:
         raise InputError(f"`{setting}` must be a starter of `palate starter build`, got another model: {folder}")
     matched = match_items(theirs.items, items, their_facts=theirs.table, facts=facts)
     links = Links.of_state(state, LINKS[PANEL])
@@ -266,9 +273,8 @@ def starter_panel(folder: str, items: Sequence[str], setting: str, facts: ItemTa
         block, own = np.zeros((min(size, len(rows) - first), len(rows))), (at >= first) & (at < first + size)
         np.add.at(block, (at[own] - first, to[own]), value[own])
         parts.append(Links.strongest(rows, block, most=links.to.shape[1], first=first))
-    inputs = panel_inputs(Links.concatenate(parts), users=int(said["people"]))
-    about = {"origin": f"the starter model of {said['source']}", "licence": str(said["licence"])}
-    return OpenPanel(inputs, matched, about, int(said["interactions"]))
+    inputs = panel_inputs(Links.concatenate(parts), users=people)
+    return OpenPanel(inputs, matched, {"origin": f"the starter model of {source}", "licence": licence}, interactions)
 
 
 def panel_of(log: str, items: Sequence[str], setting: str, facts: ItemTable | None = None) -> OpenPanel:
@@ -340,7 +346,8 @@ def check_others(people: Sequence[str], train: Sequence[str], *, setting: str) -
 def fit_panel(people: Interactions, *, seed: int, most: int = MOST_LINKS) -> State:
     """The public model of a panel: EASE of its people, each item's strongest links.
 
-    Popularity isn't part of it, and weights aren't used. The ridge is EASE's own, by the size of the catalogue.
+    Weights aren't used. The ridge is EASE's own, by the size of the catalogue, and larger for popular items. What it
+    says about an item is divided by a power of the item's popularity among these people: the private counts say that.
 
     Args:
         people: their histories over the catalogue.
@@ -356,13 +363,15 @@ def fit_panel(people: Interactions, *, seed: int, most: int = MOST_LINKS) -> Sta
     if len(items) > ease.ITEM_LIMIT and people.n_users > MOST_PEOPLE:
         drawn = np.random.default_rng([seed, DRAW, 1]).choice(people.n_users, MOST_PEOPLE, replace=False)
         return fit_panel(people.users(np.sort(drawn)), seed=seed, most=most)
-    ridge = np.float32(ease.default_ridge(people.nnz, people.n_items))
-    seen = people.columns(items)
+    relative = people.item_counts[items] * (len(items) / people.nnz)
+    ridge = np.float32(ease.default_ridge(people.nnz, people.n_items)) * np.sqrt(relative).astype(np.float32)
+    seen, lift = people.columns(items), np.ones(people.n_items)
+    lift[items] = relative**-POPULARITY_TAKEN
     few = ease.by_users(seen) or len(items) > ease.ITEM_LIMIT
     with one_blas_thread():  # the same bits, and so the same hash, on all cores
         blocks = ease.blocks_by_users(seen, ridge) if few else _blocks(ease.by_items(seen, ridge))
         parts = [Links.strongest(items, rows, most=most, first=at.start) for at, rows in blocks]
-    return panel_inputs(Links.concatenate(parts), users=people.n_users)
+    return panel_inputs(Links.concatenate(parts).lifted(lift), users=people.n_users)
 
 
 def _blocks(item_map: npt.NDArray[np.float32]) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:

@@ -11,7 +11,8 @@ import type { AlsPlan, AlsSettings, Source } from "./als_plan.js";
 import { arrayOf, columnsOf, relativePopularity, TINY } from "./als_state.js";
 import { squaresOf, summed } from "./numpy.js";
 
-const LINKS: readonly [Source, string][] = [["pairs", "pairs"], ["panel", "open"]];
+/** Source, its name in a state, and the power of the number of items with which its links count. */
+const LINKS: readonly [Source, string, number][] = [["pairs", "pairs", 0.25], ["panel", "open", 0.5]];
 const LEAST = 2 ** -200;
 
 /** What the scores of all items are made of. */
@@ -92,12 +93,12 @@ export function scoresOf(state: GlobalModel["state"], { headItems }: AlsPlan, se
       summed(indices.length, (at) => popularity[indices[at]] ** fold * table[indices[at] * width + column] * shown.weights[at]) * trust);
     parts.set("content", { own: products(table, (row) => lift[row], found), weight: arrayOf(state, "content_weight")[0] });
   }
-  for (const [source, name] of LINKS) {
+  for (const [source, name, gain] of LINKS) {
     if (!state.has(`${name}_weight`)) continue;
     const [items, to, shape, scale, balance, weight] = ["items", "to", "links", "scale", "balance", "weight"].map((part) => arrayOf(state, `${name}_${part}`));
     const width = (state.get(`${name}_to`)?.shape ?? [0, 0])[1];
     const where = new Map(Array.from(items as ArrayLike<number>, (row, place) => [row, place]));
-    const trust = Math.max(effectiveCount(shown.weights), 1) ** 0.25;
+    const trust = Math.max(effectiveCount(shown.weights), 1) ** gain;
     const own = new Float64Array(nItems);
     indices.forEach((row, at) => {
       const place = where.get(row);

@@ -16,8 +16,10 @@ import { effectiveCount, sum, type History } from "./interests.js";
 export const [POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION] = ["popularity", "collaborative", "content", "panel", "exploration"];
 const LINKED: readonly (readonly [source: string, name: string])[] = [["collaborative:pairs", "pairs"], [PANEL, "open"]];
 const TINY = 1e-12;
-/** Trust in content directions after k items is (k / (k + this))^2; links count with the items to the power below it. */
-const [CONTENT_SCALE, GAIN_EXPONENT, TRUSTED_AFTER] = [7, 0.25, 10];
+/** Links count with the number of items to this power. */
+const GAINS: ReadonlyMap<string, number> = new Map([["collaborative:pairs", 0.25], [PANEL, 0.5]]);
+/** Trust in content directions after k items is (k / (k + this))^2. */
+const [CONTENT_SCALE, TRUSTED_AFTER] = [7, 10];
 const FOLD_EXPONENT = -0.3;
 const SCORE_EXPONENT = 0.1;
 
@@ -98,7 +100,7 @@ export class Factors {
 
   /** How much the links of each interaction count. */
   amounts(source: string, history: History): Float64Array {
-    const gain = (this.gain.get(source) ?? 0) * Math.max(effectiveCount(history.weights), 1) ** GAIN_EXPONENT;
+    const gain = (this.gain.get(source) ?? 0) * Math.max(effectiveCount(history.weights), 1) ** (GAINS.get(source) ?? 0);
     return Float64Array.from(history.weights, (weight) => weight * gain);
   }
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from palate_common.algorithms.als import warm
 from palate_common.algorithms.als.content import content_state
-from palate_common.algorithms.als.factors import LINKS, AlsFactors
+from palate_common.algorithms.als.factors import GAINS, LINKS, AlsFactors
 from palate_common.algorithms.als.pairs import balance_factor, item_map, pair_blocks
 from palate_common.algorithms.als.plan import AlsPlan, AlsSettings
 from palate_common.algorithms.als.taste import TINY, centre, directions, relative_popularity, scaled_table
@@ -288,12 +288,13 @@ class Als(Algorithm):
     def _balance_factors(self, state: State) -> State:
         """The factors that bring links to the scale of the other parts."""
         found: State = {}
-        for name in LINKS.values():
+        for source, name in LINKS.items():
             if f"{name}_weight" in state:
                 popularity, links = self._popularity(state), Links.of_state(state, name)
                 length = self._length(state, np.arange(self.facts.n_items))
                 scores = self._factors(state).scores_without_links
-                balance = balance_factor(links, scores, popularity, length=length, seed=self.facts.seed)
+                given = {"gain": GAINS[source], "length": length}
+                balance = balance_factor(links, scores, popularity, **given, seed=self.facts.seed)
                 found[f"{name}_balance"] = np.array([balance], np.float32)
         return found
 

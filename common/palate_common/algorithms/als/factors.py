@@ -33,6 +33,8 @@ ROWS_AT_ONCE = 65_536
 """Table rows that are computed at once in float64."""
 LINKS: Mapping[str, str] = {PAIRS: "pairs", PANEL: "open"}
 """Score source -> the name under which a state has its links."""
+GAINS: Mapping[str, float] = {PAIRS: 0.25, PANEL: 0.5}
+"""Score source -> links count with the number of a user's events to this power, as the trust in directions grows."""
 
 
 class AlsFactors(Factors):
@@ -153,7 +155,7 @@ class AlsFactors(Factors):
     def balanced_amounts(self, source: str, histories: Interactions) -> Float64:
         """The same at weight 1."""
         balance = float(self._state[f"{LINKS[source]}_balance"][0])
-        return balance * link_amounts(histories)
+        return balance * link_amounts(histories, GAINS[source])
 
     def scores(self, histories: Interactions) -> Float64:
         """Each user's score of each item, float64 [n_users, n_items]."""

@@ -34,8 +34,6 @@ LEAST_RIDGE = 2.0
 """The ridge at least, in units of an item's own count."""
 FULL_AFTER = 1.5
 """From this many mean histories on, a user's norm is 1; the norm of shorter ones falls with the root."""
-GAIN_EXPONENT = 0.25
-"""Links count with the number of a user's events to this power: the trust in directions grows with it as well."""
 MOST_BALANCE = 1e30
 """The largest factor on links: those of an open panel may be as small as float32 allows, and a state is float32."""
 PROBES, PROBED_AT_ONCE = 128, 16
@@ -95,7 +93,13 @@ def item_map(
 
 
 def balance_factor(
-    links: Links, scores: Callable[[Interactions], Float64], popularity: Float64, *, length: float, seed: int
+    links: Links,
+    scores: Callable[[Interactions], Float64],
+    popularity: Float64,
+    *,
+    gain: float,
+    length: float,
+    seed: int,
 ) -> float:
     """The factor on links with which they spread a user's scores as much as the other parts do together.
 
@@ -105,6 +109,7 @@ def balance_factor(
         links: of the catalogue.
         scores: the other parts' scores of a batch, [n_users, n_items].
         popularity: of all items, positive, [n_items].
+        gain: the power with which links count with the number of events.
         length: items of a history.
         seed: of the draw.
     """
@@ -116,14 +121,14 @@ def balance_factor(
         drawn = np.argpartition(-keys, size - 1, axis=1)[:, :size]
         users = np.repeat(np.arange(PROBED_AT_ONCE), size)
         probes = Interactions.from_pairs(users, drawn.ravel(), n_users=PROBED_AT_ONCE, n_items=len(popularity))
-        found.append((np.std(scores(probes), axis=1), np.std(links.scores(probes, link_amounts(probes)), axis=1)))
+        found.append((np.std(scores(probes), axis=1), np.std(links.scores(probes, link_amounts(probes, gain)), axis=1)))
     spread, linked = np.concatenate(found, axis=1)
     if not (linked > 0).any():
         return 0.0
     return min(float(np.median(spread[linked > 0] / linked[linked > 0])), MOST_BALANCE)
 
 
-def link_amounts(histories: Interactions) -> Float64:
-    """How much the links of each interaction count, float64 [nnz]."""
-    gain = np.maximum(histories.effective_counts(), 1.0) ** GAIN_EXPONENT
-    return np.asarray(histories.weights * np.repeat(gain, histories.counts()))
+def link_amounts(histories: Interactions, gain: float) -> Float64:
+    """How much the links of each interaction count, float64 [nnz]: as the number of a user's events to this power."""
+    factors = np.maximum(histories.effective_counts(), 1.0) ** gain
+    return np.asarray(histories.weights * np.repeat(factors, histories.counts()))

@@ -77,10 +77,15 @@ class Links:
         size[own, first + own] = -1.0  # no item recommends itself
         best = np.sort(np.argpartition(-size, max(n - 1, 0), axis=1)[:, :n], axis=1)
         values = np.take_along_axis(item_map, best, axis=1).astype(np.float64)
-        scale = np.abs(values).max(axis=1, initial=0.0)
         rows = np.asarray(items, np.int32)
+        return cls._scaled(rows[first + own], rows[best], values)
+
+    @classmethod
+    def _scaled(cls, items: npt.NDArray[np.int32], to: npt.NDArray[np.int32], values: Float64) -> Links:
+        """From what each item says about the items of its list, float64 [h, n]."""
+        scale = np.abs(values).max(axis=1, initial=0.0)
         shape = values / np.maximum(scale, TINY)[:, None]
-        return cls(rows[first + own], rows[best], shape.astype(np.float32), scale.astype(np.float32))
+        return cls(items, to, shape.astype(np.float32), scale.astype(np.float32))
 
     @classmethod
     def concatenate(cls, blocks: Sequence[Links]) -> Links:
@@ -113,6 +118,10 @@ class Links:
         A device needs few of them: `values` in float64 is twice what the links take.
         """
         return np.multiply(self.shape[places], (amounts * self.scale[places])[:, None], dtype=np.float64)
+
+    def lifted(self, factors: Float64) -> Links:
+        """The same, with what is said about each item of the catalogue times its positive factor."""
+        return self._scaled(self.items, self.to, self.values * factors[self.to])
 
     def check(self, name: str, n_items: int) -> None:
         """Refuse arrays that are no links between the items of a catalogue: of a model that somebody else made.
