@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 from urllib.request import urlopen
@@ -208,8 +209,7 @@ def without(
 def clicks() -> list[float]:
     """Milliseconds in Chromium from the first click on a title to the changed list, while the sandbox lives."""
     sys.path.append(str(ROOT / "tests"))
-    from browsers import Browser  # of the tests, which drive the same Chromium
-
+    driver: Any = import_module("browsers")  # of the tests, which drive the same Chromium
     (port, *_), found = free_ports(), []
     with ExitStack() as stack:
         folder = stack.enter_context(sandbox_folder())
@@ -219,7 +219,7 @@ def clicks() -> list[float]:
         stack.callback(listener.stop)
         listener.start()
         runner.start()
-        browser = stack.enter_context(Browser.started())
+        browser = stack.enter_context(driver.Browser.started())
         for _ in range(CLICKS):
             browser.open(f"http://127.0.0.1:{port}/")
             browser.wait("document.getElementById('live').dataset.state === 'live'")
@@ -254,7 +254,7 @@ def reasons_tables(figures: Any) -> list[Table]:
     )
     speed = sorted(figures["clicks"])
     middle, most = speed[len(speed) // 2], speed[-1]
-    row = (len(speed), f"{middle:.0f} ms", f"<= 300 ms: {'met' if middle <= 300 else 'MISSED'}", f"{most:.0f} ms")
+    row = (str(len(speed)), f"{middle:.0f} ms", f"<= 300 ms: {'met' if middle <= 300 else 'MISSED'}", f"{most:.0f} ms")
     return [
         Table("Reasons", header, rows, note),
         Table("From the first click to the changed list", ("pages", "middle", "bar", "longest"), [row],

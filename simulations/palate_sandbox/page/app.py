@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs
@@ -137,7 +138,7 @@ class SandboxPage:
     async def _clicked(self, request: Request) -> Response:
         """A click on a title; a script gets what has changed, and a form the whole page."""
         form = await _form(request)
-        await run_in_threadpool(self._you.more if "more" in form else self._you.click, *_item(form))
+        await run_in_threadpool(self._you.more if "more" in form else partial(self._you.click, form.get("item", "")))
         if request.headers.get("accept") != "application/json":
             return RedirectResponse("/", status_code=303)
         now = self._runner.standing()
@@ -254,11 +255,6 @@ def _own_form(request: Request) -> bool:
     if origin is not None and origin.partition("://")[2] != request.headers["host"]:
         return False
     return place == "same-origin"
-
-
-def _item(form: Mapping[str, str]) -> list[str]:
-    """The title that was clicked, unless others were asked for."""
-    return [] if "more" in form else [form.get("item", "")]
 
 
 async def _form(request: Request) -> dict[str, str]:
