@@ -327,3 +327,12 @@ def test_what_a_frontier_says_of_its_projection_is_what_was_measured(scripts: Pa
     assert np.mean([pair["run"] for pair in pairs]) == pytest.approx(
         np.mean([pair["rehearsal"] for pair in pairs]), rel=0.02
     )
+
+
+def test_the_clock_types_what_the_readme_says_and_knows_a_personal_title(scripts: Path) -> None:
+    clock = runpy.run_path(str(scripts / "first_quarter" / "run.py"))
+    readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert clock["commands"](readme) == ("make demo", '.venv/bin/palate recommend "Alien (1979)" "Blade Runner" Fargo')
+    assert len(clock["PERSONAL"].findall(readme)) == 3
+    assert not clock["PERSONAL"].findall("  American Beauty (1999) ✓  popular with others\n")
+    assert clock["spent"](os.getpid()) > 0
