@@ -4,10 +4,10 @@
     keys/NAME            the key of a person's store: put this folder on another disk
     people/NAME/         person.json: their token, hashed, whether they are on, their sources; store/: their device
 
-**Guarantees:** a token reaches one person's device, and no other's; a token is kept as its hash.
-**Guarantees:** of a person who is switched off nothing is read, shown or sent; who is erased can't be read again.
+**Guarantees:** tokens keep people apart: each reaches one person's device, and only its hash is kept.
+**Guarantees:** who is switched off is neither read nor shown until switched on; who is erased can't be read again.
 
-**Assumes:** who runs the node is trusted by its people, as with the media server beside it: keys and stores are theirs.
+**Assumes:** its people trust who runs the node, as with the media server beside it, for keys and stores are theirs.
 """
 
 from __future__ import annotations

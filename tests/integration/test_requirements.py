@@ -24,6 +24,7 @@ EXTRAS = {
     "common/palate_common": ("server",),  # the second accountant, when it is asked for
     "common/palate_torch": ("torch",),
     "client/palate_client": ("server", "keyring", "delivery"),  # Flower's adapter
+    "client/palate_node": ("node",),
     "simulations/palate": ("simulations", "text"),  # runs, on first use
     "server/palate_server": ("server",),
     "simulations/palate_sim": ("simulations", "text", "torch", "ray", "notebook"),

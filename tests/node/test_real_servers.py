@@ -30,7 +30,7 @@ from palate_node.work import read
 pytestmark = pytest.mark.trackers
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv-trackers" / "bin"
-SECONDS = 180.0
+SECONDS = 300.0
 PASSWORD = "pw"  # noqa: S105 # nobody's
 
 
@@ -64,6 +64,7 @@ def started(*command: str | Path, home: Path, **environment: str) -> Iterator[su
                 process.wait(10.0)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            process.wait(30.0)
 
 
 def run(*command: str | Path, home: Path) -> str:
@@ -89,7 +90,7 @@ def test_maloja(household: Household, tmp_path: Path) -> None:
         key = next(each for each in (home / "apikeys.yml").read_text().split() if len(each) > 20)
         for n, artists in ((1, ["Maker 1"]), (2, ["Maker 2", "Guest"]), (99, ["Nobody"])):
             said = {"artists": artists, "title": f"Song {n}", "time": 1_700_000_000 + n, "key": key}
-            assert httpx.post(f"{url}/apis/mlj_1/newscrobble", json=said).status_code == 200
+            assert httpx.post(f"{url}/apis/mlj_1/newscrobble", json=said, timeout=60).status_code == 200
         assert read_from(household, "anna", "maloja", url=url).startswith("2 new")
         assert read_from(household, "anna", "maloja", url=url).startswith("0 new")
     assert sorted(household.items("anna")) == ["mb-1", "mb-2"]
@@ -120,13 +121,13 @@ def test_supysonic_sends_each_persons_listens_and_shows_each_a_playlist(househol
 
     def asked(name: str, call: str, **given: Any) -> Any:
         who = {"u": name, "p": PASSWORD, "v": "1.12.0", "c": "test", "f": "json"}
-        return httpx.get(f"{url}/rest/{call}.view", params={**who, **given}).json()["subsonic-response"]
+        return httpx.get(f"{url}/rest/{call}.view", params={**who, **given}, timeout=60).json()["subsonic-response"]
 
     with started(BIN / "supysonic-server", "-S", "waitress", "-h", "127.0.0.1", "-p", str(port), home=home):
         until(lambda: asked("anna", "ping")["status"] == "ok")
         songs = {each["title"]: each["id"] for each in asked("anna", "search3", query="Song")["searchResult3"]["song"]}
         for name, title in (("anna", "Song 1"), ("ben", "Song 2")):
-            with httpx.Client(base_url=url, follow_redirects=True) as browser:
+            with httpx.Client(base_url=url, follow_redirects=True, timeout=60) as browser:
                 browser.post("/user/login", data={"user": name, "password": PASSWORD})
                 told = browser.get("/user/me/listenbrainz/link", params={"token": household.tokens[name]}).text
                 assert "Successfully linked" in told
@@ -166,7 +167,7 @@ def test_calibre_web(household: Household, tmp_path: Path) -> None:
     with closing(sqlite3.connect(own)) as opened:
         opened.execute("UPDATE settings SET config_calibre_dir = ?", (str(library),))
         opened.commit()
-    with started(*server, home=home, **environment), httpx.Client(base_url=url) as browser:
+    with started(*server, home=home, **environment), httpx.Client(base_url=url, timeout=60) as browser:
         until(lambda: token_of(browser, "/login"))
         who = {"username": "admin", "password": "admin123", "next": "/"}
         browser.post("/login", data={"csrf_token": token_of(browser, "/login"), **who})
@@ -180,7 +181,7 @@ def test_calibre_web(household: Household, tmp_path: Path) -> None:
         assert sorted(household.items("anna")) == ["9780000000001", "9780000000002"]
         feed = household.ask("anna", "/list.opds", basic=True).text
         way = next(each for each in feed.split('"') if each.endswith("/opds/search/Book%203"))
-        assert "<title>Book 3</title>" in httpx.get(way, auth=("admin", "admin123")).text
+        assert "<title>Book 3</title>" in httpx.get(way, auth=("admin", "admin123"), timeout=60).text
 
 
 KODI = """
