@@ -53,13 +53,13 @@ PAUSE: Final = 0.5
 """Seconds between two looks for an edge, while there is none, and before one that failed is asked again."""
 NEWS: Final = 3.0
 """Seconds between two looks for an edge that is new."""
-GREETING: Final = 20.0
+GREETING: Final = 60.0
 """Seconds in which an edge may answer for the first time, or to a part of the register, before it is asked again: then
-after twice as many."""
-MOST_GROWTH: Final = 8
+it has twice as many."""
+MOST_GROWTH: Final = 5
 """How often that is doubled."""
-MOST_SAID: Final = 16
-"""Edges that are greeted, or told of the register, at once."""
+MOST_SAID: Final = 32
+"""Edges that are greeted, or told of the register, at once; a grant registers fewer nodes in the first time."""
 _NOW: Final = pack({"ask": LOOK, "wait": 0.0, "enough": 0})
 
 
@@ -105,7 +105,7 @@ class Edges:
         self._edge_of: dict[int, str] = {}
         self._own = set[str]()
         self._told: dict[str, tuple[int, int]] = {}
-        self._tries: dict[str, tuple[int, float]] = {}
+        self._tries: dict[str, int] = {}
         self._saying: dict[str, tuple[str, float, tuple[int, int] | None]] = {}
 
     def live(self, *, wait: float = 0.0) -> set[str]:
@@ -176,24 +176,28 @@ class Edges:
     def _say(self, there: Mapping[str, str]) -> None:
         """Greet nodes that have no name yet, and tell edges on other hosts the next part of the register.
 
-        Who doesn't answer is asked later each time, and after others: a false edge may have nodes without end.
+        Who doesn't answer has longer each time, and gives way to others: a false edge may have nodes without end.
         """
         now, extent = time.monotonic(), None if self._proofs is None else self._proofs.register.extent()
         self._saying = {asked: each for asked, each in self._saying.items() if each[0] in there and now < each[1]}
         waited = {edge for edge, _, _ in self._saying.values()}
-        tries = {
-            edge: self._tries.get(edge, (0, now))
+        due = [
+            (self._tries.get(edge, 0), edge)
             for edge, name in there.items()
             if edge not in waited and name != OWN and (not name or extent not in (None, self._told.get(edge)))
-        }
-        due = sorted((times, edge) for edge, (times, after) in tries.items() if after <= now)
-        for times, edge in due[: max(0, MOST_SAID - len(waited))]:
-            self._tries[edge] = times + 1, now + GREETING * 2 ** min(times, MOST_GROWTH)
-            part, told = _NOW, None
+        ]
+        for times, edge in sorted(due)[:MOST_SAID]:
+            if len(self._saying) >= MOST_SAID:
+                longest = max(self._saying, key=lambda asked: self._tries.get(self._saying[asked][0], 0))
+                if self._tries.get(self._saying[longest][0], 0) <= times + 1:
+                    break
+                del self._saying[longest]
+            seconds, part, told = GREETING * 2 ** min(times, MOST_GROWTH), _NOW, None
             if there[edge] and self._proofs is not None:
                 part, told = next_part(self._proofs.register, self._told.get(edge))
-            asked = self.link.send(edge, part, seconds=GREETING, most=self._most_look())
-            self._saying[asked] = edge, now + GREETING, told
+            self._tries[edge] = times + 1
+            asked = self.link.send(edge, part, seconds=seconds, most=self._most_look())
+            self._saying[asked] = edge, now + seconds, told
 
     def _hear(self, seconds: float) -> None:
         """Hear what has been answered to that; for so many seconds, unless somebody has."""

@@ -71,7 +71,7 @@ class EdgeNode(AbstractContextManager["EdgeNode"]):
         while not self._ending.is_set():
             try:
                 self._serve()
-            except Exception as error:
+            except BaseException as error:  # Flower's of a message whose run is over is no `Exception`
                 logger.warning("the edge has no SuperLink: %s", type(error).__name__)
             self._ending.wait(PAUSE)
 

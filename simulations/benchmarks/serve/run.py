@@ -533,12 +533,13 @@ def thousands_tables(figures: Any) -> list[Table]:
         "model of the simulation",
     )  # fmt: skip
     note = f"One masked round of popularity; devices and server on one machine. {_loaded(figures)}"
-    return [Table("A thousand real devices", header, rows, note)]
+    return [Table("Real devices in one masked round", header, rows, note)]
 
 
 def _loaded(figures: Any) -> str:
     loads = [each["load"] for each in figures if "load" in each]
-    return f"Load meanwhile: {min(loads):.0f} to {max(loads):.0f}." if loads else ""
+    said = " to ".join(dict.fromkeys(f"{each:.0f}" for each in (min(loads, default=0), max(loads, default=0))))
+    return f"Load meanwhile: {said}." if loads else ""
 
 
 def halves(_: Path, __: int) -> Any:

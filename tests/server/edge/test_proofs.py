@@ -61,9 +61,9 @@ class Hosts:
         return name
 
     def replies(self, asked: Collection[str], *, seconds: float) -> Iterable[tuple[str, bytes | None]]:
-        return [
-            (each, self._reply(*self._questions[each])) for each in asked if self._questions[each][0] not in self.silent
-        ]
+        found = {each: self._questions[each] for each in asked if self._questions[each][0] not in self.silent}
+        self.names |= {edge: self.names[edge] or edge for edge, _ in found.values()}
+        return [(each, self._reply(*said)) for each, said in found.items()]
 
     def _reply(self, edge: str, batch: bytes) -> bytes:
         head, frames = unpack(batch)
@@ -231,3 +231,18 @@ def test_nodes_that_say_nothing_hold_nobody_up_and_are_asked_ever_more_rarely(
     for _ in range(1 + len(hosts.silent) // transport.MOST_SAID):
         asking.online()
     assert hosts.asked["zz"], "one that is new has its turn all the same"
+
+
+def test_an_edge_that_answers_late_for_the_first_time_is_heard(messenger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is busy a reply takes half a minute."""
+    hosts, asking = messenger
+    now = [0.0]
+    monkeypatch.setattr(transport.time, "monotonic", lambda: now.__setitem__(0, now[0] + 0.01) or now[0])
+    hosts.looks |= {"own": claims(0), "late": claims(1)}
+    hosts.names["late"] = ""
+    hosts.silent = {"late"}
+    assert set(asking.online()) == {0}
+    now[0] += 50.0
+    hosts.silent = set()
+    assert set(asking.online(enough=9)) == {0, 1}
+    assert hosts.asked["late"].count("look") == 2, "it was greeted once"

@@ -59,10 +59,13 @@ def site(tmp_path: Path) -> Site:
 
 @pytest.mark.filterwarnings("ignore:`verify=<str>`:DeprecationWarning")  # Flower's client
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # Flower's heartbeats
-@pytest.mark.parametrize("fails", ["send-node-heartbeat", "pull-messages"])
+@pytest.mark.parametrize(
+    ("fails", "status"), [("send-node-heartbeat", 401), ("pull-messages", 401), ("pull-messages", 403)]
+)
 def test_an_edge_whose_superlink_knows_it_no_more_begins_anew_and_its_process_goes_on(
-    site: Site, fails: str, monkeypatch: pytest.MonkeyPatch
+    site: Site, fails: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Or whose message is of a run that is over (403): Flower then raises what is no `Exception`."""
     monkeypatch.setattr(node, "PAUSE", 0.05)
     monkeypatch.setattr(node, "SOON", 0.05)
     ends = list[object]()
@@ -74,7 +77,7 @@ def test_an_edge_whose_superlink_knows_it_no_more_begins_anew_and_its_process_go
     def says(what: str) -> tuple[int, bytes]:
         gone = what == "pull-messages" and asked.count("send-node-heartbeat") >= asked.count("activate-node")
         if what == fails or gone:
-            return 401, b""
+            return status if what == fails else 401, b""
         return 200, known[what].SerializeToString() if what in known else b""
 
     async def live() -> None:
