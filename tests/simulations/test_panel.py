@@ -28,7 +28,7 @@ from palate_sim.panel import panel as panels
 from palate_sim.panel.panel import choose, fit_panel, panel_of
 from palate_sim.preparation.preparation import Prepared, prepare
 from palate_sim.progress import print_result
-from palate_sim.report.sentences import lead
+from palate_sim.report.sentences import first_screen
 from palate_sim.run import experiment
 from palate_sim.run.starter import Recipe, build
 
@@ -332,7 +332,7 @@ def test_terminal_and_report_say_where_the_rounds_add_nothing_to_a_public_log() 
     result |= {"panel": {**panel, "matched": matched, "licence": "For research."}, "epsilon": 1.0, "delta": 1e-5}
     console = Console(file=StringIO(), width=200)
     print_result(console, result)
-    terminal, page = console.file.getvalue(), " ".join(lead(result))
+    terminal, page = console.file.getvalue(), str(first_screen(result, {}))
     words = "3,150 by id, 15 by title and year, 541 not in the catalogue, left out"
     assert words in terminal
     assert words in page
@@ -345,7 +345,7 @@ def test_terminal_and_report_say_where_the_rounds_add_nothing_to_a_public_log() 
     result["projection"] = result["projection"][1:]
     assert "Neither would 2,000 users" in " ".join(lead(result))
     result["metrics"] = point(0.27)
-    assert said not in " ".join(lead(result))
+    assert said not in str(first_screen(result, {}))
 
 
 def test_a_public_logs_terms_are_on_the_card(log: Path, tmp_path: Path) -> None:
