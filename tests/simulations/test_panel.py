@@ -84,6 +84,19 @@ def test_its_model_is_ease_of_its_people_cut_to_the_strongest_links_without_thei
         assert np.abs(whole[item, others]).max(initial=0) <= np.abs(whole[item, to]).min(initial=np.inf) + 2e-5
 
 
+def test_links_that_are_kept_are_fitted_anew_without_those_that_were_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    people = made(80, 30)
+    for name, value in (("MOST_LINKS", 6), ("REFITTING", 30), ("BLOCK_ENTRIES", 30 * 7)):
+        monkeypatch.setattr(panels, name, value)
+    links = Links.of_state(fit_panel(people, seed=0), PANEL)
+    has, popularity = matrix(people).toarray().astype(np.float64), people.item_counts / people.item_counts.mean()
+    gram = has.T @ has + np.diag(ease.default_ridge(people.nnz, 30) * np.sqrt(popularity))
+    for target in range(30):
+        rows, link = np.nonzero(links.to == target)
+        fitted = np.linalg.solve(gram[np.ix_(rows, rows)], gram[rows, target])
+        np.testing.assert_allclose(links.values[rows, link], fitted * popularity[target] ** -0.2, atol=1e-4)
+
+
 def test_few_people_and_many_items_never_need_all_pairs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     people = made(20, 300)
     whole = fit_panel(people, seed=0)
