@@ -354,9 +354,9 @@ def test_terminal_and_report_say_where_the_rounds_add_nothing_to_a_public_log() 
     assert said in terminal
     assert said in page
     result["projection"] = [{"users": n, result["metric"]: value} for n, value in ((9000, 0.3), (2000, 0.2))]
-    assert "9,000 users would change that" in " ".join(lead(result))
+    assert "9,000 users would change that" in str(first_screen(result, {}))
     result["projection"] = result["projection"][1:]
-    assert "Neither would 2,000 users" in " ".join(lead(result))
+    assert "Neither would 2,000 users" in str(first_screen(result, {}))
     result["metrics"] = point(0.27)
     assert said not in str(first_screen(result, {}))
 
