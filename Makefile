@@ -11,7 +11,9 @@ RUN_IMPORTS := dp_accounting.pld.privacy_loss_distribution, implicit.als, palate
 	palate_sim.run.experiment, palate_sim.studies.frontier
 LOCKED := --no-deps --require-hashes --requirement
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
-NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium certutil=libnss3-tools promtool=promtool faketime=faketime
+NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promtool faketime=faketime
+# What the soak tests run beside them: browsers that are told to trust an authority.
+SOAK_NEEDS := certutil=libnss3-tools
 # The day that the tests run on. Whoever writes a test tries it by hand on the day it is, so that one which is tied to a day
 # fails on one of the two.
 DAY := 1000 days
@@ -142,6 +144,7 @@ coverage: $(VENV)/.dev ## that tests take each branch of the core: minutes
 	$(COVERAGE) report --show-missing --skip-covered --fail-under 100
 
 soak: needs coverage client/web/node_modules/.ready $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
+	@$(call need,$(NEEDS) $(SOAK_NEEDS)):
 	$(PYTEST) -m soak
 	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile thorough
 	cd client/web && npm run --silent soak

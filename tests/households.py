@@ -22,7 +22,7 @@ from palate_common.models.model import GlobalModel, ModelHeader
 from palate_core.log.consistency import Shown
 from palate_core.log.merkle import Checkpoint
 from palate_core.log.signing import SigningKey
-from palate_node.people import People
+from palate_node.people import HostedPeople
 from palate_node.service import application
 
 FILMS = tuple(ItemFacts(f"tt{n:07d}", f"Film {n}", 1990 + n, ids={"imdb": f"tt{n:07d}"}) for n in range(1, 9))
@@ -54,7 +54,7 @@ class Household:
 
     home: Path
     starter: Starter
-    people: People
+    people: HostedPeople
     tokens: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -100,7 +100,7 @@ class Household:
     def again(self) -> Household:
         """The node, started again."""
         self.close()
-        return Household(self.home, self.starter, People(self.home, self.starter), self.tokens)
+        return Household(self.home, self.starter, HostedPeople(self.home, self.starter), self.tokens)
 
 
 def listen(n: int, at: float = 1_700_000_000.0, kind: str = "single", **more: Any) -> dict[str, Any]:

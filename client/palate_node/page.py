@@ -1,6 +1,6 @@
 """Page: what a node has of its people, with buttons to switch each off and to erase them.
 
-People, who looks -> node_page -> HTML: no script, nothing loaded, as a device's own page
+HostedPeople, who looks -> node_page -> HTML: no script, nothing loaded, as a device's own page
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from palate_client.language.language import language_of
 from palate_client.page.html import Child, e, title_element
 from palate_client.page.page import document
 from palate_core.errors import PalateError
-from palate_node.people import HostedPerson, People
+from palate_node.people import HostedPeople, HostedPerson
 from palate_node.work import listed
 
 PURPOSES: dict[Purpose, str] = {
@@ -25,7 +25,7 @@ PURPOSES: dict[Purpose, str] = {
 """What a person may agree to here, and the words that they agree to."""
 
 
-def node_page(people: People, who: HostedPerson | str, token: str) -> str:
+def node_page(people: HostedPeople, who: HostedPerson | str, token: str) -> str:
     """The page.
 
     Args:
@@ -86,7 +86,7 @@ def _facts(person: HostedPerson) -> list[Element]:
     return [e("p", f"agreed to: {agreed or 'nothing yet'}; events: {sum(each.events for each in imports)}{rounds}")]
 
 
-def _together(people: People) -> Element | None:
+def _together(people: HostedPeople) -> Element | None:
     """What the rounds have cost all people of the node together: their mu add up, as they are alike."""
     service, spent = people.service, list[float]()
     for each in people:

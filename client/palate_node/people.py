@@ -177,7 +177,7 @@ class HostedPerson:
                 device.close()
 
 
-class People(Closing):
+class HostedPeople(Closing):
     """The people of a node.
 
     Args:

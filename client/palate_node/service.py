@@ -32,7 +32,7 @@ from palate_core.errors import InputError, PalateError, RefusedError
 from palate_core.log.canonical import digest
 from palate_node.feeds import OPDS, as_feed, as_json, as_jspf, list_id
 from palate_node.page import node_page
-from palate_node.people import OWNER, HostedPerson, People
+from palate_node.people import OWNER, HostedPeople, HostedPerson
 from palate_node.sources import CalibreWeb, Jellyfin, listens
 from palate_node.work import listed
 
@@ -52,7 +52,7 @@ class Call:
         body: its body.
     """
 
-    people: People
+    people: HostedPeople
     who: HostedPerson | str
     request: Request
     body: bytes
@@ -101,7 +101,7 @@ class Call:
 Work = Callable[[Call], Response]
 
 
-def application(people: People) -> Starlette:
+def application(people: HostedPeople) -> Starlette:
     """The service of a node."""
     routes: list[tuple[str, str, Work]] = [
         ("POST", "/1/submit-listens", _submit),
@@ -118,7 +118,7 @@ def application(people: People) -> Starlette:
     return Starlette(routes=[Route(path, _answer(people, work), methods=[verb]) for verb, path, work in routes])
 
 
-def _answer(people: People, work: Work) -> Callable[[Request], Awaitable[Response]]:
+def _answer(people: HostedPeople, work: Work) -> Callable[[Request], Awaitable[Response]]:
     def answered(request: Request, body: bytes) -> Response:
         who = people.of(_token(request.headers.get("Authorization", "")))
         if who is None:

@@ -17,7 +17,7 @@ from palate_client.history.formats import Row
 from palate_client.recommend.recommender import Recommendation
 from palate_common.models.item_table import ItemFacts
 from palate_core.errors import PalateError
-from palate_node.people import HostedPerson, People
+from palate_node.people import HostedPeople, HostedPerson
 from palate_node.sources import MediaServer, source_of
 
 logger = logging.getLogger("palate")
@@ -67,7 +67,7 @@ def _read(person: HostedPerson, kind: str, source: MediaServer) -> None:
         person.said[kind] += f"; {len(chosen)} shown"
 
 
-def take_part(people: People, *, seconds: float = 3600.0, stop: threading.Event | None = None) -> dict[str, str]:
+def take_part(people: HostedPeople, *, seconds: float = 3600.0, stop: threading.Event | None = None) -> dict[str, str]:
     """Enrol who has an invitation and agrees, and be online with all who are enrolled, at once.
 
     Returns:
@@ -93,7 +93,7 @@ def take_part(people: People, *, seconds: float = 3600.0, stop: threading.Event 
 
 
 @contextmanager
-def at_work(people: People) -> Iterator[None]:
+def at_work(people: HostedPeople) -> Iterator[None]:
     """Do all of it while the block runs, in threads of its own; what fails is tried again."""
     stop = threading.Event()
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from households import Household, model_of
 
-from palate_node.people import OWNER, People
+from palate_node.people import OWNER, HostedPeople
 
 
 @pytest.fixture
 def household(tmp_path: Path) -> Iterator[Household]:
     starter = model_of(tmp_path / "starter")
-    people = People(tmp_path / "node", starter)
+    people = HostedPeople(tmp_path / "node", starter)
     made = Household(tmp_path / "node", starter, people)
     for name in (OWNER, "anna", "ben"):
         made.tokens[name] = people.add(name)

@@ -11,7 +11,7 @@ import pytest
 from households import Household, listen
 
 from palate_core.errors import LockedError
-from palate_node.people import OWNER, People
+from palate_node.people import OWNER, HostedPeople
 
 
 def test_a_listen_counts_for_whose_token_it_has_and_once(household: Household) -> None:
@@ -155,11 +155,11 @@ def test_what_is_kept_is_for_the_nodes_owner_alone_and_has_no_token(household: H
 
 
 def test_a_node_needs_no_file_beside_its_folder(household: Household, tmp_path: Path) -> None:
-    with People(tmp_path / "other", household.starter) as empty:
+    with HostedPeople(tmp_path / "other", household.starter) as empty:
         assert list(empty) == []
         assert empty.of("any") is None
         with pytest.raises(LockedError):
-            People(tmp_path / "other", household.starter)
+            HostedPeople(tmp_path / "other", household.starter)
 
 
 def test_who_has_lost_a_key_can_still_be_erased(household: Household) -> None:

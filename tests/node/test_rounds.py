@@ -20,7 +20,7 @@ from palate_client.online import retry
 from palate_client.starter import Starter
 from palate_core.errors import InputError
 from palate_core.plan import Noise
-from palate_node.people import HostedPerson, People
+from palate_node.people import HostedPeople, HostedPerson
 from palate_node.work import take_part
 
 NAMES = ("anna-marked-of-the-node", "ben-marked-of-the-node", "cleo-marked-of-the-node")
@@ -62,9 +62,9 @@ class Commons:
             stack.enter_context(serving(server))
         self.service = palate.Service(public_key=run.key.public, population="readers", epsilon=50.0, floors=FLOORS)
 
-    def people(self, home: Path, starter: Starter) -> People:
+    def people(self, home: Path, starter: Starter) -> HostedPeople:
         """A node whose people accept a server for few."""
-        made = People(home, starter)
+        made = HostedPeople(home, starter)
         for each in list(made):
             made._people[each.name] = HostedPerson(each.name, home, starter, self.service)
         return made
@@ -81,7 +81,7 @@ def test_who_agrees_takes_part_at_once_with_the_others_and_nothing_of_the_node_l
     commons: Commons, tmp_path: Path
 ) -> None:
     home, starter = tmp_path / "node", model_of(tmp_path / "starter")
-    with People(home, starter) as people:
+    with HostedPeople(home, starter) as people:
         tokens = {name: people.add(name) for name in NAMES}
         for name, server in zip(NAMES, commons.servers, strict=True):
             people.invite(name, server.invitation(), epsilon=50.0)
@@ -115,7 +115,7 @@ def test_who_agrees_takes_part_at_once_with_the_others_and_nothing_of_the_node_l
 
 def test_the_page_says_what_all_people_have_spent_as_one(commons: Commons, tmp_path: Path) -> None:
     home, starter = tmp_path / "node", model_of(tmp_path / "starter")
-    with People(home, starter) as people:
+    with HostedPeople(home, starter) as people:
         tokens = {name: people.add(name) for name in ("owner", *NAMES)}
         for name, server in zip(NAMES, commons.servers, strict=True):
             people.invite(name, server.invitation(), epsilon=50.0)

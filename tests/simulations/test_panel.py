@@ -28,7 +28,7 @@ from palate_sim.panel import panel as panels
 from palate_sim.panel.panel import choose, fit_panel, panel_of
 from palate_sim.preparation.preparation import Prepared, prepare
 from palate_sim.progress import print_result
-from palate_sim.report.sentences import lead
+from palate_sim.report.sentences import first_screen
 from palate_sim.run import experiment
 from palate_sim.run.starter import Recipe, build
 
@@ -82,6 +82,19 @@ def test_its_model_is_ease_of_its_people_cut_to_the_strongest_links_without_thei
     for item, to in zip(links.items, links.to, strict=True):
         others = np.setdiff1d(np.arange(n_items), [item, *to])
         assert np.abs(whole[item, others]).max(initial=0) <= np.abs(whole[item, to]).min(initial=np.inf) + 2e-5
+
+
+def test_links_that_are_kept_are_fitted_anew_without_those_that_were_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    people = made(80, 30)
+    for name, value in (("MOST_LINKS", 6), ("REFITTING", 30), ("BLOCK_ENTRIES", 30 * 7)):
+        monkeypatch.setattr(panels, name, value)
+    links = Links.of_state(fit_panel(people, seed=0), PANEL)
+    has, popularity = matrix(people).toarray().astype(np.float64), people.item_counts / people.item_counts.mean()
+    gram = has.T @ has + np.diag(ease.default_ridge(people.nnz, 30) * np.sqrt(popularity))
+    for target in range(30):
+        rows, link = np.nonzero(links.to == target)
+        fitted = np.linalg.solve(gram[np.ix_(rows, rows)], gram[rows, target])
+        np.testing.assert_allclose(links.values[rows, link], fitted * popularity[target] ** -0.2, atol=1e-4)
 
 
 def test_few_people_and_many_items_never_need_all_pairs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +345,7 @@ def test_terminal_and_report_say_where_the_rounds_add_nothing_to_a_public_log() 
     result |= {"panel": {**panel, "matched": matched, "licence": "For research."}, "epsilon": 1.0, "delta": 1e-5}
     console = Console(file=StringIO(), width=200)
     print_result(console, result)
-    terminal, page = console.file.getvalue(), " ".join(lead(result))
+    terminal, page = console.file.getvalue(), str(first_screen(result, {}))
     words = "3,150 by id, 15 by title and year, 541 not in the catalogue, left out"
     assert words in terminal
     assert words in page
@@ -341,11 +354,11 @@ def test_terminal_and_report_say_where_the_rounds_add_nothing_to_a_public_log() 
     assert said in terminal
     assert said in page
     result["projection"] = [{"users": n, result["metric"]: value} for n, value in ((9000, 0.3), (2000, 0.2))]
-    assert "9,000 users would change that" in " ".join(lead(result))
+    assert "9,000 users would change that" in str(first_screen(result, {}))
     result["projection"] = result["projection"][1:]
-    assert "Neither would 2,000 users" in " ".join(lead(result))
+    assert "Neither would 2,000 users" in str(first_screen(result, {}))
     result["metrics"] = point(0.27)
-    assert said not in " ".join(lead(result))
+    assert said not in str(first_screen(result, {}))
 
 
 def test_a_public_logs_terms_are_on_the_card(log: Path, tmp_path: Path) -> None:

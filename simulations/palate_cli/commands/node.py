@@ -12,7 +12,7 @@ import uvicorn
 from palate.starter import starter
 from palate_cli.commands.online import read_invitations
 from palate_core.errors import InputError
-from palate_node.people import People
+from palate_node.people import HostedPeople
 from palate_node.service import application
 from palate_node.sources import source_of
 from palate_node.work import at_work
@@ -23,8 +23,8 @@ Home = Annotated[Path, typer.Argument(metavar="FOLDER", help="The node's folder.
 Name = Annotated[str, typer.Argument(help="The person, of a-z, 0-9 and -.")]
 
 
-def _people(home: Path, model: str = "films") -> People:
-    return People(home, starter(model))
+def _people(home: Path, model: str = "films") -> HostedPeople:
+    return HostedPeople(home, starter(model))
 
 
 @app.command()

@@ -26,7 +26,7 @@ LENGTH, OFFERED = 8, 14
 
 
 @dataclass(frozen=True)
-class ListPlace:
+class ListedPlace:
     """A place of the list.
 
     Attributes:
@@ -61,7 +61,7 @@ class Yours:
     liked: tuple[tuple[str, str], ...]
     offered: tuple[tuple[str, str, str], ...]
     ready: bool
-    list: tuple[ListPlace, ...]
+    list: tuple[ListedPlace, ...]
     popular: tuple[tuple[str, str], ...]
     rounds: int
     bytes: int
@@ -154,10 +154,10 @@ class You:
             bytes=self._sent[1],
         )
 
-    def _place(self, each: palate.Recommendation, popular: list[str]) -> ListPlace:
+    def _place(self, each: palate.Recommendation, popular: list[str]) -> ListedPlace:
         moved = self._before.index(each.item) - each.position if each.item in self._before else None
         title, reason = self._title[each.item], each.told("en", titles=self._title)
-        return ListPlace(each.item, title, reason, moved, each.item in popular)
+        return ListedPlace(each.item, title, reason, moved, each.item in popular)
 
 
 def by_genre(offered: Assortment) -> Iterator[tuple[str, str, str]]:

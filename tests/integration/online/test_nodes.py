@@ -12,7 +12,7 @@ from households import model_of
 import palate
 from palate_common.interactions import Interactions
 from palate_core.cohort_terms import CohortTerms
-from palate_node.people import HostedPerson, People
+from palate_node.people import HostedPeople, HostedPerson
 from palate_node.work import take_part
 from palate_server.rounds.terms import RunTerms
 
@@ -33,14 +33,14 @@ def test_masked_rounds_of_nodes_are_the_simulations(
     mine.run.terms = RunTerms.model_validate(dict(mine.run.terms) | terms)
     mine.publish()
     public = {"public_key": mine.run.key.public, "population": "readers", "epsilon": 20.0, "floors": mine.floors}
-    starter, homes = model_of(tmp_path / "starter"), list[People]()
+    starter, homes = model_of(tmp_path / "starter"), list[HostedPeople]()
     for node in range(nodes):
         home = tmp_path / f"node-{node}"
-        with People(home, starter) as people:
+        with HostedPeople(home, starter) as people:
             for own in range(each):
                 people.add(f"person-{own}")
                 people.invite(f"person-{own}", mine.deployment.invitation(mine.run.key.public), epsilon=20.0)
-        homes.append(mine.stack.enter_context(People(home, starter)))
+        homes.append(mine.stack.enter_context(HostedPeople(home, starter)))
         for person in list(homes[-1]):
             person = homes[-1]._people[person.name] = HostedPerson(person.name, home, starter, palate.Service(**public))
             for purpose in ("store", "train"):
