@@ -32,7 +32,7 @@ class PrivacyCard(dict[str, Any]):
         return card_cell(self)
 
 
-class HeldOutPeople(list[dict[str, Any]]):
+class People(list[dict[str, Any]]):
     """Some held-out people, as `people.json` has them; a notebook shows what they had and would get."""
 
     def _repr_html_(self) -> str:
@@ -104,11 +104,11 @@ class Result:
         return self._published.domains
 
     @cached_property
-    def people(self) -> HeldOutPeople:
+    def people(self) -> People:
         """What some held-out people had and would get, with reasons, beside what is most popular: rows of the log."""
         from palate_sim.progress.people import read_people
 
-        return HeldOutPeople(read_people(self.folder))
+        return People(read_people(self.folder))
 
     @cached_property
     def plots(self) -> Plots:
