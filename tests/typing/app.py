@@ -324,6 +324,7 @@ def audited() -> str:
 def first_page(home: Path) -> list[palate.Recommendation]:
     sample = palate.sample()
     assert_type(sample, palate.Starter)
+    assert_type(palate.starter("films"), palate.Starter)
     with palate.open(home / "palate", app="shelf", key=palate.new_key(), service=sample.service) as device:
         device.update_model(sample.folder)
         return device.recommend(5)
