@@ -79,9 +79,9 @@ COMMANDS = {
 """Command -> where it is in `palate_cli.commands`, and what its help begins with: only what runs is imported."""
 
 GROUPS = {
-    "On a log of yours": ("simulate", "recommend", "frontier", "feasibility", "data", "config"),
+    "On a log of yours": ("simulate", "recommend", "frontier", "feasibility", "data", "config", "starter"),
     "Evidence": ("audit",),
-    "People, simulated and real": ("sandbox", "serve", "edge", "survey", "witness", "device"),
+    "People, simulated and real": ("playground", "sandbox", "device", "node", "serve", "edge", "survey", "witness"),
 }
 """Sections of the help, a beginner's first; commands that no section names come last."""
 
@@ -96,7 +96,10 @@ EXAMPLES = {
     "data": ("palate data describe my.csv",),
     "config": ("palate config shop > mine.toml",),
     "audit": ("palate audit ledger runs/mine", "palate audit attacks runs/mine"),
+    "starter": ("palate starter list", 'palate starter build my-log --kind books --licence "CC BY 4.0" --out books'),
+    "playground": ("palate playground", "palate playground --out site"),
     "sandbox": ("palate sandbox --scenario shop --days 20",),
+    "node": ("palate node add home anna", "palate node run home"),
     "serve": ("palate serve init shop", "palate serve run shop"),
     "edge": ("palate edge grant.toml edge-2",),
     "survey": ("palate survey plan shop",),

@@ -23,7 +23,7 @@ from palate_sim.config import build_config, load_config
 
 PALATE = Path(sys.executable).with_name("palate")
 COMMANDS = [["simulate"], ["frontier"], ["feasibility"], ["config"], ["data"], ["data", "list"], ["data", "get"]]
-COMMANDS += [["sandbox"], ["edge"], ["recommend"]]
+COMMANDS += [["sandbox"], ["edge"], ["recommend"], ["playground"]]
 
 
 def test_without_a_command_it_explains_itself(palate: Any, tmp_path: Path) -> None:
