@@ -147,3 +147,7 @@ def test_what_no_run_can_go_on_from_is_refused(tmp_path: Path, make_service: Mak
     (tmp_path / "m/items").write_text("a\nc\n")
     with pytest.raises(InputError, match="must be a release as it was signed"):
         from_start(tmp_path / "m", None)
+    for large in (b"[" * 100_000, b" " * 2**19):
+        (tmp_path / "m/manifest.json").write_bytes(large)
+        with pytest.raises(InputError, match="`--start` must be"):
+            from_start(tmp_path / "m", None)
