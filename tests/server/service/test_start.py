@@ -151,3 +151,18 @@ def test_what_no_run_can_go_on_from_is_refused(tmp_path: Path, make_service: Mak
         (tmp_path / "m/manifest.json").write_bytes(large)
         with pytest.raises(InputError, match="`--start` must be"):
             from_start(tmp_path / "m", None)
+
+
+@pytest.mark.parametrize("name", ["noise", "values", "weight"])
+def test_a_model_whose_arrays_do_not_fit_is_refused_before_a_population_depends_on_it(
+    make_service: Maker, tmp_path: Path, name: str
+) -> None:
+    """It scores its items, and the first run would have ended with an error, again and again."""
+    known = from_start(FOLDERS["sample"], None).model
+    state = known.model.state
+    model = GlobalModel(known.model.header, state | {name: np.ones(len(state[name]) + 1, np.float32)})
+    with Ledger(":memory:", population="p") as ledger:
+        files = pack(model, ItemCatalogue(known.items), {}, SigningKey.generate(), population="p", shown=ledger.shown())
+    write(tmp_path / "m", files)
+    with pytest.raises(InputError, match="whose arrays fit together"):
+        make_service(algorithm="als", start=from_start(tmp_path / "m", None))
