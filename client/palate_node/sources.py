@@ -328,7 +328,7 @@ class CalibreWeb(MediaServer):
         )
         try:
             with closing(_readonly(self.settings)) as own, closing(_readonly(self.library)) as books:
-                for number, at in own.execute(read, (self.user,)).fetchall():
+                for number, at in own.execute(read, (self.user,)).fetchmany(PAGE * MOST_PAGES):
                     for found in books.execute(book, (number,)):
                         record = dict(zip(("title", "year", "isbn", "at"), (*found, at), strict=True))
                         yield from ((str(number), row) for row in _row(self.table, record))
@@ -337,7 +337,11 @@ class CalibreWeb(MediaServer):
 
 
 def _readonly(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(Path(path).resolve()))}?mode=ro", uri=True, timeout=TIMEOUT)
+    found = sqlite3.connect(f"file:{quote(str(Path(path).resolve()))}?mode=ro", uri=True, timeout=TIMEOUT)
+    until = time.monotonic() + TIMEOUT
+    found.set_progress_handler(lambda: time.monotonic() > until, 10_000)  # a table may be a view without end
+    found.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_ANSWER)
+    return found
 
 
 SOURCES: dict[str, type[MediaServer]] = {

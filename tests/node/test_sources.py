@@ -19,7 +19,9 @@ from urllib.parse import parse_qs
 
 import pytest
 from households import Household
+from typer.testing import CliRunner
 
+from palate_cli.commands import node
 from palate_core.errors import InputError
 from palate_node import sources
 from palate_node.sources import source_of
@@ -246,6 +248,21 @@ def test_a_server_that_answers_without_end_is_left(household: Household, monkeyp
         assert "got TimeoutError" in given(household, "anna", "maloja", url=url)
 
 
+def test_a_file_that_answers_without_end_is_left(
+    household: Household, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "TIMEOUT", 0.3)
+    files = calibre_web(tmp_path)
+    with closing(sqlite3.connect(files["settings"])) as own:
+        own.execute("DROP TABLE book_read_link")
+        own.execute(
+            "CREATE VIEW book_read_link AS"
+            " WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 20000000)"
+            " SELECT n AS book_id, 1 AS user_id, -n AS read_status, '' AS last_modified FROM c"
+        )
+    assert "got OperationalError" in given(household, "anna", "calibre-web", **files, user="anna")
+
+
 def test_a_song_of_many_makers_makes_few_titles() -> None:
     """A title and its makers fit into an answer, and each maker with the title doesn't."""
     track = {"artists": [str(n) for n in range(5000)], "title": "x" * 50_000}
@@ -293,6 +310,16 @@ def test_a_server_that_fails_is_said_and_its_token_goes_nowhere_else(household: 
     assert household.items("anna") == household.items("ben") == []
     assert "secret" not in said
     assert "secret" not in household.ask("owner", "/", basic=True).text
+
+
+def test_a_password_is_asked_and_stands_in_no_command_line(household: Household) -> None:
+    household.people.close()
+    words = ["source", str(household.home), "anna", "kodi", "url=http://k", "user=kodi", "password"]
+    assert CliRunner().invoke(node.app, words, input="s3cret=\n").exit_code == 0
+    later = household.again()
+    (kept,) = later.people.get("anna").settings.sources
+    later.close()
+    assert kept == {"kind": "kodi", "url": "http://k", "user": "kodi", "password": "s3cret="}
 
 
 def test_a_source_has_the_settings_of_its_kind() -> None:

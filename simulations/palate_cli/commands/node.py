@@ -39,10 +39,17 @@ def source(
     home: Home,
     name: Name,
     kind: Annotated[str, typer.Argument(help="calibre-web, jellyfin, kodi, maloja or subsonic.")],
-    settings: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="As url=http://kodi:8080.")],
+    settings: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE...", help="As url=http://kodi:8080; what has no value, as password, is asked."
+        ),
+    ],
 ) -> None:
     """Read a person's history from a server, and show their list there. Stop the node before."""
-    given = {**dict(each.partition("=")[::2] for each in settings), "kind": kind}
+    parts = [each.partition("=") for each in settings]
+    given = {key: text if equals else typer.prompt(key, hide_input=True) for key, equals, text in parts}
+    given["kind"] = kind
     source_of(given)
     with _people(home) as people:
         person = people.get(name)
