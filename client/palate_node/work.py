@@ -106,8 +106,8 @@ def at_work(people: HostedPeople) -> Iterator[None]:
         while not stop.is_set():
             try:
                 work()
-            except Exception:
-                logger.warning("a node's work failed, and is tried again", exc_info=True)
+            except Exception as error:  # its words may name a person's files
+                logger.warning("a node's work failed, and is tried again: %s", type(error).__name__)
             stop.wait(every)
 
     def read_if_on(person: HostedPerson) -> None:

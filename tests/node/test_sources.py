@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from palate_cli.commands import node
 from palate_core.errors import InputError
-from palate_node import sources
+from palate_node import sources, work
 from palate_node.sources import source_of
 from palate_node.work import at_work, read
 
@@ -271,11 +271,24 @@ def test_a_song_of_many_makers_makes_few_titles() -> None:
     assert sum(map(len, row.titles)) < 50_000
 
 
-def test_no_log_has_what_a_server_says_of_a_person(household: Household, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_log_has_what_a_server_says_of_a_person_nor_who_it_is(
+    household: Household, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     film = {"movieid": 1, "title": "Film 1", "year": 1991, "playcount": 1, "lastplayed": "2024/5/5"}
     with answering(lambda *_: {"id": 1, "result": {"movies": [film]}}) as url:
         assert "ValueError" in given(household, "anna", "kodi", url=url)
     assert "2024/5/5" not in caplog.text
+    tried = threading.Event()
+
+    def breaks(*_: object, **__: object) -> None:
+        tried.set()
+        raise FileNotFoundError(2, "No such file", str(household.people.get("anna").folder))
+
+    monkeypatch.setattr(work, "take_part", breaks)
+    with at_work(household.people):
+        assert tried.wait(10.0)
+    assert "and is tried again" in caplog.text
+    assert "anna" not in caplog.text
 
 
 def test_one_source_keeps_nobody_elses_from_being_read(household: Household) -> None:
