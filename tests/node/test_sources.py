@@ -335,6 +335,16 @@ def test_a_password_is_asked_and_stands_in_no_command_line(household: Household)
     assert kept == {"kind": "kodi", "url": "http://k", "user": "kodi", "password": "s3cret="}
 
 
+@pytest.mark.parametrize(("listen", "warned"), [("localhost", False), ("::1", False), ("home.lan", True)])
+def test_a_node_listens_on_a_name_too_and_warns_of_all_but_loopback(
+    household: Household, monkeypatch: pytest.MonkeyPatch, listen: str, *, warned: bool
+) -> None:
+    household.people.close()
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    found = CliRunner().invoke(node.app, ["run", str(household.home), "--listen", listen])
+    assert (found.exit_code, "put TLS before it" in found.output) == (0, warned)
+
+
 def test_a_source_has_the_settings_of_its_kind() -> None:
     for kind, settings in (("plex", {}), ("kodi", {}), ("kodi", {"url": "http://k", "more": "x"})):
         with pytest.raises(InputError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from palate_node.work import at_work
 
 app = typer.Typer(help="The devices of a household beside its media servers, in one service.", no_args_is_help=True)
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Home = Annotated[Path, typer.Argument(metavar="FOLDER", help="The node's folder.")]
 Name = Annotated[str, typer.Argument(help="The person, of a-z, 0-9 and -.")]
 
@@ -81,7 +81,7 @@ def run(
 ) -> None:
     """Run the node until Ctrl-C or SIGTERM. It speaks HTTP: elsewhere than on loopback, put TLS before it."""
     with _people(home, model) as people:
-        if not ipaddress.ip_address(listen).is_loopback:
+        if listen not in LOOPBACK:
             typer.echo(f"tokens reach {listen}:{port} as they are: put TLS before it, as nginx or Caddy do", err=True)
         typer.echo(f"{len(list(people))} people at http://{listen}:{port}/")
         with at_work(people):
