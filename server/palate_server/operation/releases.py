@@ -323,7 +323,7 @@ def _started(site: Site, start: Published) -> tuple[GlobalModel, dict[str, Any]]
     about: dict[str, Any] = {name: getattr(start.manifest, name) for name in ("population", "public_key", "model_hash")}
     about |= {**log_of(start.manifest), "users": start.model.header.facts.n_users}
     grown, more = _over(site, model, site.catalogue)
-    return grown, {"for_release": said.get("for_release", False), STARTS: about, **more}
+    return grown, {"for_release": said.get("for_release") is True, STARTS: about, **more}
 
 
 def log_of(manifest: Manifest) -> dict[str, str]:

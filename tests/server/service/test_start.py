@@ -166,3 +166,16 @@ def test_a_model_whose_arrays_do_not_fit_is_refused_before_a_population_depends_
     write(tmp_path / "m", files)
     with pytest.raises(InputError, match="whose arrays fit together"):
         make_service(algorithm="als", start=from_start(tmp_path / "m", None))
+
+
+def test_of_a_strangers_manifest_an_operator_signs_what_it_knows(make_service: Maker, tmp_path: Path) -> None:
+    known = from_start(FOLDERS["sample"], None).model
+    said = {"for_release": {"anything": "x" * 1000}, "card": "y", "provenance": {"source": ["z"] * 5000}}
+    with Ledger(":memory:", population="p") as ledger:
+        files = pack(
+            known.model, ItemCatalogue(known.items), said, SigningKey.generate(), population="p", shown=ledger.shown()
+        )
+    write(tmp_path / "m", files)
+    site = make_service(algorithm="als", start=from_start(tmp_path / "m", None)).site
+    found = latest(site).manifest.model_extra or {}
+    assert (found["for_release"], "card" in found, len(found["starts_from"]["source"])) == (False, False, 1000)
