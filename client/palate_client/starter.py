@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palate_client.service import Service
-from palate_core.errors import InputError
+from palate_core.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
     from palate_common.models.published import Published
 
 KEY_FILE = "public-key"
 """The public half of the key that signed the folder's model."""
+MOST_KEY = 256
+"""Bytes of that file at most."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,9 @@ class Starter:
         """The service whose model it is; it takes part in no round.
 
         Raises:
-            IntegrityError: the folder's key hasn't signed it.
+            IntegrityError: as for `published`.
         """
-        from palate_common.models.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, read_file, read_manifest
-
-        signed = {name: read_file(self.folder / name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
-        population = read_manifest(signed, self._public_key).population
+        population = self.published.manifest.population
         return Service(public_key=self._public_key, population=population, participations=0)
 
     @cached_property
@@ -78,7 +77,9 @@ class Starter:
 
     @cached_property
     def _public_key(self) -> str:
+        from palate_common.models.manifest import read_file
+
         try:
-            return (self.folder / KEY_FILE).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
+            return read_file(self.folder / KEY_FILE, most=MOST_KEY).decode("ascii").strip()
+        except (IntegrityError, UnicodeDecodeError):
             raise InputError(f"a starter must be a folder of `palate starter build`, got {self.folder}") from None

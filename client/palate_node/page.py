@@ -33,11 +33,11 @@ def node_page(people: HostedPeople, who: HostedPerson | str, token: str) -> str:
         who: who looks: a person, who sees themselves alone, or the owner, who sees no list.
         token: of the forms.
     """
-    shown = list(people) if isinstance(who, str) else [who]
+    shown, together = (list(people), _together(people)) if isinstance(who, str) else ([who], None)
     return document(
         language_of("en"),
         e("header", e("h1", "Palate node"), e("p", "Whoever runs this node can read what it has of its people.")),
-        e("main", [_section(each, each is who, token) for each in shown], _together(people), id="main"),
+        e("main", [_section(each, each is who, token) for each in shown], together, id="main"),
         title="Palate node",
         form="'self'",
     )

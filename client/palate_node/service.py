@@ -38,7 +38,12 @@ from palate_node.work import listed
 
 MOST_BODY: Final = 10 * 2**20
 """Bytes of the largest request; ListenBrainz takes as many."""
-_PRIVATE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+_PRIVATE: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Call:
 
     @property
     def form_token(self) -> str:
-        """What a form of the page has, so that no page elsewhere can post one with the browser's password."""
+        """What a form of the page has."""
         return digest(f"form {OWNER if isinstance(self.who, str) else self.who.settings.token}".encode())
 
     def form(self) -> dict[str, str]:
@@ -91,9 +96,7 @@ class Call:
             RefusedError: it is from elsewhere.
         """
         found = {name: values[0] for name, values in parse_qs(self.body[:4096].decode("utf-8", "replace")).items()}
-        origin = self.request.headers.get("Origin")
-        elsewhere = origin is not None and urlsplit(origin).netloc != self.request.headers.get("Host")
-        if elsewhere or found.get("token") != self.form_token:
+        if found.get("token") != self.form_token:
             raise RefusedError("a form must be of this node's own page, got one from elsewhere")
         return found
 
@@ -119,12 +122,9 @@ def application(people: HostedPeople) -> Starlette:
 
 
 def _answer(people: HostedPeople, work: Work) -> Callable[[Request], Awaitable[Response]]:
-    def answered(request: Request, body: bytes) -> Response:
-        who = people.of(_token(request.headers.get("Authorization", "")))
-        if who is None:
-            return _error(401, "Invalid authorization token.")
+    def answered(call: Call) -> Response:
         try:
-            return work(Call(people, who, request, body))
+            return work(call)
         except InputError as error:
             return _error(400, str(error))
         except RefusedError as error:
@@ -132,18 +132,30 @@ def _answer(people: HostedPeople, work: Work) -> Callable[[Request], Awaitable[R
         except PalateError as error:
             return _error(503, str(error))
 
-    async def answer(request: Request) -> Response:
-        body = b""
+    async def read(request: Request) -> Response:
+        who, body = people.of(_token(request.headers.get("Authorization", ""))), bytearray()
+        if who is None:
+            return _error(401, "Invalid authorization token.")
+        if _is_from_elsewhere(request):
+            return _error(403, "a request with a browser's password must be of this node's own page")
         async for part in request.stream():
             body += part
             if len(body) > MOST_BODY:
                 return _error(413, "too large")
-        made = await run_in_threadpool(answered, request, body)
-        for name, text in _PRIVATE.items():
-            made.headers[name] = text
+        return await run_in_threadpool(answered, Call(people, who, request, bytes(body)))
+
+    async def answer(request: Request) -> Response:
+        made = await read(request)
+        made.headers.update(_PRIVATE)
         return made
 
     return answer
+
+
+def _is_from_elsewhere(request: Request) -> bool:
+    """Whether a page of another site sends it, to which a browser adds the password by itself; a token it doesn't."""
+    origin, scheme = request.headers.get("Origin"), request.headers.get("Authorization", "").partition(" ")[0]
+    return scheme.lower() == "basic" and origin is not None and urlsplit(origin).netloc != request.headers.get("Host")
 
 
 def _token(header: str) -> str:

@@ -28,13 +28,15 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from palate_client.history.dates import TOLERANCE, moment
 from palate_client.history.files import at_path
-from palate_client.history.formats import TABLES, FileFormat, Row
+from palate_client.history.formats import MOST_TITLE, TABLES, FileFormat, Row
 from palate_core.errors import InputError, UnreachableError
 
-MOST_ANSWER = 2**26
-"""Bytes of the largest answer of a media server that is read."""
+MOST_ANSWER = 2**24
+"""Bytes of the largest answer of a media server that is read: what is parsed takes some forty times as many."""
 PAGE, MOST_PAGES = 500, 2000
 """Things that are asked for at once, and how often."""
+MOST_MAKERS = 20
+"""Artists of a song that are looked at."""
 TIMEOUT = 30.0
 """Seconds that a media server may take for an answer."""
 _LISTEN = next(each for each in TABLES if each.format == "listenbrainz")
@@ -80,9 +82,13 @@ def fetched(address: str, data: bytes | None = None, **headers: str) -> Any:
     named = {name.replace("_", "-"): text for name, text in headers.items() if text}
     request = Request(address, data, {"Accept": "application/json", **named})  # noqa: S310 # it was checked
     try:
+        until, body = time.monotonic() + TIMEOUT, bytearray()
         with build_opener(_NoRedirect).open(request, timeout=TIMEOUT) as answer:
-            body = answer.read(MOST_ANSWER + 1)
-        return json.loads(body[:MOST_ANSWER]) if body else None
+            while piece := answer.read1(2**16):
+                body += piece
+                if len(body) > MOST_ANSWER or time.monotonic() > until:
+                    raise TimeoutError
+        return json.loads(body) if body else None
     except HTTPError as error:  # its address may have a secret
         raise UnreachableError(f"a media server must answer, got status {error.code}") from None
     except (HTTPException, OSError, ValueError, RecursionError) as error:
@@ -146,8 +152,10 @@ class Maloja(MediaServer):
             return _objects(fetched(f"{self.url}/apis/mlj_1/scrobbles?{asked}"), "list")
 
         for each in _pages(page):
-            artists = [str(name) for name in (each.get("track") or {}).get("artists") or ()]
-            title, at = at_path(each, "track.title"), _moment(at_path(each, "time"))
+            artists = [
+                str(name)[:MOST_TITLE] for name in ((each.get("track") or {}).get("artists") or ())[:MOST_MAKERS]
+            ]
+            title, at = at_path(each, "track.title")[:MOST_TITLE], _moment(at_path(each, "time"))
             if title and artists:
                 # They come in any order, and a guest of a song is one of them.
                 makers = dict.fromkeys([*artists, ", ".join(artists), " & ".join(artists), " & ".join(artists[::-1])])
@@ -178,7 +186,8 @@ class Subsonic(MediaServer):
 
     def show(self, name: str, ids: Sequence[str]) -> bool:
         """A playlist of this user's, which others don't see."""
-        own = [each for each in _objects(self._ask("getPlaylists"), "playlists.playlist") if each.get("name") == name]
+        lists = _objects(self._ask("getPlaylists"), "playlists.playlist")  # those that others share, too
+        own = [each for each in lists if (each.get("name"), each.get("owner", self.user)) == (name, self.user)]
         known = {"playlistId": str(own[0].get("id"))} if own else {"name": name}
         self._ask("createPlaylist", **known, songId=list(ids))
         return True
@@ -319,7 +328,7 @@ class CalibreWeb(MediaServer):
         )
         try:
             with closing(_readonly(self.settings)) as own, closing(_readonly(self.library)) as books:
-                for number, at in own.execute(read, (self.user,)).fetchall():
+                for number, at in own.execute(read, (self.user,)).fetchmany(PAGE * MOST_PAGES):
                     for found in books.execute(book, (number,)):
                         record = dict(zip(("title", "year", "isbn", "at"), (*found, at), strict=True))
                         yield from ((str(number), row) for row in _row(self.table, record))
@@ -328,7 +337,11 @@ class CalibreWeb(MediaServer):
 
 
 def _readonly(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(Path(path).resolve()))}?mode=ro", uri=True, timeout=TIMEOUT)
+    found = sqlite3.connect(f"file:{quote(str(Path(path).resolve()))}?mode=ro", uri=True, timeout=TIMEOUT)
+    until = time.monotonic() + TIMEOUT
+    found.set_progress_handler(lambda: time.monotonic() > until, 10_000)  # a table may be a view without end
+    found.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_ANSWER)
+    return found
 
 
 SOURCES: dict[str, type[MediaServer]] = {

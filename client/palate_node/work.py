@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from palate_client.consent import agrees_to_online
 from palate_client.history.formats import Row
@@ -47,7 +49,7 @@ def read(person: HostedPerson) -> None:
         except PalateError as error:
             person.said[kind] = str(error)
         except Exception as error:  # what no server should answer is a matter of this one alone
-            logger.warning("a source could not be read", exc_info=True)
+            logger.debug("a source could not be read", exc_info=True)  # it has what the person did
             person.said[kind] = f"a media server must answer as described, got {type(error).__name__}"
 
 
@@ -94,23 +96,26 @@ def take_part(people: HostedPeople, *, seconds: float = 3600.0, stop: threading.
 
 @contextmanager
 def at_work(people: HostedPeople) -> Iterator[None]:
-    """Do all of it while the block runs, in threads of its own; what fails is tried again."""
+    """Do all of it while the block runs, in threads of its own, so that no source keeps other people's from being read.
+
+    What fails is tried again.
+    """
     stop = threading.Event()
 
     def again(work: Callable[[], object], every: float) -> None:
         while not stop.is_set():
             try:
                 work()
-            except Exception:
-                logger.warning("a node's work failed, and is tried again", exc_info=True)
+            except Exception as error:  # its words may name a person's files
+                logger.warning("a node's work failed, and is tried again: %s", type(error).__name__)
             stop.wait(every)
 
-    def read_all() -> None:
-        for person in people:
-            if person.settings.on and not stop.is_set():
-                read(person)
+    def read_if_on(person: HostedPerson) -> None:
+        if person.settings.on:
+            read(person)
 
-    jobs = ((read_all, READ_EVERY), (lambda: take_part(people, stop=stop), SYNC_EVERY))
+    jobs: list[tuple[Callable[[], object], float]] = [(partial(read_if_on, each), READ_EVERY) for each in people]
+    jobs.append((lambda: take_part(people, stop=stop), SYNC_EVERY))
     threads = [threading.Thread(target=again, args=job, name="palate node", daemon=True) for job in jobs]
     for each in threads:
         each.start()
@@ -118,5 +123,6 @@ def at_work(people: HostedPeople) -> Iterator[None]:
         yield
     finally:
         stop.set()
+        until = time.monotonic() + 30.0
         for each in threads:
-            each.join(30.0)
+            each.join(max(0.0, until - time.monotonic()))

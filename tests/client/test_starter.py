@@ -86,6 +86,9 @@ def test_a_folder_that_was_changed_is_refused(films: Starter, tmp_path: Path) ->
     (tmp_path / "public-key").write_text("ab" * 32)
     with pytest.raises(IntegrityError):
         _ = palate.starter(tmp_path).service
+    (tmp_path / "public-key").write_text(films.service.public_key + " " * 10_000)
+    with pytest.raises(InputError, match="must be a folder of `palate starter build`"):
+        _ = palate.starter(tmp_path).service
 
 
 def test_a_starter_or_title_that_there_is_none_of_is_said(films: Starter, tmp_path: Path) -> None:

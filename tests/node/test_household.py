@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import socket
 import stat
 from pathlib import Path
 from xml.etree import ElementTree
@@ -121,13 +123,31 @@ def test_who_is_erased_is_gone_with_key_and_files(household: Household) -> None:
 def test_a_form_from_elsewhere_presses_no_button(household: Household) -> None:
     for token in ("", "0" * 64):
         assert household.ask("anna", "/", basic=True, do="off", token=token).status_code == 403
-    page = household.ask("anna", "/", basic=True).text
-    token = page.partition('name="token" value="')[2][:64]
-    assert len(token) == 64
-    headers = {"Authorization": f"Bearer {household.tokens['anna']}", "Origin": "http://elsewhere"}
-    sent = {"do": "off", "token": token}
-    assert household.client.post("/", data=sent, headers=headers).status_code == 403
+    page = household.ask("anna", "/", basic=True)
+    token = page.text.partition('name="token" value="')[2][:64]
+    assert (len(token), page.headers["X-Frame-Options"]) == (64, "DENY"), "nor shows a page elsewhere its buttons"
+    sent, password = {"do": "off", "token": token}, base64.b64encode(f"anna:{household.tokens['anna']}".encode())
+    for origin in ("http://elsewhere", "null", "https://127.0.0.1"):
+        headers = {"Authorization": f"Basic {password.decode()}", "Origin": origin}
+        assert household.client.post("/", data=sent, headers=headers).status_code == 403
     assert household.people.get("anna").settings.on
+
+
+def test_a_page_elsewhere_submits_nothing_with_the_browsers_password(household: Household) -> None:
+    password = base64.b64encode(f"anna:{household.tokens['anna']}".encode()).decode()
+    for path in ("/1/submit-listens", "/hook/jellyfin"):
+        headers = {"Authorization": f"Basic {password}", "Origin": "http://elsewhere", "Content-Type": "text/plain"}
+        assert household.client.post(path, json=listen(3), headers=headers).status_code == 403
+    assert household.items("anna") == []
+    headers = {"Authorization": f"Token {household.tokens['anna']}", "Origin": "moz-extension://scrobbler"}
+    assert household.client.post("/1/submit-listens", json=listen(3), headers=headers).status_code == 200
+
+
+def test_of_who_has_no_token_nothing_is_read_but_the_headers(household: Household) -> None:
+    host, port = household.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5.0) as stranger:
+        stranger.sendall(b"POST /1/submit-listens HTTP/1.1\r\nHost: node\r\nContent-Length: 1000000\r\n\r\n")
+        assert stranger.recv(2**16).startswith(b"HTTP/1.1 401")
 
 
 def test_a_person_agrees_on_the_page_and_nobody_else_does_for_them(household: Household) -> None:

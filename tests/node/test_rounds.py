@@ -130,6 +130,7 @@ def test_the_page_says_what_all_people_have_spent_as_one(commons: Commons, tmp_p
     assert alone > 0
     together = commons.service.epsilon_of(alone * 9)
     assert f"The 3 who are on, as one: epsilon {together:.2f}" in node.ask("owner", "/", basic=True).text
+    assert "as one" not in node.ask(NAMES[0], "/", basic=True).text, "of two, each would know of the other"
     node.press("owner", "erase", name=NAMES[0], sure="yes")
     left = [each.line for each in commons.servers[0].heard]
     assert left[-1] == "POST /v1/enroll", "whoever is erased leaves the server first"

@@ -11,7 +11,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ from urllib.parse import parse_qs
 
 import pytest
 from households import Household
+from typer.testing import CliRunner
 
+from palate_cli.commands import node
 from palate_core.errors import InputError
+from palate_node import sources, work
 from palate_node.sources import source_of
-from palate_node.work import read
+from palate_node.work import at_work, read
 
 SECRET, PASSWORD = "secret", "s&x"
 Answer = Callable[[str, dict[str, str], bytes], Any]
@@ -37,6 +40,13 @@ def answering(answer: Answer) -> Iterator[str]:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
             found = answer(f"{self.command} {self.path}", headers, body)
+            if isinstance(found, Iterator):  # a piece now and then
+                self.send_response(200)
+                self.end_headers()
+                with suppress(OSError):
+                    for piece in found:
+                        self.wfile.write(piece)
+                return
             data = found if isinstance(found, bytes) else b"" if isinstance(found, int) else json.dumps(found).encode()
             self.send_response(found if isinstance(found, int) else 200)
             if found == 302:
@@ -170,7 +180,8 @@ def test_a_subsonic_server_gets_a_playlist_by_its_users_own_name(household: Hous
             made.append(form)
         said = {"search3.view": {"searchResult3": {"song": songs}}, "getPlaylists.view": {"playlists": {}}}
         if made:
-            said["getPlaylists.view"] = {"playlists": {"playlist": [{"id": "p", "name": "Palate: ben"}]}}
+            lists = [{"id": "o", "owner": "anna"}, {"id": "p", "owner": "ben"}]
+            said["getPlaylists.view"] = {"playlists": {"playlist": [{"name": "Palate: ben", **each} for each in lists]}}
         return {"subsonic-response": {"status": "ok", "version": "1.12.0", **said.get(call, {})}}
 
     with answering(answer) as url:
@@ -219,6 +230,83 @@ def test_calibre_web_is_read_from_its_files_and_a_list_leads_to_its_search(
     assert "readable" in given(household, "ben", "calibre-web", settings="/none", library="/none", user="ben")
 
 
+def test_a_server_that_answers_without_end_is_left(household: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "TIMEOUT", 0.3)
+    over = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" "
+            over.wait(0.05)
+        yield b"[]"
+
+    with answering(lambda *_: slowly()) as url:
+        assert "got TimeoutError" in given(household, "anna", "maloja", url=url)
+        over.set()
+    monkeypatch.setattr(sources, "MOST_ANSWER", 10)
+    with answering(lambda *_: b" " * 20) as url:
+        assert "got TimeoutError" in given(household, "anna", "maloja", url=url)
+
+
+def test_a_file_that_answers_without_end_is_left(
+    household: Household, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "TIMEOUT", 0.3)
+    files = calibre_web(tmp_path)
+    with closing(sqlite3.connect(files["settings"])) as own:
+        own.execute("DROP TABLE book_read_link")
+        own.execute(
+            "CREATE VIEW book_read_link AS"
+            " WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 20000000)"
+            " SELECT n AS book_id, 1 AS user_id, -n AS read_status, '' AS last_modified FROM c"
+        )
+    assert "got OperationalError" in given(household, "anna", "calibre-web", **files, user="anna")
+
+
+def test_a_song_of_many_makers_makes_few_titles() -> None:
+    """A title and its makers fit into an answer, and each maker with the title doesn't."""
+    track = {"artists": [str(n) for n in range(5000)], "title": "x" * 50_000}
+    with answering(lambda *_: {"list": [{"time": 1_700_000_000, "track": track}]}) as url:
+        ((_, row),) = source_of({"kind": "maloja", "url": url}).things()
+    assert sum(map(len, row.titles)) < 50_000
+
+
+def test_no_log_has_what_a_server_says_of_a_person_nor_who_it_is(
+    household: Household, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = {"movieid": 1, "title": "Film 1", "year": 1991, "playcount": 1, "lastplayed": "2024/5/5"}
+    with answering(lambda *_: {"id": 1, "result": {"movies": [film]}}) as url:
+        assert "ValueError" in given(household, "anna", "kodi", url=url)
+    assert "2024/5/5" not in caplog.text
+    tried = threading.Event()
+
+    def breaks(*_: object, **__: object) -> None:
+        tried.set()
+        raise FileNotFoundError(2, "No such file", str(household.people.get("anna").folder))
+
+    monkeypatch.setattr(work, "take_part", breaks)
+    with at_work(household.people):
+        assert tried.wait(10.0)
+    assert "and is tried again" in caplog.text
+    assert "anna" not in caplog.text
+
+
+def test_one_source_keeps_nobody_elses_from_being_read(household: Household) -> None:
+    over, read_too = threading.Event(), threading.Event()
+
+    def answer(line: str, headers: dict[str, str], body: bytes) -> Any:
+        assert over.wait(30.0) if "X-Emby-Token".lower() in headers else read_too.set() is None
+        return {}
+
+    with answering(answer) as url:
+        household.people.get("anna").change(sources=({"kind": "jellyfin", "url": url, "token": SECRET, "user": "u"},))
+        household.people.get("ben").change(sources=({"kind": "maloja", "url": url},))
+        with at_work(household.people):
+            found = read_too.wait(10.0)
+            over.set()
+    assert found
+
+
 @pytest.mark.parametrize("what", [500, 302, b"<html>", b"[", {"list": 7}, {"list": [{"track": [7]}]}, b"[" * 100_000])
 def test_a_server_that_fails_is_said_and_its_token_goes_nowhere_else(household: Household, what: Any) -> None:
     lines = list[str]()
@@ -235,6 +323,26 @@ def test_a_server_that_fails_is_said_and_its_token_goes_nowhere_else(household: 
     assert household.items("anna") == household.items("ben") == []
     assert "secret" not in said
     assert "secret" not in household.ask("owner", "/", basic=True).text
+
+
+def test_a_password_is_asked_and_stands_in_no_command_line(household: Household) -> None:
+    household.people.close()
+    words = ["source", str(household.home), "anna", "kodi", "url=http://k", "user=kodi", "password"]
+    assert CliRunner().invoke(node.app, words, input="s3cret=\n").exit_code == 0
+    later = household.again()
+    (kept,) = later.people.get("anna").settings.sources
+    later.close()
+    assert kept == {"kind": "kodi", "url": "http://k", "user": "kodi", "password": "s3cret="}
+
+
+@pytest.mark.parametrize(("listen", "warned"), [("localhost", False), ("::1", False), ("home.lan", True)])
+def test_a_node_listens_on_a_name_too_and_warns_of_all_but_loopback(
+    household: Household, monkeypatch: pytest.MonkeyPatch, listen: str, *, warned: bool
+) -> None:
+    household.people.close()
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    found = CliRunner().invoke(node.app, ["run", str(household.home), "--listen", listen])
+    assert (found.exit_code, "put TLS before it" in found.output) == (0, warned)
 
 
 def test_a_source_has_the_settings_of_its_kind() -> None:

@@ -44,6 +44,7 @@ from palate_common.models.manifest import (
     Publication,
     elsewhere,
     format_of,
+    read_file,
     read_manifest,
     said_by,
     signed_file,
@@ -284,9 +285,9 @@ def read_named(folder: Path, name: str) -> Published:
     """
     place = model_folder(folder)
     try:
-        said = json.loads((place / MANIFEST).read_bytes())
+        said = json.loads(read_file(place / MANIFEST, most=MOST_SIGNED)) if (place / MANIFEST).exists() else {}
         return read(place, public_key=str(said["public_key"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"`{name}` must be the folder of a run or of its model, got {str(folder)!r:.200}") from None
     except IntegrityError as error:
         raise InputError(f"`{name}` must be a release as it was signed: {error}") from None

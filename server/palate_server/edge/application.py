@@ -235,10 +235,10 @@ class ForPages:
 
 
 def _static(public: Path, path: str) -> Response:
-    """A published file, or 404."""
+    """A published file, or 404; as with nginx, no link leads elsewhere."""
     name = f"{path}index.html" if path.endswith("/") else path
     file, kind = public / name, KINDS.get(name, "application/octet-stream")
-    if not PUBLIC.fullmatch(name) or not file.is_file():
+    if not PUBLIC.fullmatch(name) or not file.is_file() or file.resolve() != public.resolve() / name:
         return Response(status_code=404)
     return FileResponse(file, media_type=None if name.startswith("app/") else kind)
 

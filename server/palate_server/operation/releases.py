@@ -309,14 +309,21 @@ def _started(site: Site, start: Published) -> tuple[GlobalModel, dict[str, Any]]
             f"`--start` must be a trained model that runs of {named} can go on from, got one of "
             f"{model.header.algorithm} with {model.header.releases} releases"
         )
-    if NOISE in model.state:  # of a model without noise, too, a run has to know how much it counts
-        least = np.array([LEAST_NOISE, LEAST_NOISE if "basis" in model.state else 0.0], np.float32)
-        noise = np.maximum(model.state[NOISE], least)
-        model = GlobalModel(model.header, model.state | {NOISE: noise})
+    try:
+        if NOISE in model.state:  # of a model without noise, too, a run has to know how much it counts
+            least = np.array([LEAST_NOISE, LEAST_NOISE if "basis" in model.state else 0.0], np.float32)
+            model = GlobalModel(model.header, model.state | {NOISE: np.maximum(model.state[NOISE], least)})
+        with np.errstate(all="ignore"):
+            found = model.algorithm.hand_over(model.state, np.arange(len(start.items)), len(start.items))
+        fits = all(np.isfinite(each).all() for each in found.values())
+    except (PalateError, ValueError, LookupError):
+        fits = False
+    if not fits:
+        raise InputError("`--start` must be a model whose arrays fit together, got one that no run could go on from")
     about: dict[str, Any] = {name: getattr(start.manifest, name) for name in ("population", "public_key", "model_hash")}
     about |= {**log_of(start.manifest), "users": start.model.header.facts.n_users}
     grown, more = _over(site, model, site.catalogue)
-    return grown, {"for_release": said.get("for_release", False), STARTS: about, **more}
+    return grown, {"for_release": said.get("for_release") is True, STARTS: about, **more}
 
 
 def log_of(manifest: Manifest) -> dict[str, str]:

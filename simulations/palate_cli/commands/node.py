@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from palate_node.work import at_work
 
 app = typer.Typer(help="The devices of a household beside its media servers, in one service.", no_args_is_help=True)
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Home = Annotated[Path, typer.Argument(metavar="FOLDER", help="The node's folder.")]
 Name = Annotated[str, typer.Argument(help="The person, of a-z, 0-9 and -.")]
 
@@ -39,10 +39,17 @@ def source(
     home: Home,
     name: Name,
     kind: Annotated[str, typer.Argument(help="calibre-web, jellyfin, kodi, maloja or subsonic.")],
-    settings: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="As url=http://kodi:8080.")],
+    settings: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE...", help="As url=http://kodi:8080; what has no value, as password, is asked."
+        ),
+    ],
 ) -> None:
     """Read a person's history from a server, and show their list there. Stop the node before."""
-    given = {**dict(each.partition("=")[::2] for each in settings), "kind": kind}
+    parts = [each.partition("=") for each in settings]
+    given = {key: text if equals else typer.prompt(key, hide_input=True) for key, equals, text in parts}
+    given["kind"] = kind
     source_of(given)
     with _people(home) as people:
         person = people.get(name)
@@ -74,7 +81,7 @@ def run(
 ) -> None:
     """Run the node until Ctrl-C or SIGTERM. It speaks HTTP: elsewhere than on loopback, put TLS before it."""
     with _people(home, model) as people:
-        if not ipaddress.ip_address(listen).is_loopback:
+        if listen not in LOOPBACK:
             typer.echo(f"tokens reach {listen}:{port} as they are: put TLS before it, as nginx or Caddy do", err=True)
         typer.echo(f"{len(list(people))} people at http://{listen}:{port}/")
         with at_work(people):

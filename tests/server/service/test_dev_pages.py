@@ -89,7 +89,17 @@ def test_pages_of_the_operators_own_are_served_and_may_use_it(site: Site) -> Non
     (site.pages / "shop").mkdir()
     (site.pages / "shop/index.html").write_text("own")
     assert [ask(site, "GET", f"/app/shop/{name}", None).text for name in ("", "index.html")] == ["own", "own"]
-    for path in ("/app/shop", "/app/%2e%2e/ledger.db", "/app/../../key", "/app/shop/.", "/app//etc/hosts"):
+    (site.pages / "key").symlink_to(site.folder / "key")
+    (site.pages / "all").symlink_to(site.folder)
+    for path in (
+        "/app/key",
+        "/app/all/key",
+        "/app/shop",
+        "/app/%2e%2e/ledger.db",
+        "/app/../../key",
+        "/app/shop/.",
+        "/app//etc/hosts",
+    ):
         assert ask(site, "GET", path, None).status_code == 404, path
     assert ask(site, "POST", "/v1/enroll", site.origins[0]).status_code != 403
 

@@ -147,3 +147,35 @@ def test_what_no_run_can_go_on_from_is_refused(tmp_path: Path, make_service: Mak
     (tmp_path / "m/items").write_text("a\nc\n")
     with pytest.raises(InputError, match="must be a release as it was signed"):
         from_start(tmp_path / "m", None)
+    for large in (b"[" * 100_000, b" " * 2**19):
+        (tmp_path / "m/manifest.json").write_bytes(large)
+        with pytest.raises(InputError, match="`--start` must be"):
+            from_start(tmp_path / "m", None)
+
+
+@pytest.mark.parametrize("name", ["noise", "values", "weight"])
+def test_a_model_whose_arrays_do_not_fit_is_refused_before_a_population_depends_on_it(
+    make_service: Maker, tmp_path: Path, name: str
+) -> None:
+    """It scores its items, and the first run would have ended with an error, again and again."""
+    known = from_start(FOLDERS["sample"], None).model
+    state = known.model.state
+    model = GlobalModel(known.model.header, state | {name: np.ones(len(state[name]) + 1, np.float32)})
+    with Ledger(":memory:", population="p") as ledger:
+        files = pack(model, ItemCatalogue(known.items), {}, SigningKey.generate(), population="p", shown=ledger.shown())
+    write(tmp_path / "m", files)
+    with pytest.raises(InputError, match="whose arrays fit together"):
+        make_service(algorithm="als", start=from_start(tmp_path / "m", None))
+
+
+def test_of_a_strangers_manifest_an_operator_signs_what_it_knows(make_service: Maker, tmp_path: Path) -> None:
+    known = from_start(FOLDERS["sample"], None).model
+    said = {"for_release": {"anything": "x" * 1000}, "card": "y", "provenance": {"source": ["z"] * 5000}}
+    with Ledger(":memory:", population="p") as ledger:
+        files = pack(
+            known.model, ItemCatalogue(known.items), said, SigningKey.generate(), population="p", shown=ledger.shown()
+        )
+    write(tmp_path / "m", files)
+    site = make_service(algorithm="als", start=from_start(tmp_path / "m", None)).site
+    found = latest(site).manifest.model_extra or {}
+    assert (found["for_release"], "card" in found, len(found["starts_from"]["source"])) == (False, False, 1000)
