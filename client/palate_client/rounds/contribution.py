@@ -209,12 +209,12 @@ class Contributor:
     devices: Sequence[int]
     ledger: Participations
     public_key: str
-    floors: Floors = field(default_factory=Floors)
+    floors: Floors
     clock: Callable[[], float] = time.time
     catalogue: str | None = None
     reader: ModelReader = field(default_factory=ModelReader)
     advance: Callable[[int], None] = show_nobody
-    pinned: Pinned | None = None
+    pinned: Pinned | None = field(kw_only=True)
     refusal: str = field(default="", init=False)
 
     def __post_init__(self) -> None:

@@ -230,7 +230,7 @@ test("admission.json: plans that are admitted, and each rule that refuses one", 
     const floors = { ...FLOORS, ...loose } as Floors;
     const signature = await key.sign(PLAN_TAG, canonicalJson({ plan, charge: charge ?? null }));
     const data = canonicalJson({ plan, charge: charge ?? null, signature: hex(signature) });
-    const open = () => openPlan(data, { publicKey: key.publicKey, seen: async () => ({ checkpoint: null, evidence: null }), accept: (each) => checkFloors(each, floors, now) });
+    const open = () => openPlan(data, { publicKey: key.publicKey, seen: async () => ({ checkpoint: null, evidence: null }), accept: (each) => checkFloors(each, floors, now), pinned: null });
     const found = await ruleOf(open, ADMISSION);
     equal(charge === undefined && found === "carried" ? null : found, rule, says); // a charge is asked for last of all
   }
