@@ -269,7 +269,7 @@ class Contributor:
         if plan.cohort is not None and plan.cohort.masks:
             raise RefusedError("a plan with masks must be answered under masks")
         joined = self._charge_once(verified)
-        histories = self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
+        histories = self._read(joined)
         devices = self.devices if joined.all() else [self.devices[int(row)] for row in np.flatnonzero(joined)]
         shared = plan.mode.noised_by_devices
         answer = ContributionHeader(
@@ -311,7 +311,7 @@ class Contributor:
         plan, device = verified.signed.plan, int(self.devices[0])
 
         def vector() -> NoisedVector:
-            clipped = self._clip_joined(plan, model, self.histories.users(slice(None)))
+            clipped = self._clip_joined(plan, model, self._read(np.ones(1, np.bool_)))
             return add_share(clipped.total(), plan, share_source(plan, self.devices))
 
         machine = MaskedDevice(
@@ -372,6 +372,13 @@ class Contributor:
         """Write the participation to the ledger; returns which devices may take part, bool [n_users]."""
         n_bytes, purpose = vector_bytes(kept.plan), purpose_of(kept.plan)
         return self.ledger.charge(kept, n_bytes=n_bytes, purpose=purpose, devices=self.devices)
+
+    def _read(self, joined: npt.NDArray[np.bool_]) -> Interactions:
+        """What some installations did. What can't be read counts as no events: a refusal would say something of it."""
+        try:
+            return self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
+        except Exception:
+            return Interactions.from_pairs([], [], n_users=int(joined.sum()), n_items=self.histories.n_items)
 
     def _clip_joined(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate | ClippedSum:
         """Train and clip, many users one part after the other. The sum is the same integers, however it is cut."""

@@ -129,16 +129,17 @@ export class Contributor {
     await this.options.ledger.charge(kept, purposeOf(kept.plan));
   }
 
-  /** Trains and clips. If the algorithm fails for the user, they count as one without events: a failure would leak. */
+  /** Reads, trains and clips. If any of it fails for the user, they count as one without events: a failure would leak. */
   private async clipped(plan: RoundPlan, compute: (history: History) => Block[]): Promise<Clipped> {
-    const history = await this.options.histories.read();
-    if (history.nItems !== plan.facts.nItems) throw new InputError(`the history must be of ${plan.facts.nItems} items, got ${history.nItems}`);
+    const { nItems } = plan.facts;
     const trained = (own: History): Clipped => clip(compute(own), plan.layout, plan.clipNorm, plan.grid);
     try {
+      const history = await this.options.histories.read();
+      if (history.nItems !== nItems) throw new InputError(`the history must be of ${nItems} items, got ${history.nItems}`);
       return trained(history);
     } catch {
       // If it fails even without events, the failure doesn't depend on behaviour.
-      return trained({ indices: new Int32Array(), weights: new Float32Array(), nItems: history.nItems });
+      return trained({ indices: new Int32Array(), weights: new Float32Array(), nItems });
     }
   }
 }
