@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from device_ledgers import open_ledger
 from plans import kept_plan
 
 from palate_client.rounds import contribution
-from palate_client.rounds.contribution import Identity, ModelReader
+from palate_client.rounds.contribution import Identity, ModelReader, OneDevice
 from palate_common.algorithms import PublicFacts, State
 from palate_common.algorithms.popularity import Popularity
 from palate_common.interactions import Interactions
@@ -18,6 +19,7 @@ from palate_common.rounds.wire import REFUSED, decode, split
 from palate_core.accounting import mu_of
 from palate_core.cohort_terms import CohortTerms
 from palate_core.device import participation
+from palate_core.device.ledger import DeviceLedger
 from palate_core.errors import IntegrityError, RefusedError
 from palate_core.log.canonical import digest
 from palate_core.log.merkle import Checkpoint
@@ -91,6 +93,24 @@ def test_a_charge_that_fails_stops_everything(run: Any, monkeypatch: pytest.Monk
     run.devices.close()
     monkeypatch.setattr(Popularity, "contribute", lambda *_: pytest.fail("trained without a charge"))
     assert node.answer(plan, model) == REFUSED
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_ledger_that_only_says_yes_charges_nobody_and_so_nothing_is_sent(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, masks: bool
+) -> None:
+    """What noise is drawn for is the plan that the ledger gives back, not that somebody could be charged."""
+    monkeypatch.setattr(DeviceLedger, "charge", lambda self, kept, **_: self.affords(kept.plan))
+    keys = [SigningKey.generate() for _ in range(40)]
+    directory = Directory({number: key.public for number, key in enumerate(keys)})
+    cohort = CohortTerms(n_max=40, n_min=40, c_max=1, masks=True, max_tosses=4)
+    run = make_run(**({"dp": "distributed", "cohort": cohort, "epsilon": 5.01} if masks else {}))
+    asked = run.first(directory if masks else None)
+    with open_ledger(tmp_path / "ledger.db") as ledger:
+        device = run.nodes(users_per_node=1, ledger=OneDevice(ledger))[0]
+        with pytest.raises(AttributeError):
+            device.join(*asked, Identity(keys[0], directory))._vector() if masks else device.contribute(*asked)
+        assert not ledger.receipts()
 
 
 def test_an_attempt_is_answered_at_most_once(run: Any, tmp_path: Path) -> None:
