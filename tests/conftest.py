@@ -219,7 +219,13 @@ class Run:
     def nodes(self, users_per_node: int = 16, **changes: Any) -> list[Contributor]:
         """The devices, so many a node."""
         histories = self.histories
-        settings = {"ledger": self.devices, "public_key": self.key.public, "floors": self.floors, **changes}
+        settings = {
+            "ledger": self.devices,
+            "public_key": self.key.public,
+            "floors": self.floors,
+            "pinned": None,
+            **changes,
+        }
         starts = range(0, histories.n_users, users_per_node)
         shards = [range(first, min(first + users_per_node, histories.n_users)) for first in starts]
         return [

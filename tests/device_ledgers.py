@@ -7,8 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from palate_client.ledger.tables import KIND, SCHEMA
+from palate_common.records.closing import Closing
 from palate_common.records.database import PLAIN, Database, Driver
 from palate_core.device.ledger import DeviceLedger
+
+
+class OpenedLedger(DeviceLedger, Closing):
+    """It is closed at the end of a `with` block, as an app's is."""
 
 
 def open_ledger(
@@ -18,7 +23,7 @@ def open_ledger(
     max_participations: int | None = None,
     driver: Driver = PLAIN,
     clock: Callable[[], float] = time.time,
-) -> DeviceLedger:
+) -> OpenedLedger:
     """A device's ledger in a file.
 
     Args:
@@ -34,4 +39,4 @@ def open_ledger(
         LockedError: another process held it for a minute.
     """
     database = Database(path, kind=KIND, schema=SCHEMA, driver=driver)
-    return DeviceLedger(database, limit_mu2=limit_mu2, max_participations=max_participations, clock=clock)
+    return OpenedLedger(database, limit_mu2=limit_mu2, max_participations=max_participations, clock=clock)

@@ -155,7 +155,8 @@ def _answers(stack: ExitStack, home: Path, key: SigningKey) -> Iterator[Door]:
         plan = coordinator.open_attempt()
         floors = Floors(allow_central=True, allow_seeded=True, allow_unmasked=True).for_few()
         devices = stack.enter_context(SimulatedLedger(":memory:", durable=False))
-        answer = Contributor(histories, range(2), devices, key.public, floors).contribute(plan, coordinator.model.data)
+        node = Contributor(histories, range(2), devices, key.public, floors, pinned=None)
+        answer = node.contribute(plan, coordinator.model.data)
         asked = read_plan(plan).plan
 
         def taken(message: bytes, asked: Any = asked) -> bool:

@@ -43,7 +43,7 @@ def make_plan(size: int = 3, **changes: Any) -> RoundPlan:
 def kept_plan(round_: int = 0, attempt: int = 0, *, run: str = "run-1", **changes: Any) -> KeptPlan:
     """A plan of this place whose state of the ledger was kept, so that a device's ledger may charge it."""
     plan = make_plan(run=run, round=round_, attempt=attempt, **changes)
-    return KeptPlan(SignedPlan(plan=plan, charge=None, signature=""))
+    return KeptPlan(plan)
 
 
 def open_as_device(data: bytes, **given: Any) -> SignedPlan:

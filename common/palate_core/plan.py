@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, Self
@@ -181,6 +182,16 @@ class SignedPlan(_Frozen):
     def to_bytes(self) -> bytes:
         """The plan's bytes on the wire."""
         return canonical_json(self.model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
+class ChargedPlan:
+    """A plan that is charged, on this device's disk; made by `DeviceLedger.charge`. Only what it asks for is noised.
+
+    A ledger of simulated devices makes it for all of a node.
+    """
+
+    plan: RoundPlan
 
 
 def sign_plan(plan: RoundPlan, charge: ChargeProof | None, key: SigningKey) -> SignedPlan:

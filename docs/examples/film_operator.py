@@ -62,7 +62,8 @@ class Operator(Closing):
         run = open_run(terms, folder, ledger=folder / "ledger.db", key=self._key)
         self._run = self._open.enter_context(run)
         devices = self._open.enter_context(SimulatedLedger(":memory:"))
-        self._others = Contributor(others, range(others.n_users), devices, self.public_key, Floors(allow_central=True))
+        floors = Floors(allow_central=True)
+        self._others = Contributor(others, range(others.n_users), devices, self.public_key, floors, pinned=None)
         self._publish()
 
     @property

@@ -128,7 +128,7 @@ class Crowd(Closing):
         self, given: Interactions, accounts: Sequence[int], public_key: str, clock: float, floors: Floors
     ) -> Contributor:
         """Who answers a plan for people: one node for all of them, whose numbers in the devices' ledger are given."""
-        return Contributor(given, accounts, self._ledger, public_key, floors, lambda: clock)
+        return Contributor(given, accounts, self._ledger, public_key, floors, lambda: clock, pinned=None)
 
     def _events(self, day: Day, number: int) -> list[SurveyEvent]:
         """What one visit leaves in a store."""

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from device_ledgers import open_ledger
 from plans import kept_plan
 
 from palate_client.rounds import contribution
-from palate_client.rounds.contribution import Identity, ModelReader
+from palate_client.rounds.contribution import Identity, ModelReader, OneDevice
 from palate_common.algorithms import PublicFacts, State
 from palate_common.algorithms.popularity import Popularity
 from palate_common.interactions import Interactions
@@ -18,7 +19,8 @@ from palate_common.rounds.wire import REFUSED, decode, split
 from palate_core.accounting import mu_of
 from palate_core.cohort_terms import CohortTerms
 from palate_core.device import participation
-from palate_core.errors import IntegrityError
+from palate_core.device.ledger import DeviceLedger
+from palate_core.errors import IntegrityError, RefusedError
 from palate_core.log.canonical import digest
 from palate_core.log.merkle import Checkpoint
 from palate_core.log.signing import SigningKey
@@ -91,6 +93,24 @@ def test_a_charge_that_fails_stops_everything(run: Any, monkeypatch: pytest.Monk
     run.devices.close()
     monkeypatch.setattr(Popularity, "contribute", lambda *_: pytest.fail("trained without a charge"))
     assert node.answer(plan, model) == REFUSED
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_ledger_that_only_says_yes_charges_nobody_and_so_nothing_is_sent(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, masks: bool
+) -> None:
+    """What noise is drawn for is the plan that the ledger gives back, not that somebody could be charged."""
+    monkeypatch.setattr(DeviceLedger, "charge", lambda self, kept, **_: self.affords(kept.plan))
+    keys = [SigningKey.generate() for _ in range(40)]
+    directory = Directory({number: key.public for number, key in enumerate(keys)})
+    cohort = CohortTerms(n_max=40, n_min=40, c_max=1, masks=True, max_tosses=4)
+    run = make_run(**({"dp": "distributed", "cohort": cohort, "epsilon": 5.01} if masks else {}))
+    asked = run.first(directory if masks else None)
+    with open_ledger(tmp_path / "ledger.db") as ledger:
+        device = run.nodes(users_per_node=1, ledger=OneDevice(ledger))[0]
+        with pytest.raises(AttributeError):
+            device.join(*asked, Identity(keys[0], directory))._vector() if masks else device.contribute(*asked)
+        assert not ledger.receipts()
 
 
 def test_an_attempt_is_answered_at_most_once(run: Any, tmp_path: Path) -> None:
@@ -293,11 +313,23 @@ def test_a_reader_refuses_a_model_that_the_plan_does_not_name(run: Any, known: b
         reader.read(model + b" ", digest(model))
 
 
+class Unreadable:
+    """The history of one installation, whose reader refuses, as one would that looks at what was done."""
+
+    n_users, n_items = 1, 30
+
+    def users(self, rows: object) -> Interactions:
+        raise RefusedError("there is nothing to contribute")
+
+
 @pytest.mark.parametrize("dp", ["central", "local", "distributed"])
-def test_one_devices_vector_passes_the_final_norm_check(
+def test_one_devices_vector_passes_the_final_norm_check_and_is_sent_whatever_its_history(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, dp: str
 ) -> None:
-    """Where clipping lets through 650 clip norms, what leaves is what leaves of a user without events."""
+    """Where clipping lets through 650 clip norms, what leaves is what leaves of a user without events.
+
+    So it is of a history that can't be read: a refusal after the charge, or no vector, would be one bit of it.
+    """
     keys = [SigningKey.generate() for _ in range(40)]
     directory = Directory({number: key.public for number, key in enumerate(keys)})
     cohort = CohortTerms(n_max=40, n_min=40, c_max=1, masks=True, max_tosses=4)
@@ -310,10 +342,11 @@ def test_one_devices_vector_passes_the_final_norm_check(
         found = clean(update, layout, clip_norm=clip_norm, grid=grid)
         return ClippedUpdate((DenseSteps(found.vector(0)[None] * 650),), found.accepted, found.grid)
 
-    def sent() -> list[int]:
+    def sent(histories: Unreadable | None = None) -> list[int]:
         """What leaves the device with the longest history, before it is masked."""
         with SimulatedLedger(":memory:") as ledger:
             device = run.nodes(users_per_node=1, ledger=ledger)[at]
+            device.histories = histories or device.histories
             if dp == "distributed":
                 device.join(*masked, Identity(keys[at], directory))
                 return vectors.pop()().steps.tolist()
@@ -322,9 +355,9 @@ def test_one_devices_vector_passes_the_final_norm_check(
             return np.frombuffer(numbers, np.int32).tolist()
 
     monkeypatch.setattr(contribution, "MaskedDevice", lambda *_, vector, **__: vectors.append(vector))
-    honest = sent()
+    honest, unread = sent(), sent(Unreadable())
     monkeypatch.setattr(contribution, "clip", lengthened)
     found = sent()
     monkeypatch.setattr(contribution, "clip", clean)
     run.histories = run.histories.only(np.zeros(run.histories.n_users, np.bool_))
-    assert found == sent() != honest
+    assert found == unread == sent() != honest

@@ -145,7 +145,7 @@ def test_a_plan_that_misnames_its_model_is_refused(run: Any, changes: dict[str, 
 def test_a_plan_for_another_catalogue_is_refused(run: Any) -> None:
     plan, model = run.first()
     histories = Interactions.from_pairs([0], [0], n_users=1, n_items=31)
-    node = Contributor(histories, [0], run.devices, run.key.public, run.floors)
+    node = Contributor(histories, [0], run.devices, run.key.public, run.floors, pinned=None)
     with pytest.raises(RefusedError, match="the catalogue must have 31 items, got 30"):
         node.contribute(plan, model)
 
@@ -166,10 +166,17 @@ def test_every_refusal_looks_the_same_to_the_server(run: Any) -> None:
 
 def test_one_device_a_row_or_none_at_all(run: Any) -> None:
     with pytest.raises(InputError, match="`devices` must be one a user, 40, got 39"):
-        Contributor(run.histories, range(39), run.devices, run.key.public)
+        Contributor(run.histories, range(39), run.devices, run.key.public, run.floors, pinned=None)
     plan, model = run.first()
-    empty = Contributor(run.histories.users(slice(0, 0)), [], run.devices, run.key.public, run.floors)
+    empty = Contributor(run.histories.users(slice(0, 0)), [], run.devices, run.key.public, run.floors, pinned=None)
     assert empty.answer(plan, model) == REFUSED
+
+
+@pytest.mark.parametrize("left_out", ["floors", "pinned"])
+def test_what_a_device_demands_of_a_plan_is_always_said(run: Any, left_out: str) -> None:
+    said = {"ledger": run.devices, "public_key": run.key.public, "floors": run.floors, "pinned": None}
+    with pytest.raises(TypeError, match=f"missing 1 required.*'{left_out}'"):
+        Contributor(run.histories, range(40), **{name: each for name, each in said.items() if name != left_out})
 
 
 def test_an_algorithm_that_contributes_twice_a_user_is_refused(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from forks import in_child
 
 from mechanism.secagg.adversary import Adversary
 from mechanism.secagg.cohort import MaskedCohort
@@ -132,6 +133,20 @@ def test_the_vector_is_made_once_and_only_after_every_check() -> None:
     answer = world.devices[0].answer(Step.INPUT, request)
     assert world.devices[0].answer(Step.INPUT, request) == answer
     assert made == [1]
+
+
+def test_one_process_answers() -> None:
+    world = MaskedCohort(5, n_min=4)
+    server = at_input(world)
+    request = server.request(0)
+
+    def forked() -> bytes:
+        with pytest.raises(RefusedError, match="got a fork of it"):
+            world.devices[0].answer(Step.INPUT, request)
+        return b"refused"
+
+    assert in_child(forked) == b"refused"
+    assert world.devices[0].answer(Step.INPUT, request)
 
 
 def test_a_box_that_its_sender_has_not_signed_is_received_as_none_and_its_sender_not_masked_with() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +71,23 @@ def test_only_the_checks_make_what_the_next_step_demands() -> None:
     for module in (attempt, states):
         calls = [each.func for each in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(each, ast.Call)]
         assert not proofs & {each.attr if isinstance(each, ast.Attribute) else ast.unparse(each) for each in calls}
+
+
+def test_only_the_core_makes_what_a_device_is_charged_for_and_sends() -> None:
+    """Of what is on a device; simulated devices have a ledger of their own, and so have sums over them."""
+    root, core = Path(__file__).parents[2], "common/palate_core"
+    made = re.compile(r"\b(VerifiedPlan|KeptPlan|ChargedPlan|NoisedVector|ClearSum)\(")
+    found: dict[str, set[str]] = {}
+    for path in (each for part in ("common", "client") for each in (root / part).rglob("palate_*/**/*.py")):
+        for name in made.findall(path.read_text(encoding="utf-8")):
+            found.setdefault(name, set()).add(str(path.relative_to(root)))
+    assert found == {
+        "VerifiedPlan": {f"{core}/device/participation.py"},
+        "KeptPlan": {f"{core}/device/participation.py"},
+        "ChargedPlan": {f"{core}/device/ledger.py"},
+        "NoisedVector": {f"{core}/noise_share.py"},
+        "ClearSum": {f"{core}/noise_share.py", "common/palate_common/rounds/shares.py"},
+    }
 
 
 def test_a_state_is_made_by_name_and_stays_as_it_was_made() -> None:

@@ -230,9 +230,9 @@ def test_no_mark_leaves_under_masks_and_what_does_is_noise(
         while not coordinator.finished:
             plan, model = coordinator.open_attempt(directory), coordinator.model.data
             others = {
-                number: Contributor(run.histories.user(number), [number], ledger, run.key.public, run.floors).join(
-                    plan, model, Identity(keys[number], directory)
-                )
+                number: Contributor(
+                    run.histories.user(number), [number], ledger, run.key.public, run.floors, pinned=None
+                ).join(plan, model, Identity(keys[number], directory))
                 for number in range(DEVICES)
                 if number != OWN
             }

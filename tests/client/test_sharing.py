@@ -195,7 +195,7 @@ def test_a_device_contributes_what_a_simulated_user_with_its_events_does(pair: P
     answer = device.contribute(plan, model)
     user = Interactions.from_pairs([0] * 3, [0, 2, 5], n_users=1, n_items=30)
     with SimulatedLedger(":memory:") as ledger:
-        simulated = Contributor(user, [0], ledger, pair.run.key.public, LOOSE)
+        simulated = Contributor(user, [0], ledger, pair.run.key.public, LOOSE, pinned=None)
         assert answer == simulated.answer(plan, model)
     assert decode(answer, grid=2**14).header.users == 1
 

@@ -100,7 +100,8 @@ def shown(spent: float | None, checkpoint: Checkpoint = CHECKPOINT, *, handovers
 
 
 def test_a_plan_that_says_no_spend_does_not_make_a_device_forget_one() -> None:
-    with Database(":memory:", kind=1, schema=SCHEMA) as database, SeenStates(database) as states:
+    with Database(":memory:", kind=1, schema=SCHEMA) as database:
+        states = SeenStates(database)
         signed, data = shown(0.5)
         keep_state(VerifiedPlan(signed, data, (None, None)), states)
         silent, said = shown(None, Checkpoint(4, HASH))

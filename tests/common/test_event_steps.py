@@ -20,10 +20,11 @@ from palate_common.mechanism.update import ClippedUpdate, DenseSteps, OuterBlock
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.rounds import event_steps as steps_module
 from palate_common.rounds.event_steps import event_steps, sample_events
+from palate_core.device.floors import Floors
 from palate_core.errors import InputError, RefusedError
 from palate_core.layout import BlockSpec, layout_size
 from palate_core.noise.randomness import SecureSource, SeededSource
-from palate_core.plan import Noise, RoundPlan, Sampling
+from palate_core.plan import ChargedPlan, Noise, RoundPlan, Sampling
 from palate_core.privacy_mode import DpMode
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
@@ -228,9 +229,9 @@ def test_a_whole_users_part_never_leaves_under_a_plan_that_charges_for_single_ev
     header = ModelHeader(algorithm="popularity", settings={}, facts=known, catalogue="ab" * 32, releases=0)
     model = GlobalModel(header, algorithm.start())
     with SimulatedLedger(":memory:") as ledger:
-        node = Contributor(histories(), range(20), ledger, public_key="ab" * 32)
+        node = Contributor(histories(), range(20), ledger, "ab" * 32, Floors(), pinned=None)
         with pytest.raises(RefusedError, match="must derive from EventAlgorithm, and does not"):
-            node._add_noise(plan, model, histories(), SeededSource(b"x"))
+            node._add_noise(ChargedPlan(plan), model, histories(), SeededSource(b"x"))
 
 
 def test_an_event_that_the_algorithm_fails_on_counts_as_none_whatever_the_state() -> None:

@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import DenseBlock, Update
-from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import ContributionHeader, decode_share, encode_share
 from palate_core.layout import MAX_GRID, BlockSpec
 from palate_core.masks.masking import Masker
@@ -17,6 +16,7 @@ from palate_core.masks.packing import PackedSum, pack
 from palate_core.noise.bounded import bounded
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import SeededSource
+from palate_core.noise_share import ClearSum
 from reference.long_noise import Taken, long_gaussian
 
 SIZE = 2**20 + 2**17 + 3
@@ -71,5 +71,5 @@ def test_a_long_message_is_read_as_it_was_sent() -> None:
     numbers = np.random.default_rng(4).integers(-(2**40), 2**40, SIZE)
     header = ContributionHeader(run="a", round=0, attempt=0, plan_hash="ab" * 32, users=1, rejected=0, size=SIZE)
     for bits, sent in ((42, numbers), (32, numbers >> 10)):
-        read = decode_share(encode_share(header, NoisyShare(sent, 1), bits=bits), bits=bits)
+        read = decode_share(encode_share(header, ClearSum(sent, 1), bits=bits), bits=bits)
         assert np.array_equal(read.total, sent)

@@ -4,7 +4,6 @@ import pickle
 import re
 import threading
 import tracemalloc
-import warnings
 
 import numpy as np
 import pytest
@@ -13,29 +12,11 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from forks import in_child
 
 from palate_core.errors import InputError
 from palate_core.noise import randomness
 from palate_core.noise.randomness import SecureSource, SeededSource
-
-
-def _in_child(work):
-    """What `work()`, run in a real fork, returns as bytes."""
-    read, write = os.pipe()
-    with warnings.catch_warnings():
-        # From Python 3.12 on, forking beside the test runner's threads warns; the child only writes and leaves.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        try:
-            os.write(write, work())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        got = pipe.read()
-    os.waitpid(child, 0)
-    return got
 
 
 def test_every_guarantee_and_assumption_has_a_test():
@@ -57,7 +38,7 @@ def test_fresh_key(monkeypatch):
 def test_fork_safe():
     source = SecureSource()
     source.words(5)
-    child = np.frombuffer(_in_child(lambda: source.words(8).tobytes()), np.uint64)
+    child = np.frombuffer(in_child(lambda: source.words(8).tobytes()), np.uint64)
     parent = source.words(8)
     assert len(child) == 8
     assert not np.isin(child, parent).any()
@@ -65,7 +46,7 @@ def test_fork_safe():
 
 def test_fork_safe_for_two_children():
     source = SecureSource()
-    first, second = (_in_child(lambda: source.words(8).tobytes()) for _ in range(2))
+    first, second = (in_child(lambda: source.words(8).tobytes()) for _ in range(2))
     assert len(first) == len(second) == 64
     assert first != second
 
@@ -74,7 +55,7 @@ def test_fork_safe_when_another_thread_holds_the_lock():
     source = SecureSource()
     _, stream = source._state
     with stream._lock:
-        assert len(_in_child(lambda: source.words(8).tobytes())) == 64
+        assert len(in_child(lambda: source.words(8).tobytes())) == 64
 
 
 def test_fork_safe_when_the_process_id_comes_back(monkeypatch):
@@ -85,7 +66,7 @@ def test_fork_safe_when_the_process_id_comes_back(monkeypatch):
         monkeypatch.setattr(os, "getpid", lambda: ours)
         return source.words(8).tobytes()
 
-    assert _in_child(grandchild) != source.words(8).tobytes()
+    assert in_child(grandchild) != source.words(8).tobytes()
 
 
 def test_fork_safe_where_only_the_process_id_tells(monkeypatch):

@@ -16,13 +16,13 @@ from scipy.stats import chi2
 from palate_common.algorithms import PublicFacts
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import ClippedUpdate, DenseBlock, Update
-from palate_common.rounds.shares import add_shares, share_source, squares
+from palate_common.rounds.shares import add_shares, share_source, squares, with_noise
 from palate_core.cohort_terms import CohortTerms
-from palate_core.errors import InputError
+from palate_core.errors import InputError, RefusedError
 from palate_core.layout import DUMMIES
 from palate_core.noise.randomness import SeededSource
-from palate_core.noise_share import add_share
-from palate_core.plan import Noise, RoundPlan
+from palate_core.noise_share import add_share, in_the_clear
+from palate_core.plan import ChargedPlan, Noise, RoundPlan
 
 FALSE_ALARM = 1e-7
 GRID, SIGMA = 2**10, 2**12
@@ -45,13 +45,13 @@ def nothing(users: int, size: int = 5) -> ClippedUpdate:
 
 
 def pooled_noise(users: int, size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return add_shares(nothing(users, size), make_plan(size), SeededSource(b"%d" % users)).steps
+    return add_shares(nothing(users, size), ChargedPlan(make_plan(size)), SeededSource(b"%d" % users)).steps
 
 
 def separate_noise(users: int, size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     plan = make_plan(size)
     return sum(
-        (add_shares(nothing(1, size), plan, share_source(plan, [user])).steps for user in range(users)),
+        (add_shares(nothing(1, size), ChargedPlan(plan), share_source(plan, [user])).steps for user in range(users)),
         np.zeros(size + DUMMIES, np.int64),
     )
 
@@ -86,7 +86,9 @@ def test_local_noise_is_the_charged_one() -> None:
     size, plan = 40_000, make_plan(40_000, dp="local", cohort=None)
     assert plan.share_sigma == SIGMA
     for users in (1, 3):
-        drawn = add_shares(nothing(users, size), plan, SeededSource(b"%d" % users)).steps.astype(np.float64)
+        drawn = add_shares(nothing(users, size), ChargedPlan(plan), SeededSource(b"%d" % users)).steps.astype(
+            np.float64
+        )
         low, high = chi2.ppf([FALSE_ALARM, 1 - FALSE_ALARM], len(drawn)) * users * SIGMA**2
         assert low < (drawn**2).sum() < high
 
@@ -102,7 +104,7 @@ def test_pooled_and_separate_shares_have_one_law() -> None:
 
 
 def test_every_coordinate_gets_noise_and_so_does_nothing() -> None:
-    share = add_shares(nothing(1, 1000), make_plan(1000), SeededSource(b"x"))
+    share = add_shares(nothing(1, 1000), ChargedPlan(make_plan(1000)), SeededSource(b"x"))
     assert share.users == 1
     assert len(share.steps) == 1000 + DUMMIES
     assert np.count_nonzero(share.steps) > 1000
@@ -111,8 +113,8 @@ def test_every_coordinate_gets_noise_and_so_does_nothing() -> None:
 
 def test_the_contribution_is_under_the_noise() -> None:
     plan, clipped = make_plan(), contributions(3)
-    noise = add_shares(nothing(3), plan, SeededSource(b"x")).steps
-    with_data = add_shares(clipped, plan, SeededSource(b"x")).steps
+    noise = add_shares(nothing(3), ChargedPlan(plan), SeededSource(b"x")).steps
+    with_data = add_shares(clipped, ChargedPlan(plan), SeededSource(b"x")).steps
     assert (with_data - noise)[:5].tolist() == clipped.total().tolist()
     assert not (with_data - noise)[5:].any()
 
@@ -135,21 +137,41 @@ def test_secure_shares_never_repeat() -> None:
 @given(st.lists(st.integers(-(2**62), 2**62), min_size=5, max_size=5), st.sampled_from([1, 2**7, GRID]))
 def test_what_is_noised_is_within_the_grid_whatever_was_given(numbers: list[int], grid: int) -> None:
     plan, vector = make_plan(grid=grid), np.array(numbers, np.int64)
-    noise = add_share(np.zeros(5, np.int64), plan, SeededSource(b"x")).steps
+    noise = add_share(np.zeros(5, np.int64), ChargedPlan(plan), SeededSource(b"x")).steps
     within = sum(number**2 for number in numbers) <= grid**2
-    assert (add_share(vector, plan, SeededSource(b"x")).steps - noise)[:5].tolist() == (numbers if within else [0] * 5)
+    assert (add_share(vector, ChargedPlan(plan), SeededSource(b"x")).steps - noise)[:5].tolist() == (
+        numbers if within else [0] * 5
+    )
 
 
 def test_secure_noise_is_secure() -> None:
     with pytest.raises(InputError, match="must get it from a secure source"):
-        add_share(np.zeros(5, np.int64), make_plan(noise=Noise.SECURE), SeededSource(b"x"))
+        add_share(np.zeros(5, np.int64), ChargedPlan(make_plan(noise=Noise.SECURE)), SeededSource(b"x"))
+
+
+def test_without_masks_a_device_sends_what_its_plan_demands_and_nothing_under_a_plan_with_masks() -> None:
+    """Whoever takes the wrong road outside of the core: with dp local no exact numbers, in the clear no masked part."""
+    vector, modes = np.array([3, -4, 0, 0, 0]), {"local": None, "distributed": COHORT, "central": None, "off": None}
+    for dp, cohort in modes.items():
+        charged = ChargedPlan(make_plan(dp=dp, cohort=cohort, sigma=0 if dp == "off" else SIGMA))
+        sent = in_the_clear(vector, charged, SeededSource(b"x")).steps
+        if charged.plan.mode.noised_by_devices:
+            assert sent.tolist() == add_share(vector, charged, SeededSource(b"x")).steps.tolist()
+        else:
+            assert sent.tolist() == vector.tolist()
+            assert not in_the_clear(vector * GRID, charged, SeededSource(b"x")).steps.any()
+    masks = COHORT.model_copy(update={"masks": True, "directory": "ab" * 32, "max_tosses": 4})
+    with pytest.raises(RefusedError, match="must be answered under masks"):
+        in_the_clear(vector, ChargedPlan(make_plan(cohort=masks)), SeededSource(b"x"))
 
 
 def test_other_plans_have_no_shares() -> None:
     central = make_plan(dp="central", cohort=None)
-    for plan, clipped in ((central, contributions(1)), (make_plan(), contributions(0))):
+    with pytest.raises(InputError):
+        add_share(np.zeros(5, np.int64), ChargedPlan(central), SeededSource(b"x"))
+    for plan, users in ((central, 1), (make_plan(), 0)):
         with pytest.raises(InputError):
-            add_shares(clipped, plan, SeededSource(b"x"))
+            with_noise(np.zeros(5, np.int64), users, plan, SeededSource(b"x"))
     with pytest.raises(InputError):
         _ = central.share_sigma
 

@@ -11,6 +11,7 @@ from palate_common.rounds.wire import MAX_USERS, REFUSED, ContributionHeader, de
 from palate_core.errors import IntegrityError
 from palate_core.layout import MAX_GRID, BlockSpec
 from palate_core.log.canonical import canonical_json
+from palate_core.noise_share import ClearSum
 
 HASH = "ab" * 32
 
@@ -25,6 +26,10 @@ def clipped(rows: object, grid: int) -> ClippedUpdate:
     return ClippedUpdate((DenseSteps(values),), np.ones(len(values), np.bool_), grid)
 
 
+def written(sent: ContributionHeader, batch: ClippedUpdate) -> bytes:
+    return encode(sent, ClearSum(batch.total(), batch.users), grid=batch.grid)
+
+
 def message(fields: object, payload: bytes) -> bytes:
     text = canonical_json(fields)
     return len(text).to_bytes(4, "big") + text + payload
@@ -37,7 +42,7 @@ def test_what_is_encoded_is_decoded_exactly(seed: int, n_users: int, size: int, 
     layout = (BlockSpec(name="x", shape=(size,), weight=1.0),)
     batch = clip(Update((DenseBlock(values),), n_users), layout, clip_norm=1.0, grid=grid)
     sent = header(n_users, size)
-    got = decode(encode(sent, batch), grid=grid)
+    got = decode(encode(sent, ClearSum(batch.total(), n_users), grid=grid), grid=grid)
     assert got.header == sent
     assert got.total.dtype == np.int64
     assert got.total.tolist() == batch.total().tolist()
@@ -54,25 +59,25 @@ def test_numbers_take_four_bytes_up_to_where_a_sum_fits_them(users: int, grid: i
 @pytest.mark.parametrize(("users", "sign"), [(31, 1), (31, -1), (32, 1), (32, -1)])
 def test_sums_at_the_bound_pass_on_both_sides_of_32_bits(users: int, sign: int) -> None:
     batch = clipped([[sign * MAX_GRID, 0, 0]] * users, MAX_GRID)
-    assert decode(encode(header(users), batch), grid=MAX_GRID).total.tolist() == [sign * users * MAX_GRID, 0, 0]
+    assert decode(written(header(users), batch), grid=MAX_GRID).total.tolist() == [sign * users * MAX_GRID, 0, 0]
 
 
 def test_how_long_a_message_is_tells_nothing_of_its_numbers() -> None:
-    few, many = (len(encode(header(40), clipped([row] * 40, MAX_GRID))) for row in ([0, 0, 0], [MAX_GRID, 0, 0]))
+    few, many = (len(written(header(40), clipped([row] * 40, MAX_GRID))) for row in ([0, 0, 0], [MAX_GRID, 0, 0]))
     assert few == many
 
 
 @pytest.mark.parametrize("grid", [1, 100, 2**14, 2**20, MAX_GRID])
 def test_a_single_contribution_one_above_the_bound_is_refused_exactly(grid: int) -> None:
-    assert decode(encode(header(), clipped([grid, 0, 0], grid)), grid=grid).total[0] == grid
+    assert decode(written(header(), clipped([grid, 0, 0], grid)), grid=grid).total[0] == grid
     for above in ([grid, 1, 0], [-grid, 0, -1], [grid + 1, 0, 0], [grid, grid, grid]):
         with pytest.raises(IntegrityError, match="must have norm <="):
-            decode(encode(header(), clipped(above, grid)), grid=grid)
+            decode(written(header(), clipped(above, grid)), grid=grid)
 
 
 def test_a_sum_above_what_its_users_can_reach_is_refused() -> None:
     with pytest.raises(IntegrityError, match="a sum of 3 contributions must have norm <= 300 steps"):
-        decode(encode(header(3), clipped([[301, 0, 0]], 100)), grid=100)
+        decode(written(header(3), clipped([[301, 0, 0]], 100)), grid=100)
     with pytest.raises(IntegrityError, match="must have norm"):
         decode(message(header().model_dump(), np.array([-(2**31), 0, 0], "<i4").tobytes()), grid=2**20)
     extreme = np.array([-(2**63), 2**63 - 1, 0], "<i8").tobytes()
@@ -81,7 +86,7 @@ def test_a_sum_above_what_its_users_can_reach_is_refused() -> None:
 
 
 def test_every_truncation_and_every_extension_is_refused() -> None:
-    data = encode(header(), clipped([1, -2, 3], 100))
+    data = written(header(), clipped([1, -2, 3], 100))
     for end in range(len(data)):
         with pytest.raises(IntegrityError):
             decode(data[:end], grid=100)
@@ -99,7 +104,7 @@ def test_other_bytes_are_refused(data: bytes) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_changed_byte_is_refused_or_still_a_possible_contribution(data: st.DataObject) -> None:
-    sent = bytearray(encode(header(), clipped([1, -2, 3], 100)))
+    sent = bytearray(written(header(), clipped([1, -2, 3], 100)))
     sent[data.draw(st.integers(0, len(sent) - 1))] ^= data.draw(st.integers(1, 255))
     try:
         got = decode(bytes(sent), grid=100)
@@ -156,8 +161,12 @@ def test_numbers_of_the_wrong_width_are_refused() -> None:
 def test_a_refusal_is_no_contribution_and_an_update_has_no_way_out() -> None:
     with pytest.raises(IntegrityError):
         decode(REFUSED, grid=100)
+    with pytest.raises(
+        AttributeError
+    ):  # no more has one that is clipped: only `in_the_clear` adds what the plan demands
+        encode(header(), clipped([1, 2, 3], 100), grid=100)  # type: ignore[arg-type]  # what the test is about
     with pytest.raises(AttributeError):
-        encode(header(), Update((DenseBlock(np.ones((1, 3))),), 1))  # type: ignore[arg-type]  # what the test is about
+        encode(header(), Update((DenseBlock(np.ones((1, 3))),), 1), grid=100)  # type: ignore[arg-type]  # what the test is about
 
 
 @pytest.mark.parametrize(("coordinates", "grid", "expected"), [(1, 1, 1), (8, 2**20, 22), (3, 2**20, 9), (0, 4, 0)])

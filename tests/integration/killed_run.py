@@ -151,7 +151,7 @@ def whole_run(folder: Path, *, algorithm: str, settings: dict[str, Any], dp: str
     ):
         shards = [range(first, min(first + PER_NODE, N_USERS)) for first in range(0, N_USERS, PER_NODE)]
         nodes = [
-            Contributor(batch.users(slice(shard.start, shard.stop)), shard, devices, key.public, floors)
+            Contributor(batch.users(slice(shard.start, shard.stop)), shard, devices, key.public, floors, pinned=None)
             for shard in shards
         ]
         run_rounds(server, InProcess(nodes))

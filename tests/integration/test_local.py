@@ -20,7 +20,7 @@ from palate_common.rounds.wire import REFUSED, decode_local, vector_bytes
 from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError
 from palate_core.layout import DUMMIES, layout_size
-from palate_core.plan import RoundPlan, SignedPlan
+from palate_core.plan import ChargedPlan, RoundPlan, SignedPlan
 from palate_core.privacy_mode import DpMode
 from palate_server.rounds.run import run_round
 from palate_sim.engines.in_process import InProcess
@@ -142,8 +142,8 @@ def test_a_device_that_does_not_clip_costs_itself_and_not_the_round(run: Any, mo
     nodes = run.nodes(users_per_node=1)
     replies = answers(nodes[1:], plan, model)
 
-    def lengthened(clipped: Any, plan: Any, source: Any) -> Any:
-        share = add_shares(clipped, plan, source)
+    def lengthened(clipped: Any, charged: Any, source: Any) -> Any:
+        share = add_shares(clipped, charged, source)
         return replace(share, steps=share.steps + 10 * (asked.grid + asked.sigma))
 
     monkeypatch.setattr(contribution, "add_shares", lengthened)
@@ -163,7 +163,9 @@ def test_the_bound_on_a_message_is_what_clip_and_noise_can_reach(run: Any) -> No
     for number in range(300):
         source = share_source(asked, [number])
         clipped = clip_of(few, asked)
-        longest = max(longest, float(np.linalg.norm(add_shares(clipped, asked, source).steps.astype(np.float64))))
+        longest = max(
+            longest, float(np.linalg.norm(add_shares(clipped, ChargedPlan(asked), source).steps.astype(np.float64)))
+        )
     bound = asked.grid + asked.sigma * math.sqrt(size + 2 * math.sqrt(size * 64) + 2 * 64)
     assert longest < 0.75 * bound
 

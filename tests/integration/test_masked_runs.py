@@ -20,7 +20,6 @@ from palate_client.flower import Host, Shards, node_app
 from palate_client.rounds.contribution import Identity
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import save_key
-from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader, decode_share, encode_share
 from palate_core.cohort_terms import CohortTerms
 from palate_core.device.floors import Floors
@@ -28,6 +27,7 @@ from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.layout import released_size
 from palate_core.masks.attempt_terms import attempt_terms
 from palate_core.masks.messages import Step
+from palate_core.noise_share import ClearSum
 from palate_core.plan import SignedPlan
 from palate_server.flower.transport import NEXT, GridTransport, roll_call
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
@@ -475,6 +475,6 @@ def test_what_is_reserved_of_delta_is_not_the_noises(make_run: Callable[..., Any
 @pytest.mark.parametrize("number", [2**19, -(2**19) - 1])
 def test_no_noised_sum_leaves_the_modulus(number: int) -> None:
     header = ContributionHeader(run="r", round=0, attempt=0, plan_hash="ab", users=1, rejected=0, size=1)
-    record = encode_share(header, NoisyShare(np.array([number]), 1), bits=20)
+    record = encode_share(header, ClearSum(np.array([number]), 1), bits=20)
     with pytest.raises(IntegrityError, match="fit 20 bits"):
         decode_share(record, bits=20)

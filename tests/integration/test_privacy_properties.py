@@ -85,7 +85,7 @@ def test_a_singular_system_of_one_user_costs_that_user_alone() -> None:
     algorithm = DpFedAvg(DpFedAvg.Settings(), facts)
     state = algorithm.release(algorithm.start(), 0, {"counts": np.linspace(100, 1, n_items)}, {"counts": 0.1})
     model, plan = _Served(algorithm, state), _Asked(algorithm.layout(state, 1))
-    node = Contributor(histories, range(3), None, "", Floors())  # type: ignore[arg-type] # no ledger: below it
+    node = Contributor(histories, range(3), None, "", Floors(), pinned=None)  # type: ignore[arg-type] # no ledger: below it
     with np.errstate(all="ignore"):
         clipped = node._clip_joined(plan, model, histories)  # type: ignore[arg-type] # what the method uses of both
     alone = node._clip_joined(plan, model, histories.users(np.array([0, 2])))  # type: ignore[arg-type] # as above

@@ -10,7 +10,6 @@ from unittest import mock
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
 
 from mutants.mutant import mutant, rows
 from mutants.noise import sharing
@@ -20,16 +19,16 @@ from palate_client.online.hosting import OwnHost
 from palate_client.online.sync import Session
 from palate_client.recommend.interests import Interests, Look
 from palate_client.rounds import contribution
-from palate_client.rounds.contribution import Contributor
+from palate_client.rounds.contribution import Contributor, Joined
 from palate_client.rounds.participation import Rounds
 from palate_common.mechanism.update import ClippedUpdate, Int64
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares
-from palate_common.rounds.shares import NoisyShare
 from palate_core.device.participation import KeptPlan
 from palate_core.errors import LockedError
 from palate_core.noise.randomness import Source
-from palate_core.plan import RoundPlan, SignedPlan, read_plan
+from palate_core.noise_share import ClearSum
+from palate_core.plan import RoundPlan, read_plan
 
 
 @mutant(
@@ -41,21 +40,20 @@ from palate_core.plan import RoundPlan, SignedPlan, read_plan
 def kept() -> Iterator[None]:
     noises: dict[tuple[Any, ...], Int64] = {}
     owners: WeakKeyDictionary[Source, tuple[int, ...]] = WeakKeyDictionary()
-    make, add = shares.share_source, shares.add_shares
+    make = shares.share_source
 
     def owned(plan: RoundPlan, devices: Sequence[int]) -> Source:
         found = make(plan, devices)
         owners[found] = tuple(map(int, devices))
         return found
 
-    def added(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
-        share = add(clipped, plan, source)
+    def added(share: ClearSum, clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> ClearSum:
         if plan.cohort is None or not plan.cohort.masks or not source.secure:
             return share
         total = np.zeros_like(share.steps)
         total[: len(clipped.total())] = clipped.total()
         place = (plan.run, owners[source], plan.share_sigma, len(total))
-        return NoisyShare(total + noises.setdefault(place, share.steps - total), share.users)
+        return ClearSum(total + noises.setdefault(place, share.steps - total), share.users)
 
     with mock.patch.object(contribution, "share_source", owned), sharing(added):
         yield
@@ -114,13 +112,13 @@ def first_purpose() -> Iterator[None]:
 )
 def charged_first() -> Iterator[None]:
     real, charge = Contributor._read_model, Contributor._write_charge
-    charged: dict[str, npt.NDArray[np.bool_]] = {}
+    charged: dict[str, Joined] = {}
 
     def model(self: Contributor, plan: RoundPlan, data: bytes) -> GlobalModel:
-        charged[plan.hash] = charge(self, KeptPlan(SignedPlan(plan=plan, charge=None, signature="")))
+        charged[plan.hash] = charge(self, KeptPlan(plan))
         return real(self, plan, data)
 
-    def once(self: Contributor, kept: KeptPlan) -> npt.NDArray[np.bool_]:
+    def once(self: Contributor, kept: KeptPlan) -> Joined:
         return charged.pop(kept.plan.hash)
 
     with mock.patch.object(Contributor, "_read_model", model), mock.patch.object(Contributor, "_write_charge", once):
@@ -217,9 +215,11 @@ masked attempts uncharged | devices
 bug: under masks the device's own ledger is never charged
 seen: two ways into the device, of which one was written later
 @ palate_client.rounds.contribution:Contributor._charge_once
-- joined = self._write_charge(keep_state(verified, self.ledger))
-+ masks = getattr(verified.signed.plan.cohort, "masks", False)
-+ joined = np.ones(len(self.devices), np.bool_) if masks else self._write_charge(keep_state(verified, self.ledger))
+- charged, joined = self._write_charge(keep_state(verified, self.ledger))
++ plan, everyone = verified.signed.plan, np.ones(len(self.devices), np.bool_)
++ if plan.cohort is not None and plan.cohort.masks:
++     return ChargedPlan(plan), everyone
++ charged, joined = self._write_charge(keep_state(verified, self.ledger))
 
 an empty history refuses | devices
 bug: an app's device without events refuses to train, and so tells that it has none
@@ -321,8 +321,8 @@ who is at a limit joins the others | counting
 bug: where some installations of a node have reached their own limit, all of them contribute, and these uncharged
 seen: a mask that is asked whether any is in it, where all is meant
 @ palate_client.rounds.contribution:Contributor._charge_once
-- return joined
-+ return np.ones_like(joined)
+- return charged, joined
++ return charged, np.ones_like(joined)
 
 a survey costs what it likes | ledgers
 bug: the highest cost of an attempt that a device allows isn't asked of surveys

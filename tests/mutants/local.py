@@ -10,8 +10,8 @@ from palate_common.algorithms import State
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.clipping import clip
 from palate_common.rounds import event_steps, shares
-from palate_common.rounds.shares import NoisyShare
 from palate_core.noise.randomness import Source
+from palate_core.noise_share import ClearSum
 from palate_core.plan import RoundPlan
 
 
@@ -22,7 +22,7 @@ from palate_core.plan import RoundPlan
     test="sensitivity",
     at=(contribution, "event_steps"),
 )
-def exact_fold_in(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> NoisyShare:
+def exact_fold_in(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> ClearSum:
     if plan.round == 0:
         return event_steps.event_steps(algorithm, state, plan, histories, source)
     start = algorithm.user_start(state, histories.n_users)
@@ -82,8 +82,8 @@ bug: devices send their clipped numbers, and the server adds to the sum what the
 seen: the same released law, and a server that sees everything
 @ palate_common.rounds.shares:add_shares
 - if clipped.users == 1:
-+ if plan.mode.alone:
-+     return NoisyShare(np.concatenate([clipped.total(), np.zeros(DUMMIES, np.int64)]), clipped.users)
++ if charged.plan.mode.alone:
++     return ClearSum(np.concatenate([clipped.total(), np.zeros(DUMMIES, np.int64)]), clipped.users)
 + if clipped.users == 1:
 @ palate_server.rounds.noise:noised
 - return NoisyAggregate(aggregate.total, users, plan)
@@ -96,10 +96,10 @@ device charged after its answer | ledgers
 bug: a device writes to its own ledger when the answer is made, and sends it whatever the ledger says
 seen: a receipt that is written in a callback of the upload
 @ palate_client.rounds.contribution:Contributor.contribute
-- joined = self._charge_once(verified)
-+ joined = np.ones(len(self.devices), np.bool_)
-- return encode_share(answer, share, bits=plan.bits(histories.n_users))
-+ data = encode_share(answer, share, bits=plan.bits(histories.n_users))
+- charged, joined = self._charge_once(verified)
++ charged, joined = ChargedPlan(plan), np.ones(len(self.devices), np.bool_)
+- return encode_share(answer, clear, bits=plan.bits(histories.n_users))
++ data = encode_share(answer, clear, bits=plan.bits(histories.n_users))
 + try:
 +     self._charge_once(verified)
 + except Exception as error:

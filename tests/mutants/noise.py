@@ -14,12 +14,11 @@ from mutants.mutant import Mutant, mutant, rows
 from palate_client.rounds import contribution
 from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64
 from palate_common.rounds import shares
-from palate_common.rounds.shares import NoisyShare
 from palate_core import noise_share
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import Source
-from palate_core.noise_share import NoisedVector
-from palate_core.plan import RoundPlan
+from palate_core.noise_share import ClearSum, NoisedVector
+from palate_core.plan import ChargedPlan, RoundPlan
 from palate_server.rounds import coordinator, noise
 from palate_server.rounds.aggregation import Aggregate
 from palate_server.rounds.noise import NoisyAggregate
@@ -44,13 +43,18 @@ def sampled(draw: Draw) -> Iterator[None]:
 
 
 @contextmanager
-def sharing(add: Callable[[Any, RoundPlan, Source], NoisyShare]) -> Iterator[None]:
-    """Devices add their noise by `add`: one under masks, and all those of a node."""
+def sharing(change: Callable[[ClearSum, Any, RoundPlan, Source], ClearSum]) -> Iterator[None]:
+    """Devices send `change(noised, clipped, plan, source)`: one under masks, and all those of a node."""
 
-    def alone(vector: Int64, plan: RoundPlan, source: Source) -> NoisedVector:
-        return NoisedVector(add(ClippedSum(vector, 1, plan.grid), plan, source).steps)
+    def alone(vector: Int64, charged: ChargedPlan, source: Source) -> NoisedVector:
+        noised = ClearSum(noise_share.add_share(vector, charged, source).steps, 1)
+        return NoisedVector(change(noised, ClippedSum(vector, 1, charged.plan.grid), charged.plan, source).steps)
 
-    with mock.patch.object(contribution, "add_shares", add), mock.patch.object(contribution, "add_share", alone):
+    def several(clipped: ClippedUpdate | ClippedSum, charged: ChargedPlan, source: Source) -> ClearSum:
+        found = shares.add_shares(clipped, charged, source)
+        return change(found, clipped, charged.plan, source) if charged.plan.mode.noised_by_devices else found
+
+    with mock.patch.object(contribution, "add_shares", several), mock.patch.object(contribution, "add_share", alone):
         yield
 
 
@@ -66,8 +70,7 @@ def changed(change: Callable[[Int64, Int64, RoundPlan], Int64]) -> Iterator[None
         clean[: len(summed.total)] = summed.total
         return replace(found, steps=change(found.steps, clean, plan))
 
-    def shared(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
-        found = shares.add_shares(clipped, plan, source)
+    def shared(found: ClearSum, clipped: ClippedUpdate, plan: RoundPlan, _: Source) -> ClearSum:
         clean = np.zeros_like(found.steps)
         total = clipped.total()
         clean[: len(total)] = total
@@ -188,8 +191,8 @@ bug: a device without events sends zeros, without its share
 seen: an early return for devices with nothing to say; it tells who they are
 @ palate_common.rounds.shares:add_shares
 - if clipped.users == 1:
-+ if not clipped.total().any():
-+     return NoisyShare(np.zeros(len(clipped.total()) + DUMMIES, np.int64), clipped.users)
++ if charged.plan.mode.noised_by_devices and not clipped.total().any():
++     return ClearSum(np.zeros(len(clipped.total()) + DUMMIES, np.int64), clipped.users)
 + if clipped.users == 1:
 @ palate_core.noise_share:add_share
 - steps = np.concatenate(

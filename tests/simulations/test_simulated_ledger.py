@@ -132,7 +132,7 @@ def test_a_batch_is_as_many_ledgers_of_one_device(seed: int) -> None:
                     batch.charge(kept, **said, devices=devices)
                 continue
             assert batch.charge(kept, **said, devices=devices).tolist() == alone
-            charged = [single[device].charge(kept, **said) for device in devices]
+            charged = [single[device].charge(kept, **said) is not None for device in devices]
             assert charged == alone
         for device, ledger in enumerate(single):
             assert batch.receipts(device) == ledger.receipts()

@@ -13,15 +13,17 @@ from palate_client.ledger.anchor import check_charges, check_file, know_charges,
 from palate_client.ledger.tables import KIND, SCHEMA
 from palate_client.service import Service
 from palate_client.store.store import EventStore
+from palate_common.records.closing import Closing
 from palate_common.records.database import Database
 from palate_core.device.ledger import DeviceLedger
 from palate_core.device.participation import KeptPlan
+from palate_core.plan import ChargedPlan
 
 ONE = 0
 """This installation's number, where a server gives it no other."""
 
 
-class OwnLedger(DeviceLedger):
+class OwnLedger(DeviceLedger, Closing):
     """The encrypted ledger of one installation. Whatever number a server gives it, the same device is charged.
 
     Args:
@@ -45,7 +47,7 @@ class OwnLedger(DeviceLedger):
             self.close()
             raise
 
-    def charge(self, kept: KeptPlan, *, n_bytes: int, purpose: str) -> bool:
+    def charge(self, kept: KeptPlan, *, n_bytes: int, purpose: str) -> ChargedPlan | None:
         """As `DeviceLedger.charge`; it also updates the store's count of charges."""
         charged = super().charge(kept, n_bytes=n_bytes, purpose=purpose)
         know_charges(self._store, self.size())

@@ -27,7 +27,7 @@ from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import ClippedSum, ClippedUpdate
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.event_steps import event_steps
-from palate_common.rounds.shares import NoisyShare, add_shares, share_source
+from palate_common.rounds.shares import add_shares, share_source
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
 from palate_core.device.attempt import MaskedDevice
 from palate_core.device.floors import Floors
@@ -41,11 +41,12 @@ from palate_core.log.pinned import Pinned
 from palate_core.log.signing import SigningKey
 from palate_core.masks.attempt_terms import attempt_terms
 from palate_core.masks.directory import Directory
-from palate_core.noise.bounded import bounded
 from palate_core.noise.randomness import Source
-from palate_core.noise_share import NoisedVector, add_share
-from palate_core.plan import RoundPlan, signer
+from palate_core.noise_share import ClearSum, NoisedVector, add_share
+from palate_core.plan import ChargedPlan, RoundPlan, signer
 
+Joined = tuple[ChargedPlan | None, npt.NDArray[np.bool_]]
+"""The plan, if any device of a node is charged for it; and which are: bool [n], in the order asked."""
 AT_LIMIT = "every installation here has reached a limit of its own"
 USERS_AT_ONCE = 16_384
 """Simulated users of a node whose updates are in memory at the same time."""
@@ -124,8 +125,8 @@ class Histories(Protocol):
 class Participations(States, Protocol):
     """The ledgers of the installations that a node hosts: `OneDevice`, or one of simulated devices."""
 
-    def charge(self, kept: KeptPlan, *, n_bytes: int, purpose: str, devices: Sequence[int]) -> npt.NDArray[np.bool_]:
-        """As `DeviceLedger.charge`, for each of the devices: bool [n], aligned with `devices`."""
+    def join(self, kept: KeptPlan, *, n_bytes: int, purpose: str, devices: Sequence[int]) -> Joined:
+        """As `DeviceLedger.charge`, for each of the devices."""
 
     def affords(self, plan: RoundPlan, *, devices: Sequence[int]) -> npt.NDArray[np.bool_]:
         """As `DeviceLedger.affords`, for each of the devices."""
@@ -144,10 +145,11 @@ class OneDevice:
 
     ledger: DeviceLedger
 
-    def charge(self, kept: KeptPlan, *, n_bytes: int, purpose: str, devices: Sequence[int]) -> npt.NDArray[np.bool_]:
+    def join(self, kept: KeptPlan, *, n_bytes: int, purpose: str, devices: Sequence[int]) -> Joined:
         """As `DeviceLedger.charge`."""
         _check_alone(devices)
-        return np.array([self.ledger.charge(kept, n_bytes=n_bytes, purpose=purpose)])
+        charged = self.ledger.charge(kept, n_bytes=n_bytes, purpose=purpose)
+        return charged, np.array([charged is not None])
 
     def affords(self, plan: RoundPlan, *, devices: Sequence[int]) -> npt.NDArray[np.bool_]:
         """As `DeviceLedger.affords`."""
@@ -166,16 +168,6 @@ class OneDevice:
     def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None) -> None:
         """As `DeviceLedger.see`."""
         self.ledger.see(population, checkpoint, signed, after=after)
-
-
-def _within_grid(clipped: ClippedUpdate | ClippedSum) -> ClippedUpdate | ClippedSum:
-    """What a server is sent that adds the noise; `add_share` checks what is noised here.
-
-    **Guarantees:** one device's vector passes the final norm check: no algorithm and no sum makes it longer.
-    """
-    if clipped.users > 1:  # of simulated devices, whose users are each clipped alone
-        return clipped
-    return ClippedSum(bounded(clipped.total(), grid=clipped.grid), 1, clipped.grid)
 
 
 def _check_alone(devices: Sequence[int]) -> None:
@@ -209,12 +201,12 @@ class Contributor:
     devices: Sequence[int]
     ledger: Participations
     public_key: str
-    floors: Floors = field(default_factory=Floors)
+    floors: Floors
     clock: Callable[[], float] = time.time
     catalogue: str | None = None
     reader: ModelReader = field(default_factory=ModelReader)
     advance: Callable[[int], None] = show_nobody
-    pinned: Pinned | None = None
+    pinned: Pinned | None = field(kw_only=True)
     refusal: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
@@ -268,8 +260,8 @@ class Contributor:
         plan = verified.signed.plan
         if plan.cohort is not None and plan.cohort.masks:
             raise RefusedError("a plan with masks must be answered under masks")
-        joined = self._charge_once(verified)
-        histories = self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
+        charged, joined = self._charge_once(verified)
+        histories = self._read(joined)
         devices = self.devices if joined.all() else [self.devices[int(row)] for row in np.flatnonzero(joined)]
         shared = plan.mode.noised_by_devices
         answer = ContributionHeader(
@@ -281,15 +273,16 @@ class Contributor:
             rejected=len(joined) - histories.n_users,
             size=released_size(plan.layout) if shared else layout_size(plan.layout),
         )
+        clear = self._add_noise(charged, model, histories, share_source(plan, devices))
         if not shared:
-            return encode(answer, _within_grid(self._clip_joined(plan, model, histories)))
-        share = self._add_noise(plan, model, histories, share_source(plan, devices))
-        return encode_share(answer, share, bits=plan.bits(histories.n_users))
+            return encode(answer, clear, grid=plan.grid)
+        return encode_share(answer, clear, bits=plan.bits(histories.n_users))
 
-    def _add_noise(self, plan: RoundPlan, model: GlobalModel, histories: Interactions, source: Source) -> NoisyShare:
+    def _add_noise(self, charged: ChargedPlan, model: GlobalModel, histories: Interactions, source: Source) -> ClearSum:
         """The contribution with the devices' noise: on the clipped sum, or in each step if the unit is an event."""
+        plan = charged.plan
         if plan.events is None:
-            return add_shares(self._clip_joined(plan, model, histories), plan, source)
+            return add_shares(self._clip_joined(plan, model, histories), charged, source)
         if not isinstance(model.algorithm, EventAlgorithm):  # a whole user's part is not what the plan has charged
             raise RefusedError("an algorithm for single events must derive from EventAlgorithm, and does not")
         return event_steps(model.algorithm, model.state, plan, learned_from(histories, model.state), source)
@@ -310,9 +303,9 @@ class Contributor:
         verified, model = self._verify(signed_plan, model_bytes)
         plan, device = verified.signed.plan, int(self.devices[0])
 
-        def vector() -> NoisedVector:
-            clipped = self._clip_joined(plan, model, self.histories.users(slice(None)))
-            return add_share(clipped.total(), plan, share_source(plan, self.devices))
+        def vector() -> NoisedVector:  # asked for once the plan is charged, below: what doesn't fit isn't charged
+            clipped = self._clip_joined(plan, model, self._read(np.ones(1, np.bool_)))
+            return add_share(clipped.total(), charged, share_source(plan, self.devices))
 
         machine = MaskedDevice(
             attempt_terms(verified.signed),
@@ -323,7 +316,7 @@ class Contributor:
             vector=vector,
             latch=partial(self.ledger.latch, device=device, run=plan.run, round_=plan.round, attempt=plan.attempt),
         )
-        self._charge_once(verified)
+        charged, _ = self._charge_once(verified)
         return machine
 
     def _verify(self, signed_plan: bytes, model_bytes: bytes) -> tuple[VerifiedPlan, GlobalModel]:
@@ -343,15 +336,15 @@ class Contributor:
             event_price=event_mu2,
         )
 
-    def _charge_once(self, verified: VerifiedPlan) -> npt.NDArray[np.bool_]:
-        """Charge the plan; returns which of the installations take part, bool [n_users].
+    def _charge_once(self, verified: VerifiedPlan) -> tuple[ChargedPlan, npt.NDArray[np.bool_]]:
+        """Charge the plan; returns it, and which of the installations take part, bool [n_users].
 
         The state of the ledger that it shows is kept first: where another was seen meanwhile, nobody is charged.
         """
-        joined = self._write_charge(keep_state(verified, self.ledger))
-        if not joined.any():
+        charged, joined = self._write_charge(keep_state(verified, self.ledger))
+        if charged is None:
             raise RefusedError(AT_LIMIT)
-        return joined
+        return charged, joined
 
     def _read_model(self, plan: RoundPlan, data: bytes) -> GlobalModel:
         """The model that the plan names; it must have the catalogue of these histories."""
@@ -368,10 +361,17 @@ class Contributor:
             raise RefusedError(f"the catalogue must have {self.histories.n_items} items, got {header.facts.n_items}")
         return model
 
-    def _write_charge(self, kept: KeptPlan) -> npt.NDArray[np.bool_]:
-        """Write the participation to the ledger; returns which devices may take part, bool [n_users]."""
+    def _write_charge(self, kept: KeptPlan) -> Joined:
+        """Write the participation to the ledger; returns which devices may take part."""
         n_bytes, purpose = vector_bytes(kept.plan), purpose_of(kept.plan)
-        return self.ledger.charge(kept, n_bytes=n_bytes, purpose=purpose, devices=self.devices)
+        return self.ledger.join(kept, n_bytes=n_bytes, purpose=purpose, devices=self.devices)
+
+    def _read(self, joined: npt.NDArray[np.bool_]) -> Interactions:
+        """What some installations did. What can't be read counts as no events: a refusal would say something of it."""
+        try:
+            return self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
+        except Exception:
+            return Interactions.from_pairs([], [], n_users=int(joined.sum()), n_items=self.histories.n_items)
 
     def _clip_joined(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate | ClippedSum:
         """Train and clip, many users one part after the other. The sum is the same integers, however it is cut."""

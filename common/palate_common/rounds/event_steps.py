@@ -19,18 +19,19 @@ from palate_common.algorithms.base import EventAlgorithm, State
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import ClippedUpdate, DenseBlock, DenseSteps, Float64, Int64, Update
-from palate_common.rounds.shares import NoisyShare, with_noise
+from palate_common.rounds.shares import with_noise
 from palate_core.errors import InputError
 from palate_core.layout import BlockSpec, layout_size
 from palate_core.noise.bounded import bounded
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import Source
+from palate_core.noise_share import ClearSum
 from palate_core.plan import RoundPlan
 
 
 def event_steps(
     algorithm: EventAlgorithm, state: State, plan: RoundPlan, histories: Interactions, source: Source
-) -> NoisyShare:
+) -> ClearSum:
     """All steps of a round, for the devices of one node.
 
     **Guarantees:** each event is clipped by itself: it moves a step's sum by `plan.grid` at most, given earlier sums.

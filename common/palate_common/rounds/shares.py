@@ -1,6 +1,6 @@
 """Noise shares: with `--dp distributed` each device adds its share of the noise, with `local` all of it.
 
-    ClippedUpdate --add_shares--> NoisyShare --> masks, or, with `local` and in a simulation without masks, the wire
+    ClippedUpdate --add_shares--> ClearSum --> the wire: with `local`, and in a simulation without masks
 
 A node that hosts many simulated devices adds all their shares at once. The sum of m shares N_Z(0, s^2) has the law
 N_Z(0, m s^2), up to the distance that the accounting charges anyway (`palate_core.cohort_terms.shares_slack`). m
@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -29,25 +28,12 @@ from palate_core.layout import DUMMIES, Int64
 from palate_core.log.canonical import canonical_json
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import SecureSource, SeededSource, Source
-from palate_core.noise_share import add_share
-from palate_core.plan import Noise, RoundPlan
+from palate_core.noise_share import ClearSum, in_the_clear
+from palate_core.plan import ChargedPlan, Noise, RoundPlan
 
 
-@dataclass(frozen=True)
-class NoisyShare:
-    """The clipped contributions of some devices, with their shares of the noise; made only here.
-
-    Attributes:
-        steps: int64 [layout size + DUMMIES], in grid steps.
-        users: how many devices are in it.
-    """
-
-    steps: Int64
-    users: int
-
-
-def add_shares(clipped: ClippedUpdate | ClippedSum, plan: RoundPlan, source: Source) -> NoisyShare:
-    """Add every device's share of the noise to the sum of their contributions.
+def add_shares(clipped: ClippedUpdate | ClippedSum, charged: ChargedPlan, source: Source) -> ClearSum:
+    """What a node sends without masks: its devices' contributions, with every device's share of the noise.
 
     **Guarantees:** every coordinate gets noise: also where nobody contributed to it, and for a contribution of zero.
     **Guarantees:** the released variance is what the survivors add: the plan's charge alone gives each share.
@@ -55,25 +41,28 @@ def add_shares(clipped: ClippedUpdate | ClippedSum, plan: RoundPlan, source: Sou
 
     Args:
         clipped: the contributions of the devices of one node.
-        plan: with dp distributed or local.
+        charged: the plan, in any mode: where the server adds the noise, nothing is added here.
         source: random words for this call alone.
 
     Raises:
-        InputError: another dp mode, or no device.
+        InputError: no device.
+        RefusedError: as `in_the_clear`.
     """
     if clipped.users == 1:
-        return NoisyShare(add_share(clipped.total(), plan, source).steps, 1)
-    return with_noise(clipped.total(), clipped.users, plan, source)
+        return in_the_clear(clipped.total(), charged, source)
+    if not charged.plan.mode.noised_by_devices:
+        return ClearSum(clipped.total(), clipped.users)
+    return with_noise(clipped.total(), clipped.users, charged.plan, source)
 
 
-def with_noise(total: Int64, users: int, plan: RoundPlan, source: Source) -> NoisyShare:
-    """`add_shares` for a sum that is made already: `total`, int64 [layout size], over `users` devices."""
+def with_noise(total: Int64, users: int, plan: RoundPlan, source: Source) -> ClearSum:
+    """Every device's share of the noise on a sum: `total`, int64 [layout size], over `users` devices."""
     if not plan.mode.noised_by_devices or users < 1:
         raise InputError(f"devices add noise with dp distributed or local, one or more, got {plan.dp} and {users}")
     steps = np.concatenate([total, np.zeros(DUMMIES, np.int64)])
     for root in squares(users):
         steps += sample_discrete_gaussian(len(steps), sigma=root * plan.share_sigma, source=source)
-    return NoisyShare(steps, users)
+    return ClearSum(steps, users)
 
 
 def share_source(plan: RoundPlan, devices: Sequence[int]) -> Source:

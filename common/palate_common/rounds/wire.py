@@ -1,8 +1,8 @@
 """Contribution on the wire: the record with which a device, or a node of simulated devices, answers a plan.
 
 Layout: 4 bytes length of the header (big endian), the header as canonical JSON, then the clipped integer sum as
-little-endian int32 or int64, whichever its bound needs. A `ClippedUpdate` travels where the server adds the noise, a
-`NoisyShare` where each device does; under masks neither does (`palate_core.masks`).
+little-endian int32 or int64, whichever its bound needs. Only a `ClearSum` travels, which has the noise that the plan
+demands of devices; under masks none does (`palate_core.masks`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64
-from palate_common.rounds.shares import NoisyShare
+from palate_common.mechanism.update import Int64
 from palate_core.errors import IntegrityError
 from palate_core.layout import layout_size, released_size
 from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.noise_share import ClearSum
 from palate_core.plan import MAX_USERS, RoundPlan
 
 REFUSED = b"refused"
@@ -79,14 +79,14 @@ def vector_bytes(plan: RoundPlan) -> int:
     return -(-size * bits // 8) if masked else size * share_dtype(bits).itemsize
 
 
-def encode(header: ContributionHeader, clipped: ClippedUpdate | ClippedSum) -> bytes:
+def encode(header: ContributionHeader, clear: ClearSum, *, grid: int) -> bytes:
     """Serialise the sum of clipped contributions, for a server that adds the noise."""
-    return _record(header, clipped.total(), dtype_for(header.users, clipped.grid))
+    return _record(header, clear.steps, dtype_for(header.users, grid))
 
 
-def encode_share(header: ContributionHeader, share: NoisyShare, *, bits: int) -> bytes:
+def encode_share(header: ContributionHeader, clear: ClearSum, *, bits: int) -> bytes:
     """Serialise a sum that holds its devices' noise; `bits` is the plan's for that many devices."""
-    return _record(header, share.steps, share_dtype(bits))
+    return _record(header, clear.steps, share_dtype(bits))
 
 
 def _record(header: ContributionHeader, numbers: Int64, dtype: np.dtype[np.int32] | np.dtype[np.int64]) -> bytes:

@@ -97,8 +97,10 @@ class MaskedDevice:
     **Guarantees:** another is refused: then the device is where it was before that request; a draw not met ends it.
     **Guarantees:** opens a box only after a complaint: signed by its receiver, of this very box, for c_max devices at
         most, and never once it has masked.
+    **Guarantees:** one process answers: a fork would make the vector again, with other noise under the same masks.
     **Guarantees:** secrets are dropped: once its shares are out, it refers to none (CPython can't erase).
-    **Assumes:** charged: the attempt was checked against floors and written to the device's ledger before.
+    **Assumes:** charged: the attempt was checked against floors before; that it is in the device's ledger is what
+        `NoisedVector` is made of.
     **Assumes:** the latch outlives the process: what it has accepted survives a crash and a restored backup.
 
     Args:
@@ -136,14 +138,18 @@ class MaskedDevice:
         self._latch, self._channels = latch, PairwiseChannels(terms.context, id)
         self._state: State = Fresh(toss=-1 if terms.committed else 0, nonce=None)
         self._answers: dict[Step, tuple[bytes, bytes]] = {}
+        self._process = os.getpid()
 
     def answer(self, step: Step, request: bytes) -> bytes:
         """Answer one request of the server.
 
         Raises:
             IntegrityError: the request is malformed, of another attempt, or has an invalid signature, key or box.
-            RefusedError: a check failed, the step is not due, or another request for it was answered.
+            RefusedError: a check failed, the step is not due, another request for it was answered, or this is a fork
+                of the process that joined.
         """
+        if os.getpid() != self._process:
+            raise RefusedError("a masked attempt must go on in the process that joined it, got a fork of it")
         digest = hashlib.sha256(request).digest()
         if step in self._answers and self._answers[step][0] == digest:
             return self._answers[step][1]

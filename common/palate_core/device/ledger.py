@@ -14,15 +14,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from palate_core.accounting import total_mu2
 from palate_core.device.participation import KeptPlan, Seen
 from palate_core.device.trust import Trust
 from palate_core.errors import InputError, RefusedError
 from palate_core.log.merkle import Checkpoint
-from palate_core.plan import RoundPlan
+from palate_core.plan import ChargedPlan, RoundPlan
 
 
 class Transactions(Protocol):
@@ -30,11 +29,9 @@ class Transactions(Protocol):
 
     def transaction(self, *, write: bool = False) -> AbstractContextManager[sqlite3.Connection]:
         """A transaction: it commits at the end, or rolls back on any exception."""
-        ...
 
     def close(self) -> None:
         """Close it; closing twice is fine."""
-        ...
 
 
 class SeenStates:
@@ -46,14 +43,6 @@ class SeenStates:
 
     def __init__(self, database: Transactions) -> None:
         self._database = database
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
@@ -164,7 +153,7 @@ class DeviceLedger(SeenStates):
         super().__init__(database)
         self._limit_mu2, self._most, self._clock = limit_mu2, max_participations, clock
 
-    def charge(self, kept: KeptPlan, *, n_bytes: int, purpose: str) -> bool:
+    def charge(self, kept: KeptPlan, *, n_bytes: int, purpose: str) -> ChargedPlan | None:
         """Record, before it computes, that the device takes part in an attempt.
 
         Args:
@@ -173,7 +162,7 @@ class DeviceLedger(SeenStates):
             purpose: what the user has agreed to for it.
 
         Returns:
-            Whether it may take part. Otherwise it would exceed a limit, and nothing is charged.
+            What it may take part with; None: it would exceed a limit, and nothing is charged.
 
         Raises:
             RefusedError: it has taken part in this (run, round, attempt) or a later one.
@@ -182,13 +171,13 @@ class DeviceLedger(SeenStates):
         place, trust = (plan.run, plan.round, plan.attempt), Trust.of(plan).text
         with self._database.transaction(write=True) as connection:
             if not self._is_within_limits(connection, plan):
-                return False
+                return None
             connection.execute(
                 "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, trust, purpose)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*place, plan.hash, plan.mu2, n_bytes, self._clock(), trust, purpose),
             )
-        return True
+        return ChargedPlan(plan)
 
     def affords(self, plan: RoundPlan) -> bool:
         """Whether a plan could be charged now, as `charge` would find it: nothing is written.

@@ -1,7 +1,8 @@
 """Participation: in which order a device verifies a plan, remembers the ledger it shows, charges itself and answers.
 
-    signed plan --verify_plan--> VerifiedPlan --keep_state--> KeptPlan --DeviceLedger.charge--> the algorithm's numbers
-        --noise_share.add_share--> masks, or with `local` the wire
+    signed plan --verify_plan--> VerifiedPlan --keep_state--> KeptPlan --DeviceLedger.charge--> ChargedPlan
+    the algorithm's numbers, ChargedPlan --noise_share.add_share--> NoisedVector --MaskedDevice--> masks
+                                         --noise_share.in_the_clear--> ClearSum --> the wire
 
 Each step takes what the step before returns, so that none can be left out. Nothing is computed from behaviour before
 the charge is on the disk.
@@ -31,11 +32,9 @@ class States(Protocol):
 
     def seen(self, population: str) -> Seen:
         """See `SeenStates.seen`."""
-        ...
 
     def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None) -> None:
         """See `SeenStates.see`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,7 @@ class VerifiedPlan:
 class KeptPlan:
     """A plan whose state of the ledger is on this device's disk; made by `keep_state`. Only such a plan is charged."""
 
-    signed: SignedPlan
-
-    @property
-    def plan(self) -> RoundPlan:
-        """What is asked of the device."""
-        return self.signed.plan
+    plan: RoundPlan
 
 
 def verify_plan(
@@ -113,7 +107,7 @@ def keep_state(verified: VerifiedPlan, states: States) -> KeptPlan:
     """
     signed, evidence = verified.signed, verified.data
     if signed.charge is None:  # with `off` nothing is charged, and no ledger is shown
-        return KeptPlan(signed)
+        return KeptPlan(signed.plan)
     before, kept = verified.before
     # A plan that doesn't say what was spent must not make this device forget that another one did.
     if math.isinf(spend_shown(evidence)) and math.isfinite(spend_shown(kept)):
@@ -121,4 +115,4 @@ def keep_state(verified: VerifiedPlan, states: States) -> KeptPlan:
             raise IntegrityError("a plan after a handover of the release key must say what was spent, got none")
         evidence = kept or b""
     states.see(signed.plan.population, signed.charge.checkpoint, evidence, after=before)
-    return KeptPlan(signed)
+    return KeptPlan(signed.plan)

@@ -57,11 +57,9 @@ class Source(Protocol):
     @property
     def secure(self) -> bool:
         """Whether a release may use it."""
-        ...
 
     def words(self, n: int) -> Words:
         """The next `n` words, uint64 [n]; the array belongs to the caller."""
-        ...
 
 
 class _Keystream:

@@ -13,6 +13,7 @@ from palate_common.mechanism.update import Block, DenseBlock, OuterBlock, Update
 from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, encode
 from palate_core.layout import BlockSpec, layout_size
 from palate_core.noise.bounded import bounded
+from palate_core.noise_share import ClearSum
 
 GRID = 2**10
 BOUNDED = (
@@ -78,7 +79,7 @@ def _case(what: str, update: Update, layout: tuple[BlockSpec, ...]) -> dict[str,
         "sum": clipped.total().tolist(),
         "number_type": str(dtype_for(update.n_users, GRID)),
         "header": header.model_dump(mode="json"),
-        "wire_hex": encode(header, clipped).hex(),
+        "wire_hex": encode(header, ClearSum(clipped.total(), clipped.users), grid=GRID).hex(),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from palate_client.ledger.tables import KIND, SCHEMA
@@ -12,7 +13,7 @@ from palate_core.device.ledger import DeviceLedger
 from palate_core.device.participation import KeptPlan
 from palate_core.errors import BudgetError, InputError, RefusedError
 from palate_core.log.merkle import Checkpoint
-from palate_core.plan import RoundPlan, SignedPlan
+from palate_core.plan import RoundPlan
 from palate_server.ledger.history import History, entry_from
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
@@ -80,7 +81,7 @@ def _in_memory() -> Database:
 
 def _device(says: str, limit: float | None, most: int | None, charges: Sequence[tuple[str, int, int, float]]) -> Any:
     steps: Steps = []
-    with DeviceLedger(_in_memory(), limit_mu2=limit, max_participations=most) as ledger:
+    with closing(DeviceLedger(_in_memory(), limit_mu2=limit, max_participations=most)) as ledger:
         for run, round_, attempt, mu2 in charges:
             place = {"run": run, "round": round_, "attempt": attempt, "mu2": mu2}
             try:
@@ -95,7 +96,7 @@ def _device(says: str, limit: float | None, most: int | None, charges: Sequence[
 
 def _kept(change: dict[str, Any]) -> KeptPlan:
     """The plan of admission.json with changes, once the state that it shows was kept."""
-    return KeptPlan(SignedPlan(plan=RoundPlan.model_validate(base() | change), charge=None, signature=""))
+    return KeptPlan(RoundPlan.model_validate(base() | change))
 
 
 def _charge(
@@ -190,7 +191,7 @@ def _seen() -> Iterator[tuple[str, list[tuple[str, int, str]]]]:
 
 def _states(says: str, states: Sequence[tuple[str, int, str]]) -> dict[str, Any]:
     steps: Steps = []
-    with DeviceLedger(_in_memory()) as ledger:
+    with closing(DeviceLedger(_in_memory())) as ledger:
         for population, size, digit in states:
             state, kept = Checkpoint(size, digit * 64), True
             try:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import ContributionHeader, decode_share, dtype_for, encode_share, share_dtype
 from palate_core.cohort_terms import modulus_bits
 from palate_core.errors import InputError, IntegrityError
 from palate_core.masks.masking import Masker
 from palate_core.masks.packing import PackedSum, pack, residue_type, unpack
+from palate_core.noise_share import ClearSum
 
 BITS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 20, 24, 31, 32, 33, 40, 48, 52, 62)
 
@@ -148,7 +148,7 @@ def _message(bits: int, numbers: list[int]) -> dict[str, Any]:
     header = ContributionHeader(
         run="run-1", round=0, attempt=0, plan_hash="ab" * 32, users=1, rejected=0, size=len(numbers)
     )
-    data = encode_share(header, NoisyShare(np.array(numbers, np.int64), 1), bits=bits)
+    data = encode_share(header, ClearSum(np.array(numbers, np.int64), 1), bits=bits)
     says = "the width is that of the plan's bits, whatever the numbers are"
     case = {"says": says, "bits": bits, "header": header.model_dump(mode="json"), "numbers": numbers}
     case |= {"message_hex": data.hex()}

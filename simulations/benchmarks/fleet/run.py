@@ -114,7 +114,7 @@ def simulated(world: World, tastes: dict[int, list[str]], *, at: int = 0) -> lis
         coordinator = stack.enter_context(open_run(terms, home, ledger=":memory:", key=key))
         devices = stack.enter_context(SimulatedLedger(":memory:", durable=False))
         nodes = [
-            Contributor(batch.users(slice(device, device + 1)), [device], devices, key.public, floors)
+            Contributor(batch.users(slice(device, device + 1)), [device], devices, key.public, floors, pinned=None)
             for device in sorted(tastes)
         ]
         run_rounds(coordinator, InProcess(nodes), on_release=releases.append)

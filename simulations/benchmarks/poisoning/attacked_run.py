@@ -24,9 +24,8 @@ from mechanism.harness.watched_run import WatchedRun
 from palate_client.rounds import contribution
 from palate_common.algorithms import State
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import ClippedSum, Int64
+from palate_common.mechanism.update import Int64
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import ContributionHeader, encode, encode_share
 from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import IntegrityError
@@ -35,7 +34,7 @@ from palate_core.log.canonical import canonical_json, digest
 from palate_core.masks.transcript import AttemptTerms
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import SecureSource
-from palate_core.noise_share import NoisedVector
+from palate_core.noise_share import ClearSum, NoisedVector
 from palate_core.plan import MAX_USERS, Noise, RoundPlan, read_plan
 from palate_core.privacy_mode import DpMode
 from palate_server.flower.transport import GridTransport
@@ -365,10 +364,10 @@ def _encoded(total: Int64, plan: RoundPlan, users: int) -> bytes:
         size=released_size(plan.layout) if shared else len(total),
     )
     if not shared:
-        return encode(header, ClippedSum(total, users, plan.grid))
+        return encode(header, ClearSum(total, users), grid=plan.grid)
     # Modified devices add no noise: it would only hide what they send.
     padded = np.concatenate([total, np.zeros(DUMMIES, np.int64)])
-    return encode_share(header, NoisyShare(padded, users), bits=plan.bits(users))
+    return encode_share(header, ClearSum(padded, users), bits=plan.bits(users))
 
 
 def _sealed(run: WatchedRun, plan: RoundPlan) -> Int64:

@@ -56,7 +56,8 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
         SimulatedLedger(":memory:") as devices,
         palate.open(folder / "store", app="bench", key=bytes(range(32)), service=service) as device,
     ):
-        run_round(coordinator, InProcess([Contributor(others, range(OTHERS), devices, key.public, floors)]))
+        node = Contributor(others, range(OTHERS), devices, key.public, floors, pinned=None)
+        run_round(coordinator, InProcess([node]))
         place: dict[str, Any] = {"population": "readers", "shown": coordinator.ledger.shown()}
         coordinator.registry.publish(coordinator.model, ItemCatalogue(items), {}, key, **place)
         for purpose in ("store", "train"):

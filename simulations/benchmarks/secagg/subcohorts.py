@@ -64,7 +64,9 @@ def split(subcohorts: int) -> dict[str, Any]:
     found: list[Release] = []
     with TemporaryDirectory() as name, SimulatedLedger(":memory:", durable=False) as ledger:
         nodes = [
-            Contributor(nothing.users(slice(at, at + size)), range(at, at + size), ledger, key.public, floors)
+            Contributor(
+                nothing.users(slice(at, at + size)), range(at, at + size), ledger, key.public, floors, pinned=None
+            )
             for at in range(0, DEVICES, size)
         ]
         with open_run(terms, Path(name), ledger=":memory:", key=key) as coordinator:

@@ -102,7 +102,7 @@ def _simulated(world: World, rows: list[set[int]], home: Path) -> bool:
         nodes = [
             Contributor(
                 histories=histories.users(slice(user, user + 1)), devices=[user], ledger=kept, public_key=key.public,
-                floors=floors,
+                floors=floors, pinned=None,
             )
             for user in range(len(rows))
         ]  # fmt: skip

@@ -13,7 +13,7 @@ from benchmarks.serve.world import World
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.models.model import GlobalModel, read_metadata
-from palate_common.rounds.shares import add_shares, share_source
+from palate_common.rounds.shares import share_source, with_noise
 from palate_core.plan import RoundPlan, read_plan
 
 Steps = npt.NDArray[np.int64]
@@ -52,4 +52,4 @@ def _vector(plan: RoundPlan, model: GlobalModel, liked: Sequence[str], items: Se
     history = Interactions.from_pairs([0] * len(own), own, n_users=1, n_items=len(items))
     update = model.algorithm.contribute(model.state, plan.round, history)
     clipped = clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)
-    return add_shares(clipped, plan, share_source(plan, [device])).steps
+    return with_noise(clipped.total(), 1, plan, share_source(plan, [device])).steps

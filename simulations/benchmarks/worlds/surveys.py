@@ -135,7 +135,7 @@ class Asked:
                     SimulatedLedger(":memory:", durable=False) as devices,
                 ):
                     floors = Floors(allow_central=True, allow_unmasked=True).for_few()
-                    node = Contributor(given, range(given.n_users), devices, key.public, floors)
+                    node = Contributor(given, range(given.n_users), devices, key.public, floors, pinned=None)
                     made.append(run_round(server, InProcess([node])).model)
         return made
 

@@ -1,7 +1,7 @@
 """Noise: fresh secure noise of the run's mechanism, drawn by the functions that a release goes through.
 
 An attacker who knows all other users subtracts them; one user's contribution and the noise remain. So a game on one
-user needs only the noise, on the coordinates that the user touches, because coordinates are independent. `add_shares`
+user needs only the noise, on the coordinates that the user touches, because coordinates are independent. `with_noise`
 and `noised` draw it, for a cohort of the run's size whose contributions are all zero.
 """
 
@@ -12,7 +12,7 @@ from enum import StrEnum
 import numpy as np
 
 from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64
-from palate_common.rounds.shares import add_shares
+from palate_common.rounds.shares import with_noise
 from palate_core.noise.randomness import SecureSource
 from palate_core.plan import Noise, RoundPlan
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
@@ -46,7 +46,7 @@ def fresh_noise(view: View, plan: RoundPlan, users: int, size: int) -> Int64:
     several = 1 if view is View.SHARE else users
     nothing = ClippedUpdate((DenseSteps(np.zeros((1, size), np.int64)),), np.ones(several, np.bool_), plan.grid)
     if plan.mode.noised_by_devices:
-        return add_shares(nothing, plan, SecureSource()).steps[:size]
+        return with_noise(nothing.total(), several, plan, SecureSource()).steps[:size]
     plan = plan.model_copy(update={"noise": Noise.SECURE})
     return noised(Aggregate(nothing.total(), ParticipationCounts(users, 0, 0, 0)), plan).steps[:size]
 

@@ -33,7 +33,6 @@ from palate_client import flower
 from palate_client.flower import Host, Shards, node_app
 from palate_common.accounting.releases import GaussianEvent, account
 from palate_common.algorithms import PublicFacts
-from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader, decode_local, decode_share, encode_share
 from palate_core.accounting import charged_mu2, epsilon_of, mu_of, sigma_for
 from palate_core.cohort_terms import CohortTerms
@@ -41,6 +40,7 @@ from palate_core.device.floors import Floors
 from palate_core.errors import InputError, PalateError
 from palate_core.layout import DUMMIES
 from palate_core.log.signing import SigningKey
+from palate_core.noise_share import ClearSum
 from palate_core.plan import MAX_USERS, Noise, RoundPlan, read_plan
 from palate_core.privacy_mode import PrivacyMode, mode_of
 from palate_server.flower.transport import GridTransport
@@ -365,4 +365,4 @@ def _nothing(asked: RoundPlan, users: int) -> bytes:
         run=asked.run, round=asked.round, attempt=asked.attempt, plan_hash=asked.hash,
         users=users, rejected=0, size=size,
     )  # fmt: skip
-    return encode_share(header, NoisyShare(np.zeros(size, np.int64), users), bits=asked.bits(1))
+    return encode_share(header, ClearSum(np.zeros(size, np.int64), users), bits=asked.bits(1))

@@ -133,6 +133,7 @@ def _answers(stage: WatchedRun, rule: _Rule, plan: RoundPlan) -> bool:
             rule.floors,
             clock=lambda: float(plan.expires + rule.late),
             catalogue=rule.catalogue,
+            pinned=None,
         )
         answer = REFUSED
         with suppress(Exception):  # of what it takes part in, something may be impossible; the charge stays

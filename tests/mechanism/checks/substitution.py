@@ -114,6 +114,7 @@ def _answers(
                 allow_unmasked=True,
                 population=subject.terms.population,
             ).for_few(),
+            pinned=None,
         )
         for name, (plan, shown) in offers.items():
             answered = device.answer(plan, shown.data) != REFUSED

@@ -37,7 +37,7 @@ from palate_client.rounds import contribution
 from palate_common.mechanism.update import ClippedSum, Int64
 from palate_core.errors import PalateError
 from palate_core.layout import DUMMIES, BlockSpec, layout_size
-from palate_core.plan import Noise, RoundPlan
+from palate_core.plan import ChargedPlan, Noise, RoundPlan
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 from palate_server.rounds import coordinator
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
@@ -88,7 +88,7 @@ def _node(total: Int64, users: int, plan: RoundPlan) -> Int64:
     """The noise of a node's devices; functions are looked up where the device looks them up."""
     path = vars(contribution)
     source = path["share_source"](plan, range(users))
-    found: Int64 = path["add_shares"](ClippedSum(total, users, plan.grid), plan, source).steps
+    found: Int64 = path["add_shares"](ClippedSum(total, users, plan.grid), ChargedPlan(plan), source).steps
     return found
 
 

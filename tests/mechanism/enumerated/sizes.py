@@ -40,11 +40,10 @@ from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_client.rounds import contribution
 from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64
-from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import decode_share
 from palate_core.layout import DUMMIES
 from palate_core.masks import masking, packing, shamir
-from palate_core.plan import RoundPlan
+from palate_core.noise_share import ClearSum
 from palate_core.privacy_mode import DISTRIBUTED
 from palate_server.secagg import decoding
 from reference.cases import Case, of_all_lengths
@@ -187,8 +186,8 @@ def _answers() -> list[list[int]]:
     for each in FAILING:
         script[each] = replace(script[each], plain=np.full(9, np.nan))
 
-    def counted(clipped: ClippedUpdate | ClippedSum, plan: RoundPlan, source: object) -> NoisyShare:
-        return NoisyShare(np.pad(clipped.total(), (0, DUMMIES)) + clipped.users, clipped.users)
+    def counted(clipped: ClippedUpdate | ClippedSum, charged: object, source: object) -> ClearSum:
+        return ClearSum(np.pad(clipped.total(), (0, DUMMIES)) + clipped.users, clipped.users)
 
     setting = Setting(users_per_node=11, rounds=1, mode=DISTRIBUTED)
     with (

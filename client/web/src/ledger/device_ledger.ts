@@ -109,6 +109,13 @@ function read(data: Uint8Array | undefined): Receipt[] {
   });
 }
 
+class Charged {
+  declare private readonly made: "by DeviceLedger.charge";
+  constructor(readonly plan: RoundPlan) {}
+}
+/** A plan that is charged, on this device's disk: only for such a plan noise is drawn. Nothing but `DeviceLedger.charge` makes one. */
+export type ChargedPlan = Charged;
+
 /** The participations of one installation. Whatever number a server gives it, the same device is charged. */
 export class DeviceLedger {
   constructor(
@@ -118,7 +125,7 @@ export class DeviceLedger {
   ) {}
 
   /** Records, before it computes, that the device takes part in an attempt. What would exceed a limit isn't charged. */
-  async charge({ plan }: KeptPlan, purpose: "train" | "analytics"): Promise<void> {
+  async charge({ plan }: KeptPlan, purpose: "train" | "analytics"): Promise<ChargedPlan> {
     const { run, round, attempt, mu2 } = plan;
     const receipt: Receipt = { run, round, attempt, planHash: plan.hash, mu2, bytes: plan.vectorBytes, time: this.clock(), trust: trustOf(plan), purpose };
     await this.storage.transaction([CHARGES], (found) => {
@@ -126,6 +133,7 @@ export class DeviceLedger {
       this.check(before, plan);
       return { write: new Map([[CHARGES, written([...before, receipt])]]), result: undefined };
     });
+    return new Charged(plan);
   }
 
   /** Refuses a plan that could not be charged now, as `charge` would; nothing is written. */

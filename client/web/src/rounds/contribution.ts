@@ -9,10 +9,9 @@
 import { contributionOf } from "../algorithms/algorithm.js";
 import { type History, learnedFrom } from "../algorithms/history.js";
 import { InputError, IntegrityError, RefusedError } from "../errors.js";
-import type { DeviceLedger } from "../ledger/device_ledger.js";
-import { bounded } from "../mechanism/bounded.js";
+import type { ChargedPlan, DeviceLedger } from "../ledger/device_ledger.js";
 import { clip } from "../mechanism/clipping.js";
-import { addShare, shareSource } from "../mechanism/shares.js";
+import { addShare, inTheClear, shareSource } from "../mechanism/shares.js";
 import { DUMMIES, layoutSize, type Block, type Clipped } from "../mechanism/update.js";
 import { namedBy, quarantined, readNamedModel } from "../models/model.js";
 import type { SigningKey } from "../records/signing.js";
@@ -51,7 +50,7 @@ export class Contributor {
     const [verified, compute] = await this.verified(planBytes, modelBytes);
     const { plan } = verified.signed;
     if (plan.cohort?.masks) throw new RefusedError("a plan with masks must be answered under masks");
-    await this.charged(verified);
+    const charged = await this.charged(verified);
     const noised = plan.noisedByDevices;
     const header = {
       run: plan.run,
@@ -62,10 +61,8 @@ export class Contributor {
       rejected: 0,
       size: layoutSize(plan.layout) + (noised ? DUMMIES : 0),
     };
-    const clipped = await this.clipped(plan, compute);
-    if (!noised) return encode(header, bounded(clipped).steps, plan.grid < 2 ** 31 ? 4 : 8);
-    const { steps } = await addShare(clipped, plan, await shareSource(plan, this.options.number));
-    return encode(header, steps, plan.bits(1) <= 32 ? 4 : 8);
+    const clear = await inTheClear(await this.clipped(plan, compute), charged, await shareSource(plan, this.options.number));
+    return encode(header, clear, (noised ? plan.bits(1) <= 32 : plan.grid < 2 ** 31) ? 4 : 8);
   }
 
   /** Takes part in one masked attempt: the device's state machine for its messages. It is charged before anybody has it. */
@@ -79,10 +76,10 @@ export class Contributor {
       identity,
       directory,
       serverKey: await signer(verified.signed, this.options.service.publicKey),
-      vector: async () => addShare(await this.clipped(plan, compute), plan, await shareSource(plan, device)),
+      vector: async () => addShare(await this.clipped(plan, compute), charged, await shareSource(plan, device)),
       latch: (step, digest) => this.options.ledger.latch(plan, step, digest),
     });
-    await this.charged(verified);
+    const charged = await this.charged(verified); // the vector is asked for after it: what doesn't fit isn't charged
     return machine;
   }
 
@@ -124,21 +121,22 @@ export class Contributor {
   }
 
   /** Remembers the state of the ledger that the plan shows, then charges it. */
-  private async charged(verified: VerifiedPlan): Promise<void> {
+  private async charged(verified: VerifiedPlan): Promise<ChargedPlan> {
     const kept = await keepState(verified, this.options.ledger);
-    await this.options.ledger.charge(kept, purposeOf(kept.plan));
+    return this.options.ledger.charge(kept, purposeOf(kept.plan));
   }
 
-  /** Trains and clips. If the algorithm fails for the user, they count as one without events: a failure would leak. */
+  /** Reads, trains and clips. If any of it fails for the user, they count as one without events: a failure would leak. */
   private async clipped(plan: RoundPlan, compute: (history: History) => Block[]): Promise<Clipped> {
-    const history = await this.options.histories.read();
-    if (history.nItems !== plan.facts.nItems) throw new InputError(`the history must be of ${plan.facts.nItems} items, got ${history.nItems}`);
+    const { nItems } = plan.facts;
     const trained = (own: History): Clipped => clip(compute(own), plan.layout, plan.clipNorm, plan.grid);
     try {
+      const history = await this.options.histories.read();
+      if (history.nItems !== nItems) throw new InputError(`the history must be of ${nItems} items, got ${history.nItems}`);
       return trained(history);
     } catch {
       // If it fails even without events, the failure doesn't depend on behaviour.
-      return trained({ indices: new Int32Array(), weights: new Float32Array(), nItems: history.nItems });
+      return trained({ indices: new Int32Array(), weights: new Float32Array(), nItems });
     }
   }
 }

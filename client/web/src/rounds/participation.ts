@@ -168,9 +168,7 @@ export class Rounds {
     }
     const items = await this.options.catalogue();
     if (!items) throw new RefusedError("this device has no model yet, so that it doesn't know the catalogue");
-    const nothing = { indices: new Int32Array(), weights: new Float32Array(), nItems: items.length };
-    // A history that can't be read counts as an empty one: that somebody doesn't answer would say something about them.
-    return { catalogue: catalogueHash(items), nItems: items.length, read: () => this.options.history().catch(() => nothing) };
+    return { catalogue: catalogueHash(items), nItems: items.length, read: () => this.options.history() };
   }
 
   /** The answers; after an error none, because a missing answer would say something about the user. */

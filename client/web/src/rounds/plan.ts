@@ -188,9 +188,9 @@ export interface Verification {
   /** The last state of a population's ledger that the device saw. */
   readonly seen: (population: string) => Promise<Seen>;
   /** The device's own floors: throws. It runs before the cost is computed. */
-  readonly accept?: (plan: RoundPlan) => void;
-  /** The witnesses that the app pins; without it none. */
-  readonly pinned?: Pinned;
+  readonly accept: (plan: RoundPlan) => void;
+  /** The witnesses that the app pins; null: none. */
+  readonly pinned: Pinned | null;
 }
 
 /** Reads a plan, and verifies its signature alone: it may decide what to fetch before it is opened. */
@@ -222,7 +222,7 @@ export type KeptPlan = Kept;
 export async function openPlan(data: Uint8Array, { publicKey, seen, accept, pinned }: Verification): Promise<VerifiedPlan> {
   const signed = await readSigned(data, publicKey);
   const { plan, charge } = signed;
-  accept?.(plan);
+  accept(plan);
   verifyCost(plan);
   if (plan.private !== (charge !== null)) throw new IntegrityError(`a plan with dp ${plan.dp} must ${plan.private ? "" : "not "}carry a charge`);
   const trusted = pinned ?? new Pinned(plan.population, publicKey);

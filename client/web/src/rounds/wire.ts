@@ -1,5 +1,6 @@
 /** Contribution on the wire: the record with which a device answers a plan without masks. */
 
+import type { ClearVector } from "../mechanism/shares.js";
 import { concat, utf8 } from "../records/bytes.js";
 import { canonicalJson } from "../records/canonical.js";
 
@@ -18,13 +19,13 @@ export interface ContributionHeader {
 }
 
 /** The record: the header with its length, then the numbers as little-endian words of 4 or 8 bytes. */
-export function encode(header: ContributionHeader, numbers: Float64Array, width: 4 | 8): Uint8Array {
+export function encode(header: ContributionHeader, { steps }: ClearVector, width: 4 | 8): Uint8Array {
   const { planHash, ...rest } = header;
   const text = canonicalJson({ version: 1, plan_hash: planHash, ...rest });
   const length = new Uint8Array(4);
   new DataView(length.buffer).setUint32(0, text.length);
-  const body = new DataView(new ArrayBuffer(numbers.length * width));
-  numbers.forEach((number, at) => {
+  const body = new DataView(new ArrayBuffer(steps.length * width));
+  steps.forEach((number, at) => {
     if (width === 4) body.setInt32(4 * at, number, true);
     else body.setBigInt64(8 * at, BigInt(number), true);
   });

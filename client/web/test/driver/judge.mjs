@@ -43,7 +43,7 @@ const questions = {
       source.checkFloors(plan, { ...source.FLOORS, ...Object.fromEntries(given) }, now);
     };
     const options = { publicKey, seen: async () => ({ checkpoint: seen, evidence: bytes(evidence) }), accept };
-    await source.openPlan(bytes(data), pinned ? { ...options, pinned: pinnedOf(pinned) } : options);
+    await source.openPlan(bytes(data), { ...options, pinned: pinnedOf(pinned ?? null) });
   },
   async growth({ what, shown, seen, evidence, spent, pinned }) {
     const fields = source.Fields.of("a state", source.readJson(shown), source.SHOWN.required, source.SHOWN.optional);

@@ -10,7 +10,7 @@ import { clip } from "../../src/mechanism/clipping.js";
 import { modulusBits, shareSigma } from "../../src/mechanism/cohort.js";
 import { sampleDiscreteGaussian } from "../../src/mechanism/discrete_gaussian.js";
 import { Source } from "../../src/mechanism/randomness.js";
-import { addShare } from "../../src/mechanism/shares.js";
+import { addShare, type ClearVector } from "../../src/mechanism/shares.js";
 import { readManifest } from "../../src/models/manifest.js";
 import { fromHex, hex, utf8 } from "../../src/records/bytes.js";
 import { canonicalJson, Float, type Json } from "../../src/records/canonical.js";
@@ -31,7 +31,7 @@ import * as transcript from "../../src/secagg/transcript.js";
 import { concat, u32 } from "../../src/records/bytes.js";
 import { Service } from "../../src/service.js";
 import { equal, ok, refused, test, vectors } from "../harness.js";
-import { kept } from "../ledger/kept.js";
+import { charged, kept } from "../ledger/kept.js";
 import { residues, wholes } from "../secagg/residues.js";
 import { blockOf, layoutOf } from "./blocks.js";
 
@@ -79,7 +79,7 @@ test("draws.json: noise of given words", async () => {
     const seeded = { sigma, noise: "seeded", grid: 2 ** 20 }; // a grid that all of the steps are within
     const plan = await planWith({ ...seeded, ...(parts ? { cohort: shared, cohort_floor: 1 } : { dp: "local", cohort: null }) });
     equal(plan.shareSigma, share_sigma);
-    equal([...(await addShare({ steps: Float64Array.from(steps), grid: plan.grid }, plan, await Source.seeded(fromHex(seed_hex)))).steps], noised, says);
+    equal([...(await addShare({ steps: Float64Array.from(steps), grid: plan.grid }, charged(plan), await Source.seeded(fromHex(seed_hex)))).steps], noised, says);
   }
 });
 
@@ -107,7 +107,7 @@ test("sums.json: packed numbers, masks, bits and messages", async () => {
   }
   for (const { says, bits, header, numbers, message_hex } of messages) {
     const { plan_hash: planHash, version: _, ...rest } = header;
-    if (exact(numbers)) equal(hex(encode({ planHash, ...rest }, Float64Array.from(numbers), bits <= 32 ? 4 : 8)), message_hex, says);
+    if (exact(numbers)) equal(hex(encode({ planHash, ...rest }, { steps: Float64Array.from(numbers) } as ClearVector, bits <= 32 ? 4 : 8)), message_hex, says);
   }
 });
 
@@ -230,7 +230,7 @@ test("admission.json: plans that are admitted, and each rule that refuses one", 
     const floors = { ...FLOORS, ...loose } as Floors;
     const signature = await key.sign(PLAN_TAG, canonicalJson({ plan, charge: charge ?? null }));
     const data = canonicalJson({ plan, charge: charge ?? null, signature: hex(signature) });
-    const open = () => openPlan(data, { publicKey: key.publicKey, seen: async () => ({ checkpoint: null, evidence: null }), accept: (each) => checkFloors(each, floors, now) });
+    const open = () => openPlan(data, { publicKey: key.publicKey, seen: async () => ({ checkpoint: null, evidence: null }), accept: (each) => checkFloors(each, floors, now), pinned: null });
     const found = await ruleOf(open, ADMISSION);
     equal(charge === undefined && found === "carried" ? null : found, rule, says); // a charge is asked for last of all
   }

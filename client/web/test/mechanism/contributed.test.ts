@@ -6,7 +6,7 @@ import { readModel } from "../../src/models/model.js";
 import { concat, fromHex, hex, readU32, textOf, u32, utf8 } from "../../src/records/bytes.js";
 import { canonicalJson, digest, Float, readJson, type Json } from "../../src/records/canonical.js";
 import { SigningKey } from "../../src/records/signing.js";
-import { Rounds } from "../../src/rounds/participation.js";
+import { Rounds, type RoundsOptions } from "../../src/rounds/participation.js";
 import { REFUSED } from "../../src/rounds/wire.js";
 import { Service } from "../../src/service.js";
 import { equal, ok, refused, test, vectors } from "../harness.js";
@@ -50,11 +50,12 @@ test("rounds of other algorithms, and those whose unit is one event, are decline
     return canonicalJson({ ...said, signature: hex(await key.sign("palate/plan/1", canonicalJson(said))) });
   };
   const refusals: string[] = [];
-  const rounds = new Rounds({
+  const options: RoundsOptions = {
     storage: new MemoryStorage(), service: new Service({ publicKey: key.publicKey, population: "readers", floors: { allowOff: true } }), clock: () => 0,
     consents: () => true, catalogue: async () => ["apple", "pear", "plum"], history: () => Promise.reject(new Error("nothing is read")),
     note: async () => undefined, refused: async (_, reason) => void refusals.push(reason),
-  });
+  };
+  const rounds = new Rounds(options);
   const answer = (data: Uint8Array, of: Uint8Array) => rounds.contribute(data, of, 0);
   equal(await answer(await signed({ algorithm: "sgd", model_hash: digest(model) }), model), REFUSED);
   equal(await answer(await signed({ dp: "local", sigma: 4096, mu2: new Float(0.1), events: { inclusion: new Float(0.5), steps: 4 } }), file), REFUSED);
@@ -70,4 +71,14 @@ test("rounds of other algorithms, and those whose unit is one event, are decline
   equal((await rounds.ledger.receipts()).length, 1);
   equal(await rounds.wanted(await signed({})), null, "and for one that was answered no model is fetched again");
   ok(/must be above every earlier one/.test(refusals.at(-1) ?? ""));
+  // A history that can't be read counts as an empty one: a refusal after the charge would say something about it.
+  const unreadable = (): never => {
+    throw new Error("there is nothing to contribute");
+  };
+  const sent: string[] = [];
+  for (const history of [async () => historyOf([], 3), unreadable, async () => historyOf([[4, 1]], 5)]) {
+    sent.push(hex(await new Rounds({ ...options, storage: new MemoryStorage(), history }).contribute(await signed({}), file, 0)));
+  }
+  equal(sent, Array(3).fill(sent[0]));
+  ok(sent[0] !== hex(REFUSED));
 });

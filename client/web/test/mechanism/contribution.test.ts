@@ -1,5 +1,6 @@
 import { bounded } from "../../src/mechanism/bounded.js";
 import { clip } from "../../src/mechanism/clipping.js";
+import type { ClearVector } from "../../src/mechanism/shares.js";
 import type { Block } from "../../src/mechanism/update.js";
 import { hex } from "../../src/records/bytes.js";
 import { encode, REFUSED } from "../../src/rounds/wire.js";
@@ -14,7 +15,7 @@ test("contribution.json: clipped numbers, and their bytes", async () => {
     equal(clipped.map((steps: Float64Array) => [...steps]), integers, what);
     const total = clipped[0].map((_: number, at: number) => clipped.reduce((sum: number, steps: Float64Array) => sum + steps[at], 0));
     const { plan_hash: planHash, version: _, ...rest } = header;
-    equal(hex(encode({ planHash, ...rest }, total, number_type === "int32" ? 4 : 8)), wire_hex, what);
+    equal(hex(encode({ planHash, ...rest }, { steps: total } as ClearVector, number_type === "int32" ? 4 : 8)), wire_hex, what);
   }
   for (const { grid, vector, bounded: kept } of found.bounded) equal([...bounded({ steps: Float64Array.from(vector), grid }).steps], kept, `${vector}`);
 });

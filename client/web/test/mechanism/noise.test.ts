@@ -1,9 +1,11 @@
 import { sampleDiscreteGaussian } from "../../src/mechanism/discrete_gaussian.js";
 import { Source } from "../../src/mechanism/randomness.js";
-import { addShare, shareSource } from "../../src/mechanism/shares.js";
+import { addShare, inTheClear, shareSource } from "../../src/mechanism/shares.js";
 import { fromHex, hex } from "../../src/records/bytes.js";
 import { RoundPlan } from "../../src/rounds/plan.js";
+import { encode, type ContributionHeader } from "../../src/rounds/wire.js";
 import { equal, ok, refused, test, vectors } from "../harness.js";
+import { charged, kept } from "../ledger/kept.js";
 
 test("noise.json: words of a seed, and the values that they make", async () => {
   const found = await vectors("noise.json");
@@ -20,15 +22,31 @@ test("noise.json: a device's share of a plan's noise, on its contribution", asyn
   const { share } = await vectors("noise.json");
   const plan = new RoundPlan(share.plan);
   const clipped = { steps: Float64Array.from(share.steps), grid: plan.grid };
-  equal([...(await addShare(clipped, plan, await shareSource(plan, share.device))).steps], share.noised);
+  equal([...(await addShare(clipped, charged(plan), await shareSource(plan, share.device))).steps], share.noised);
   // Whatever made the numbers: beyond the grid they are zero, and what is left is the noise.
   const beyond = { steps: clipped.steps.map((each) => each * plan.grid), grid: plan.grid ** 2 };
   const alone = share.noised.map((each: number, at: number) => each - (share.steps[at] ?? 0));
-  equal([...(await addShare(beyond, plan, await shareSource(plan, share.device))).steps], alone);
+  equal([...(await addShare(beyond, charged(plan), await shareSource(plan, share.device))).steps], alone);
   const secure = new RoundPlan({ ...share.plan, noise: "secure" });
-  await refused(async () => addShare(clipped, secure, await shareSource(plan, 3)), /from a secure source/);
-  const [{ steps: one }, { steps: other }] = [await addShare(clipped, secure, await shareSource(secure, 3)), await addShare(clipped, secure, await shareSource(secure, 3))];
+  await refused(async () => addShare(clipped, charged(secure), await shareSource(plan, 3)), /from a secure source/);
+  const [{ steps: one }, { steps: other }] = [await addShare(clipped, charged(secure), await shareSource(secure, 3)), await addShare(clipped, charged(secure), await shareSource(secure, 3))];
   ok(one.some((each, at) => each !== other[at]), "secure noise never repeats");
+  // What leaves without masks, whoever takes the wrong road: no exact numbers where devices add noise, and none of a plan with masks.
+  const clear = async (change: object, given = clipped): Promise<number[]> => {
+    const asked = new RoundPlan({ ...share.plan, ...change });
+    return [...(await inTheClear(given, charged(asked), await shareSource(asked, share.device))).steps];
+  };
+  const { cohort } = share.plan;
+  equal(await clear({ cohort: { ...cohort, masks: false } }), share.noised);
+  const local = await clear({ dp: "local", cohort: null });
+  ok(local.length === share.noised.length && local.some((each, at) => each !== (share.steps[at] ?? 0)), "noise of its own");
+  equal(await clear({ dp: "central", cohort: null }), share.steps);
+  equal(await clear({ dp: "central", cohort: null }, beyond), share.steps.map(() => 0));
+  // @ts-expect-error a plan whose state alone was kept isn't charged
+  void ((source: Source) => addShare(clipped, kept(plan), source));
+  // @ts-expect-error and numbers that `inTheClear` didn't make can't be written
+  void ((header: ContributionHeader) => encode(header, clipped, 4));
+  await refused(() => clear({ cohort: { ...cohort, masks: true, directory: "ab".repeat(32) } }), /must be answered under masks/);
 });
 
 /** P(|chi^2 with many degrees of freedom| is so far above its mean) by Wilson and Hilferty, as a z. */

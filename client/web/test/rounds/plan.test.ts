@@ -11,15 +11,17 @@ import { openPlan, readPlan } from "../../src/rounds/plan.js";
 import { equal, refused, test, vectors } from "../harness.js";
 
 const seenAs = (checkpoint: any) => async () => ({ checkpoint, evidence: null });
+/** A device without floors that pins no witness. */
+const ANY = { accept: () => undefined, pinned: null };
 
 test("plan.json: as a device reads it", async () => {
   const found = await vectors("plan.json");
   const [data, publicKey, last] = [utf8(found.signed_plan), found.public_key, found.device_has_seen];
-  const { plan } = (await openPlan(data, { publicKey, seen: seenAs(last) })).signed;
+  const { plan } = (await openPlan(data, { publicKey, seen: seenAs(last), ...ANY })).signed;
   equal(plan.hash, found.plan_hash);
-  await refused(() => openPlan(data, { publicKey, seen: seenAs({ size: last.size, root: "0".repeat(64) }) }), /another log/);
+  await refused(() => openPlan(data, { publicKey, seen: seenAs({ size: last.size, root: "0".repeat(64) }), ...ANY }), /another log/);
   const other = utf8(found.signed_plan.replace('"round":0', '"round":1'));
-  await refused(() => openPlan(other, { publicKey, seen: seenAs(null) }), /does not fit/);
+  await refused(() => openPlan(other, { publicKey, seen: seenAs(null), ...ANY }), /does not fit/);
   for (const [was, is] of [['"version":1', '"version":2'], ['"mu2":', '"mu3":'], ['"sigma":', '"sigma":-']]) {
     await refused(() => readPlan(utf8(found.signed_plan.replaceAll(was, is))));
   }
@@ -56,7 +58,7 @@ test("witnessed.json: plans and models with cosignatures, and a handover", async
   const first = found.public_key;
   const pinned = new Pinned(found.population, first, [Quorum.of(found.witnesses, found.needed)]);
   equal([first, found.second_key].map((key) => String(pinned.log(key))), found.log_keys);
-  const open = (plan: string) => openPlan(utf8(plan), { publicKey: first, seen: seenAs(null), pinned });
+  const open = (plan: string) => openPlan(utf8(plan), { publicKey: first, seen: seenAs(null), accept: ANY.accept, pinned });
   for (const plan of Object.values<string>(found.plans)) await open(plan);
   for (const plan of Object.values<string>(found.refused_plans)) await refused(() => open(plan));
   equal(new TextDecoder().decode(handoverBytes("readers", handoverEntry(found.handover.entry))), found.handover.signed);

@@ -21,11 +21,12 @@ from palate_common.interactions import Interactions
 from palate_core.device.participation import KeptPlan, Seen
 from palate_core.errors import InputError
 from palate_core.log.merkle import Checkpoint
+from palate_core.plan import ChargedPlan
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.ledger.device_ids import Ids
-from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
+from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger, joined
 from palate_sim.engines.worker import Shared, Start
 from palate_sim.provenance import run_sources
 
@@ -109,6 +110,10 @@ class KeptLedger:
 
         mask: npt.NDArray[np.bool_] = ray.get(self._keeper.charge.remote(kept, **facts))
         return mask
+
+    def join(self, kept: KeptPlan, **facts: Any) -> tuple[ChargedPlan | None, npt.NDArray[np.bool_]]:
+        """As `SimulatedLedger.join`."""
+        return joined(kept, self.charge(kept, **facts))
 
     def seen(self, population: str) -> Seen:
         """As `SimulatedLedger.seen`."""

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.records.closing import Closing
 from palate_common.records.database import PLAIN, Database, Driver
 from palate_core.accounting import total_mu2
 from palate_core.device.ledger import Receipt, SeenStates, check_latched, check_limits
@@ -18,7 +20,7 @@ from palate_core.device.participation import KeptPlan
 from palate_core.device.schema import SEEN
 from palate_core.device.trust import Trust
 from palate_core.errors import RefusedError
-from palate_core.plan import RoundPlan
+from palate_core.plan import ChargedPlan, RoundPlan
 from palate_sim.engines.ledger.device_ids import IdRuns, Ids, pack, runs_of, unpack
 from palate_sim.engines.ledger.device_totals import DeviceTotals
 
@@ -33,7 +35,12 @@ SCHEMA = (
 )
 
 
-class SimulatedLedger(SeenStates):
+def joined(kept: KeptPlan, charged: npt.NDArray[np.bool_]) -> tuple[ChargedPlan | None, npt.NDArray[np.bool_]]:
+    """What a node takes part with: the plan, if any of its devices is charged for it, and which are."""
+    return ChargedPlan(kept.plan) if charged.any() else None, charged
+
+
+class SimulatedLedger(SeenStates, Closing):
     """The participations of a batch of devices, in one SQLite file.
 
     **Guarantees:** a device's charges never exceed `limit_mu2` (added exactly up to 1e-30) nor `max_participations`,
@@ -103,6 +110,10 @@ class SimulatedLedger(SeenStates):
                     (*values, Trust.of(plan).text, purpose),
                 )
         return _in_order_asked(np.repeat(allowed, runs.lengths()), place)
+
+    def join(self, kept: KeptPlan, **facts: Any) -> tuple[ChargedPlan | None, npt.NDArray[np.bool_]]:
+        """As `Participations.join`."""
+        return joined(kept, self.charge(kept, **facts))
 
     def affords(self, plan: RoundPlan, *, devices: Sequence[int] | range | Ids) -> npt.NDArray[np.bool_]:
         """Which devices could be charged now, as `charge` would find it: nothing is written.

@@ -239,7 +239,7 @@ def _own() -> Iterator[str]:
             expected = book.charge([ONE], run, number, attempt, cost)
             kept = kept_plan(number, attempt, run=run, mu2=cost, **modes(number))
             joined = ledger.charge(kept, **says(number))
-            if [joined] != expected:
+            if [joined is not None] != expected:
                 yield f"charge {number} of {cost:g} with {rest:g} left: joined or refused, wrongly"
             if number % 31 == 30:
                 size, root = 5 + number, f"{number:064x}"

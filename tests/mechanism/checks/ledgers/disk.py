@@ -137,10 +137,10 @@ def _population() -> Iterator[str]:
 
 
 def _calls(ledger: Participations) -> Calls:
-    """The methods of a device's ledger that write."""
+    """The methods of a device's ledger that write; `join` calls `charge`."""
     step: dict[str, Any] = {"device": ONE, "run": "one", "round_": 0, "attempt": 0}
     return {
-        "charge": lambda: ledger.charge(kept_plan(run="one", mu2=0.5), n_bytes=1, purpose="train", devices=[ONE]),
+        "join": lambda: ledger.join(kept_plan(run="one", mu2=0.5), n_bytes=1, purpose="train", devices=[ONE]),
         "latch": lambda: ledger.latch("input", HASH, **step),
         "see": lambda: ledger.see(POPULATION, Checkpoint(3, HASH), b"evidence", after=None),
     }
@@ -152,8 +152,8 @@ def _known(ledger: Participations, name: str) -> bool:
     if name == "latch":  # another message for this step is refused
         step: dict[str, Any] = {"device": ONE, "run": "one", "round_": 0, "attempt": 0}
         return not done(lambda: ledger.latch("input", "cd" * 32, **step))
-    if name == "charge":
-        return not done(calls["charge"])
+    if name == "join":
+        return not done(calls["join"])
     return ledger.seen(POPULATION)[1] == b"evidence"
 
 
@@ -165,7 +165,7 @@ def _devices() -> Iterator[str]:
         file = folder / "devices.db"
         ledger = stack.enter_context(SimulatedLedger(file))
         calls = _calls(ledger)
-        yield from unlisted(SimulatedLedger, calls)
+        yield from unlisted(SimulatedLedger, {*calls, "charge"})
         for name, call in calls.items():
             call()
             yield from _waited(commits, name, str(file))
@@ -189,7 +189,7 @@ def _own() -> Iterator[str]:
         commits = stack.enter_context(watched_commits())
         ledger = stack.enter_context(OwnLedger(device.store, service))
         calls = _calls(OneDevice(ledger))
-        yield from unlisted(OwnLedger, calls)
+        yield from unlisted(OwnLedger, {*calls, "charge"})
         for name, call in calls.items():
             call()
             yield from _waited(commits, name, str(folder / "app"), "ledger")

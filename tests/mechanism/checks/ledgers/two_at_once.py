@@ -99,7 +99,7 @@ def _outcome(opened: Opened, one: Call, two: Call, moment: int | None) -> tuple[
 def _charge_device(place: dict[str, Any], ledger: Participations) -> None:
     """Charge a device; who may not take part is refused."""
     kept = kept_plan(**place, mu2=COST)
-    if not ledger.charge(kept, n_bytes=1, purpose="train", devices=[ONE]).all():
+    if ledger.join(kept, n_bytes=1, purpose="train", devices=[ONE])[0] is None:
         raise PalateError("the device must be below its limits")
 
 
