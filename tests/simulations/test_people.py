@@ -100,6 +100,8 @@ def test_a_file_of_people_that_is_none_shows_nothing(result: Result, tmp_path: P
     assert read_people(tmp_path) == []
     (tmp_path / "people.json").write_text("{")
     assert read_people(tmp_path) == []
+    (tmp_path / "people.json").write_text(json.dumps([{"had": ["a\x1b[31m", "b\u202e"], "given": 2}]))
+    assert read_people(tmp_path) == [{"had": ["a�[31m", "b�"], "given": 2}], "a report is opened by others"
     assert json.loads((result.folder / "people.json").read_text(encoding="utf-8")) == result.people
 
 
@@ -123,7 +125,7 @@ def test_a_history_is_read_from_a_service_or_as_titles(result: Result, tmp_path:
     box.write_text(f"Date,Name,Year,Letterboxd URI,Watched Date\n{rows}2024-02-01,Other,,https://x,2024-02-01\n")
     plain = tmp_path / "mine.csv"
     plain.write_text("title,stars\n" + "".join(f"{title},5\n" for title in [*FILMS[:3], "Other"]))
-    (tmp_path / "mine.txt").write_text("\n".join([*FILMS[:3], "Other"]))
+    (tmp_path / "mine.txt").write_text("\n".join([*FILMS[:3], "Other", FILMS[0]]))
     for path, said in (
         (box, "letterboxd: 0 films, 1 not in the catalogue, 3 to confirm, 3 of these taken by their title alone"),
         (plain, "3 titles, 2 lines that are none of the run's"),

@@ -14,7 +14,7 @@ from palate_sim.report import charts, sentences, tables, write_report
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 EVIL = "</script><script>alert('x')</script><img src=http://evil.example/a onerror=alert(1)>\"'{{ 7*7 }}"
-LIST_OF_EVIL = {"title": EVIL, "reason": EVIL, "in_short": EVIL, "held_out": True}
+LIST_OF_EVIL = {"title": EVIL, "reason": EVIL, "held_out": True}
 LOADING = {"src", "href", "srcset", "action", "data", "poster", "background", "formaction", "xlink:href", "cite"}
 VOID = {"meta", "br", "img", "hr", "input", "link"}
 

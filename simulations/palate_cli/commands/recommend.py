@@ -60,7 +60,7 @@ def recommend(
     console.print(Text(clean(f"{run}: {privacy}"), style="dim"))
     console.print()
     console.print(Text(clean(f"for {'; '.join([*([read] if read else []), *had])}")))
-    rows = [{"title": each.title or each.item, "in_short": each.reason, "held_out": False} for each in shown]
+    rows = [{"title": each.title or each.item, "reason": each.reason, "held_out": False} for each in shown]
     console.print(listed(rows))
     console.print()
     for title, others in close.items():

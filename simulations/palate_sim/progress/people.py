@@ -26,23 +26,32 @@ HELD_OUT = "✓"
 
 
 def read_people(folder: Path) -> list[dict[str, Any]]:
-    """The people of a run's folder; none where it has no such file."""
+    """The people of a run's folder, without control characters; none where it has no such file."""
     try:
-        found = json.loads((folder / PEOPLE_FILE).read_text(encoding="utf-8"))
+        found = _clean(json.loads((folder / PEOPLE_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return []
     return found if isinstance(found, list) else []
 
 
+def _clean(value: Any) -> Any:
+    """The same with every text in it cleaned."""
+    if isinstance(value, dict):
+        return {name: _clean(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_clean(each) for each in value]
+    return clean(value) if isinstance(value, str) else value
+
+
 def had_words(person: Mapping[str, Any]) -> str:
     """What a person had, in a line."""
     more = person["given"] - len(person["had"])
-    return clean("; ".join(person["had"])) + (f"; and {more:,} more" if more else "")
+    return "; ".join(person["had"]) + (f"; and {more:,} more" if more else "")
 
 
 def popular_words(person: Mapping[str, Any], most: int | None = None) -> str:
     """What is most popular of what a person hasn't, in a line."""
-    return clean("; ".join(marked(each) for each in person["popular"][:most]))
+    return "; ".join(marked(each) for each in person["popular"][:most])
 
 
 def people_shown(people: Sequence[Mapping[str, Any]]) -> Group:
@@ -64,7 +73,7 @@ def listed(rows: Iterable[Mapping[str, Any]]) -> Table:
     table.add_column(max_width=WIDEST, style="bold cyan")
     table.add_column(overflow="fold")
     for each in rows:
-        table.add_row(Text(clean(marked(each))), Text(clean(each["in_short"])))
+        table.add_row(Text(clean(marked(each))), Text(clean(each["reason"])))
     return table
 
 

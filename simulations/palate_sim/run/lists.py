@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from palate_client.device import open_device
+from palate_client.events import Event
 from palate_client.history.files import members_of
 from palate_client.history.preview import HistoryPreview
 from palate_client.recommend.recommender import ModelRecommender, Recommendation
@@ -107,13 +108,12 @@ class Asker(Closing):
             with members_of(path):
                 pass
         except InputError:
-            titles = _titles_in(path)
-            known = [item for each in titles if (item := self._sure(each)) is not None]
+            found = [self._sure(each) for each in _titles_in(path)]
+            known = {item for item in found if item is not None}
             if not known:
                 raise
-            for item in dict.fromkeys(known):
-                self._device.track("like", item)
-            return f"{len(known)} titles, {len(titles) - len(known)} lines that are none of the run's"
+            self._device.track_many([Event("like", item) for item in sorted(known)])
+            return f"{len(known)} titles, {found.count(None)} lines that are none of the run's"
         preview = self._device.import_history(path, profile=profile, dates=dates, table=self._table)
         if preview.questions:
             name, answers = next(iter(preview.questions.items()))
