@@ -13,6 +13,8 @@ import pytest
 from rich.console import Console
 
 import palate
+from palate_cli.cli import run
+from palate_common.models.item_table import ItemFacts, ItemTable
 from palate_core.errors import InputError
 from palate_sim.data import read_log
 from palate_sim.evaluation.people import LEAST, LISTED, some_people
@@ -117,6 +119,21 @@ def test_titles_are_found_about_as_they_are_written(result: Result) -> None:
             asker.like("night")
         with pytest.raises(InputError, match="got 'zzz', like none"):
             asker.like("zzz")
+
+
+def test_items_of_one_title_are_told_apart_by_their_ids_and_else_the_most_popular_is_meant(
+    result: Result, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    titled = [ItemFacts(item, title=item if at > 1 else "Twins") for at, item in enumerate(result.items)]
+    monkeypatch.setattr(Result, "table", ItemTable.of(titled))
+    asked: dict[str, str] = {}
+    for given in ("Twins", *result.items[:2]):
+        assert run(["recommend", str(result.folder), given]) == 0
+        asked[given] = capsys.readouterr().out
+        assert "close to Twins: " in asked[given]
+    one, two = (asked[item] for item in result.items[:2])
+    counts = result.model.state["counts"]
+    assert asked["Twins"] == (one if counts[0] >= counts[1] else two) != (two if counts[0] >= counts[1] else one)
 
 
 def test_a_history_is_read_from_a_service_or_as_titles(result: Result, tmp_path: Path) -> None:
