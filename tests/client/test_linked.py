@@ -235,7 +235,7 @@ def test_scores_without_an_event_are_those_of_all_others(n: int) -> None:
 
 def test_reasons_of_a_long_history_take_memory_by_its_length_and_not_its_square() -> None:
     scorer, history, rows = scorer_of(paired(4000)), some(4000, 7, 3000), np.arange(40)
-    taste, cases = scorer.taste(history, NOTHING, {}), np.arange(3000)[:, None]
+    taste, cases = scorer.taste(history, NOTHING, {}), list(np.arange(3000)[:, None])
     tracemalloc.start()
     found = scorer.without(taste, rows, cases)
     peak = tracemalloc.get_traced_memory()[1]

@@ -332,7 +332,7 @@ class ModelRecommender:
         is shown is not said to come from somebody's events, then.
         """
         scores, own = self._scorer.scores(taste, pool), self._scorer.contributions(taste, order)[0][: taste.history.nnz]
-        fewer = self._scorer.without(taste, pool, np.arange(len(own))[:, None])
+        fewer = self._scorer.without(taste, pool, list(np.arange(len(own))[:, None]))
         places, named = {row: place for place, row in enumerate(pool.tolist())}, [np.zeros(0, np.int64)] * len(order)
         several = []
         for number, row in enumerate(order.tolist()):
