@@ -102,8 +102,9 @@ def test_a_file_of_people_that_is_none_shows_nothing(result: Result, tmp_path: P
     assert read_people(tmp_path) == []
     (tmp_path / "people.json").write_text("{")
     assert read_people(tmp_path) == []
-    (tmp_path / "people.json").write_text(json.dumps([{"had": ["a\x1b[31m", "b\u202e"], "given": 2}]))
-    assert read_people(tmp_path) == [{"had": ["a�[31m", "b�"], "given": 2}], "a report is opened by others"
+    (tmp_path / "people.json").write_text(json.dumps([{"gets": [{"title": "a\x1b[31m", "reason": "b\u202e"}]}]))
+    [person] = read_people(tmp_path)
+    assert person == {"gets": [{"title": "a�[31m", "reason": "b�"}]}, "a report is opened by others"
     assert json.loads((result.folder / "people.json").read_text(encoding="utf-8")) == result.people
 
 

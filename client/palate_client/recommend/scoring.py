@@ -204,8 +204,7 @@ class ByFactors:
             firsts = np.cumsum([0, *map(len, left[:-1])])
             out: Vector = np.add.reduceat(self.contributions(taste, rows)[0][np.concatenate(left)], firsts)
             return self.scores(taste, rows) - out
-        kept = _kept(history, left)
-        fewer = _fewer(history, kept)
+        fewer, kept = _fewer(history, left), _kept(history, left)
         users = self._factors.users(fewer) - self._factors.users(history)
         found: Vector = (taste.vector + users * self._weights(taste.weights)) @ self._ranking.vectors(rows).T
         for source, own in taste.amounts.items():
@@ -287,8 +286,9 @@ def _kept(history: Interactions, left: Sequence[Ints]) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def _fewer(history: Interactions, kept: npt.NDArray[np.bool_]) -> Interactions:
-    """What is `kept` of one user's history, bool [any, nnz]: a history each."""
+def _fewer(history: Interactions, left: Sequence[Ints]) -> Interactions:
+    """One user's history without what is `left` out: a history each."""
+    kept = _kept(history, left)
     places, ends = np.nonzero(kept)[1], np.append(0, np.cumsum(kept.sum(axis=1)))
     return Interactions(ends, history.indices[places], history.weights[places], history.n_items)
 
@@ -337,20 +337,15 @@ class ByScores:
 
     def contributions(self, taste: Taste, rows: Ints) -> tuple[Vector, Vector | None]:
         """The change of the score if one interaction is left out: they need not sum to the score."""
-        history = taste.history
-        full, found = self._model.scores(history)[0, rows], np.zeros((history.nnz, len(rows)))
-        places = np.arange(history.nnz)
-        for first in range(0, history.nnz, HISTORIES_AT_ONCE):
-            part = places[first : first + HISTORIES_AT_ONCE]
-            found[part] = full - self._model.scores(_fewer(history, places != part[:, None]))[:, rows]
-        return found, None
+        each = list(np.arange(taste.history.nnz)[:, None])
+        return self.scores(taste, rows) - self.without(taste, rows, each), None
 
     def without(self, taste: Taste, rows: Ints, left: Sequence[Ints]) -> Vector:
         """By the model's scores of what is left."""
         found = np.zeros((len(left), len(rows)))
         for first in range(0, len(left), HISTORIES_AT_ONCE):
             part = slice(first, first + HISTORIES_AT_ONCE)
-            found[part] = self._model.scores(_fewer(taste.history, _kept(taste.history, left[part])))[:, rows]
+            found[part] = self._model.scores(_fewer(taste.history, left[part]))[:, rows]
         found += self.scores(taste, rows) - self._model.scores(taste.history)[0, rows]
         return found
 

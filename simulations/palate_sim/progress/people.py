@@ -28,25 +28,21 @@ HELD_OUT = "✓"
 def read_people(folder: Path) -> list[dict[str, Any]]:
     """The people of a run's folder, without control characters; none where it has no such file."""
     try:
-        found = _clean(json.loads((folder / PEOPLE_FILE).read_text(encoding="utf-8")))
+        found = json.loads((folder / PEOPLE_FILE).read_text(encoding="utf-8"), object_hook=_clean)
     except (OSError, ValueError):
         return []
     return found if isinstance(found, list) else []
 
 
-def _clean(value: Any) -> Any:
-    """The same with every text in it cleaned."""
-    if isinstance(value, dict):
-        return {name: _clean(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_clean(each) for each in value]
-    return clean(value) if isinstance(value, str) else value
+def _clean(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with its texts cleaned; those in lists, which a person had, are cleaned where they are shown."""
+    return {name: clean(each) if isinstance(each, str) else each for name, each in found.items()}
 
 
 def had_words(person: Mapping[str, Any]) -> str:
     """What a person had, in a line."""
     more = person["given"] - len(person["had"])
-    return "; ".join(person["had"]) + (f"; and {more:,} more" if more else "")
+    return clean("; ".join(person["had"])) + (f"; and {more:,} more" if more else "")
 
 
 def popular_words(person: Mapping[str, Any], most: int | None = None) -> str:
