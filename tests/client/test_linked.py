@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -226,10 +227,21 @@ def test_scores_without_an_event_are_those_of_all_others(n: int) -> None:
     history, weights = some(60, 7, n), {POPULARITY: 0.9, PANEL: 1.3}
     scorer, rows = scorer_of(paired()), np.arange(60)
     taste = scorer.taste(history, NOTHING, weights)
-    cases = np.append(np.eye(n, dtype=bool), np.arange(n)[None] % 2 == 0, axis=0)
+    cases = [*np.arange(n)[:, None], np.arange(0, n, 2)]
     for left, found in zip(cases, scorer.without(taste, rows, cases), strict=True):
-        others = scorer.taste(history.entries(~left), NOTHING, weights)
+        others = scorer.taste(history.entries(~np.isin(np.arange(n), left)), NOTHING, weights)
         np.testing.assert_allclose(found, scorer.scores(others, rows), atol=1e-9)
+
+
+def test_reasons_of_a_long_history_take_memory_by_its_length_and_not_its_square() -> None:
+    scorer, history, rows = scorer_of(paired(4000)), some(4000, 7, 3000), np.arange(40)
+    taste, cases = scorer.taste(history, NOTHING, {}), list(np.arange(3000)[:, None])
+    tracemalloc.start()
+    found = scorer.without(taste, rows, cases)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * found.nbytes
+    np.testing.assert_allclose(found, scorer.scores(taste, rows) - scorer.contributions(taste, rows)[0], atol=1e-9)
 
 
 def lived(device: Device, history: Interactions) -> Device:

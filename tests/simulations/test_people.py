@@ -13,6 +13,8 @@ import pytest
 from rich.console import Console
 
 import palate
+from palate_cli.cli import run
+from palate_common.models.item_table import ItemFacts, ItemTable
 from palate_core.errors import InputError
 from palate_sim.data import read_log
 from palate_sim.evaluation.people import LEAST, LISTED, some_people
@@ -100,6 +102,9 @@ def test_a_file_of_people_that_is_none_shows_nothing(result: Result, tmp_path: P
     assert read_people(tmp_path) == []
     (tmp_path / "people.json").write_text("{")
     assert read_people(tmp_path) == []
+    (tmp_path / "people.json").write_text(json.dumps([{"gets": [{"title": "a\x1b[31m", "reason": "b\u202e"}]}]))
+    [person] = read_people(tmp_path)
+    assert person == {"gets": [{"title": "a�[31m", "reason": "b�"}]}, "a report is opened by others"
     assert json.loads((result.folder / "people.json").read_text(encoding="utf-8")) == result.people
 
 
@@ -117,13 +122,28 @@ def test_titles_are_found_about_as_they_are_written(result: Result) -> None:
             asker.like("zzz")
 
 
+def test_items_of_one_title_are_told_apart_by_their_ids_and_else_the_most_popular_is_meant(
+    result: Result, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    titled = [ItemFacts(item, title=item if at > 1 else "Twins") for at, item in enumerate(result.items)]
+    monkeypatch.setattr(Result, "table", ItemTable.of(titled))
+    asked: dict[str, str] = {}
+    for given in ("Twins", *result.items[:2]):
+        assert run(["recommend", str(result.folder), given]) == 0
+        asked[given] = capsys.readouterr().out
+        assert "close to Twins: " in asked[given]
+    one, two = (asked[item] for item in result.items[:2])
+    counts = result.model.state["counts"]
+    assert asked["Twins"] == (one if counts[0] >= counts[1] else two) != (two if counts[0] >= counts[1] else one)
+
+
 def test_a_history_is_read_from_a_service_or_as_titles(result: Result, tmp_path: Path) -> None:
     box = tmp_path / "diary.csv"
     rows = "".join(f"2024-01-0{day},{title},,https://x,2024-01-0{day}\n" for day, title in enumerate(FILMS[:3], 1))
     box.write_text(f"Date,Name,Year,Letterboxd URI,Watched Date\n{rows}2024-02-01,Other,,https://x,2024-02-01\n")
     plain = tmp_path / "mine.csv"
     plain.write_text("title,stars\n" + "".join(f"{title},5\n" for title in [*FILMS[:3], "Other"]))
-    (tmp_path / "mine.txt").write_text("\n".join([*FILMS[:3], "Other"]))
+    (tmp_path / "mine.txt").write_text("\n".join([*FILMS[:3], "Other", FILMS[0]]))
     for path, said in (
         (box, "letterboxd: 0 films, 1 not in the catalogue, 3 to confirm, 3 of these taken by their title alone"),
         (plain, "3 titles, 2 lines that are none of the run's"),

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from palate_core.errors import InputError
+from palate_sim.progress.wording import who_line
 from palate_sim.report import card as cards
 from palate_sim.report import charts, sentences, tables, write_report
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 EVIL = "</script><script>alert('x')</script><img src=http://evil.example/a onerror=alert(1)>\"'{{ 7*7 }}"
-LIST_OF_EVIL = {"title": EVIL, "reason": EVIL, "in_short": EVIL, "held_out": True}
+LIST_OF_EVIL = {"title": EVIL, "reason": EVIL, "held_out": True}
 LOADING = {"src", "href", "srcset", "action", "data", "poster", "background", "formaction", "xlink:href", "cite"}
 VOID = {"meta", "br", "img", "hr", "input", "link"}
 
@@ -179,6 +180,7 @@ def test_the_first_screen_says_what_it_costs_whom(result, card, tmp_path):
     ):
         assert said in words
         assert words.index(said) < words.index("Quality beside the baselines")
+    assert "most niche quarter of tastes 0.231, most mainstream 0.455 (of 151 users); items" in who_line(result)
 
 
 def test_few_test_users_are_said(result):

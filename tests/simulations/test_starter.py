@@ -85,6 +85,8 @@ def test_the_command_says_what_it_made_and_asks_for_a_licence(
     assert (
         palate.starter(tmp_path / "one").provenance["command"] == "palate starter build films --kind films --ids imdb"
     )
+    assert run([*given, "--licence", "CC0"]) == 2
+    assert "must be a new or empty folder" in capsys.readouterr().err, "another model isn't written over"
     assert run([*given, "--ids", "ean", "--licence", "CC0"]) == 2
     assert run(["starter", "list"]) == 0
     assert "licence  MIT (Simon Dooms)" in capsys.readouterr().out

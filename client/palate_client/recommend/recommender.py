@@ -332,7 +332,7 @@ class ModelRecommender:
         is shown is not said to come from somebody's events, then.
         """
         scores, own = self._scorer.scores(taste, pool), self._scorer.contributions(taste, order)[0][: taste.history.nnz]
-        fewer = self._scorer.without(taste, pool, np.eye(len(own), dtype=np.bool_))
+        fewer = self._scorer.without(taste, pool, list(np.arange(len(own))[:, None]))
         places, named = {row: place for place, row in enumerate(pool.tolist())}, [np.zeros(0, np.int64)] * len(order)
         several = []
         for number, row in enumerate(order.tolist()):
@@ -347,10 +347,8 @@ class ModelRecommender:
             falls = fewer[able].mean(axis=1) - fewer[able, place]
             most = able[np.argsort(-falls, kind="stable")[:TOLD]]
             several += [(number, place, above, most[:n]) for n in range(2, len(most) + 1)]
-        left = np.zeros((len(several), len(own)), np.bool_)
-        for each, (_, _, _, them) in zip(left, several, strict=True):
-            each[them] = True
-        for (number, place, above, them), rest in zip(several, self._scorer.without(taste, pool, left), strict=True):
+        rests = self._scorer.without(taste, pool, [them for _, _, _, them in several])
+        for (number, place, above, them), rest in zip(several, rests, strict=True):
             if not len(named[number]) and np.count_nonzero(rest > rest[place]) > above:
                 named[number] = them[np.argsort(-own[them, number], kind="stable")]
         return named

@@ -8,7 +8,7 @@ dismissed, the scores are those of `GlobalModel.scores`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -32,7 +32,6 @@ FEW_EVENTS = 64
 TINY = 1e-30
 
 Vector = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -93,13 +92,13 @@ class Scorer(Protocol):
         Then the part of them that comes through links, of the same shape; None if the model has none.
         """
 
-    def without(self, taste: Taste, rows: Ints, left: Flags) -> Vector:
+    def without(self, taste: Taste, rows: Ints, left: Sequence[Ints]) -> Vector:
         """Scores of some items for the same user without the interactions that are `left` out: [len(left), len(rows)].
 
         Args:
             taste: the user's taste.
             rows: rows of the items.
-            left: bool [any, nnz], a case each.
+            left: for each case the places of one or more interactions.
         """
 
     def likeness(self, rows: Ints) -> Vector:
@@ -196,18 +195,22 @@ class ByFactors:
             by_links[first, second] += own[first] * said
         return contributions + by_links, by_links
 
-    def without(self, taste: Taste, rows: Ints, left: Flags) -> Vector:
+    def without(self, taste: Taste, rows: Ints, left: Sequence[Ints]) -> Vector:
         """By fold-in of all others up to `FEW_EVENTS`, since trust follows their number; else less contributions."""
         history, nnz = taste.history, taste.history.nnz
-        if not len(left) or nnz > FEW_EVENTS:
-            return self.scores(taste, rows) - left @ self.contributions(taste, rows)[0][:nnz]
-        fewer = _fewer(history, left)
+        if not len(left):
+            return np.zeros((0, len(rows)))
+        if nnz > FEW_EVENTS:
+            firsts = np.cumsum([0, *map(len, left[:-1])])
+            out: Vector = np.add.reduceat(self.contributions(taste, rows)[0][np.concatenate(left)], firsts)
+            return self.scores(taste, rows) - out
+        fewer, kept = _fewer(history, left), _kept(history, left)
         users = self._factors.users(fewer) - self._factors.users(history)
         found: Vector = (taste.vector + users * self._weights(taste.weights)) @ self._ranking.vectors(rows).T
         for source, own in taste.amounts.items():
             amounts = np.tile(own, (len(left), 1))
-            amounts[:, :nnz][left] = 0.0
-            amounts[:, :nnz][~left] = self._factors.amounts(source, fewer) * _weight(taste.weights, source)
+            amounts[:, :nnz][~kept] = 0.0
+            amounts[:, :nnz][kept] = self._factors.amounts(source, fewer) * _weight(taste.weights, source)
             first, second, said = self._linked.between(source, taste.items, rows)
             table = np.zeros((len(taste.items), len(rows)))
             table[first, second] = said
@@ -275,9 +278,18 @@ def _weight(weights: Mapping[str, float], source: str) -> float:
     return weights.get(source, weights.get(family_of(source), 1.0))
 
 
-def _fewer(history: Interactions, left: Flags) -> Interactions:
-    """One user's history without what is `left` out, bool [any, nnz]: a history each."""
-    places, ends = np.nonzero(~left)[1], np.append(0, np.cumsum((~left).sum(axis=1)))
+def _kept(history: Interactions, left: Sequence[Ints]) -> npt.NDArray[np.bool_]:
+    """Which interactions of one user's history are in it without those that are `left` out: [len(left), nnz]."""
+    kept = np.ones((len(left), history.nnz), np.bool_)
+    for one, out in zip(kept, left, strict=True):
+        one[out] = False
+    return kept
+
+
+def _fewer(history: Interactions, left: Sequence[Ints]) -> Interactions:
+    """One user's history without what is `left` out: a history each."""
+    kept = _kept(history, left)
+    places, ends = np.nonzero(kept)[1], np.append(0, np.cumsum(kept.sum(axis=1)))
     return Interactions(ends, history.indices[places], history.weights[places], history.n_items)
 
 
@@ -325,15 +337,10 @@ class ByScores:
 
     def contributions(self, taste: Taste, rows: Ints) -> tuple[Vector, Vector | None]:
         """The change of the score if one interaction is left out: they need not sum to the score."""
-        history = taste.history
-        full, found = self._model.scores(history)[0, rows], np.zeros((history.nnz, len(rows)))
-        places = np.arange(history.nnz)
-        for first in range(0, history.nnz, HISTORIES_AT_ONCE):
-            part = places[first : first + HISTORIES_AT_ONCE]
-            found[part] = full - self._model.scores(_fewer(history, np.eye(history.nnz, dtype=np.bool_)[part]))[:, rows]
-        return found, None
+        each = list(np.arange(taste.history.nnz)[:, None])
+        return self.scores(taste, rows) - self.without(taste, rows, each), None
 
-    def without(self, taste: Taste, rows: Ints, left: Flags) -> Vector:
+    def without(self, taste: Taste, rows: Ints, left: Sequence[Ints]) -> Vector:
         """By the model's scores of what is left."""
         found = np.zeros((len(left), len(rows)))
         for first in range(0, len(left), HISTORIES_AT_ONCE):

@@ -14,6 +14,7 @@ from palate_cli.commands.simulate import sort_out
 from palate_common.records.files import write_durably
 from palate_core.errors import InputError
 from palate_sim.config import load_config, parse_setting
+from palate_sim.run.run_folder import check_new
 
 
 def frontier(
@@ -44,8 +45,8 @@ def frontier(
     base, log = sort_out(what, data)
     config = load_config(base, overrides | dict(parse_setting(text) for text in settings or ()))
     factors = [int(factor) for factor in _numbers("users", users)]
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"`--out` must be a new or empty folder, got {out}")
+    if out is not None:
+        check_new(out)
     with Progress() as progress:
         measured = measure(
             config,

@@ -55,12 +55,13 @@ def recommend(
         read = "" if history is None else asker.read(history, profile=profile, dates=dates)
         had = [asker.like(title) for title in titles]
         shown, popular = asker.recommend(count), asker.popular(CLOSE)
-        close = {title: asker.similar(title, CLOSE) for title in had[:NEAR]} if history is None else {}
+        near = [] if history is not None else list(zip(had, titles, strict=True))[:NEAR]
+        close = {title: asker.similar(given, CLOSE) for title, given in near}
     privacy = " · ".join(part for part in (stamp(result.summary), epsilon_line(result.summary)) if part)
     console.print(Text(clean(f"{run}: {privacy}"), style="dim"))
     console.print()
     console.print(Text(clean(f"for {'; '.join([*([read] if read else []), *had])}")))
-    rows = [{"title": each.title or each.item, "in_short": each.reason, "held_out": False} for each in shown]
+    rows = [{"title": each.title or each.item, "reason": each.reason, "held_out": False} for each in shown]
     console.print(listed(rows))
     console.print()
     for title, others in close.items():

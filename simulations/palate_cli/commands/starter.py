@@ -36,7 +36,7 @@ def list_() -> None:
 def build(
     log: Annotated[str, typer.Argument(metavar="LOG", help="A public log: a path, or a name of `palate data list`.")],
     kind: Annotated[str, typer.Option(metavar="NAME", help="What its items are, such as films.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write, new or empty.")],
     licence: Annotated[str, typer.Option(help="The terms of the log; of a named one they are known.")] = "",
     source: Annotated[str, typer.Option(help="Where the log is from. Default: its name.")] = "",
     ids: Annotated[str, typer.Option(metavar="SCHEME", help="The log's ids are public ones: imdb, isbn, ...")] = "",

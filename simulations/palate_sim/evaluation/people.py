@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from palate_client.recommend.explanation import WHY, in_words
 from palate_client.recommend.recommender import ModelRecommender
 from palate_common.models.model import GlobalModel
 from palate_sim.evaluation.on_device import GivenInterests
@@ -45,8 +44,8 @@ def some_people(
 
     Returns:
         For each person: `given` and `held_out`, how many items; `had`, some titles of the first, drawn, most popular
-        first; `gets`, a list of `title`, `reason` (`in_short`: of its first title alone) and `held_out`: whether the
-        person has it; `popular`, the same without reasons.
+        first; `gets`, a list of `title`, `reason` and `held_out`: whether the person has it; `popular`, the same
+        without reasons.
     """
     heldout, items = split.test, split.items
     able = np.flatnonzero((heldout.foldin.counts() >= LEAST) & (heldout.target.counts() > 0))
@@ -75,12 +74,7 @@ def some_people(
                 "held_out": len(target),
                 "had": named(sorted(rng.permutation(had)[:NAMED].tolist(), key=lambda row: -int(counts[row]))),
                 "gets": [
-                    {
-                        "title": each.title or each.item,
-                        "reason": each.reason,
-                        "in_short": each.reason if each.source in WHY else in_words(each.because[:1], each.domain),
-                        "held_out": each.item in theirs,
-                    }
+                    {"title": each.title or each.item, "reason": each.reason, "held_out": each.item in theirs}
                     for each in shown
                 ],
                 "popular": [

@@ -26,12 +26,17 @@ HELD_OUT = "✓"
 
 
 def read_people(folder: Path) -> list[dict[str, Any]]:
-    """The people of a run's folder; none where it has no such file."""
+    """The people of a run's folder, without control characters; none where it has no such file."""
     try:
-        found = json.loads((folder / PEOPLE_FILE).read_text(encoding="utf-8"))
+        found = json.loads((folder / PEOPLE_FILE).read_text(encoding="utf-8"), object_hook=_clean)
     except (OSError, ValueError):
         return []
     return found if isinstance(found, list) else []
+
+
+def _clean(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with its texts cleaned; those in lists, which a person had, are cleaned where they are shown."""
+    return {name: clean(each) if isinstance(each, str) else each for name, each in found.items()}
 
 
 def had_words(person: Mapping[str, Any]) -> str:
@@ -42,7 +47,7 @@ def had_words(person: Mapping[str, Any]) -> str:
 
 def popular_words(person: Mapping[str, Any], most: int | None = None) -> str:
     """What is most popular of what a person hasn't, in a line."""
-    return clean("; ".join(marked(each) for each in person["popular"][:most]))
+    return "; ".join(marked(each) for each in person["popular"][:most])
 
 
 def people_shown(people: Sequence[Mapping[str, Any]]) -> Group:
@@ -64,7 +69,7 @@ def listed(rows: Iterable[Mapping[str, Any]]) -> Table:
     table.add_column(max_width=WIDEST, style="bold cyan")
     table.add_column(overflow="fold")
     for each in rows:
-        table.add_row(Text(clean(marked(each))), Text(clean(each["in_short"])))
+        table.add_row(Text(clean(marked(each))), Text(clean(each["reason"])))
     return table
 
 

@@ -72,7 +72,8 @@ def who_line(result: Mapping[str, Any]) -> str:
     views, said = result.get("by_part") or {}, []
     tastes, items = (((views.get(view) or {}).get("models") or {}).get("palate") for view in ("taste", "items"))
     if tastes:
-        said.append(f"most niche quarter of tastes {tastes[0]:.3f}, most mainstream {tastes[-1]:.3f}")
+        n = min(part["users"] for part in views["taste"]["parts"])
+        said.append(f"most niche quarter of tastes {tastes[0]:.3f}, most mainstream {tastes[-1]:.3f} (of {n:,} users)")
     if items and items[-1] is not None:
         found = f"recall {items[-1]:.3f}" if items[-1] else "never found (recall 0)"
         said.append(f"items of the tail third of events: {found}")

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from palate_client.device import open_device
+from palate_client.events import Event
 from palate_client.history.files import members_of
 from palate_client.history.preview import HistoryPreview
 from palate_client.recommend.recommender import ModelRecommender, Recommendation
@@ -107,13 +108,12 @@ class Asker(Closing):
             with members_of(path):
                 pass
         except InputError:
-            titles = _titles_in(path)
-            known = [item for each in titles if (item := self._sure(each)) is not None]
+            found = [self._sure(each) for each in _titles_in(path)]
+            known = {item for item in found if item is not None}
             if not known:
                 raise
-            for item in dict.fromkeys(known):
-                self._device.track("like", item)
-            return f"{len(known)} titles, {len(titles) - len(known)} lines that are none of the run's"
+            self._device.track_many([Event("like", item) for item in sorted(known)])
+            return f"{len(known)} titles, {found.count(None)} lines that are none of the run's"
         preview = self._device.import_history(path, profile=profile, dates=dates, table=self._table)
         if preview.questions:
             name, answers = next(iter(preview.questions.items()))
@@ -161,11 +161,16 @@ class Asker(Closing):
         return [(normal_title(title), each.item) for each in self._table for title in (each.title, *each.alternatives)]
 
     def _sure(self, text: str) -> str | None:
-        """The item that has this id or title; None: none, or several."""
+        """The item that has this id or title, of several that nobody can tell apart the most popular; else None."""
         if text in self._rows:
             return text
         title, year, others = split_title(text)
-        return self._matcher.match(title, year, alternatives=others).item
+        found = self._matcher.match(title, year, alternatives=others)
+        twins = len(found.items) > 1 and len({self._titles[item] for item in found.items}) == 1
+        return max(found.items, key=self._count) if twins else found.item
+
+    def _count(self, item: str) -> float:
+        return float(self._counts[self._rows[item]])
 
     def _find(self, text: str) -> str:
         """The item that is meant."""
@@ -175,7 +180,7 @@ class Asker(Closing):
         near = self._matcher.match(title, year, alternatives=others).items or self._near(normal_title(title), year)
         if len(near) == 1:
             return near[0]
-        named = ", ".join(repr(self._titles[item]) for item in near[:SUGGESTED])
+        named = ", ".join(map(repr, list(dict.fromkeys(self._titles[item] for item in near))[:SUGGESTED]))
         if near:
             raise InputError(f"`title` must name one item, got {text!r:.80}; did you mean {named}?")
         raise InputError(f"`title` must be of the run's {len(self._rows):,} items, got {text!r:.80}, like none of them")
@@ -186,7 +191,7 @@ class Asker(Closing):
         holds = {item for own, item in self._normal if asked and set(asked) <= set(own.split())}
         dated = {item for item in holds if year is not None and f"({year})" in self._titles[item]}
         if holds:
-            return tuple(sorted(dated or holds, key=lambda item: -float(self._counts[self._rows[item]])))
+            return tuple(sorted(dated or holds, key=self._count, reverse=True))
         matcher, likeness = SequenceMatcher(b=title), dict[str, float]()
         for own, item in self._normal:
             matcher.set_seq1(own)

@@ -34,6 +34,7 @@ from palate_sim.data import is_place, list_datasets, load, positives
 from palate_sim.data.features import published_facts
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.panel.panel import MatchedItems, fit_panel, people_of
+from palate_sim.run.run_folder import check_new
 
 LEAST_PEOPLE, LINKS = 5, 32
 """People whom an item has, and links that it has: a file of 300 kB at most, and 7 % less found than with all links."""
@@ -85,8 +86,10 @@ def build(recipe: Recipe, out: Path) -> Mapping[str, Any]:
         What its manifest says of it.
 
     Raises:
-        InputError: the log can't be read, no item has enough people, or nobody says under which terms it is public.
+        InputError: the log can't be read, no item has enough people, nobody says under which terms it is public, or
+            the folder has something in it.
     """
+    check_new(out)
     if recipe.scheme and recipe.scheme not in SCHEMES:
         raise InputError(f"`ids` must be one of {', '.join(SCHEMES)}, got {recipe.scheme!r:.40}")
     homes = {} if is_place(recipe.log) else {known.name: known.homepage for known in list_datasets()}

@@ -77,7 +77,8 @@ async function lists() {
   const at = focused();
   shown = await device.recommend(LISTED, { filterItems: [...liked.keys()] });
   const own = shown.filter(({ because }) => because.length).length;
-  $("own-lead").textContent = own ? `${own} of ${shown.length} because of what you picked.` : "You picked nothing yet, so it is what most people had.";
+  const none = shown.some(({ source }) => source === "panel") ? "It goes with your taste as a whole." : "You picked nothing yet: it is what most people had, and some by chance.";
+  $("own-lead").textContent = own ? `${own} of ${shown.length} because of what you picked.` : none;
   $("own").replaceChildren(...shown.map(({ item, reason }) => film(item, reason, [["Like", () => did("like", item)], ["Not for me", () => did("dismiss", item)]], before.size && !before.has(item))));
   before = new Set(shown.map(({ item }) => item));
   $("crowd").replaceChildren(...ranked.slice(0, LISTED).map((item) => film(item, "", liked.has(item) ? [] : [["Like", () => did("like", item)]], false)));
@@ -146,8 +147,8 @@ async function move(lasting) {
   device = lasting ? await opened("any") : await inMemory();
   if (lasting) await device.consent.grant("store", { version: TEXT });
   await device.import(lines);
-  say(lasting ? "Kept in this browser from now on." : "Nothing is kept in this browser any more.");
   await lists();
+  say($("remember").checked ? "Kept in this browser from now on." : "Nothing is kept in this browser.");
 }
 
 async function read(options = {}) {
