@@ -1,4 +1,4 @@
-"""The core: everything that the privacy claim rests on, and nothing else. docs/core.md says in which order to read it.
+"""The core: what the privacy claim rests on. docs/core.md says in which order to read it, and what it is handed.
 
     noise/             the sampler and its random words, and the final norm check
     accounting.py      what noise costs, in closed form

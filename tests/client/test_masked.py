@@ -146,6 +146,10 @@ def test_one_process_answers() -> None:
         return b"refused"
 
     assert in_child(forked) == b"refused"
+    elsewhere = copy.copy(world.devices[0])
+    elsewhere._process += 1  # the same here, where coverage sees it
+    with pytest.raises(RefusedError, match="got a fork of it"):
+        elsewhere.answer(Step.INPUT, request)
     assert world.devices[0].answer(Step.INPUT, request)
 
 
