@@ -69,14 +69,19 @@ def test_people_are_drawn_by_the_seed_alone_and_get_what_was_judged(log: pd.Data
         assert {each["title"] for each in (*person["gets"], *person["popular"]) if each["held_out"]} <= theirs
 
 
+def _printed(result: Result, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(people_shown(result.people))
+    return console.file.getvalue()
+
+
 def test_a_run_ends_with_people_in_every_output(result: Result) -> None:
     assert len(result.people) == 3
     for person in result.people:
         assert all(each["title"] in FILMS for each in (*person["gets"], *person["popular"]))
         assert any("because you liked Film" in each["reason"] for each in person["gets"])
-    console = Console(file=io.StringIO(), width=80)
-    console.print(people_shown(result.people))
-    shown = console.file.getvalue()
+    shown, wide = (_printed(result, width) for width in (80, 400))
+    assert all(each["reason"] in wide for person in result.people for each in person["gets"][:3]), "whole reasons"
     page, cell = result.report.read_text(encoding="utf-8"), result._repr_html_()
     for text in (shown, page, cell):
         assert "most popular" in text
