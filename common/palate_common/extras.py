@@ -8,6 +8,7 @@ from __future__ import annotations
 
 SIZES = {
     "server": 350,
+    "node": 120,
     "simulations": 620,
     "demo-data": 410,
     "text": 650,
