@@ -221,6 +221,11 @@ def ending_signals() -> tuple[signal.Signals, ...]:
     return tuple(signal.Signals[name] for name in names if name in signal.Signals.__members__)
 
 
+def opener() -> str:
+    """The command that opens a file as a person would, by its kind."""
+    return {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
+
+
 def own_cores() -> int:
     """Processors that this process is bound to, where the system binds processes; else those that there are."""
     if sys.platform == "linux":

@@ -6,7 +6,6 @@ It is made of the dict that is also `result.json`.
 """
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from palate_common.system import opener
 from palate_sim.progress.people import people_shown
 from palate_sim.progress.wording import (
     best_first,
@@ -30,10 +30,6 @@ from palate_sim.progress.wording import (
 )
 
 _BESIDE = ("rmse", "mae", "ndcg@10", "ndcg@20", "hr@10", "coverage@20")
-
-
-OPENS = {"darwin": "open", "win32": "start"}
-"""What opens a file in a browser, by the system."""
 
 
 def print_result(
@@ -61,7 +57,7 @@ def print_result(
     if report is None:
         return
     console.print(Text(f"\nreport: {clean(report)}", style="bold"), soft_wrap=True)
-    console.print(Text(f"open it: {OPENS.get(sys.platform, 'xdg-open')} {clean(report)}"), soft_wrap=True)
+    console.print(Text(f"open it: {opener()} {clean(report)}"), soft_wrap=True)
     if people:
         run = [] if report.parent.parent == Path("runs") else [report.parent]  # the newest there is found
         words = shlex.join(map(clean, [*run, *people[0]["had"][:3]]))
