@@ -52,13 +52,11 @@ seen: what is not asked
 silence tells | surveys
 bug: who did nothing doesn't answer
 seen: surveys
-@ palate_client.rounds.survey_answers:OwnAnswers.users
-- return as_interactions([self._answers()], self.survey).users(rows)
-+ from palate_core.errors import PalateError
-+ found = as_interactions([self._answers()], self.survey).users(rows)
-+ if not found.nnz:
-+     raise PalateError("nothing to say")
-+ return found
+@ palate_client.rounds.contribution:Contributor.contribute
+- histories = self._read(joined)
++ histories = self._read(joined)
++ if not histories.nnz:
++     raise RefusedError("nothing to say")
 
 sizes tell | surveys
 bug: the answer's header counts what was answered: a server refuses who speaks for two, and that it does tells

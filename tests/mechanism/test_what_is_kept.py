@@ -84,7 +84,7 @@ class Longer(SimulatedLedger):
 
 
 def test_a_new_method_is_looked_at() -> None:
-    calls = dict.fromkeys(("charge", "latch", "see"))
+    calls = dict.fromkeys(("charge", "join", "latch", "see"))
     assert list(unlisted(SimulatedLedger, calls)) == []
     assert list(unlisted(Longer, calls)) == ["`forget` of Longer was not looked at"]
     assert set(of_disk.READING) >= {SimulatedLedger}
