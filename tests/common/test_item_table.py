@@ -27,7 +27,8 @@ FACTS = st.builds(
     kinds=st.lists(TEXT, max_size=2).map(tuple),
     ids=st.dictionaries(st.sampled_from(["imdb", "isbn"]), TEXT.filter(bool)),
     more=st.dictionaries(
-        st.sampled_from(["price", "stock"]), TEXT | st.booleans() | st.integers(1 - 2**53, 2**53 - 1) | st.just(("a", ""))
+        st.sampled_from(["price", "stock"]),
+        TEXT | st.booleans() | st.integers(1 - 2**53, 2**53 - 1) | st.just(("a", "")),
     ),
 )
 
