@@ -14,6 +14,8 @@ from palate_client.consent import Purpose
 from palate_client.language.language import language_of
 from palate_client.page.html import Child, e, title_element
 from palate_client.page.page import document
+from palate_client.rounds.report import ADJACENCY
+from palate_core.accounting import ACCOUNTANT
 from palate_core.errors import PalateError
 from palate_node.people import HostedPeople, HostedPerson
 from palate_node.work import listed
@@ -81,7 +83,7 @@ def _facts(person: HostedPerson) -> list[Element]:
     agreed = ", ".join(name for name, granted in report.consents.items() if granted)
     spent, epsilon = report.spending, "unbounded"
     if spent is not None and spent.epsilon is not None:
-        epsilon = f"{spent.epsilon:.2f} of {spent.limit:g}"
+        epsilon = f"{spent.epsilon:.2f} of {spent.limit:g}{_terms(spent.delta, 'this installation')}"
     rounds = "" if spent is None else f"; rounds: {spent.participations} of {spent.population}, epsilon {epsilon}"
     return [e("p", f"agreed to: {agreed or 'nothing yet'}; events: {sum(each.events for each in imports)}{rounds}")]
 
@@ -96,4 +98,10 @@ def _together(people: HostedPeople) -> Element | None:
     if service is None or len(spent) < 2:
         return None
     epsilon = service.epsilon_of(sum(spent) ** 2)
-    return e("section", e("p", f"The {len(spent)} who are on, as one: epsilon {epsilon:.2f}, as their mu add up."))
+    said = f"The {len(spent)} who are on, as one: epsilon {epsilon:.2f}, as their mu add up"
+    return e("section", e("p", f"{said}{_terms(service.delta, f'{len(spent)} installations')}."))
+
+
+def _terms(delta: float, unit: str) -> str:
+    """What an epsilon is of."""
+    return f" (delta {delta:g}; unit: {unit}; adjacency: {ADJACENCY}; accountant: {ACCOUNTANT})"

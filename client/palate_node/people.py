@@ -276,7 +276,7 @@ class HostedPeople(Closing):
         person.change(invitation=invitation.to_json())
 
     def erase(self, person: HostedPerson) -> None:
-        """Erase a person, see `Person.erase`."""
+        """Erase a person, see `HostedPerson.erase`."""
         person.erase()
         self._people.pop(person.name, None)
 

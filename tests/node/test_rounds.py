@@ -129,7 +129,11 @@ def test_the_page_says_what_all_people_have_spent_as_one(commons: Commons, tmp_p
     alone = spent[0].mu2 if spent[0] is not None else 0.0
     assert alone > 0
     together = commons.service.epsilon_of(alone * 9)
-    assert f"The 3 who are on, as one: epsilon {together:.2f}" in node.ask("owner", "/", basic=True).text
+    said = node.ask("owner", "/", basic=True).text
+    assert f"The 3 who are on, as one: epsilon {together:.2f}" in said
+    terms = "unit: 3 installations; adjacency: zero-out; accountant: palate closed form"
+    assert terms in said
+    assert terms.replace("3 installations", "this installation") in said
     assert "as one" not in node.ask(NAMES[0], "/", basic=True).text, "of two, each would know of the other"
     node.press("owner", "erase", name=NAMES[0], sure="yes")
     left = [each.line for each in commons.servers[0].heard]
