@@ -37,7 +37,7 @@ from palate_client.recommend.explanation import (
 from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.interests import Interests, Look
 from palate_client.recommend.questions import questions
-from palate_client.recommend.scoring import Taste, scorer_of
+from palate_client.recommend.scoring import Taste, Vector, scorer_of
 from palate_client.recommend.selection import Rows, Selection
 from palate_client.store.forking import ForkGuard
 from palate_common.algorithms.popularity import COUNTS
@@ -224,7 +224,7 @@ class ModelRecommender:
         with self._lock:
             taste, _, _ = self._current(mix.debias, domain)
             score = float(self._scorer.scores(taste, np.array([row]))[0])
-            contributions = self._contributions(taste, np.array([row]))[0]
+            contributions = self._told(taste, self._scorer.contributions(taste, np.array([row])))[0]
         rest = score - sum(each.score for each in contributions)
         return Explanation(item, score, contributions, rest, self._selection.domain(row))
 
@@ -314,7 +314,9 @@ class ModelRecommender:
         # The source is the part furthest above its mean over the pool; a constant part can't be it.
         above = [np.where(part, part - usual[name].mean(), -np.inf) for name, part in parts.items()]
         names, sources = list(parts), np.argmax(above, axis=0).tolist()
-        because = self._contributions(taste, order, self._named(taste, order, pool))
+        contributions = self._scorer.contributions(taste, order)
+        named = self._named(taste, order, pool, contributions[0][: taste.history.nnz])
+        because = self._told(taste, contributions, named)
         told = []
         for place, row in enumerate(order.tolist()):
             source = EXPLORATION if place in explored else names[sources[place]]
@@ -325,13 +327,13 @@ class ModelRecommender:
             told.append(Recommendation(item, scores[place], source, why, place, reasons, domain, title))
         return told
 
-    def _named(self, taste: Taste, order: Rows, pool: Rows) -> list[Rows]:
+    def _named(self, taste: Taste, order: Rows, pool: Rows, own: Vector) -> list[Rows]:
         """What the reason of each item names, as places in the user's history: without it the item would stand lower.
 
         Those without any one of which it would; else the two or three without which, together, it would. What everybody
-        is shown is not said to come from somebody's events, then.
+        is shown is not said to come from somebody's events, then. `own` is what each event adds to each item.
         """
-        scores, own = self._scorer.scores(taste, pool), self._scorer.contributions(taste, order)[0][: taste.history.nnz]
+        scores = self._scorer.scores(taste, pool)
         fewer = self._scorer.without(taste, pool, list(np.arange(len(own))[:, None]))
         places, named = {row: place for place, row in enumerate(pool.tolist())}, [np.zeros(0, np.int64)] * len(order)
         several = []
@@ -353,11 +355,11 @@ class ModelRecommender:
                 named[number] = them[np.argsort(-own[them, number], kind="stable")]
         return named
 
-    def _contributions(
-        self, taste: Taste, rows: Rows, named: Sequence[Rows] | None = None
+    def _told(
+        self, taste: Taste, contributions: tuple[Vector, Vector | None], named: Sequence[Rows] | None = None
     ) -> list[tuple[Contribution, ...]]:
         """The contributions of events to each item's score, largest first; of those `named`, or of all."""
-        all_, by_links = self._scorer.contributions(taste, rows)
+        all_, by_links = contributions
         own, added = taste.items, all_.T
         linked = np.broadcast_to(0.0, added.shape) if by_links is None else by_links.T
         places = [np.argsort(-each, kind="stable") for each in added] if named is None else named
