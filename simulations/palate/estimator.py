@@ -1,8 +1,8 @@
 """`palate.Recommender`: fit, recommend, evaluate, as in scikit-learn, over the same run as `palate.simulate`.
 
     >>> import palate
-    >>> palate.Recommender(epsilon=2).get_params()["algorithm"]
-    'als'
+    >>> palate.Recommender(epsilon=2).get_params()["epsilon"]
+    2
     >>> palate.Recommender().recommend(["book-7"])
     Traceback (most recent call last):
         ...
@@ -79,13 +79,13 @@ class RecommenderEstimator:
     def __init__(
         self,
         *,
-        epsilon: float = 5.0,
-        algorithm: str = "als",
+        epsilon: float | None = None,
+        algorithm: str | None = None,
         delta: float | None = None,
-        dp: str = "distributed",
+        dp: str | None = None,
         preset: str | None = None,
-        split: str = "strong",
-        seed: int = 0,
+        split: str | None = None,
+        seed: int | None = None,
         out: str | Path | None = None,
         ledger: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -216,7 +216,8 @@ class RecommenderEstimator:
         from palate_sim.evaluation.evaluation import evaluate
 
         heldout = self._held_out(interactions)
-        rng, ks = np.random.default_rng([self.seed, 1]), tuple(result.summary["config"]["evaluation"]["ks"])
+        config = result.summary["config"]
+        rng, ks = np.random.default_rng([config["seed"], 1]), tuple(config["evaluation"]["ks"])
         found = evaluate(result.model, heldout, train=heldout.foldin, ks=ks, rng=rng)
         said = {name: found.mean(name) for name in result.metrics if name in found.values}
         return pd.DataFrame({"palate": said}).T
@@ -243,7 +244,7 @@ class RecommenderEstimator:
         frame = load(as_source(interactions)).frame[["user_id", "item_id"]].drop_duplicates()
         rows = frame["item_id"].map(self._rows)
         frame = frame.assign(row=rows)[rows.notna()].sort_values(["user_id", "item_id"])
-        frame["place"] = np.random.default_rng([self.seed, 2]).permutation(len(frame))
+        frame["place"] = np.random.default_rng([self._fitted().summary["config"]["seed"], 2]).permutation(len(frame))
         frame = frame.sort_values(["user_id", "place"])
         size = frame.groupby("user_id")["row"].transform("size")
         asked = np.maximum(1, np.rint(HELD_OUT * size))

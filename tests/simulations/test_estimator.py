@@ -133,8 +133,11 @@ def test_it_is_evaluated_on_its_own_users_and_on_others(fitted: palate.Recommend
             lambda made: clone(made).set_params(out=None).fit(5),
             "`data` must be a name, a path or a data frame, got int",
         ),
-        (lambda made: clone(made).set_params(epsilon=None).fit("x.csv"), '`dp="off"` is without privacy'),
-        (lambda made: clone(made).set_params(dp=None).fit("x.csv"), "`privacy.dp` must be"),
+        (
+            lambda made: clone(made).set_params(settings={"privacy.epsilon": None}).fit("x.csv"),
+            "`privacy.epsilon` must be a valid number, got None",
+        ),
+        (lambda made: clone(made).set_params(settings={"privacy.dp": None}).fit("x.csv"), "`privacy.dp` must be"),
         (lambda made: clone(made).set_params(out=3).fit(), "`out` must be a path, got 3"),
         (lambda made: clone(made).set_params(ledger=3, out=None).fit(), "`ledger` must be a path, got 3"),
         (lambda made: clone(made).set_params(epsilon=-1).fit("x.csv"), "`privacy.epsilon` must be greater than 0"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from functools import reduce
 from io import StringIO
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +177,24 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"algorithm.name": "sgd", "algorithm.settings.loss": "ratings", "split.name": "random"},
+        {"privacy.epsilon": 2.0, "privacy.dp": "central", "algorithm.name": "popularity", "seed": 7},
+    ],
+    ids=["the preset ratings", "a file of one's own"],
+)
+def test_what_python_leaves_out_is_the_presets(frame: pd.DataFrame, tmp_path: Path, chosen: dict[str, Any]) -> None:
+    preset = tmp_path / "mine.toml"
+    preset.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in chosen.items()))
+    rated = frame.assign(rating=np.random.default_rng(1).integers(1, 6, len(frame)))
+    few, named = ({"algorithm.settings.rounds": 2}, "ratings") if "split.name" in chosen else ({}, str(preset))
+    made = palate.simulate(rated, preset=named, out=tmp_path / "run", settings={**QUICK, **few})
+    for key, value in chosen.items():
+        assert reduce(getitem, key.split("."), made.summary["config"]) == value, key
 
 
 def test_a_budget_that_does_not_pay_is_an_error_of_its_own(frame: pd.DataFrame, tmp_path: Path) -> None:
