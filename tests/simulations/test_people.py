@@ -127,6 +127,34 @@ def test_titles_are_found_about_as_they_are_written(result: Result) -> None:
             asker.like("zzz")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["runs/oen", "moon town"], "got 'runs/oen'; did you mean 'runs/one', before the titles?"),
+        (["first-rum", "moon town"], "got 'first-rum'; did you mean 'runs/first-run', before the titles?"),
+        (["moon town", "first-run"], "got 'first-run'; did you mean 'runs/first-run', before the titles?"),
+        (["runs/other", "moon town"], "got 'runs/other'"),
+        (["runs/one/report.html", "moon town"], "got 'runs/one/report.html'"),
+        (["Face/Off"], "`title` must be of the run's 12 items, got 'Face/Off', like none of them"),
+        (["first-run"], "got 'first-run'; did you mean 'runs/first-run', before the titles?"),
+    ],
+)
+def test_a_mistyped_run_is_no_title(
+    result: Result,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    (tmp_path / "runs").mkdir()
+    for name in ("one", "first-run"):
+        (tmp_path / "runs" / name).symlink_to(result.folder, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    assert run(["recommend", *words]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
 def test_items_of_one_title_are_told_apart_by_their_ids_and_else_the_most_popular_is_meant(
     result: Result, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
