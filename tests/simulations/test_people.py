@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,18 @@ def test_rows_of_the_log_are_in_nothing_that_is_published(log: pd.DataFrame, res
     bare = palate.simulate(log, epsilon=50, out=tmp_path / "bare", settings=settings)
     assert (bare.people, (bare.folder / "people.json").exists()) == ([], False)
     assert "rows of the log" not in bare.report.read_text(encoding="utf-8")
+
+
+def test_a_run_says_that_the_words_of_its_titles_were_not_read(
+    log: pd.DataFrame, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sklearn", "sklearn.decomposition", "sklearn.feature_extraction.text"):
+        monkeypatch.setitem(sys.modules, name, None)
+    made = palate.simulate(log, epsilon=50, out=tmp_path / "run", settings={**QUICK, "evaluation.people": 0})
+    assert sum("needs scikit-learn, pip install" in warning for warning in made.summary["warnings"]) == 1
+    assert made.model.header.facts.n_features == 0
+    assert result.model.header.facts.n_features > 0
+    assert not any("scikit-learn" in warning for warning in result.summary["warnings"])
 
 
 def test_a_file_of_people_that_is_none_shows_nothing(result: Result, tmp_path: Path) -> None:
