@@ -3,7 +3,8 @@
     the test users, the model -> some_people -> people.json, the report, the terminal, a notebook
 
 They are rows of the log, shown to whoever gave it; nothing that is published has them. Who they are is drawn by the
-seed, whatever they get. The lists are those that were judged, without exploration, and the reasons are a device's own.
+seed, whatever they get. The lists are those that were judged, without exploration, and the reasons are a device's own,
+but that they "had" what it would say they liked, bought or played: a row may be any of these.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from palate_client.recommend.explanation import DID, in_words
 from palate_client.recommend.recommender import ModelRecommender
 from palate_common.models.model import GlobalModel
 from palate_sim.evaluation.on_device import GivenInterests
@@ -21,6 +23,8 @@ from palate_sim.preparation.splits import Split
 
 LEAST, LISTED, NAMED = 5, 5, 6
 """The least items that each person was given with; places of a list; named items of a history."""
+HAD = dict.fromkeys(DID, "had")
+"""What a person did, of whatever kind."""
 
 
 def some_people(
@@ -74,7 +78,11 @@ def some_people(
                 "held_out": len(target),
                 "had": named(sorted(rng.permutation(had)[:NAMED].tolist(), key=lambda row: -int(counts[row]))),
                 "gets": [
-                    {"title": each.title or each.item, "reason": each.reason, "held_out": each.item in theirs}
+                    {
+                        "title": each.title or each.item,
+                        "reason": in_words(each.because, each.domain, HAD) if each.because else each.reason,
+                        "held_out": each.item in theirs,
+                    }
                     for each in shown
                 ],
                 "popular": [
