@@ -26,7 +26,8 @@ This file is long because it holds the whole API with its documentation; the wor
 from __future__ import annotations
 
 import time as _time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,7 @@ from palate_common.keywords import says_which
 from palate_common.records.closing import Closing
 from palate_common.records.files import write_durably
 from palate_common.weighting import Weighting, weighting_of
-from palate_core.errors import InputError
+from palate_core.errors import InputError, PalateError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,11 +130,12 @@ class Device(Closing):
         weighting: Weighting,
         service: Service | None = None,
         calendar: Calendar | None = None,
+        debug: bool = False,
     ) -> None:
         self.app, self.weighting, self.store, self.service = app, weighting, store, service
         self.calendar = calendar or Calendar()
         self.consent = Consent(store)
-        self._tracker = Tracker(store)
+        self._tracker = Tracker(store, self._known if debug else None)
 
     @_Part
     def models(self) -> Models:
@@ -796,6 +798,13 @@ class Device(Closing):
         items = self.items()
         return given or {} if items is None else {**items.titles, **(given or {})}
 
+    def _known(self) -> Collection[str]:
+        """The items of the model in use; (): there is none that can be read."""
+        with suppress(PalateError):
+            model = self.model()
+            return () if model is None else frozenset(model.items)
+        return ()
+
     def _tags(self) -> Tags:
         items = self.items()
         return {} if items is None else {each.item: each.kinds for each in items}
@@ -934,6 +943,7 @@ def open_device(
     service: Service | None = None,
     zone: Zone = None,
     clock: Callable[[], float] = _time.time,
+    debug: bool = False,
 ) -> Device:
     """Open the encrypted store of this app's user, or make it if there is none.
 
@@ -948,6 +958,8 @@ def open_device(
         zone: the user's time zone, for days and quiet hours: a `tzinfo`, its name, or a function that returns it; None:
             this machine's setting.
         clock: returns the time in seconds since 1970.
+        debug: warn in the log `palate` of each event that isn't kept, and why, or that counts for nothing since the
+            model doesn't know its item: for development, as the log then names items.
 
     Raises:
         WrongKeyError: the store was made with another key, or its own key file is missing.
@@ -961,7 +973,7 @@ def open_device(
     calendar, folder = Calendar(zone), folder_of(path)
     vault = Vault(folder, app, Keyring() if key is None else Caller(key))
     store = EventStore(StoreFolder(folder, vault), limits=limits or Limits(), clock=clock)
-    device = Device(store, app=app, weighting=weighting, service=service, calendar=calendar)
+    device = Device(store, app=app, weighting=weighting, service=service, calendar=calendar, debug=debug)
     try:
         settle(device.consent)
     except BaseException:

@@ -67,6 +67,7 @@ from palate_core.errors import (
 
 if TYPE_CHECKING:
     from palate import aio as aio
+    from palate import testing as testing
     from palate_client.history.preview import HistoryPreview, HistoryReport, Import, Suggestion
     from palate_client.leaving.later_models import Traces
     from palate_client.leaving.statement import Statement
@@ -124,6 +125,8 @@ _LATER = {
     "Tuning": "palate_client.recommend.adaptation.tuning",
 }
 """Type -> its module, which is imported on first use."""
+_MODULES = ("aio", "testing")
+"""Modules of this package that are imported on first use."""
 
 __all__ = [  # noqa: RUF022 # in groups, which docs/public.py takes over
     # on a log
@@ -213,9 +216,9 @@ __all__ = [  # noqa: RUF022 # in groups, which docs/public.py takes over
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Import a type of `_LATER`, or `palate.aio`."""
-        if name == "aio":
-            return import_module("palate.aio")
+        """Import a type of `_LATER`, or a module of `_MODULES`."""
+        if name in _MODULES:
+            return import_module(f"palate.{name}")
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(import_module(_LATER[name]), name)
@@ -223,4 +226,4 @@ if not TYPE_CHECKING:
 
     def __dir__() -> list[str]:
         """What is public, for editors."""
-        return sorted({*__all__, "aio"})
+        return sorted({*__all__, *_MODULES})

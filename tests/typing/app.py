@@ -248,6 +248,16 @@ async def in_a_loop(home: Path, key: bytes) -> str:
     return await opened.page(language="de")
 
 
+def tested() -> palate.SyncResult:
+    clock = palate.testing.Clock()
+    with palate.testing.device(consents=("store",), clock=clock) as alone:
+        assert_type(alone, palate.Device)
+    clock.advance(days=1.5, hours=2)
+    with palate.testing.Server({"tea-1": "Green"}, clock=clock) as server, server.device() as device:
+        assert_type(device.enroll(server.invitation()), palate.Enrolment)
+        return device.sync()
+
+
 def on_leave(device: palate.Device) -> list[str]:
     lines = list(device.export_lines())
     assert_type(lines, list[str])

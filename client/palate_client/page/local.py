@@ -18,31 +18,28 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler
-from itertools import chain
-from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 from urllib.parse import parse_qs
 
 from palate_client.consent import PURPOSES, Consent
 from palate_client.language.language import Language
 from palate_client.leaving.statement import Statement
 from palate_client.page.html import Child
+from palate_client.page.loopback import HOST, LoopbackHandler, LoopbackServer
 from palate_client.page.page import Actions, notice, outcome_note
 from palate_common.records.closing import Closing
-from palate_common.system import is_anothers
 from palate_core.errors import InputError, PalateError
 
 logger = logging.getLogger("palate")
 
-HOST, MOST_FORM = "127.0.0.1", 4096
-"""Where it listens, and bytes of the largest form."""
+MOST_FORM = 4096
+"""Bytes of the largest form."""
 DONE = ("revoke", "leave")
 """Actions after which the page is shown again."""
 
@@ -91,9 +88,8 @@ class LocalPage(Closing):
         self._folder = f"/{secrets.token_urlsafe(12)}/"  # a cookie of one port is sent to all: not with another path
         self._lock, self._over = threading.Lock(), threading.Event()
         self._seconds, self._seen = seconds, time.monotonic()
-        self._server = _Server((HOST, 0), type("_Bound", (_Handler,), {"served": self}))
-        self._server.timeout = 0.25
-        self.port = int(self._server.server_address[1])
+        self._server = LoopbackServer(type("_Bound", (_Handler,), {"served": self}))
+        self.port = self._server.port
         self.url = f"http://{HOST}:{self.port}{self._folder}?once={self._once}"
         self._thread = threading.Thread(target=self._serve, name="palate page", daemon=True)
         self._thread.start()
@@ -152,26 +148,15 @@ class LocalPage(Closing):
         self._over.set()
 
 
-class _Server(ThreadingMixIn, TCPServer):
-    daemon_threads, block_on_close = True, False
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that went away is no matter; anything else is for the log, not for the app's screen."""
-        if not isinstance(sys.exception(), OSError):
-            logger.warning("the page on loopback failed", exc_info=True)
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LoopbackHandler):
     """One connection: the page, and its forms."""
 
     served: ClassVar[LocalPage]
-    timeout, server_version, sys_version = 10.0, "palate", ""
-    protocol_version = "HTTP/1.1"  # before it, nothing tells a file that is whole from one that was cut short
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - as the base class has it
         """The page; or, with the address that works once, a cookie and the way to the page."""
         served, (path, _, asked) = self.served, self.path.partition("?")
-        if not self._is_addressed_by_name() or path != served.folder:
+        if not self.is_addressed_by_name() or path != served.folder:
             return self._refuse()
         query = {name: values[0] for name, values in parse_qs(asked).items()}
         if "once" in query:
@@ -185,10 +170,10 @@ class _Handler(BaseHTTPRequestHandler):
         done = query.get("done", "")
         return self._page(outcome_note(self._language, f"done.{done}") if done in DONE else None)
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - as the base class has it
         """What a button does."""
         served = self.served
-        if not self._is_addressed_by_name() or self.path != served.folder:
+        if not self.is_addressed_by_name() or self.path != served.folder:
             return self._refuse()
         form = self._form()
         if form is None:
@@ -210,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "export", _, _:
                 name = re.sub(r"[^A-Za-z0-9-]+", "-", device.app).strip("-") or "palate"
                 shown = ("Content-Disposition", f'attachment; filename="{name}.jsonl"')
-                return self._send_lines("application/jsonl; charset=utf-8", device.export_lines(), shown)
+                return self.send_lines("application/jsonl; charset=utf-8", device.export_lines(), shown)
             case "erase", _, "yes":
                 made = device.erase(statement=True)
                 self._html(notice(self._language, "done.erased", made))
@@ -224,19 +209,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _language(self) -> Language:
         return self.served.language(self.headers.get("Accept-Language", ""))
 
-    def _is_addressed_by_name(self) -> bool:
-        """Whether the server was asked by its own name: a name elsewhere that leads here is a page of others."""
-        port = self.served.port
-        return self.headers.get("Host") == f"{HOST}:{port}" and not is_anothers(self.client_address[1], at=port)
-
     def _form(self) -> dict[str, str] | None:
-        length, kind = self.headers.get("Content-Length", ""), self.headers.get("Content-Type", "")
-        if not length.isascii() or not length.isdigit() or len(length) > 5 or int(length) > MOST_FORM:
+        if self.headers.get("Content-Type", "").partition(";")[0] != "application/x-www-form-urlencoded":
             return None
-        if kind.partition(";")[0] != "application/x-www-form-urlencoded":
+        body = self.read_body(MOST_FORM)
+        if body is None:
             return None
         try:
-            fields = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace"), max_num_fields=16)
+            fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=16)
         except ValueError:  # more fields than any form has
             return None
         return {name: values[0] for name, values in fields.items()}
@@ -252,46 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._html(notice(self._language, "done.closed"), status)
 
     def _html(self, page: str, status: HTTPStatus = HTTPStatus.OK) -> None:
-        body = page.encode("utf-8")
-        self._begin("text/html; charset=utf-8", ("Content-Length", str(len(body))), status=status)
-        self.wfile.write(body)
+        self.send_whole("text/html; charset=utf-8", page.encode("utf-8"), status)
 
     def _redirect(self, path: str, *headers: tuple[str, str]) -> None:
-        self._begin("text/plain", ("Location", path), ("Content-Length", "0"), *headers, status=HTTPStatus.SEE_OTHER)
-
-    def _send_lines(self, kind: str, lines: Iterator[str], *headers: tuple[str, str]) -> None:
-        """Send lines in chunks; of a file that was cut short the last one is missing, so that browsers say it failed.
-
-        Raises:
-            PalateError: there isn't even a first line; nothing was sent.
-        """
-        first = next(lines, "")
-        self._begin(kind, ("Transfer-Encoding", "chunked"), *headers)
-        try:
-            for line in chain((first,), lines):
-                part = f"{line}\n".encode()
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
-        except PalateError as error:  # an answer has begun: no other one can be sent in its place
-            logger.warning("an export on loopback was cut short: %s", error)
-            return
-        self.wfile.write(b"0\r\n\r\n")
-
-    def _begin(self, kind: str, *headers: tuple[str, str], status: HTTPStatus = HTTPStatus.OK) -> None:
-        """Begin an answer that no cache keeps, and no page elsewhere frames."""
-        self.send_response(status)
-        fixed = {
-            "Content-Type": kind,
-            "Connection": "close",
-            "Cache-Control": "no-store",
-            "Content-Security-Policy": "frame-ancestors 'none'",
-            "X-Content-Type-Options": "nosniff",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Referrer-Policy": "same-origin",  # not `no-referrer`: then browsers say no origin of a form
-        }
-        for name, value in (*fixed.items(), *headers):
-            self.send_header(name, value)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the address would be in it."""
+        self.begin("text/plain", ("Location", path), ("Content-Length", "0"), *headers, status=HTTPStatus.SEE_OTHER)

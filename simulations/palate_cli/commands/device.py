@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -35,20 +36,24 @@ Preset = Annotated[str, typer.Option(help="What events count: movies, music, new
 
 def _device(store: Path, key: Path, app: str, service: Service | None = None, preset: str = "plain") -> Device:
     """Open the device with the key in the file; where no service is named, with the one that it is enrolled at."""
-    try:
-        secret = key.read_bytes()
-        mode = key.stat().st_mode
-    except OSError as error:
-        raise InputError(
-            f"`--key` must be a file that `palate device open` made, got {key}: {error.strerror}"
-        ) from None
-    if mode & 0o077:
-        raise InputError(f"`--key` must be readable by its owner alone, got mode {mode & 0o777:o}: chmod 600 {key}")
-    device = open_device(store, app=app, key=secret, service=service, preset=preset)
+    device = open_device(store, app=app, key=_private(key, "key"), service=service, preset=preset)
     enrolment = enrolment_of(device.store) if service is None else None
     if enrolment is not None:
         device.service = Service(public_key=enrolment.public_key, population=enrolment.population)
     return device
+
+
+def _private(path: Path, option: str) -> bytes:
+    """What a file has that only its owner may read."""
+    try:
+        found, mode = path.read_bytes(), path.stat().st_mode
+    except OSError as error:
+        raise InputError(
+            f"`--{option}` must be a file that `palate device open` or `serve` made, got {path}: {error.strerror}"
+        ) from None
+    if mode & 0o077:
+        raise InputError(f"`--{option}` must be its owner's alone to read, got mode {mode & 0o777:o}: chmod 600 {path}")
+    return found
 
 
 @app.command("open")
@@ -196,6 +201,33 @@ def statement(
         made = device.statement()
     made = made.anonymous() if anonymous else made
     typer.echo(made.to_bytes().decode() if as_json else str(made))
+
+
+@app.command()
+def serve(
+    store: Store,
+    key: Key,
+    token: Annotated[Path, typer.Option(metavar="FILE", help="The token's file, made if there is none.")],
+    app: App = "palate",
+    public_key: KnownKey = None,
+    population: KnownPopulation = None,
+    preset: Preset = "plain",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On loopback; 0: any.")] = 0,
+) -> None:
+    """Let programs in other languages use the store, by JSON over loopback, until Ctrl-C.
+
+    A request has the token, as `Authorization: Bearer TOKEN`; /openapi.json says what can be asked.
+    """
+    from palate_client.bridge import Bridge
+
+    if not token.exists():
+        create_durably(token, secrets.token_urlsafe(32).encode(), mode=0o600)
+    with (
+        _device(store, key, app, _service(public_key, population), preset) as device,
+        Bridge(device, _private(token, "token").decode("ascii", "replace").strip(), port) as bridge,
+    ):
+        typer.echo(f"{bridge.url}  the description: {bridge.url}/openapi.json  the token: {token}")
+        bridge.wait()
 
 
 @app.command()

@@ -55,7 +55,7 @@ from palate_sim.features.features import unread_titles
 from palate_sim.metrics import RATING_METRICS
 from palate_sim.preparation.preparation import Prepared, describe_split
 from palate_sim.progress.people import PEOPLE_FILE
-from palate_sim.run.clock import Clock
+from palate_sim.run.cost_meter import CostMeter
 from palate_sim.run.inventory import FILES, MARK, write_inventory
 from palate_sim.run.result import PrivacyCard, Result
 from palate_sim.run.run_folder import RunFolder
@@ -96,7 +96,7 @@ def write_outcome(
     trained: Trained,
     ledger: Ledger,
     notify: Notify,
-    clock: Clock,
+    clock: CostMeter,
 ) -> Result:
     """Publish the model, close the ledger, judge, and write every file of the run folder."""
     from palate_sim.report import write_report

@@ -1,4 +1,4 @@
-"""Clock: the cost of a run, in seconds of all processes and bytes of memory."""
+"""CostMeter: the cost of a run, in seconds of all processes and bytes of memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def cpu_seconds() -> float:
 
 
 @dataclass(frozen=True)
-class Clock:
+class CostMeter:
     """Measures from its creation on."""
 
     wall: float = field(default_factory=time.perf_counter)
