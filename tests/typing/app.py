@@ -260,7 +260,6 @@ def on_leave(device: palate.Device) -> list[str]:
         left = device.erase(statement=Path("what-remains.json"))
         assert_type(left, palate.Statement)
         assert_type(left.anonymous(), palate.Statement)
-        assert_type(palate.Traces.of(left, "models/latest"), palate.Traces)
     except palate.LockedError:
         return []
     except palate.PalateError as error:
