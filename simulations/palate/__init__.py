@@ -66,7 +66,6 @@ from palate_core.errors import (
 )
 
 if TYPE_CHECKING:
-    from palate import aio as aio
     from palate_client.history.preview import HistoryPreview, HistoryReport, Import, Suggestion
     from palate_client.leaving.statement import Statement
     from palate_client.loyalty import Loyalty
@@ -210,9 +209,7 @@ __all__ = [  # noqa: RUF022 # in groups, which docs/public.py takes over
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Import a type of `_LATER`, or `palate.aio`."""
-        if name == "aio":
-            return import_module("palate.aio")
+        """Import a type of `_LATER`."""
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(import_module(_LATER[name]), name)
@@ -220,4 +217,4 @@ if not TYPE_CHECKING:
 
     def __dir__() -> list[str]:
         """What is public, for editors."""
-        return sorted({*__all__, "aio"})
+        return sorted(__all__)
