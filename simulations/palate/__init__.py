@@ -66,10 +66,8 @@ from palate_core.errors import (
 )
 
 if TYPE_CHECKING:
-    from palate import aio as aio
     from palate import testing as testing
     from palate_client.history.preview import HistoryPreview, HistoryReport, Import, Suggestion
-    from palate_client.leaving.later_models import Traces
     from palate_client.leaving.statement import Statement
     from palate_client.loyalty import Loyalty
     from palate_client.online.enrolment import Enrolment
@@ -121,11 +119,10 @@ _LATER = {
     "Suggestion": "palate_client.history.preview",
     "SyncResult": "palate_client.online.sync",
     "Syncing": "palate_client.online.online",
-    "Traces": "palate_client.leaving.later_models",
     "Tuning": "palate_client.recommend.adaptation.tuning",
 }
 """Type -> its module, which is imported on first use."""
-_MODULES = ("aio", "testing")
+_MODULES = ("testing",)
 """Modules of this package that are imported on first use."""
 
 __all__ = [  # noqa: RUF022 # in groups, which docs/public.py takes over
@@ -200,7 +197,6 @@ __all__ = [  # noqa: RUF022 # in groups, which docs/public.py takes over
     "Purpose",
     "Spending",
     "Statement",
-    "Traces",
     # errors
     "ClosedError",
     "ErasedError",

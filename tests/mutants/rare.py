@@ -58,13 +58,6 @@ seen: a bound raised to the least that is known
 - sigma=share) if share >= CENTRAL_SIGMA_FLOOR else math.inf
 + sigma=max(share, CENTRAL_SIGMA_FLOOR))
 
-inherited from one model alone | client/test_leaving.py
-bug: a model that builds on one that builds on a contribution is said to have nothing of it
-seen: a chain of which the next link was looked at, and not the one after it
-@ palate_client.leaving.later_models:_holdings
-- if named not in formers or named in looked:
-+ if named not in formers or looked:
-
 a leap that stops retention | client/test_store.py
 bug: a device that wasn't opened for longer than a clock may leap deletes nothing by age any more
 seen: a leap of which is forgotten when it was, so that no clock has ever run on since

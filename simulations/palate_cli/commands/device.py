@@ -12,8 +12,6 @@ import typer
 from palate_client.consent import Purpose
 from palate_client.device import Device, open_device
 from palate_client.events import Kind
-from palate_client.leaving.later_models import Traces
-from palate_client.leaving.statement import Statement
 from palate_client.online.enrolment import enrolment_of
 from palate_client.service import Service
 from palate_client.store.vault import new_key
@@ -250,19 +248,6 @@ def erase(
     typer.echo("erased")
 
 
-@app.command()
-def verify(
-    statement: Annotated[Path, typer.Argument(help="What `erase --statement` or `statement --json` wrote.")],
-    model: Annotated[Path, typer.Argument(help="The folder of a published model, with its privacy card.")],
-    others: Annotated[
-        list[Path] | None, typer.Argument(metavar="[OTHER]...", help="Models that it started from, or in between.")
-    ] = None,
-) -> None:
-    """Print what a published model still has of the installation that a statement is of; it needs no store."""
-    made = Statement.from_bytes(_bytes(statement, "statement").rstrip(b"\n"))
-    typer.echo(str(Traces.of(made, model, *(others or ()))))
-
-
 def _service(public_key: str | None, population: str | None) -> Service | None:
     """The service, if it is named."""
     if (public_key is None) != (population is None):
@@ -274,10 +259,3 @@ def _service(public_key: str | None, population: str | None) -> Service | None:
 
 def _named(item: str, title: str) -> str:
     return f"{title} [{item}]" if title else item
-
-
-def _bytes(path: Path, name: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"`{name}` must be a readable file, got {path}: {error.strerror}") from None
