@@ -214,7 +214,7 @@ def test_the_card_is_whole(result, card, tmp_path):
     groups = dict(cards.card_groups(card))
     assert list(groups) == [
         "What is claimed", "What it allows an attacker at most", "Mechanism", "Accounting", "Population and ledger",
-        "Audits on record", "Run and signature", "Versions", "References",
+        "Run and signature", "Versions", "References",
     ]  # fmt: skip
     beside = "(δ = 1e-5; unit: user: one installation; adjacency: zero-out; accountant: palate closed form)"
     assert dict(groups["What is claimed"])["ε of this run"] == f"5 {beside}"
@@ -223,9 +223,9 @@ def test_the_card_is_whole(result, card, tmp_path):
 
 
 def test_nothing_of_the_card_is_dropped(card):
-    card |= {"new": {"deep": {"key": "deep value"}}, "audit": [{"attack": "canary", "epsilon": 1.5}]}
+    card |= {"new": {"deep": {"key": "deep value"}}, "seen": [{"by": "canary", "epsilon": 1.5}]}
     shown = str(cards.card_groups(card))
-    for value in ("deep value", "attack canary, epsilon 1.5", *card["versions"].values(), *card["references"]):
+    for value in ("deep value", "by canary, epsilon 1.5", *card["versions"].values(), *card["references"]):
         assert str(value) in shown
 
 
