@@ -7,6 +7,7 @@ PYTHONPATH=simulations python simulations/benchmarks/fleet/run.py \\
 from __future__ import annotations
 
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -69,11 +70,10 @@ class Members:
             "seeded": seeded,
         }
         (folder / "job.json").write_text(json.dumps(job))
-        script = str(Path(__file__).with_name("members.py"))
+        words = [sys.executable, str(Path(__file__).with_name("members.py")), str(folder / "job.json")]
+        path = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3] / "docs" / "examples")}
         with (folder / "log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, script, str(folder / "job.json")], stdout=subprocess.PIPE, stderr=log, text=True
-            )
+            self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, env=path)
 
     def results(self, *, within: float = 3600.0) -> list[dict[str, Any]]:
         """What became of each, in so many seconds at most."""

@@ -37,7 +37,7 @@ NORMS = {
     "event": "L2 of each event's gradient by itself, in every step, exact on the integer grid",
 }
 
-_KINDS = ("open", "charge", "seal", "close", "audit")
+_KINDS = ("open", "charge", "seal", "close")
 
 EXCLUSIONS = (
     ("participation, timing, dropout and enrolment", "zero-out adjacency: an installation always takes part"),
@@ -139,7 +139,6 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "witnesses": "each device's own ledger, and the operator's witness folder"
         if about.get("deployed")
         else "none: rollback of the ledger is not checkable from this folder",
-        "audit": [entry.body["facts"] for entry in entries["audit"]],
         "references": ["NIST SP 800-226 (2025)", "Dong, Roth and Su (2022)", "Canonne, Kamath and Steinke (2020)"],
     }
 

@@ -1,5 +1,7 @@
 """Device fleet: many real devices in few processes, each with its own store, keys and sockets, for load tests.
 
+    python docs/examples/device_fleet.py 20 --tokens invitations --seconds 150
+
     invitations -> (open, consent, enrol, model, events, sync) x N, a thread each -> Members
 
 They are `palate.Device`s like an app's, at a real server. Few of a process compute at a time, so that a thousand fit.
@@ -8,8 +10,11 @@ A load test adds devices that disconnect in the middle of a round, and slow devi
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import random
+import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -108,7 +113,7 @@ def run_fleet(plan: FleetPlan, invitations: Sequence[Invitation]) -> list[Member
             create_durably(key, new_key(), mode=0o600)
         secret = key.read_bytes()
     except OSError as error:
-        raise InputError(f"`--stores` must be a folder that can be written, got {plan.folder}: {error}") from None
+        raise InputError(f"`folder` must be a folder that can be written, got {plan.folder}: {error}") from None
     numbered = list(enumerate(invitations))
     if plan.processes == 1:
         return [member for _, member in _shard(plan, numbered, secret)]
@@ -277,3 +282,30 @@ def _spread(values: Sequence[float]) -> str:
     ordered = sorted(values)
     at = [ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.95)]
     return f"median {at[0]:,.4g}, 95 % {at[1]:,.4g}, most {ordered[-1]:,.4g}"
+
+
+def main() -> int:
+    """Run the devices of the command line, and print their results."""
+    parser = argparse.ArgumentParser(description="Run N real devices, each with its own store, keys and sockets.")
+    parser.add_argument("devices", metavar="N", type=int, help="how many devices")
+    parser.add_argument("--tokens", type=Path, required=True, help="invitations, one a line, at least N")
+    parser.add_argument("--seconds", type=float, default=600.0, help="longest time that a device is online")
+    parser.add_argument("--processes", type=int, default=1, help="processes that share the devices")
+    asked = parser.parse_args()
+    lines = [line for line in asked.tokens.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not 1 <= asked.devices <= len(lines):
+        parser.error(f"N must be 1 to the {len(lines)} invitations of {asked.tokens}, got {asked.devices}")
+    invitations = [Invitation.from_json(line) for line in lines[: asked.devices]]
+    with tempfile.TemporaryDirectory(prefix="palate-fleet-") as folder:
+        few = Floors().for_few()  # so that a cohort of any size will do
+        plan = FleetPlan(folder=Path(folder), floors=few, seconds=asked.seconds, processes=asked.processes)
+        members = run_fleet(plan, invitations)
+    rows = summary(members)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+    return 0 if any(member.result is not None for member in members) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
