@@ -137,14 +137,5 @@ class Online:
         invited = invitation if isinstance(invitation, Invitation) else Invitation.from_json(invitation)
         if self.service is None:
             raise InputError("`service` must be given to `palate.open`: an invitation alone is no reason for trust")
-        for name in ("public_key", "population"):
-            expected, got = getattr(self.service, name), getattr(invited, name)
-            if expected != got and not (name == "public_key" and expected in invited.former_keys):
-                raise InputError(f"the invitation's {name} must be the service's, {expected:.16}, got {got:.16}")
-        pinned = {frozenset(keys) for keys in (self.service.witnesses, self.service.next_witnesses) if keys}
-        if pinned and (frozenset(invited.witnesses) not in pinned or invited.quorum != self.service.quorum):
-            raise InputError(
-                f"the invitation's witnesses must be the service's, {self.service.quorum} of "
-                f"{len(self.service.witnesses)}, got {invited.quorum} of {len(invited.witnesses)}, or other keys"
-            )
+        self.service.check_invitation(invited)
         return invited
