@@ -45,6 +45,7 @@ from palate_client.store.forking import ForkGuard
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.domains import focus
 from palate_common.models.model import GlobalModel, catalogue_hash
+from palate_common.models.where import Mask
 from palate_common.score_sources import CONTENT, POPULARITY, family_of
 from palate_core.errors import InputError
 
@@ -193,11 +194,13 @@ class ModelRecommender:
             taste, look, counts = self._current(mix.debias, domain)
             own = taste.history.indices if filter_already_liked_items else taste.history.indices[:0]
             without = np.concatenate([look.unwanted, own, self._selection.known_rows(filter_items)])
-            first = self._first(steer, n, without, allowed)
+            may = self._may(allowed) if steer.marks else None
+            first = steer.pinned[~np.isin(steer.pinned, without)]
+            first = (first if may is None else first[may[first]])[:n]
             n, without = n - len(first), np.append(without, first)
             wide = POOL * max(n, SHORT)
             out = np.concatenate([without, look.resting])
-            pool, lifts, lifted = self._lifted(taste, self._best(taste, wide, out, allowed), n, out, allowed, steer)
+            pool, lifts, lifted = self._lifted(taste, self._best(taste, wide, out, allowed), n, out, may, steer)
             order = self._rerank(taste, pool, n, mix.diversity, lifts=lifts, steer=steer)
             if len(order) < n and len(out) > len(without):  # items that pause come after all others
                 out = without
@@ -310,13 +313,16 @@ class ModelRecommender:
         rows = np.setdiff1d(allowed, without, assume_unique=True)
         return rows[np.argsort(-self._scorer.scores(taste, rows), kind="stable")[:n]]
 
-    def _first(self, steer: Steer, n: int, without: Rows, allowed: Rows | None) -> Rows:
-        """The pinned rows that may be in the list, in their order."""
-        may = ~np.isin(steer.pinned, without)
-        return steer.pinned[may if allowed is None else may & np.isin(steer.pinned, allowed)][:n]
+    def _may(self, allowed: Rows | None) -> Mask | None:
+        """The allowed rows as a mask; None: all."""
+        if allowed is None:
+            return None
+        mask = np.zeros(len(self._items), np.bool_)
+        mask[allowed] = True
+        return mask
 
     def _lifted(
-        self, taste: Taste, pool: Rows, n: int, out: Rows, allowed: Rows | None, steer: Steer
+        self, taste: Taste, pool: Rows, n: int, out: Rows, may: Mask | None, steer: Steer
     ) -> tuple[Rows, Vector | None, list[int]]:
         """A pool with what boosts bring near it, best first; what they add to its scores; and whom they bring in.
 
@@ -328,8 +334,7 @@ class ModelRecommender:
         span, more = float(np.ptp(self._scorer.scores(taste, pool))), [pool]
         for mask, share in steer.lifts:
             if share > 0:
-                rows = np.flatnonzero(mask)
-                more.append(self._best(taste, n, out, rows if allowed is None else rows[np.isin(rows, allowed)]))
+                more.append(self._best(taste, max(n, 1), out, np.flatnonzero(mask if may is None else mask & may)))
         pool = np.unique(np.concatenate(more))
         plain, lifts = self._scorer.scores(taste, pool), span * steer.lift(pool)
         order = np.lexsort((pool, -(plain + lifts)))

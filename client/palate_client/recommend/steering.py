@@ -45,6 +45,11 @@ class Steer:
     lifts: tuple[tuple[Mask, float], ...] = ()
     of_column: Callable[[Rows], npt.NDArray[np.float64]] | None = None
 
+    @property
+    def marks(self) -> bool:
+        """Whether it pins or lifts some."""
+        return bool(len(self.pinned) or self.lifts)
+
     def lift(self, rows: Rows) -> npt.NDArray[np.float64]:
         """By which share some items rise, at most 1 and at least -1."""
         total = np.zeros(len(rows))
