@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from palate_client.recommend.explanation import Explanation
     from palate_client.recommend.recommendations import Recommendations
     from palate_client.recommend.recommender import Recommendation, Similar
+    from palate_client.recommend.steering import Filter
     from palate_client.rounds.participation import Masked, Rounds
     from palate_client.rounds.report import PrivacyReport
     from palate_client.store.activity import Activity
@@ -399,6 +400,10 @@ class Device(Closing):
         diversity: float | None = None,
         debias: float | None = None,
         tuned: bool = True,
+        where: Filter | None = None,
+        pin: Sequence[str] = (),
+        boost: Mapping[str, float] | None = None,
+        diversity_by: str | None = None,
     ) -> list[Recommendation]:
         """Recommended items, best first. Items that the user hid or dismissed are never among them.
 
@@ -415,9 +420,16 @@ class Device(Closing):
             diversity: weight of the items' dissimilarity, 0 to 1.
             debias: the part of the popularity score that is removed, 0 to 1.
             tuned: the user's loyalty changes how much the list explores (`tuning`), unless `explore` is given.
+            where: recommend only items of which this is true: a filter such as 'price < 20 and "Drama" in genres', see
+                docs/rules.md, or a slower function of `ItemFacts`.
+            pin: items that stand first, in this order, unless the user has hidden them or may not get them.
+            boost: filter -> by how much its items rise: a number from -1 to 1, of the distance between the best and the
+                last of the list's candidates.
+            diversity_by: a column of the item table, such as "author", by which items are alike; None: as the model has
+                it. `diversity` says how much that counts.
 
         Raises:
-            InputError: an argument is out of range, a domain doesn't exist, or there is no model.
+            InputError: an argument is out of range, a domain or a column doesn't exist, or there is no model.
             PalateError: the store can't be read.
         """
         ranker = self.recommendations.recommender()
@@ -432,6 +444,10 @@ class Device(Closing):
             diversity=diversity,
             debias=debias,
             tuning=self.tuning().factor if tuned and explore is None else 1.0,
+            where=where,
+            pin=pin,
+            boost=boost,
+            diversity_by=diversity_by,
         )
 
     def tuning(self) -> Tuning:

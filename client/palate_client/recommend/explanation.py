@@ -13,7 +13,7 @@ from typing import Any
 
 from palate_client.events import Kind
 from palate_client.language.language import Language
-from palate_client.recommend.adaptation.blending import EXPLORATION
+from palate_client.recommend.adaptation.blending import EXPLORATION, PROMOTED
 from palate_common.score_sources import POPULARITY
 
 DID: Mapping[Kind, str] = {
@@ -37,8 +37,10 @@ POPULAR = "popular with others"
 TASTE = "goes with your taste as a whole"
 TOGETHER = (": people who have it often have this too", ": people who have them often have this too")
 """What a reason adds if it comes from links: for one item, and for several."""
-WHY = {POPULARITY: POPULAR, EXPLORATION: "something new"}
+WHY = {POPULARITY: POPULAR, EXPLORATION: "something new", PROMOTED: "promoted"}
 """Reasons that name no event, by source; of other sources it is `TASTE`."""
+WHY_ALONE = (EXPLORATION, PROMOTED)
+"""Sources whose reason never names an event."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,8 @@ def reason_in(
         titles: item id -> its title, in the place of the item table's; an item without one is named by its id.
         show: makes a piece of a title, such as an element of a page.
     """
-    if source == EXPLORATION:
-        yield language.text("reason.new")
+    if source in WHY_ALONE:
+        yield language.text("reason.new" if source == EXPLORATION else "reason.promoted")
     elif not (told := _named_in_reason(contributions)):
         yield language.text("reason.popular" if source == POPULARITY else "reason.taste")
     else:

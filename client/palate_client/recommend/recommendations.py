@@ -16,10 +16,11 @@ import numpy as np
 from palate_client.events import Event, Kind, Tracked
 from palate_client.loyalty import visits_of
 from palate_client.models import Models
-from palate_client.recommend.adaptation.blending import EXPLORATION, Blend, RecommendationOutcome
+from palate_client.recommend.adaptation.blending import EXPLORATION, PROMOTED, Blend, RecommendationOutcome
 from palate_client.recommend.adaptation.tuning import Tuning, tuning
 from palate_client.recommend.interests import Interests
 from palate_client.recommend.recommender import ModelRecommender, Recommendation
+from palate_client.recommend.steering import Steering
 from palate_client.store.activity import Activity
 from palate_client.store.store import EventStore
 from palate_client.store.tracker import Tracker
@@ -97,9 +98,15 @@ class Recommendations:
             return None
         interests = self._interests(published.items, published.manifest.recent_half_life_days)
         blend = Blend(self._store)
-        titles = None if published.table is None else published.table.titles
+        table = published.table
         made = ModelRecommender(
-            published.model, published.items, interests, domains=published.domains, blend=blend, titles=titles
+            published.model,
+            published.items,
+            interests,
+            domains=published.domains,
+            blend=blend,
+            titles=None if table is None else table.titles,
+            steering=Steering(interests.rows, table, published.rules, self._store.clock),
         )
         self._used = taken, made
         return made
@@ -136,7 +143,7 @@ class Recommendations:
         counted = [
             RecommendationOutcome(each.source, each.position, liked=each.item in did and self._counts(did[each.item]))
             for each, stored in zip(shown, tracked[: len(shown)], strict=True)
-            if stored
+            if stored and each.source != PROMOTED  # which says nothing of what the device's sources are worth
         ]
         if counted:
             with suppress(PalateError, OSError):  # as in `track`, a failure of the machine raises no error

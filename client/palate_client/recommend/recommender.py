@@ -19,7 +19,7 @@ import numpy as np
 
 from palate_client.events import KINDS, Kind, check_items
 from palate_client.language.language import language_of
-from palate_client.recommend.adaptation.blending import EXPLORATION, Blend, exploration_of, weights_of
+from palate_client.recommend.adaptation.blending import EXPLORATION, PROMOTED, Blend, exploration_of, weights_of
 from palate_client.recommend.adaptation.fusion import fused_weights
 from palate_client.recommend.discovery import NEW, mix_of
 from palate_client.recommend.diversity import diverse
@@ -29,6 +29,7 @@ from palate_client.recommend.explanation import (
     TASTE,
     TOLD,
     WHY,
+    WHY_ALONE,
     Contribution,
     Explanation,
     in_words,
@@ -39,10 +40,12 @@ from palate_client.recommend.interests import Interests, Look
 from palate_client.recommend.questions import questions
 from palate_client.recommend.scoring import Taste, Vector, scorer_of
 from palate_client.recommend.selection import Rows, Selection
+from palate_client.recommend.steering import Filter, Steer, Steering
 from palate_client.store.forking import ForkGuard
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.domains import focus
 from palate_common.models.model import GlobalModel, catalogue_hash
+from palate_common.models.where import Mask
 from palate_common.score_sources import CONTENT, POPULARITY, family_of
 from palate_core.errors import InputError
 
@@ -52,6 +55,7 @@ POOL, SHORT = 4, 10
 has as many as one of that length."""
 FEW = 4096
 """The most allowed items that are all scored instead of searched."""
+FREE = Steer()
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Recommendation:
         item: its id.
         score: its score; comparable only within a list.
         source: where it came from: popularity, collaborative, content, panel or exploration; or one of several of a
-            family, such as "collaborative:pairs".
+            family, such as "collaborative:pairs"; or promoted: by a rule, a pin or a boost.
         reason: why it is recommended, as text for the user.
         position: its position in the list, from 0.
         because: the contributions of the events that the reason names, largest first: without these events the item
@@ -120,6 +124,7 @@ class ModelRecommender:
         fuse: whether this device learns weights for the sources of the scores; None: it does if the model has
             several sources of public features.
         titles: item id -> title.
+        steering: public facts and rules; None: there are none.
         rng: random numbers for exploration; they needn't be secure, as a recommendation is not a release.
 
     Raises:
@@ -136,6 +141,7 @@ class ModelRecommender:
         blend: Blend | None = None,
         fuse: bool | None = None,
         titles: Mapping[str, str] | None = None,
+        steering: Steering | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
         header = model.header
@@ -144,7 +150,8 @@ class ModelRecommender:
         if header.catalogue and header.catalogue != catalogue_hash(items):
             raise InputError("`items` must be the model's, in its order, got others")
         self._items, self._interests, self._blend, self._titles = items, interests, blend, titles or {}
-        self._selection = Selection(interests.rows, domains, model.quarantined)
+        self._steering = Steering(interests.rows) if steering is None else steering
+        self._selection = Selection(interests.rows, domains, model.quarantined, self._steering.offered)
         self._rng = np.random.default_rng() if rng is None else rng
         self._scorer = scorer_of(model)
         self._popularity = model.state.get(COUNTS, np.ones(len(items)))
@@ -171,6 +178,10 @@ class ModelRecommender:
         diversity: float | None = None,
         debias: float | None = None,
         tuning: float = 1.0,
+        where: Filter | None = None,
+        pin: Sequence[str] = (),
+        boost: Mapping[str, float] | None = None,
+        diversity_by: str | None = None,
     ) -> list[Recommendation]:
         """See `Device.recommend`. Without `explore`, `tuning` is a factor on the explored share: at most a half."""
         _check_count(n)
@@ -178,14 +189,19 @@ class ModelRecommender:
         check_items("items", items)
         mix = mix_of(discovery, explore=explore, diversity=diversity, debias=debias)
         with self._lock:
-            allowed = self._selection.allowed_rows(items, domain)
+            steer = self._steering.steer(n, where=where, pin=pin, boost=boost, diversity_by=diversity_by) or FREE
+            allowed = self._selection.allowed_rows(items, domain, steer.rows)
             taste, look, counts = self._current(mix.debias, domain)
             own = taste.history.indices if filter_already_liked_items else taste.history.indices[:0]
             without = np.concatenate([look.unwanted, own, self._selection.known_rows(filter_items)])
+            may = self._may(allowed) if steer.marks else None
+            first = steer.pinned[~np.isin(steer.pinned, without)]
+            first = (first if may is None else first[may[first]])[:n]
+            n, without = n - len(first), np.append(without, first)
             wide = POOL * max(n, SHORT)
             out = np.concatenate([without, look.resting])
-            pool = self._best(taste, wide, out, allowed)
-            order = self._rerank(taste, pool, n, mix.diversity)
+            pool, lifts, lifted = self._lifted(taste, self._best(taste, wide, out, allowed), n, out, may, steer)
+            order = self._rerank(taste, pool, n, mix.diversity, lifts=lifts, steer=steer)
             if len(order) < n and len(out) > len(without):  # items that pause come after all others
                 out = without
                 rest = self._best(taste, n - len(order), np.append(without, order), allowed)
@@ -200,9 +216,12 @@ class ModelRecommender:
                 other = self._scorer.taste(drawn, taste.less, _weights(counts, 1.0, self._fused))  # without popularity
                 kept = order[: len(order) - len(places)]
                 candidates = self._best(other, wide, np.append(out, kept), allowed)
-                found = self._rerank(other, candidates, len(places), mix.diversity, kept)
+                found = self._rerank(other, candidates, len(places), mix.diversity, kept, steer=steer)
                 order = np.insert(kept, places - np.arange(len(places)), found)
-            return self._with_reasons(taste, order, {int(place) for place in places}, pool)
+            if len(first):
+                order = np.append(first, order)
+            explored = {int(place) + len(first) for place in places}
+            return self._with_reasons(taste, order, explored, pool if len(pool) else order, {*first.tolist(), *lifted})
 
     def questions(self, n: int = 1, *, items: Iterable[str] | None = None, domain: str | None = None) -> list[str]:
         """See `Device.questions`."""
@@ -294,17 +313,60 @@ class ModelRecommender:
         rows = np.setdiff1d(allowed, without, assume_unique=True)
         return rows[np.argsort(-self._scorer.scores(taste, rows), kind="stable")[:n]]
 
-    def _rerank(self, taste: Taste, pool: Rows, n: int, diversity: float, beside: Rows | None = None) -> Rows:
+    def _may(self, allowed: Rows | None) -> Mask | None:
+        """The allowed rows as a mask; None: all."""
+        if allowed is None:
+            return None
+        mask = np.zeros(len(self._items), np.bool_)
+        mask[allowed] = True
+        return mask
+
+    def _lifted(
+        self, taste: Taste, pool: Rows, n: int, out: Rows, may: Mask | None, steer: Steer
+    ) -> tuple[Rows, Vector | None, list[int]]:
+        """A pool with what boosts bring near it, best first; what they add to its scores; and whom they bring in.
+
+        A boost adds its share of the distance between the best and the last of the pool: what is far from a user's
+        taste stays far.
+        """
+        if not steer.lifts or not len(pool):
+            return pool, None, []
+        span, more = float(np.ptp(self._scorer.scores(taste, pool))), [pool]
+        for mask, share in steer.lifts:
+            if share > 0:
+                more.append(self._best(taste, max(n, 1), out, np.flatnonzero(mask if may is None else mask & may)))
+        pool = np.unique(np.concatenate(more))
+        plain, lifts = self._scorer.scores(taste, pool), span * steer.lift(pool)
+        order = np.lexsort((pool, -(plain + lifts)))
+        risen = (lifts > 0) & (plain < np.sort(plain)[-min(n, len(plain))]) if n else lifts > 0
+        return pool[order], lifts[order], pool[risen].tolist()
+
+    def _rerank(
+        self,
+        taste: Taste,
+        pool: Rows,
+        n: int,
+        diversity: float,
+        beside: Rows | None = None,
+        *,
+        lifts: Vector | None = None,
+        steer: Steer | None = None,
+    ) -> Rows:
         """Rerank a pool, best first, for diversity, also towards the rows `beside`; the first n."""
         if not diversity or len(pool) < 2:
             return pool if len(pool) <= n else pool[:n]
-        vectors = self._scorer.likeness(pool)
-        others = None if beside is None else self._scorer.likeness(beside)
-        scores = self._scorer.scores(taste, pool)
-        bonds = self._scorer.bonds(pool if beside is None else np.append(pool, beside))
+        scores = self._scorer.scores(taste, pool) + (0.0 if lifts is None else lifts)
+        whole = pool if beside is None else np.append(pool, beside)
+        if steer is not None and steer.of_column is not None:
+            table, bonds = steer.of_column(whole), None
+        else:
+            table, bonds = self._scorer.likeness(whole), self._scorer.bonds(whole)
+        vectors, others = table[: len(pool)], table[len(pool) :]
         return pool[diverse(scores, vectors, n=n, diversity=diversity, beside=others, bonds=bonds)]
 
-    def _with_reasons(self, taste: Taste, order: Rows, explored: Collection[int], pool: Rows) -> list[Recommendation]:
+    def _with_reasons(
+        self, taste: Taste, order: Rows, explored: Collection[int], pool: Rows, promoted: Collection[int]
+    ) -> list[Recommendation]:
         """Make recommendations of rows, with source and reason."""
         if not len(order):
             return []
@@ -319,8 +381,8 @@ class ModelRecommender:
         because = self._told(taste, contributions, named)
         told = []
         for place, row in enumerate(order.tolist()):
-            source = EXPLORATION if place in explored else names[sources[place]]
-            domain, reasons = self._selection.domain(row), () if source == EXPLORATION else because[place]
+            source = EXPLORATION if place in explored else PROMOTED if row in promoted else names[sources[place]]
+            domain, reasons = self._selection.domain(row), () if source in WHY_ALONE else because[place]
             why = in_words(reasons, domain) if reasons else WHY.get(source, TASTE)
             item = self._items[row]
             title = self._titles.get(item, "")
