@@ -57,6 +57,9 @@ def test_the_events_sum_to_the_user(trained: Trained, tastes: Interactions, case
     for user in range(6):
         history = tastes.user(user)
         events, whole = factors.events(history), factors.users(history)[0]
+        kept = np.random.default_rng(user).random((5, history.nnz)) < np.array([0.0, 0.2, 0.5, 0.9, 1.0])[:, None]
+        parts = factors.fold(history).subsets(kept)
+        np.testing.assert_allclose(parts, factors.users(history.subsets(kept)), rtol=1e-9, atol=1e-12)
         assert events.shape == (history.nnz, len(whole))
         rest = whole - events.sum(axis=0)
         counts = "basis" in model.state or "content" in model.state

@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,9 +26,7 @@ from palate_client.recommend.discovery import NEW, mix_of
 from palate_client.recommend.diversity import diverse
 from palate_client.recommend.evidence import NOTHING
 from palate_client.recommend.explanation import (
-    LEAST,
     TASTE,
-    TOLD,
     WHY,
     WHY_ALONE,
     Contribution,
@@ -38,7 +37,8 @@ from palate_client.recommend.explanation import (
 from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.interests import Interests, Look
 from palate_client.recommend.questions import questions
-from palate_client.recommend.scoring import Taste, Vector, scorer_of
+from palate_client.recommend.reasons import named_events
+from palate_client.recommend.scoring import Added, Taste, scorer_of
 from palate_client.recommend.selection import Rows, Selection
 from palate_client.recommend.steering import Filter, Steer, Steering
 from palate_client.store.forking import ForkGuard
@@ -243,7 +243,8 @@ class ModelRecommender:
         with self._lock:
             taste, _, _ = self._current(mix.debias, domain)
             score = float(self._scorer.scores(taste, np.array([row]))[0])
-            contributions = self._told(taste, self._scorer.contributions(taste, np.array([row])))[0]
+            added = self._scorer.contributions(taste, np.array([row]))
+            contributions = self._told(taste, added, [np.argsort(-added.all[:, 0], kind="stable")], [0])[0]
         rest = score - sum(each.score for each in contributions)
         return Explanation(item, score, contributions, rest, self._selection.domain(row))
 
@@ -376,9 +377,10 @@ class ModelRecommender:
         # The source is the part furthest above its mean over the pool; a constant part can't be it.
         above = [np.where(part, part - usual[name].mean(), -np.inf) for name, part in parts.items()]
         names, sources = list(parts), np.argmax(above, axis=0).tolist()
-        contributions = self._scorer.contributions(taste, order)
-        named = self._named(taste, order, pool, contributions[0][: taste.history.nnz])
-        because = self._told(taste, contributions, named)
+        added = self._scorer.contributions(taste, pool)
+        places = {row: place for place, row in enumerate(pool.tolist())}
+        shown = [-1 if at in explored else places[row] for at, row in enumerate(order.tolist())]
+        because = self._told(taste, added, named_events(self._scorer, taste, added, shown), shown)
         told = []
         for place, row in enumerate(order.tolist()):
             source = EXPLORATION if place in explored else PROMOTED if row in promoted else names[sources[place]]
@@ -389,60 +391,30 @@ class ModelRecommender:
             told.append(Recommendation(item, scores[place], source, why, place, reasons, domain, title))
         return told
 
-    def _named(self, taste: Taste, order: Rows, pool: Rows, own: Vector) -> list[Rows]:
-        """What the reason of each item names, as places in the user's history: without it the item would stand lower.
-
-        Those without any one of which it would; else the two or three without which, together, it would. What everybody
-        is shown is not said to come from somebody's events, then. `own` is what each event adds to each item.
-        """
-        scores = self._scorer.scores(taste, pool)
-        fewer = self._scorer.without(taste, pool, list(np.arange(len(own))[:, None]))
-        places, named = {row: place for place, row in enumerate(pool.tolist())}, [np.zeros(0, np.int64)] * len(order)
-        several = []
-        for number, row in enumerate(order.tolist()):
-            if (place := places.get(row)) is None:  # it was explored
-                continue
-            added, above = own[:, number], np.count_nonzero(scores > scores[place])
-            able = np.flatnonzero((added > 0) & (added >= LEAST * added.max(initial=0.0)))
-            alone = able[np.count_nonzero(fewer[able] > fewer[able, place][:, None], axis=1) > above]
-            if len(alone):
-                named[number] = alone[np.argsort(-added[alone], kind="stable")[:TOLD]]
-                continue
-            falls = fewer[able].mean(axis=1) - fewer[able, place]
-            most = able[np.argsort(-falls, kind="stable")[:TOLD]]
-            several += [(number, place, above, most[:n]) for n in range(2, len(most) + 1)]
-        rests = self._scorer.without(taste, pool, [them for _, _, _, them in several])
-        for (number, place, above, them), rest in zip(several, rests, strict=True):
-            if not len(named[number]) and np.count_nonzero(rest > rest[place]) > above:
-                named[number] = them[np.argsort(-own[them, number], kind="stable")]
-        return named
-
     def _told(
-        self, taste: Taste, contributions: tuple[Vector, Vector | None], named: Sequence[Rows] | None = None
+        self, taste: Taste, added: Added, places: Sequence[Rows], shown: Sequence[int]
     ) -> list[tuple[Contribution, ...]]:
-        """The contributions of events to each item's score, largest first; of those `named`, or of all."""
-        all_, by_links = contributions
-        own, added = taste.items, all_.T
-        linked = np.broadcast_to(0.0, added.shape) if by_links is None else by_links.T
-        places = [np.argsort(-each, kind="stable") for each in added] if named is None else named
-        told = np.concatenate(places)
-        liked, codes = told < len(self._weighed.rows), np.full(len(told), KINDS.index(TURNED_DOWN))
-        codes[liked] = self._weighed.kinds(told[liked])
-        kinds = iter(codes.tolist())
-        return [
-            tuple(
-                Contribution(
-                    item := self._items[row],
-                    KINDS[next(kinds)],
-                    more,
-                    self._selection.domain(row),
-                    through,
-                    self._titles.get(item, ""),
-                )
-                for row, more, through in zip(own[at].tolist(), each[at].tolist(), links[at].tolist(), strict=True)
+        """What is said of events: to the items that are `shown`, by their columns in `added`, those at `places` add."""
+        counts = [len(each) for each in places]
+        at, columns = np.concatenate(places), np.repeat(np.array(shown, np.int64), counts)
+        linked = np.zeros(len(at)) if added.linked is None else added.linked[at, columns]
+        liked, codes = at < len(self._weighed.rows), np.full(len(at), KINDS.index(TURNED_DOWN))
+        codes[liked] = self._weighed.kinds(at[liked])
+        found = zip(
+            taste.items[at].tolist(), codes.tolist(), added.all[at, columns].tolist(), linked.tolist(), strict=True
+        )
+        told = iter(
+            Contribution(
+                item := self._items[row],
+                KINDS[code],
+                more,
+                self._selection.domain(row),
+                through,
+                self._titles.get(item, ""),
             )
-            for at, each, links in zip(places, added, linked, strict=True)
-        ]
+            for row, code, more, through in found
+        )
+        return [tuple(islice(told, count)) for count in counts]
 
 
 def _weights(counts: Mapping[str, tuple[float, float]], debias: float, fused: Mapping[str, float]) -> dict[str, float]:

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -87,6 +87,22 @@ def facts_of(plan: RoundPlan) -> PublicFacts:
         ) from None
 
 
+@dataclass(frozen=True)
+class Fold:
+    """One user's vector. Private: it stays on the device.
+
+    Attributes:
+        vector: as `Factors.users` gives it, float64 [k].
+        events: returns what each interaction adds, as `Factors.events` does.
+        subsets: returns the vectors of users who have a part each of the history, `kept` bool [n, nnz]: those of
+            `Factors.users`, but for rounding, float64 [n, k].
+    """
+
+    vector: Float64 = field(repr=False)
+    events: Callable[[], Float64] = field(repr=False)
+    subsets: Callable[[npt.NDArray[np.bool_]], Float64] = field(repr=False)
+
+
 class Factors(Protocol):
     """Scores in factorised form: a score is the dot product of a user's vector and an item's vector.
 
@@ -121,6 +137,12 @@ class Factors(Protocol):
 
         The rows sum to the user's vector, apart from a default part that comes from no event.
         """
+
+    def fold(self, history: Interactions) -> Fold:
+        """One user's vector, and what else a device asks about it: where that can be computed together, override it."""
+        return Fold(
+            self.users(history)[0], lambda: self.events(history), lambda kept: self.users(history.subsets(kept))
+        )
 
     @property
     def links(self) -> Mapping[str, Links]:
