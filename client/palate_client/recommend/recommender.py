@@ -38,7 +38,7 @@ from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.interests import Interests, Look
 from palate_client.recommend.questions import questions
 from palate_client.recommend.reasons import named_events
-from palate_client.recommend.scoring import Added, Taste, scorer_of
+from palate_client.recommend.scoring import Added, Taste, Vector, scorer_of
 from palate_client.recommend.selection import Rows, Selection
 from palate_client.recommend.steering import Filter, Steer, Steering
 from palate_client.store.forking import ForkGuard
