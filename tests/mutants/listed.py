@@ -8,7 +8,7 @@ GROUPS = {
     name: LISTED[import_module(f"mutants.{name}").__name__]
     for name in (
         "clipping", "blocks", "units", "noise", "draws", "randomness", "accounting", "ledger", "aggregation", "secagg",
-        "release", "local", "device", "witnesses", "leaving", "remembered", "quarantine", "rare", "planted",
+        "release", "local", "device", "witnesses", "leaving", "remembered", "rare", "planted",
     )
 }  # fmt: skip
 """Every mutant, by group."""

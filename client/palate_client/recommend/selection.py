@@ -19,21 +19,15 @@ class Selection:
     Args:
         rows: item id -> its row.
         domains: the domain of each item, in row order; None: all have the same.
-        hidden: rows that are never shown: of items in quarantine.
 
     Raises:
         InputError: the number of domains isn't that of items.
     """
 
-    def __init__(
-        self, rows: Mapping[str, int], domains: Sequence[str] | None = None, hidden: Rows | None = None
-    ) -> None:
+    def __init__(self, rows: Mapping[str, int], domains: Sequence[str] | None = None) -> None:
         if domains is not None and len(domains) != len(rows):
             raise InputError(f"`domains` must have one for each of {len(rows)} items, got {len(domains)}")
         self._rows = rows
-        self._shown: Rows | None = None
-        if hidden is not None and len(hidden):
-            self._shown = np.setdiff1d(np.arange(len(rows)), hidden)
         within: dict[str, list[int]] = {}
         for row, domain in enumerate(domains or ()):
             within.setdefault(domain, []).append(row)
@@ -51,7 +45,6 @@ class Selection:
             InputError: no item has this domain.
         """
         given = (
-            self._shown,
             None if domain is None else self.within(domain),
             None if items is None else self.known_rows(items),
         )
