@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from palate_client.online.retry import Stop
     from palate_client.online.sync import SyncResult
     from palate_client.page.facts import PageFacts, Tags
-    from palate_client.page.local import LocalPage
     from palate_client.page.totals import Totals
     from palate_client.panel import OpenLog
     from palate_client.recommend.adaptation.tuning import Tuning
@@ -771,43 +770,7 @@ class Device(Closing):
         from palate_client.page.page import Actions, page_of
 
         asked = None if actions is None else Actions(actions, token)
-        return page_of(self._facts(tags), language_of(language), self._titles(titles), asked, None)
-
-    def serve_page(
-        self,
-        *,
-        language: str | Path | None = None,
-        titles: Mapping[str, str] | None = None,
-        tags: Tags | None = None,
-        seconds: float = 900.0,
-    ) -> LocalPage:
-        """Show the page in the user's own browser, with buttons that work: `webbrowser.open(device.serve_page().url)`.
-
-        A small server on loopback, in daemon threads. Its address works once. The buttons turn a purpose off, save all
-        data, leave the server, and erase everything.
-
-        Args:
-            language: as in `page`; None: the browser's.
-            titles: as in `page`.
-            tags: as in `page`.
-            seconds: without a request after which it ends.
-
-        Raises:
-            InputError: an argument is invalid.
-        """
-        from palate_client.language.language import language_by_header, language_of  # here: as the parts
-        from palate_client.page.local import LocalPage
-        from palate_client.page.page import page_of
-
-        fixed = None if language is None else language_of(language)
-        return LocalPage(
-            self,
-            render=lambda chosen, actions, said: page_of(
-                self._facts(tags), chosen, self._titles(titles), actions, said
-            ),
-            language=lambda header: fixed or language_by_header(header),
-            seconds=seconds,
-        )
+        return page_of(self._facts(tags), language_of(language), self._titles(titles), asked)
 
     def _titles(self, given: Mapping[str, str] | None) -> Mapping[str, str]:
         """Titles for a page: the item table's, and those that the app gives in their place."""

@@ -73,7 +73,6 @@ if TYPE_CHECKING:
     from palate_client.online.enrolment import Enrolment
     from palate_client.online.online import Syncing
     from palate_client.online.sync import SyncResult
-    from palate_client.page.local import LocalPage
     from palate_client.panel import OpenLog
     from palate_client.recommend.adaptation.tuning import Tuning
     from palate_client.recommend.explanation import Contribution, Explanation
@@ -102,7 +101,6 @@ _LATER = {
     "Invitation": "palate_common.enrolment",
     "ItemFacts": "palate_common.models.item_table",
     "ItemTable": "palate_common.models.item_table",
-    "LocalPage": "palate_client.page.local",
     "Loyalty": "palate_client.loyalty",
     "Masked": "palate_client.rounds.participation",
     "OpenLog": "palate_client.panel",
@@ -161,7 +159,6 @@ __all__ = [  # noqa: RUF022 # in groups, which docs/public.py takes over
     "Interactions",
     "ItemFacts",
     "ItemTable",
-    "LocalPage",
     "Loyalty",
     "Recommendation",
     "Similar",

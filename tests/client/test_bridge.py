@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import palate.testing
-from palate_client.bridge import MOST_BODY, ROUTES, Bridge
+from palate_client.bridge.bridge import MOST_BODY, ROUTES, Bridge
 from palate_core.errors import InputError
 
 TOKEN = "a token of these tests"  # noqa: S105 - of a device that lives for a test

@@ -23,7 +23,7 @@ GROUPS = {
     name: _group(name)
     for name in (
         "clipping", "blocks", "units", "noise", "draws", "randomness", "accounting", "ledger", "aggregation", "secagg",
-        "release", "local", "device", "witnesses", "leaving", "remembered", "quarantine", "rare", "planted",
+        "release", "local", "device", "witnesses", "leaving", "remembered", "rare", "planted",
     )
 }  # fmt: skip
 """Every mutant, by group."""

@@ -216,11 +216,6 @@ def on_settings_page(device: palate.Device) -> str:
 
 
 def on_my_data(device: palate.Device, titles: dict[str, str]) -> str:
-    shown = device.serve_page(titles=titles, tags={"book-7": "Novel"}, seconds=60)
-    assert_type(shown, palate.LocalPage)
-    assert_type(shown.url, str)
-    assert_type(shown.wait(0.0), bool)
-    shown.close()
     assert_type(device.recommend(1)[0].told("de", titles=titles), str)
     assert_type(device.page(language=Path("fr.json"), titles=titles, tags={"book-7": ["Novel"]}), str)
     return device.page(language="de", actions="/palate", token=palate.new_key().hex())

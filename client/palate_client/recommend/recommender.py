@@ -151,7 +151,7 @@ class ModelRecommender:
             raise InputError("`items` must be the model's, in its order, got others")
         self._items, self._interests, self._blend, self._titles = items, interests, blend, titles or {}
         self._steering = Steering(interests.rows) if steering is None else steering
-        self._selection = Selection(interests.rows, domains, model.quarantined, self._steering.offered)
+        self._selection = Selection(interests.rows, domains, self._steering.offered)
         self._rng = np.random.default_rng() if rng is None else rng
         self._scorer = scorer_of(model)
         self._popularity = model.state.get(COUNTS, np.ones(len(items)))
@@ -263,8 +263,7 @@ class ModelRecommender:
     def fits(self, item: str, reach: float) -> bool:
         """Whether an item is in the top share `reach` of its domain for this user, and is new to them.
 
-        It is false for items that they hid, dismissed or have positive events on, for items unknown to the model, and
-        for those in quarantine.
+        It is false for items that they hid, dismissed or have positive events on, and for items unknown to the model.
         """
         rows = self._selection.known_rows([item])
         if not len(rows):

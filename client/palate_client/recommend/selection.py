@@ -18,7 +18,6 @@ class Selection:
     Args:
         rows: item id -> its row.
         domains: the domain of each item, in row order; None: all have the same.
-        hidden: rows that are never shown: of items in quarantine.
         offered: returns the rows that may be listed now; None for all.
 
     Raises:
@@ -29,15 +28,11 @@ class Selection:
         self,
         rows: Mapping[str, int],
         domains: Sequence[str] | None = None,
-        hidden: Rows | None = None,
         offered: Callable[[], Rows | None] = lambda: None,
     ) -> None:
         if domains is not None and len(domains) != len(rows):
             raise InputError(f"`domains` must have one for each of {len(rows)} items, got {len(domains)}")
         self._rows, self._offered = rows, offered
-        self._shown: Rows | None = None
-        if hidden is not None and len(hidden):
-            self._shown = np.setdiff1d(np.arange(len(rows)), hidden)
         within: dict[str, list[int]] = {}
         for row, domain in enumerate(domains or ()):
             within.setdefault(domain, []).append(row)
@@ -55,7 +50,6 @@ class Selection:
             InputError: no item has this domain.
         """
         given = (
-            self._shown,
             None if domain is None else self.within(domain),
             None if items is None else self.known_rows(items),
             self._offered(),

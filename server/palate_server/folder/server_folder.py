@@ -3,7 +3,6 @@
     server.toml, items    the configuration and the catalogue; features.npy, if items have public features
     item-table.json       what devices get of the items beside their ids, if the operator gave any
     panel.safetensors     the public model of people who share their log openly, if there are any
-    quarantine.json       which items are in quarantine; none before a first one was
     key, keys/            the release key (mode 0600); public keys of former ones, and the next one until it is in use
     ledger.db             the population's privacy ledger
     enrolment.db          tokens (hashed), devices, quarantines, exclusions with their evidence
@@ -52,7 +51,6 @@ from palate_core.log.consistency import SPENT
 from palate_core.log.notes import MOST_NOTE, Note, read_note
 from palate_core.log.signing import SigningKey
 from palate_server.folder.config import ServerConfig, read_config
-from palate_server.folder.quarantine import Quarantine
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
 
@@ -69,8 +67,6 @@ ABOUT, MOST_ABOUT = "palate", 2**16
 """Name of what is said about a panel in its file, and the most bytes of that."""
 TABLE_FILE = "item-table.json"
 """Titles and other facts of the items in a server folder."""
-QUARANTINE_FILE = "quarantine.json"
-"""Which items are in quarantine."""
 MOST_FEATURES = 1024
 """The most features of an item."""
 
@@ -184,11 +180,6 @@ class Site:
     def panel_file(self) -> Path:
         """The file of the panel's model."""
         return self.folder / PANEL_FILE
-
-    @property
-    def quarantine(self) -> Quarantine:
-        """The items in quarantine."""
-        return Quarantine(self.folder / QUARANTINE_FILE)
 
     @property
     def panel_about(self) -> dict[str, str]:

@@ -26,7 +26,6 @@ from palate_core.log.notes import Note
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.presence import SeenByQuarter
-from palate_server.folder.quarantine import QuarantineFullError
 from palate_server.folder.server_folder import Site, site_signs
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.ledger import Ledger
@@ -36,7 +35,6 @@ from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError, fit
-from palate_server.operation.left_out import check_quarantine
 from palate_server.operation.messenger import MessageTransport
 from palate_server.operation.releases import catalogue_out, publish_items
 from palate_server.operation.restraint import restraint_of
@@ -245,7 +243,6 @@ class Operation:
                 if self._items_refused:
                     return
                 check_budgets(self.config, ledger, now=now)
-                check_quarantine(self.site, ledger)
             cohort = self._gather(kind, least=least)
             if cohort is not None:
                 run = run or self._begin(ledger, survey)
@@ -257,7 +254,7 @@ class Operation:
                 self._surveys.put_off(now=time.time())
             else:
                 self._not_before = time.time() + self.config.cohort.pause_seconds
-        except (BudgetError, QuarantineFullError) as error:
+        except BudgetError as error:
             self.events.tell("refused", reason=str(error))
             self._not_before = time.time() + max(self.config.cohort.pause_seconds, 3600.0)
         except (WitnessError, UncosignedError) as error:

@@ -195,8 +195,7 @@ def check_keeps(items: Iterable[str], had: Iterable[str], name: str) -> None:
     if lost := sorted(set(had) - set(items)):
         more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
         raise InputError(
-            f"{name} must keep each item that devices have, and lacks {lost[0]!r:.80}{more}: a list only grows, and "
-            "`palate serve quarantine --add` takes an item out of all lists"
+            f"{name} must keep each item that devices have, and lacks {lost[0]!r:.80}{more}: a list only grows"
         )
 
 

@@ -216,7 +216,7 @@ def serve(
 
     A request has the token, as `Authorization: Bearer TOKEN`; /openapi.json says what can be asked.
     """
-    from palate_client.bridge import Bridge
+    from palate_client.bridge.bridge import Bridge
 
     if not token.exists():
         create_durably(token, secrets.token_urlsafe(32).encode(), mode=0o600)

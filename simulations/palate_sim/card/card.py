@@ -89,7 +89,6 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "model_hash": closed["model_hash"],
         "builds_on": about.get("builds_on"),
         "panel": about.get("panel"),
-        **({"quarantined": about["quarantined"]} if about.get("quarantined") else {}),
         "stamp": stamp(terms),
         "guarantee": guarantee(terms, epsilon=epsilon, mu=mu, together=lifetime),
         "unit": UNITS[terms.unit],
@@ -195,9 +194,7 @@ def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
     panel = terms.about.get("panel")
     if panel is not None:
         said.append((f"the log that the {panel['users']:,} people of the panel have opened", panel_words(terms)))
-    if terms.inputs is not None and (
-        terms.facts.n_features or not {"builds_on", "panel", "quarantined"} & set(terms.about)
-    ):
+    if terms.inputs is not None and (terms.facts.n_features or not {"builds_on", "panel"} & set(terms.about)):
         said.append(("public inputs, such as item features", "taken as made from public facts, not from behaviour"))
     if extract.other_unprotected:
         said.append(

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, State
+from palate_common.algorithms.base import Algorithm, PublicFacts, State
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.reconstruction import matrices, outer_svec, rebuild, symmetric_size
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
@@ -98,10 +98,6 @@ class DpAls(Algorithm):
             BlockSpec(name=ITEMS, shape=(len(state[HEAD]), self.size + gramian), weight=float(np.sqrt(1 - share))),
             BlockSpec(name=USERS, shape=(gramian,), weight=float(np.sqrt(share))),
         )
-
-    def item_rows(self, state: State, round_: int) -> ItemRows:
-        """Counts are the items', statistics those of the head."""
-        return {COUNTS: (np.arange(self.facts.n_items),)} if round_ == 0 else {ITEMS: (state[HEAD],), USERS: ()}
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """Round 0: the items, norm 1. Later: w_u (p_u, svec p_u p_u')' and svec p_u p_u'; |w_u| = |p_u| = 1."""

@@ -180,4 +180,3 @@ def test_an_item_that_devices_have_is_not_removed(
     assert run(["serve", "items", str(service.site.folder), str(tmp_path / "fewer")]) == 2
     said = capsys.readouterr().err
     assert "must keep each item that devices have, and lacks 'item-0' and 10 more" in said
-    assert "palate serve quarantine" in said

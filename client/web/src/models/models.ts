@@ -19,7 +19,7 @@ import { Factors } from "../recommend/factors.js";
 import { DOMAINS, ITEMS, type Journal, MANIFEST, SIGNATURE, TABLE, UNPACKED } from "../store/journal.js";
 import { expandUnpacked, inflate, mostOf } from "./compact.js";
 import type { ItemTable } from "./item_table.js";
-import { quarantined, type GlobalModel } from "./model.js";
+import type { GlobalModel } from "./model.js";
 import { catalogueHash, checkRecorded, evidenceOf, MOST_SIGNED, readManifest, type Manifest } from "./manifest.js";
 
 /** Bytes of the largest answer that names a server's newest model. */
@@ -246,7 +246,6 @@ function lines(data: Uint8Array | undefined, count: number): string[] {
 
 /** Refuses a model that can't score a user without events, which can't be used at all, or whose links are none. */
 function tryOut(model: GlobalModel, nItems: number): void {
-  quarantined(model); // refuse what marks no items of the catalogue
   const wrong = () => new IntegrityError(`a model must score its ${nItems} items with finite numbers, and does not`);
   let scores: Float64Array;
   let factors: Factors;

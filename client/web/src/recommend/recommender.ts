@@ -14,7 +14,7 @@ import { diverse } from "./diversity.js";
 import { inWords, LEAST, TASTE, TOLD, WHY, type Because, type Contribution, type Explanation } from "./explanation.js";
 import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
 import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY } from "./factors.js";
-import { numbersOf, quarantined, type GlobalModel } from "../models/model.js";
+import { numbersOf, type GlobalModel } from "../models/model.js";
 import { entries, focus, sum, type Interests, type Look } from "./interests.js";
 import { highest, Scorer, type Taste } from "./scoring.js";
 import { Selection } from "./selection.js";
@@ -97,7 +97,7 @@ export class Recommender {
   ) {
     if (model.header.facts.nItems !== items.length) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems} items, got ${items.length}`);
     this.scorer = new Scorer(Factors.of(model, items.length));
-    this.selection = new Selection(interests.rows, domains, quarantined(model));
+    this.selection = new Selection(interests.rows, domains);
     const popular = model.state.get("counts");
     this.popularity = popular ? numbersOf(popular) : new Float32Array(items.length).fill(1);
   }

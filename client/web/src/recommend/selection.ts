@@ -10,8 +10,6 @@ export class Selection {
   constructor(
     private readonly rows: ReadonlyMap<string, number>,
     private readonly named: readonly string[] | null,
-    /** Rows that are never shown: of items in quarantine. */
-    private readonly hidden: readonly number[] = [],
   ) {
     if (named && named.length !== rows.size) throw new InputError(`\`domains\` must have one for each of ${rows.size} items, got ${named.length}`);
     named?.forEach((domain, row) => {
@@ -30,10 +28,9 @@ export class Selection {
   allowedRows(items: readonly string[] | undefined, domain: string | undefined): ArrayLike<number> | null {
     const within = domain === undefined ? null : this.within(domain);
     const named = items === undefined ? null : this.knownRows(items);
-    const out = new Set(this.hidden);
-    if (!out.size && !(named && within)) return named ?? within;
-    const own = named && within ? new Set(within) : null;
-    return Array.from(named ?? within ?? this.rows.values()).filter((row) => !out.has(row) && (own?.has(row) ?? true));
+    if (!named || !within) return named ?? within;
+    const own = new Set(within);
+    return named.filter((row) => own.has(row));
   }
 
   /** Rows of a domain's items, rising. */

@@ -11,7 +11,6 @@ from palate_cli.commands.serve import (
     edges,
     folder,
     items,
-    quarantine,
     running,
     status,
 )
@@ -36,7 +35,6 @@ app.command("enroll")(access.enroll)
 app.command("devices")(access.devices)
 app.command("revoke")(access.revoke)
 app.command("pardon")(access.pardon)
-app.command("quarantine")(quarantine.quarantine)
 app.command("evidence")(access.evidence)
 app.command("edge")(edges.grant)
 app.command("resume")(running.resume)

@@ -25,10 +25,10 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import models_json_schema
 
+from palate_client.bridge.loopback import HOST, LoopbackHandler, LoopbackServer
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.device import Device
 from palate_client.events import event_from
-from palate_client.page.loopback import HOST, LoopbackHandler, LoopbackServer
 from palate_client.recommend.recommender import Recommendation
 from palate_common.records.closing import Closing
 from palate_core.errors import (
