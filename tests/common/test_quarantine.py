@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dp_als import DpAls
 from dp_ease import DpEase
 
 from palate_client.recommend.selection import Selection
@@ -49,7 +50,7 @@ WHOLE = ALGORITHMS | {
 
 @pytest.fixture(autouse=True)
 def known_here() -> Iterator[None]:
-    with lent(DpEase):
+    with lent(DpEase), lent(DpAls):
         yield
 
 
