@@ -127,7 +127,7 @@ class TestContract:
         assert np.isfinite(algorithm.scores(state, HISTORIES)).all()
 
 
-@pytest.mark.parametrize("name", ["als", "popularity", "sgd", "dp-als", "event-mf", "torch-mf"])
+@pytest.mark.parametrize("name", ["als", "popularity", "sgd", "event-mf", "torch-mf"])
 def test_a_new_item_costs_nothing_and_a_model_ranks_what_it_had_as_before(name: str) -> None:
     """A list of new ids costs nothing, and takes nothing from what was learned."""
     had, items = HISTORIES.n_items, tuple(f"item-{row}" for row in range(HISTORIES.n_items + 5))

@@ -72,8 +72,6 @@ def test_a_model_has_the_titles_of_its_log(frame: pd.DataFrame, tmp_path: Path) 
     assert table is not None
     assert table.get("7") == ItemFacts("7", "Film 7, The", 1957, ("Otro",), ("Drama", "War"), {"imdb": "0000007"})
     assert table.get("0") == ItemFacts("0")
-    titles = dict(zip(*(made.item_table()[name].to_pylist() for name in ("item_id", "title")), strict=True))
-    assert (titles["7"], titles["0"]) == ("Film 7, The (1957)", None)
 
 
 def test_samples_of_users_are_said_wherever_their_figures_stand(frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def measured(count: int, *, seeded: bool = True, processes: int = 1) -> Any:
         world = World(
             Path(home),
             size=count,
-            algorithm="popularity" if many else "dp-als",
+            algorithm="popularity" if many else "sgd",
             settings="{}" if many else f"{{rounds = {ROUNDS}}}",
             noise="seeded" if seeded else "secure",
             every_hours=720.0,

@@ -100,7 +100,7 @@ class World:
         exchange_seconds: float = 30.0,
         wait_seconds: float = 20.0,
         automatic: bool = True,
-        algorithm: str = "dp-als",
+        algorithm: str = "sgd",
         origins: Sequence[str] = (),
         items: Sequence[str] = ITEMS,
         epsilon: float = 2.0,

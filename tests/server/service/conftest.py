@@ -49,7 +49,7 @@ pause_seconds = {pause}
 attempts = {attempts}
 """
 DEFAULTS: dict[str, Any] = {
-    "epsilon": 4.0, "lifetime": 100.0, "period": 100.0, "dropout": 0.13, "every_hours": 720.0, "algorithm": "dp-als",
+    "epsilon": 4.0, "lifetime": 100.0, "period": 100.0, "dropout": 0.13, "every_hours": 720.0, "algorithm": "sgd",
     "features": "",
     "size": 8, "wait": 0.2, "pause": 0.0, "attempts": 3,
 }  # fmt: skip

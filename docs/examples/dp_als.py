@@ -1,4 +1,6 @@
-"""`dp-als`: private alternating least squares with full statistics, as published. A baseline beside Palate's `als`.
+"""`dp-als`: private alternating least squares with full statistics, as published, as an own algorithm.
+
+    palate simulate my.csv --algorithm dp_als:DpAls
 
 Round 0 releases noised popularity. In each later round a device solves for its own vector p_u with the item table
 fixed; the server gets, per head item i, the noised sums of both statistics of the item's ridge regression and solves
