@@ -254,7 +254,7 @@ class World:
         file = self.folder / f"fleet-{time.monotonic_ns()}.json"
         job = {"invitations": self.invitations(count), "seconds": stop_after, "churn": churn, "patient": patient}
         job |= {"windows": list(windows), "purposes": [list(each) for each in purposes] or [["train"]] * count}
-        job["kind"] = kind
+        job |= {"kind": kind, "first": 0}
         job["seeded"] = self.site.config.privacy.noise is Noise.SEEDED
         file.write_text(json.dumps(job))
         script = str(Path(__file__).with_name("fleet.py"))
