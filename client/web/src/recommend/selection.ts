@@ -5,6 +5,8 @@ import { shown } from "../events.js";
 import { rising } from "./interests.js";
 
 export class Selection {
+  /** The rows that may be listed now; null for all. */
+  offered: () => ArrayLike<number> | null = () => null;
   private readonly domains = new Map<string, number[]>();
 
   constructor(
@@ -26,14 +28,16 @@ export class Selection {
     return rising(items.flatMap((item) => this.rows.get(item) ?? []));
   }
 
-  /** Rows that may be recommended, rising; null for all. */
-  allowedRows(items: readonly string[] | undefined, domain: string | undefined): ArrayLike<number> | null {
-    const within = domain === undefined ? null : this.within(domain);
-    const named = items === undefined ? null : this.knownRows(items);
-    const out = new Set(this.hidden);
-    if (!out.size && !(named && within)) return named ?? within;
-    const own = named && within ? new Set(within) : null;
-    return Array.from(named ?? within ?? this.rows.values()).filter((row) => !out.has(row) && (own?.has(row) ?? true));
+  /** Rows that may be recommended, rising; null for all. With `chosen`, only those. */
+  allowedRows(items: readonly string[] | undefined, domain: string | undefined, chosen: ArrayLike<number> | null = null): ArrayLike<number> | null {
+    const given = [items === undefined ? null : this.knownRows(items), domain === undefined ? null : this.within(domain), this.offered(), chosen];
+    const sets = given.filter((each) => each !== null);
+    if (!this.hidden.length && sets.length < 2) return sets[0] ?? null;
+    const count = new Uint8Array(this.rows.size);
+    for (const rows of sets) for (let place = 0; place < rows.length; place += 1) count[rows[place]] += 1;
+    for (const row of this.hidden) count[row] = 255;
+    const found = Int32Array.from(count.keys());
+    return found.filter((row) => count[row] === sets.length);
   }
 
   /** Rows of a domain's items, rising. */
