@@ -12,6 +12,7 @@ from palate_cli.commands.serve import (
     folder,
     items,
     quarantine,
+    rules,
     running,
     status,
 )
@@ -32,6 +33,7 @@ app.command("certificate")(certificate.certificate)
 app.command("config")(folder.config)
 app.command("panel")(folder.panel)
 app.command("items")(items.items)
+app.command("rules")(rules.rules)
 app.command("enroll")(access.enroll)
 app.command("devices")(access.devices)
 app.command("revoke")(access.revoke)
