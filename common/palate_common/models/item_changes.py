@@ -43,14 +43,21 @@ def files_of(table: ItemTable, former: Mapping[str, bytes]) -> dict[str, bytes]:
     whole = table.to_bytes()
     if (base := former.get(TABLE)) is None:
         return {TABLE: whole}
-    changes = changes_of(table, base)
+    try:
+        changes = changes_of(table, base)
+    except IntegrityError:  # it is of other items, as in a folder that was restored
+        return {TABLE: whole}
     if changes is None:
         return {TABLE: base}
     return {TABLE: whole} if len(changes) * SHARE > len(whole) else {TABLE: base, CHANGES: changes}
 
 
 def changes_of(table: ItemTable, base: bytes) -> bytes | None:
-    """What has changed in a table since another, of the first of its items; None: nothing."""
+    """What has changed in a table since another, of the first of its items; None: nothing.
+
+    Raises:
+        IntegrityError: it is no table of these.
+    """
     over = int(json.loads(inflate(base, most=most_of_table(len(table.items)), noun="an item table"))["items"])
     had = ItemTable.from_bytes(base, table.items[:over])
     rows = sorted(_differing(had.columns, table.columns, over) | _differing(had.ids, table.ids, over))

@@ -73,8 +73,12 @@ class Rule:
         return tuple(each for each in (self.since, self.until) if each is not None)
 
 
-def rules_from(value: Any) -> tuple[Rule, ...]:
+def rules_from(value: Any, *, dates: bool = True) -> tuple[Rule, ...]:
     """The rules of a file.
+
+    Args:
+        value: what it has.
+        dates: whether times may be dates, as an operator writes them, and needn't be in seconds.
 
     Raises:
         InputError: a rule is none, and which.
@@ -82,10 +86,10 @@ def rules_from(value: Any) -> tuple[Rule, ...]:
     listed = value.get("rule") if isinstance(value, dict) and set(value) <= {"rule", "format"} else None
     if not isinstance(listed, list) or len(listed) > MOST_RULES:
         raise InputError(f"rules must be a list `rule` of at most {MOST_RULES}, got something else")
-    return tuple(_rule(each, number) for number, each in enumerate(listed, start=1))
+    return tuple(_rule(each, number, dates) for number, each in enumerate(listed, start=1))
 
 
-def _rule(value: Any, number: int) -> Rule:
+def _rule(value: Any, number: int, dates: bool) -> Rule:
     def must(what: str) -> InputError:
         return InputError(f"rule {number} must have {what}")
 
@@ -103,6 +107,9 @@ def _rule(value: Any, number: int) -> Rule:
     texts = isinstance(pin, list) and all(isinstance(each, str) and each for each in pin)
     if pin is not None and not (texts and 0 < len(pin) <= MOST_PINS and len(set(pin)) == len(pin)):
         raise must(f"a pin of 1 to {MOST_PINS} different ids")
+    times = [value[name] for name in ("from", "until") if name in value]
+    if not dates and not all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in times):
+        raise must("times in seconds since 1970")
     try:
         since, until = (None if name not in value else seconds_of(value[name], name) for name in ("from", "until"))
         if where is not None:
@@ -146,7 +153,7 @@ def rules_from_bytes(data: bytes) -> tuple[Rule, ...]:
         value = json.loads(_bounded(data, RULES).decode())
         if not isinstance(value, dict) or value.get("format") != 1:
             raise InputError("rules must be of format 1, got another")
-        return rules_from(value)
+        return rules_from(value, dates=False)
     except (ValueError, RecursionError):
         raise IntegrityError("rules must be JSON, got something else") from None
     except InputError as error:

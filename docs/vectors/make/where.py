@@ -159,7 +159,7 @@ def _steered(rules: bytes) -> dict[str, Any]:
             interests = Interests(device.store, items, device.weighting)
             made = rules_from_bytes(rules) if ruled else ()
             steering = Steering(interests.rows, TABLE_OF, made, lambda: NOW)
-            recommender = ModelRecommender(model, items, interests, steering=steering)
+            recommender = ModelRecommender(model, items, interests, titles=TABLE_OF.titles, steering=steering)
             for options in LISTS:
                 lists.append({"rules": ruled, "options": options, "items": _list(recommender.recommend(**options))})
     return {"model": base64.b64encode(packed).decode(), "events": did, "lists": lists}
@@ -179,13 +179,9 @@ def _changes() -> dict[str, Any]:
         return table_from({TABLE: base, CHANGES: zlib.compress(data.encode())}, items)
 
     value = json.loads(plain)
-    bad = [
-        {**value, **each} for each in ({"rows": [40, 7, 48]}, {"rows": [7, 40, 49]}, {"rows": [7, 40]}, {"over": 50})
-    ]
-    bad += [
-        {**value, **each} for each in ({"over": True}, {"over": 47}, {"rows": 7}, {"rows": [7, 40.0, 48]}, {"more": 1})
-    ]
-    bad += [{name: each for name, each in value.items() if name != "over"}, []]
+    wrong: list[dict[str, Any]] = [{"rows": each} for each in ([40, 7, 48], [7, 40, 49], [7, 40], 7)]
+    wrong += [{"over": 50}, {"over": True}, {"over": 47}, {"over": None}, {"more": 1}]
+    bad = [value | each for each in wrong] + [[]]
     return {
         "items": items,
         "changes": plain,

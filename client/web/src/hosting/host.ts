@@ -26,7 +26,7 @@ import type { ImportReport } from "../portability.js";
 import { blended, totals, type RecommendationOutcome } from "../recommend/adaptation/blending.js";
 import { tuning, type Tuning } from "../recommend/adaptation/tuning.js";
 import type { Explanation } from "../recommend/explanation.js";
-import { EXPLORATION } from "../recommend/factors.js";
+import { EXPLORATION, PROMOTED } from "../recommend/factors.js";
 import { Interests } from "../recommend/interests.js";
 import type { OwnModel } from "../recommend/own_model.js";
 import { Recommender, type RecommendOptions, type Recommendation, type ScoreOptions, type Similar } from "../recommend/recommender.js";
@@ -228,6 +228,7 @@ export class Host {
 
   async recommend(n: number, options: RecommendOptions): Promise<Recommendation[]> {
     const { recommender } = await this.ranker();
+    if ([options.where, options.pin, options.boost, options.diversityBy].some((each) => each !== undefined)) await recommender.steerable();
     const tuned = options.tuned !== false && options.explore === undefined;
     return recommender.recommend(n, options, tuned ? (await this.tuning()).factor : 1);
   }
@@ -267,7 +268,8 @@ export class Host {
     const before = new Set(this.store.rows.slice(-2 * asked.length).map(({ id }) => id));
     const tracked = await this.added(asked);
     const counted = shownItems.flatMap(({ item, source, position }, place): RecommendationOutcome[] => {
-      if (tracked[place] !== "stored" || before.has(asked[place].nonce)) return [];
+      // What was promoted says nothing of what the device's sources are worth.
+      if (tracked[place] !== "stored" || before.has(asked[place].nonce) || source === PROMOTED) return [];
       const event = did.get(item);
       return [{ source, position, liked: event !== undefined && this.weighting.counts(event.kind, event.value) }];
     });
@@ -543,8 +545,8 @@ export class Host {
     if (this.used?.of !== of) {
       const { items, domains, model, manifest } = published;
       const interests = new Interests(this.store, items, this.weighting, manifest.recentHalfLifeDays);
-      const recommender = published.table().then((table) =>
-        Recommender.of(model, items, interests, () => this.store.counts, domains, undefined, (item) => table?.title(item) ?? ""),
+      const recommender = Promise.all([published.table(), published.rules()]).then(([table, rules]) =>
+        Recommender.of(model, items, interests, () => this.store.counts, domains, undefined, { table, rules, clock: this.store.clock }),
       );
       const made = { of, recommender };
       made.recommender.catch(() => this.used === made && (this.used = null));

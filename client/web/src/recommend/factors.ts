@@ -13,7 +13,7 @@ import { numbersOf, type GlobalModel, type ModelHeader } from "../models/model.j
 import { settingOf, signalOf } from "../algorithms/facts.js";
 import { effectiveCount, sum, type History } from "./interests.js";
 
-export const [POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION] = ["popularity", "collaborative", "content", "panel", "exploration"];
+export const [POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION, PROMOTED] = ["popularity", "collaborative", "content", "panel", "exploration", "promoted"];
 const LINKED: readonly (readonly [source: string, name: string])[] = [["collaborative:pairs", "pairs"], [PANEL, "open"]];
 const TINY = 1e-12;
 /** Links count with the number of items to this power. */

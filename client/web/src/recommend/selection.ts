@@ -5,6 +5,8 @@ import { shown } from "../events.js";
 import { rising } from "./interests.js";
 
 export class Selection {
+  /** The rows that may be listed now; null for all. */
+  offered: () => ArrayLike<number> | null = () => null;
   private readonly domains = new Map<string, number[]>();
 
   constructor(
@@ -24,13 +26,15 @@ export class Selection {
     return rising(items.flatMap((item) => this.rows.get(item) ?? []));
   }
 
-  /** Rows that may be recommended, rising; null for all. */
-  allowedRows(items: readonly string[] | undefined, domain: string | undefined): ArrayLike<number> | null {
-    const within = domain === undefined ? null : this.within(domain);
-    const named = items === undefined ? null : this.knownRows(items);
-    if (!named || !within) return named ?? within;
-    const own = new Set(within);
-    return named.filter((row) => own.has(row));
+  /** Rows that may be recommended, rising; null for all. With `chosen`, only those. */
+  allowedRows(items: readonly string[] | undefined, domain: string | undefined, chosen: ArrayLike<number> | null = null): ArrayLike<number> | null {
+    const given = [items === undefined ? null : this.knownRows(items), domain === undefined ? null : this.within(domain), this.offered(), chosen];
+    const sets = given.filter((each) => each !== null);
+    if (sets.length < 2) return sets[0] ?? null;
+    const count = new Uint8Array(this.rows.size);
+    for (const rows of sets) for (let place = 0; place < rows.length; place += 1) count[rows[place]] += 1;
+    const found = Int32Array.from(count.keys());
+    return found.filter((row) => count[row] === sets.length);
   }
 
   /** Rows of a domain's items, rising. */

@@ -11,6 +11,7 @@ from palate_cli.commands.serve import (
     edges,
     folder,
     items,
+    rules,
     running,
     status,
 )
@@ -31,6 +32,7 @@ app.command("certificate")(certificate.certificate)
 app.command("config")(folder.config)
 app.command("panel")(folder.panel)
 app.command("items")(items.items)
+app.command("rules")(rules.rules)
 app.command("enroll")(access.enroll)
 app.command("devices")(access.devices)
 app.command("revoke")(access.revoke)
