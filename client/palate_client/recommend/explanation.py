@@ -98,7 +98,7 @@ class Explanation:
         return sum(each.linked for each in self.contributions)
 
 
-def in_words(contributions: tuple[Contribution, ...], domain: str | None = None, did: Mapping[Kind, str] = DID) -> str:
+def in_words(contributions: tuple[Contribution, ...], domain: str | None = None) -> str:
     """A reason that names the events with the largest contributions, or popularity if there are none.
 
     If more than half of what they contribute comes through links, it says that people have these items together.
@@ -106,18 +106,17 @@ def in_words(contributions: tuple[Contribution, ...], domain: str | None = None,
     Args:
         contributions: the contributions, largest first.
         domain: domain of the explained item; events in another domain are given with theirs.
-        did: what the user did, in words.
     """
     told = _named_in_reason(contributions)
     if not told:
         return POPULAR
-    named = [
-        f"{did[each.kind]} {each.title or each.item}"
+    did = [
+        f"{DID[each.kind]} {each.title or each.item}"
         + (f" ({each.domain})" if each.domain not in (None, domain) else "")
         for each in told
     ]
-    because = "because you " + (named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}")
-    return because + (TOGETHER[len(named) > 1] if _together(told) else "")
+    because = "because you " + (did[0] if len(did) == 1 else f"{', '.join(did[:-1])} and {did[-1]}")
+    return because + (TOGETHER[len(did) > 1] if _together(told) else "")
 
 
 def reason_in(
