@@ -89,7 +89,7 @@ seen: a quadrature that was tested where it is easy
 composition by the maximum | ledgers
 bug: several releases are accounted as the dearest of them
 seen: parallel composition, for releases of the same users
-@ palate_common.accounting.releases:account
+@ palate_sim.accounting:account
 - mu2 = round_up(sum(
 + known = sorted(known, key=lambda event: event.mu2)[-1:]
 + mu2 = round_up(sum(
@@ -97,7 +97,7 @@ seen: parallel composition, for releases of the same users
 several sums for the price of one | ledgers
 bug: a release of several sums in which everybody takes part is accounted as one of them
 seen: a short cut for the simple case, whose condition lacks a word
-@ palate_common.accounting.releases:GaussianEvent.mu2
+@ palate_sim.accounting:GaussianEvent.mu2
 - if (self.inclusion, self.steps) == (1.0, 1):
 + if self.inclusion == 1:
 

@@ -26,7 +26,7 @@ seen: the range of a word without sign in the place of one with it
 the slack of shares for one coordinate | ledgers
 bug: what shares of noise differ from whole noise is accounted for once, not for each coordinate
 seen: a factor lost when a sum is written anew
-@ palate_common.accounting.releases:account
+@ palate_sim.accounting:account
 - Fraction(shares_slack(sigma=e.sigma, shares=e.shares)) * e.dimension
 + Fraction(shares_slack(sigma=e.sigma, shares=e.shares))
 
