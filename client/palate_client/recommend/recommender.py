@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from palate_client.events import KINDS, Kind, check_items
+from palate_client.events import check_items
 from palate_client.language.language import language_of
 from palate_client.recommend.adaptation.blending import EXPLORATION, Blend, exploration_of, weights_of
 from palate_client.recommend.adaptation.fusion import fused_weights
@@ -46,7 +46,7 @@ from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.score_sources import CONTENT, POPULARITY, family_of
 from palate_core.errors import InputError
 
-TURNED_DOWN: Kind = "dismiss"
+TURNED_DOWN = "dismiss"
 POOL, SHORT = 4, 10
 """Number of candidates per item of a list, for diversity and for finding an item's source; a list shorter than `SHORT`
 has as many as one of that length."""
@@ -364,14 +364,15 @@ class ModelRecommender:
         linked = np.broadcast_to(0.0, added.shape) if by_links is None else by_links.T
         places = [np.argsort(-each, kind="stable") for each in added] if named is None else named
         told = np.concatenate(places)
-        liked, codes = told < len(self._weighed.rows), np.full(len(told), KINDS.index(TURNED_DOWN))
+        liked, known = told < len(self._weighed.rows), self._interests.weighting.known
+        codes = np.full(len(told), known.index(TURNED_DOWN))
         codes[liked] = self._weighed.kinds(told[liked])
         kinds = iter(codes.tolist())
         return [
             tuple(
                 Contribution(
                     item := self._items[row],
-                    KINDS[next(kinds)],
+                    known[next(kinds)],
                     more,
                     self._selection.domain(row),
                     through,
