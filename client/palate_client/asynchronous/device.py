@@ -125,6 +125,8 @@ class AsyncDevice(Awaited[Device]):
     use_model = awaited(Device.use_model)
     forget_model = awaited(Device.forget_model)
     recommend = awaited(Device.recommend)
+    buy_again = awaited(Device.buy_again)
+    unfinished = awaited(Device.unfinished)
     tuning = awaited(Device.tuning)
     explain = awaited(Device.explain)
     similar_items = awaited(Device.similar_items)

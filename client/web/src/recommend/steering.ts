@@ -31,6 +31,8 @@ export interface Facts {
   readonly table: ItemTable | null;
   readonly rules: readonly Rule[];
   readonly clock: () => number;
+  /** Of how many items, the first ones, the model was learned. */
+  readonly learned: number;
 }
 
 /** What one list's candidates become by boosts. */
