@@ -14,7 +14,7 @@ from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.item_table import ItemFacts, ItemTable
-from palate_common.models.model import GlobalModel, ModelHeader
+from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
 from palate_common.models.rules import Rule
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.consistency import Shown
@@ -187,10 +187,12 @@ def test_what_is_bought_again_and_what_is_unfinished(opened: Any) -> None:
 
 
 def test_a_new_item_is_listed_by_its_kinds_on_its_first_day(
-    tmp_path: Path, trained: Callable[..., GlobalModel], tastes: Any
+    tmp_path: Path, trained: Callable[..., GlobalModel]
 ) -> None:
     items = tuple(f"i{row:02d}" for row in range(60))
-    model = trained(settings={"pair_items": 0}).over((*items, "even", "odd", "none"), {})
+    learned = trained(settings={"pair_items": 0})
+    header = learned.header.model_copy(update={"catalogue": catalogue_hash(items)})
+    model = GlobalModel(header, learned.state).over((*items, "even", "odd", "none"), {})
     catalogue = ItemCatalogue((*items, "even", "odd", "none"))
     table = ItemTable.of(
         ItemFacts(item, kinds=((("Even", "Odd")[row % 2],) if row < 62 else ()))

@@ -33,7 +33,7 @@ def stand_in(vectors: npt.NDArray[np.float32], popularity: slice, table: ItemTab
     kinds = table.columns.get(KINDS, ())
     taste = np.ones(vectors.shape[1], np.bool_)
     taste[popularity] = False
-    directed = vectors[:, taste].any(axis=1)
+    directed: npt.NDArray[np.bool_] = np.any(vectors[:, taste], axis=1)
     wanted = [row for row in range(learned, len(kinds)) if kinds[row] and not directed[row]]
     named = {kind for row in wanted for kind in _texts(kinds[row])}
     rows: dict[str, list[int]] = {kind: [] for kind in named}

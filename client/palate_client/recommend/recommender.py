@@ -237,7 +237,7 @@ class ModelRecommender:
         with self._lock:
             out, may = {*self._interests.look().unwanted.tolist()}, self._may(self._selection.allowed_rows(None, None))
         rows = {item: self._interests.rows[item] for item in found if item in self._interests.rows}
-        told = []
+        told = list[Recommendation]()
         for item in [item for item, row in rows.items() if row not in out and (may is None or may[row])][:n]:
             title, domain = self._titles.get(item, ""), self._selection.domain(rows[item])
             because = (Contribution(item, kind, max(found[item], TINY), domain, title=title),)
@@ -349,15 +349,14 @@ class ModelRecommender:
         """A pool with what boosts bring near it, best first; what they add to its scores; and whom they bring in.
 
         A boost adds its share of the distance between the best and the last of the pool: what is far from a user's
-        taste stays far.
+        taste stays far. The n best of all that rise come into the pool.
         """
         if not steer.lifts or not len(pool):
             return pool, None, []
-        span, more = float(np.ptp(self._scorer.scores(taste, pool))), [pool]
-        for mask, share in steer.lifts:
-            if share > 0:
-                more.append(self._best(taste, max(n, 1), out, np.flatnonzero(mask if may is None else mask & may)))
-        pool = np.unique(np.concatenate(more))
+        span, risers = float(np.ptp(self._scorer.scores(taste, pool))), steer.risers
+        if risers is not None:
+            more = self._best(taste, max(n, 1), out, np.flatnonzero(risers if may is None else risers & may))
+            pool = np.union1d(pool, more)
         plain, lifts = self._scorer.scores(taste, pool), span * steer.lift(pool)
         order = np.lexsort((pool, -(plain + lifts)))
         risen = (lifts > 0) & (plain < np.sort(plain)[-min(n, len(plain))]) if n else lifts > 0

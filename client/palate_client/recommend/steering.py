@@ -50,6 +50,12 @@ class Steer:
         """Whether it pins or lifts some."""
         return bool(len(self.pinned) or self.lifts)
 
+    @property
+    def risers(self) -> Mask | None:
+        """What boosts lift; None: nothing."""
+        masks = [mask for mask, share in self.lifts if share > 0]
+        return np.logical_or.reduce(masks) if masks else None
+
     def lift(self, rows: Rows) -> npt.NDArray[np.float64]:
         """By which share some items rise, at most 1 and at least -1."""
         total = np.zeros(len(rows))
