@@ -489,6 +489,24 @@ class Device(Closing):
         """
         return self.recommendations.recommender().similar_items(item, n, domain=domain)
 
+    def buy_again(self, n: int = 10) -> list[Recommendation]:
+        """What the user has bought and may want again, first what was bought often and lately, and not a moment ago.
+
+        Raises:
+            InputError: `n` is not a number from 1, or there is no model.
+            PalateError: the store can't be read.
+        """
+        return self.recommendations.buy_again(n)
+
+    def unfinished(self, n: int = 10) -> list[Recommendation]:
+        """What the user has begun to play and not finished, latest first; of items with `seconds` in the item table.
+
+        Raises:
+            InputError: `n` is not a number from 1, or there is no model.
+            PalateError: the store can't be read.
+        """
+        return self.recommendations.unfinished(n)
+
     def feedback(
         self, shown: Sequence[Recommendation], outcomes: Mapping[str, EventKind | Event] | None = None
     ) -> list[Tracked]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from palate_client.language.language import Language
 from palate_client.recommend.adaptation.blending import EXPLORATION, PROMOTED
+from palate_client.recommend.new_items import NEW_ITEM
 from palate_common.score_sources import POPULARITY
 
 DID: Mapping[str, str] = {
@@ -39,7 +40,7 @@ POPULAR = "popular with others"
 TASTE = "goes with your taste as a whole"
 TOGETHER = (": people who have it often have this too", ": people who have them often have this too")
 """What a reason adds if it comes from links: for one item, and for several."""
-WHY = {POPULARITY: POPULAR, EXPLORATION: "something new", PROMOTED: "promoted"}
+WHY = {POPULARITY: POPULAR, EXPLORATION: "something new", NEW_ITEM: "something new", PROMOTED: "promoted"}
 """Reasons that name no event, by source; of other sources it is `TASTE`."""
 WHY_ALONE = (EXPLORATION, PROMOTED)
 """Sources whose reason never names an event."""
@@ -142,7 +143,8 @@ def reason_in(
     if source in WHY_ALONE:
         yield language.text("reason.new" if source == EXPLORATION else "reason.promoted")
     elif not (told := _named_in_reason(contributions)):
-        yield language.text("reason.popular" if source == POPULARITY else "reason.taste")
+        why = {POPULARITY: "reason.popular", NEW_ITEM: "reason.new"}
+        yield language.text(why.get(source, "reason.taste"))
     else:
         did = [
             list(_did(language, each, domain, show(titles.get(each.item) or each.title or each.item))) for each in told

@@ -213,6 +213,16 @@ export class Device {
     return this.listed("recommend", [n, { ...options, items: found }]) as Promise<Recommendation[]>;
   }
 
+  /** What the user has bought and may want again, first what was bought often and lately, and not a moment ago. */
+  async buyAgain(n = 10): Promise<Recommendation[]> {
+    return this.listed("buyAgain", [n]) as Promise<Recommendation[]>;
+  }
+
+  /** What the user has begun to play and not finished, latest first; of items with `seconds` in the item table. */
+  async unfinished(n = 10): Promise<Recommendation[]> {
+    return this.listed("unfinished", [n]) as Promise<Recommendation[]>;
+  }
+
   /** How much each of the user's events adds to the item's score. */
   async explain(item: string, options: ScoreOptions = {}): Promise<Explanation> {
     return this.listed("explain", [item, options]) as Promise<Explanation>;

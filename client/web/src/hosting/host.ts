@@ -235,6 +235,16 @@ export class Host {
     return recommender.recommend(n, options, tuned ? (await this.tuning()).factor : 1);
   }
 
+  async buyAgain(n: number): Promise<Recommendation[]> {
+    const [{ recommender }, { boughtAgain }] = [await this.ranker(), await loaded(import("../models/apart.js"))];
+    return recommender.listedAgain(n, boughtAgain(this.store.rows, this.store.clock()), "purchase");
+  }
+
+  async unfinished(n: number): Promise<Recommendation[]> {
+    const [{ recommender }, { unfinished }] = [await this.ranker(), await loaded(import("../models/apart.js"))];
+    return recommender.listedAgain(n, unfinished(this.store.rows, (item) => recommender.lengthOf(item)), "play");
+  }
+
   async explain(item: string, options: ScoreOptions): Promise<Explanation> {
     return (await this.ranker()).recommender.explain(item, options);
   }
@@ -270,8 +280,8 @@ export class Host {
     const before = new Set(this.store.rows.slice(-2 * asked.length).map(({ id }) => id));
     const tracked = await this.added(asked);
     const counted = shownItems.flatMap(({ item, source, position }, place): RecommendationOutcome[] => {
-      // What was promoted says nothing of what the device's sources are worth.
-      if (tracked[place] !== "stored" || before.has(asked[place].nonce) || source === PROMOTED) return [];
+      // What was promoted or is the user's own says nothing of what the device's sources are worth.
+      if (tracked[place] !== "stored" || before.has(asked[place].nonce) || source === PROMOTED || source === "again") return [];
       const event = did.get(item);
       return [{ source, position, liked: event !== undefined && this.weighting.counts(event.kind, event.value) }];
     });
@@ -549,7 +559,7 @@ export class Host {
       const { items, domains, model, manifest } = published;
       const interests = new Interests(this.store, items, this.weighting, manifest.recentHalfLifeDays);
       const recommender = Promise.all([published.table(), published.rules()]).then(([table, rules]) =>
-        Recommender.of(model, items, interests, () => this.store.counts, domains, undefined, { table, rules, clock: this.store.clock }),
+        Recommender.of(model, items, interests, () => this.store.counts, domains, undefined, { table, rules, clock: this.store.clock, learned: manifest.learned }),
       );
       const made = { of, recommender };
       made.recommender.catch(() => this.used === made && (this.used = null));
@@ -562,7 +572,7 @@ export class Host {
 /** The methods that a device, in this tab or another, asks a host for. */
 const METHODS = [
   "track", "decide", "consents", "history", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue", "items",
-  "interests", "adopt", "recommend", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
+  "interests", "adopt", "recommend", "buyAgain", "unfinished", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
   "reacted", "allow", "allowed", "deliveries", "inControl", "arm", "loyalty", "enroll", "enrolment", "leave", "sync", "privacyReport",
   "openLog", "exportLines", "importLines", "ownHistory", "statement", "erase",
 ] as const;

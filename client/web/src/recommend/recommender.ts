@@ -77,7 +77,8 @@ export interface RecommendOptions extends ScoreOptions, Steers {
   readonly tuned?: boolean;
 }
 
-const NO_FACTS: Facts = { table: null, rules: [], clock: () => 0 };
+const TINY = 1e-30;
+const NO_FACTS: Facts = { table: null, rules: [], clock: () => 0, learned: Infinity };
 
 /** Recommendations from a model and one user's interests. */
 export class Recommender {
@@ -89,6 +90,8 @@ export class Recommender {
   private fuse: typeof fusedWeights | null = null;
   private fused: Record<string, number> = {};
   private steering: Steering | null = null;
+  /** Rows of items that have a vector by their kinds alone. */
+  private fresh: ReadonlySet<number> = new Set();
   private made: { look: Look; of: string; taste: Taste; contributed: readonly (Contribution["kind"] | null)[] } | undefined;
 
   private constructor(
@@ -111,6 +114,7 @@ export class Recommender {
   static async of(model: GlobalModel, items: readonly string[], interests: Interests, counts: () => Counts, domains: readonly string[] | null = null, rng: Rng = RANDOM, facts: Facts = NO_FACTS): Promise<Recommender> {
     const made = new Recommender(model, items, interests, counts, domains, rng, facts);
     if (facts.table || facts.rules.length) await made.steerable();
+    if (facts.table && facts.learned < items.length) made.fresh = (await import("../models/apart.js")).standIn(made.scorer.factors, facts.table, facts.learned);
     const several = made.scorer.sources.some((source) => source !== CONTENT && familyOf(source) === CONTENT);
     if (several) made.fuse = (await import("../models/apart.js")).fusedWeights;
     return made;
@@ -168,6 +172,25 @@ export class Recommender {
     const promoted = new Set([...first, ...(lifted?.risen ?? [])]);
     if (!pool.length) pool = first;
     return this.withReasons(taste, [...first, ...order], new Set(places.map((place) => place + first.length)), pool, promoted);
+  }
+
+  /** Items of the user's own, in this order, as far as a list may have them. */
+  listedAgain(n: number, found: ReadonlyMap<string, number>, kind: Contribution["kind"]): Recommendation[] {
+    checkCount(n);
+    const allowed = this.selection.allowedRows(undefined, undefined);
+    const [out, may] = [new Set(this.interests.look().unwanted), allowed && new Set(Array.from(allowed))];
+    const listed = [...found].filter(([item]) => this.selection.knownRows([item]).some((row) => !out.has(row) && (may?.has(row) ?? true)));
+    return listed.slice(0, n).map(([item, score], position) => {
+      const [title, domain] = [this.titleOf(item), this.selection.domain(this.selection.row(item))];
+      const because = { item, kind, domain, title };
+      return { item, score, source: "again", reason: inWords([{ ...because, score: Math.max(score, TINY), linked: 0 }], domain), because: [because], position, title };
+    });
+  }
+
+  /** The seconds of an item; 0: not known. */
+  lengthOf(item: string): number {
+    const seconds = this.facts.table?.get(item)?.more.seconds;
+    return typeof seconds === "number" ? seconds : 0;
   }
 
   /** Items to ask a new user about, those first whose answers tell most. */
@@ -275,6 +298,7 @@ export class Recommender {
         const above = part[place] ? part[place] - means[at] : -Infinity;
         if (source === "" || above > most) [source, most] = [name, above];
       });
+      if (this.fresh.has(row)) source = "content:new";
       if (explored.has(place)) source = EXPLORATION;
       else if (promoted.has(row)) source = PROMOTED;
       const said = source === EXPLORATION || source === PROMOTED ? [] : this.told(taste, added[place], named[place]);
