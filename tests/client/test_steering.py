@@ -14,7 +14,7 @@ from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.item_table import ItemFacts, ItemTable
-from palate_common.models.model import GlobalModel, ModelHeader
+from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
 from palate_common.models.rules import Rule
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.consistency import Shown
@@ -167,3 +167,54 @@ def test_a_list_is_diverse_by_a_column(opened: Any) -> None:
     device, _ = opened(facts(author={row: f"a{row // 5}" for row in range(20)}))
     shown = device.recommend(4, explore=0.0, debias=0.0, diversity=0.9, diversity_by="author")
     assert [int(each.item[1:]) // 5 for each in shown] == [0, 1, 2, 3]
+
+
+def test_what_is_bought_again_and_what_is_unfinished(opened: Any) -> None:
+    device, now = opened(facts(seconds={5: 100, 6: 100}, stock={4: 0}))
+    for ago, item in ((60, "i1"), (30, "i1"), (40, "i2"), (1, "i3"), (50, "i4"), (50, "gone"), (50, "i7")):
+        device.track("purchase", item, time=NOW - 86_400 * ago)
+    device.hide("i7")
+    shown = device.buy_again()
+    assert [(each.item, each.source, each.reason) for each in shown] == [
+        (item, "again", f"because you bought {item}") for item in ("i1", "i2", "i3")
+    ], "what is sold out, hidden or unknown isn't"
+    for item, seconds in (("i5", 50), ("i6", 50), ("i6", 41), ("i8", 50)):
+        now[0] += 9
+        device.track("play", item, value=seconds)
+    assert [(each.item, each.told("en")) for each in device.unfinished()] == [("i5", "because you played i5")]
+    device.feedback(shown)
+    assert not device.recommendations.recommender()._blend.counts()  # type: ignore[union-attr]
+
+
+def test_a_new_item_is_listed_by_its_kinds_on_its_first_day(
+    tmp_path: Path, trained: Callable[..., GlobalModel]
+) -> None:
+    items = tuple(f"i{row:02d}" for row in range(60))
+    learned = trained(settings={"pair_items": 0})
+    header = learned.header.model_copy(update={"catalogue": catalogue_hash(items)})
+    model = GlobalModel(header, learned.state).over((*items, "even", "odd", "none"), {})
+    catalogue = ItemCatalogue((*items, "even", "odd", "none"))
+    table = ItemTable.of(
+        ItemFacts(item, kinds=((("Even", "Odd")[row % 2],) if row < 62 else ()))
+        for row, item in enumerate(catalogue.items)
+    )
+    shown = Shown(checkpoint=Checkpoint(1, "01" * 32))
+    extends = {"extends": {"model_hash": "0" * 64, "items": 60}}
+    for name, said in (("new", extends), ("old", {})):
+        files = published.pack(model, catalogue, said, KEY, population="p", shown=shown, table=table)
+        published.write(tmp_path / name, files)
+        device = palate.open(
+            tmp_path / f"{name}-store",
+            app="shop",
+            key=bytes(32),
+            service=Service(public_key=KEY.public, population="p"),
+        )
+        device.consent.grant("store")
+        device.update_model(tmp_path / name)
+        device.like_to_start(["i11", "i21", "i31"])
+        listed = device.recommend(63, discovery=0.0)
+        places = {each.item: each.position for each in listed}
+        sources = {each.item: each.source for each in listed}
+        assert (places["odd"] < 20 < places["even"], sources["odd"] == "content:new") == ((name == "new"),) * 2
+        assert sources["none"] == "popularity", "nothing is known of it"
+        device.close()

@@ -18,9 +18,9 @@ from typing import NoReturn
 
 import numpy as np
 
-from palate_client.events import KINDS, Kind, check_items
+from palate_client.events import check_items
 from palate_client.language.language import language_of
-from palate_client.recommend.adaptation.blending import EXPLORATION, PROMOTED, Blend, exploration_of, weights_of
+from palate_client.recommend.adaptation.blending import AGAIN, EXPLORATION, PROMOTED, Blend, exploration_of, weights_of
 from palate_client.recommend.adaptation.fusion import fused_weights
 from palate_client.recommend.discovery import NEW, mix_of
 from palate_client.recommend.diversity import diverse
@@ -36,20 +36,22 @@ from palate_client.recommend.explanation import (
 )
 from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.interests import Interests, Look
+from palate_client.recommend.new_items import NEW_ITEM
 from palate_client.recommend.questions import questions
 from palate_client.recommend.reasons import named_events
-from palate_client.recommend.scoring import Added, Taste, Vector, scorer_of
+from palate_client.recommend.scoring import TINY, Added, Taste, Vector, scorer_of
 from palate_client.recommend.selection import Rows, Selection
 from palate_client.recommend.steering import Filter, Steer, Steering
 from palate_client.store.forking import ForkGuard
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.domains import focus
+from palate_common.kinds import EventKind
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.models.where import Mask
 from palate_common.score_sources import CONTENT, POPULARITY, family_of
 from palate_core.errors import InputError
 
-TURNED_DOWN: Kind = "dismiss"
+TURNED_DOWN = "dismiss"
 POOL, SHORT = 4, 10
 """Number of candidates per item of a list, for diversity and for finding an item's source; a list shorter than `SHORT`
 has as many as one of that length."""
@@ -125,6 +127,7 @@ class ModelRecommender:
             several sources of public features.
         titles: item id -> title.
         steering: public facts and rules; None: there are none.
+        learned: of how many items, the first ones, the model was learned; None: of all.
         rng: random numbers for exploration; they needn't be secure, as a recommendation is not a release.
 
     Raises:
@@ -142,6 +145,7 @@ class ModelRecommender:
         fuse: bool | None = None,
         titles: Mapping[str, str] | None = None,
         steering: Steering | None = None,
+        learned: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
         header = model.header
@@ -153,7 +157,7 @@ class ModelRecommender:
         self._steering = Steering(interests.rows) if steering is None else steering
         self._selection = Selection(interests.rows, domains, self._steering.offered)
         self._rng = np.random.default_rng() if rng is None else rng
-        self._scorer = scorer_of(model)
+        self._scorer = scorer_of(model, self._steering.table, learned)
         self._popularity = model.state.get(COUNTS, np.ones(len(items)))
         self._crowd = RandomHistories(self._popularity)
         self._lock = threading.RLock()  # `_recommenders` takes it before a fork
@@ -222,6 +226,25 @@ class ModelRecommender:
                 order = np.append(first, order)
             explored = {int(place) + len(first) for place in places}
             return self._with_reasons(taste, order, explored, pool if len(pool) else order, {*first.tolist(), *lifted})
+
+    @property
+    def lengths(self) -> dict[str, float]:
+        """Item -> its seconds, where the item table has them."""
+        return self._steering.numbers("seconds")
+
+    def listed_again(self, n: int, found: Mapping[str, float], kind: EventKind) -> list[Recommendation]:
+        """Items of the user's own, in this order, as far as a list may have them: see `Device.buy_again`."""
+        _check_count(n)
+        with self._lock:
+            out, may = {*self._interests.look().unwanted.tolist()}, self._may(self._selection.allowed_rows(None, None))
+        rows = {item: self._interests.rows[item] for item in found if item in self._interests.rows}
+        told = list[Recommendation]()
+        for item in [item for item, row in rows.items() if row not in out and (may is None or may[row])][:n]:
+            title, domain = self._titles.get(item, ""), self._selection.domain(rows[item])
+            because = (Contribution(item, kind, max(found[item], TINY), domain, title=title),)
+            why = in_words(because, domain)
+            told.append(Recommendation(item, found[item], AGAIN, why, len(told), because, domain, title))
+        return told
 
     def questions(self, n: int = 1, *, items: Iterable[str] | None = None, domain: str | None = None) -> list[str]:
         """See `Device.questions`."""
@@ -327,15 +350,14 @@ class ModelRecommender:
         """A pool with what boosts bring near it, best first; what they add to its scores; and whom they bring in.
 
         A boost adds its share of the distance between the best and the last of the pool: what is far from a user's
-        taste stays far.
+        taste stays far. The n best of all that rise come into the pool.
         """
         if not steer.lifts or not len(pool):
             return pool, None, []
-        span, more = float(np.ptp(self._scorer.scores(taste, pool))), [pool]
-        for mask, share in steer.lifts:
-            if share > 0:
-                more.append(self._best(taste, max(n, 1), out, np.flatnonzero(mask if may is None else mask & may)))
-        pool = np.unique(np.concatenate(more))
+        span, risers = float(np.ptp(self._scorer.scores(taste, pool))), steer.risers
+        if risers is not None:
+            more = self._best(taste, max(n, 1), out, np.flatnonzero(risers if may is None else risers & may))
+            pool = np.union1d(pool, more)
         plain, lifts = self._scorer.scores(taste, pool), span * steer.lift(pool)
         order = np.lexsort((pool, -(plain + lifts)))
         risen = (lifts > 0) & (plain < np.sort(plain)[-min(n, len(plain))]) if n else lifts > 0
@@ -378,11 +400,12 @@ class ModelRecommender:
         names, sources = list(parts), np.argmax(above, axis=0).tolist()
         added = self._scorer.contributions(taste, pool)
         places = {row: place for place, row in enumerate(pool.tolist())}
-        shown = [-1 if at in explored else places[row] for at, row in enumerate(order.tolist())]
+        shown = [-1 if at in explored else places.get(row, -1) for at, row in enumerate(order.tolist())]
         because = self._told(taste, added, named_events(self._scorer, taste, added, shown), shown)
         told = []
         for place, row in enumerate(order.tolist()):
-            source = EXPLORATION if place in explored else PROMOTED if row in promoted else names[sources[place]]
+            source = NEW_ITEM if row in self._scorer.new else names[sources[place]]
+            source = EXPLORATION if place in explored else PROMOTED if row in promoted else source
             domain, reasons = self._selection.domain(row), () if source in WHY_ALONE else because[place]
             why = in_words(reasons, domain) if reasons else WHY.get(source, TASTE)
             item = self._items[row]
@@ -397,7 +420,8 @@ class ModelRecommender:
         counts = [len(each) for each in places]
         at, columns = np.concatenate(places), np.repeat(np.array(shown, np.int64), counts)
         linked = np.zeros(len(at)) if added.linked is None else added.linked[at, columns]
-        liked, codes = at < len(self._weighed.rows), np.full(len(at), KINDS.index(TURNED_DOWN))
+        liked, known = at < len(self._weighed.rows), self._interests.weighting.known
+        codes = np.full(len(at), known.index(TURNED_DOWN))
         codes[liked] = self._weighed.kinds(at[liked])
         found = zip(
             taste.items[at].tolist(), codes.tolist(), added.all[at, columns].tolist(), linked.tolist(), strict=True
@@ -405,7 +429,7 @@ class ModelRecommender:
         told = iter(
             Contribution(
                 item := self._items[row],
-                KINDS[code],
+                known[code],
                 more,
                 self._selection.domain(row),
                 through,

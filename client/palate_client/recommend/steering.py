@@ -50,6 +50,12 @@ class Steer:
         """Whether it pins or lifts some."""
         return bool(len(self.pinned) or self.lifts)
 
+    @property
+    def risers(self) -> Mask | None:
+        """What boosts lift; None: nothing."""
+        masks = [mask for mask, share in self.lifts if share > 0]
+        return np.logical_or.reduce(masks) if masks else None
+
     def lift(self, rows: Rows) -> npt.NDArray[np.float64]:
         """By which share some items rise, at most 1 and at least -1."""
         total = np.zeros(len(rows))
@@ -75,7 +81,7 @@ class Steering:
         rules: Sequence[Rule] = (),
         clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._table, self._row_of, self._rules, self._clock = table, rows, rules, clock
+        self.table, self._row_of, self._rules, self._clock = table, rows, rules, clock
         self._columns = None if table is None else ItemColumns(table)
         self._found = dict[str, tuple[Mask, Rows]]()
         self._offered: tuple[float, float, Rows | None] = (math.inf, -math.inf, None)
@@ -119,6 +125,13 @@ class Steering:
         known = [self._row_of[item] for item in dict.fromkeys(pinned) if item in self._row_of]
         return Steer(rows, np.array(known, np.int64), tuple(lifts), by)
 
+    def numbers(self, name: str) -> dict[str, float]:
+        """Item -> its number in a column, where the table has one."""
+        if self._columns is None:
+            return {}
+        numbers = self._columns.column(name).numbers
+        return {item: float(numbers[row]) for item, row in self._row_of.items() if not math.isnan(numbers[row])}
+
     def _offered_at(self, now: float) -> tuple[float, float, Rows | None]:
         """Since when, until when and which rows may be listed."""
         edges, out = [time for rule in self._rules for time in rule.edges], np.zeros(len(self._row_of), np.bool_)
@@ -144,9 +157,9 @@ class Steering:
             return self._select(where)[1]
         if not callable(where):
             raise InputError(f"`where` must be a filter such as 'price < 20', or a function, got {where!r:.80}")
-        if self._table is None:
+        if self.table is None:
             raise _no_table("where")
-        return np.array([row for row, facts in enumerate(self._table) if where(facts)], np.int64)
+        return np.array([row for row, facts in enumerate(self.table) if where(facts)], np.int64)
 
     def _mask(self, text: str, name: str) -> Mask:
         """A filter's items, of columns that there are."""
@@ -165,7 +178,7 @@ class Steering:
 
     def _likeness(self, name: str) -> Callable[[Rows], npt.NDArray[np.float64]]:
         """How alike items are by one column: a dimension for each value that some of them have."""
-        if self._columns is None or self._table is None:
+        if self._columns is None or self.table is None:
             raise _no_table("diversity_by")
         name = ALIASES.get(name, name)
         if name not in self._columns.names:

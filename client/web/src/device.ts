@@ -15,7 +15,8 @@
 import { decisionOf, type ConsentDecision, type Purpose } from "./consent.js";
 import { Messenger, type MessengerOptions, type Sender } from "./delivery/messenger.js";
 import { ClosedError, ErasedError, InputError } from "./errors.js";
-import type { EventInput, Kind, Tracked } from "./events.js";
+import type { EventInput, Tracked } from "./events.js";
+import type { EventKind } from "./kinds.js";
 import type { EraseOptions, HostOptions, InterestsNow, Method, ModelInfo } from "./hosting/host.js";
 import type { PrivacyReport, StorageReport } from "./hosting/report.js";
 import type { Enrolled, SyncOptions, SyncResult } from "./hosting/syncing.js";
@@ -113,7 +114,7 @@ export class Device {
   }
 
   /** Stores one event. Once this resolves, the event is kept even if the tab is closed. */
-  async track(kind: Kind, item: string, options: Omit<EventInput, "kind" | "item"> = {}): Promise<Tracked> {
+  async track(kind: EventKind, item: string, options: Omit<EventInput, "kind" | "item"> = {}): Promise<Tracked> {
     return (await this.trackMany([{ ...options, kind, item }]))[0];
   }
 
@@ -212,6 +213,16 @@ export class Device {
     return this.listed("recommend", [n, { ...options, items: found }]) as Promise<Recommendation[]>;
   }
 
+  /** What the user has bought and may want again, first what was bought often and lately, and not a moment ago. */
+  async buyAgain(n = 10): Promise<Recommendation[]> {
+    return this.listed("buyAgain", [n]) as Promise<Recommendation[]>;
+  }
+
+  /** What the user has begun to play and not finished, latest first; of items with `seconds` in the item table. */
+  async unfinished(n = 10): Promise<Recommendation[]> {
+    return this.listed("unfinished", [n]) as Promise<Recommendation[]>;
+  }
+
   /** How much each of the user's events adds to the item's score. */
   async explain(item: string, options: ScoreOptions = {}): Promise<Explanation> {
     return this.listed("explain", [item, options]) as Promise<Explanation>;
@@ -238,7 +249,7 @@ export class Device {
    * @param shown - what `recommend` gave and the user saw.
    * @param outcomes - of items of it, what the user did. Left out: nothing.
    */
-  async feedback(shown: readonly Recommendation[], outcomes: Readonly<Record<string, Kind | EventInput>> = {}): Promise<Tracked[]> {
+  async feedback(shown: readonly Recommendation[], outcomes: Readonly<Record<string, EventKind | EventInput>> = {}): Promise<Tracked[]> {
     const count = shown.length + Object.keys(outcomes).length;
     return this.tracked("feedback", [shown, outcomes, Array.from({ length: count }, nonce)], count);
   }

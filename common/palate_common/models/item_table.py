@@ -33,9 +33,9 @@ Value = str | float | int | bool | None | tuple[str, ...]
 TITLE, YEAR, ALTERNATIVES, KINDS = "title", "year", "alternatives", "kinds"
 COLUMNS = (TITLE, YEAR, ALTERNATIVES, KINDS)
 """The columns that every table may have."""
-OFFER = ("price", "stock", "from", "until", "region", "age", "picture", "link")
-"""Further columns that filters know in every table: what a shop says of an item. `from` and `until` are in seconds
-since 1970; an item that isn't in stock (false, or 0 and less), or whose time it isn't, is in no list."""
+OFFER = ("price", "stock", "from", "until", "region", "age", "picture", "link", "seconds")
+"""Further columns that filters know in every table: what a shop says of an item, and how long it is. `from` and `until`
+are in seconds since 1970; an item that isn't in stock (false, or 0 and less), or whose time it isn't, is in no list."""
 MOST_COLUMNS = 64
 """Columns and schemes of ids at most."""
 MOST_TEXT = 2048

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from palate_client.device import open_device
+from palate_client.recommend.again import bought_again, unfinished
 from palate_client.recommend.interests import Interests
 from palate_client.recommend.recommender import ModelRecommender
 from palate_client.recommend.steering import Steering
@@ -23,6 +24,7 @@ from palate_common.models.where import ItemColumns, parse
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.canonical import canonical_json
 
+from .digits import digits
 from .key import SECRET
 from .recommend import _DONE, _als_model, _list
 
@@ -119,6 +121,7 @@ def where() -> dict[str, Any]:
         "no_rules": [[data, _error(rules_from_bytes, data.encode())] for data in _texts()],
         "steered": _steered(rules_to_bytes(rules)),
         "changes": _changes(),
+        "again": _again(),
     }
 
 
@@ -145,7 +148,7 @@ def _steered(rules: bytes) -> dict[str, Any]:
         for n, (kind, row) in enumerate(_DONE)
         if kind != "rate"
     ]
-    lists = []
+    lists, found = [], dict[str, Any](model=base64.b64encode(packed).decode(), events=did)
     with (
         tempfile.TemporaryDirectory() as folder,
         open_device(folder, app="vectors", key=SECRET, clock=lambda: now[0]) as device,
@@ -162,7 +165,15 @@ def _steered(rules: bytes) -> dict[str, Any]:
             recommender = ModelRecommender(model, items, interests, titles=TABLE_OF.titles, steering=steering)
             for options in LISTS:
                 lists.append({"rules": ruled, "options": options, "items": _list(recommender.recommend(**options))})
-    return {"model": base64.b64encode(packed).decode(), "events": did, "lists": lists}
+        packed = compact(_als_model(items, sources=0, links=True))
+        interests = Interests(device.store, items, device.weighting)
+        steering, titles = Steering(interests.rows, TABLE_OF, (), lambda: NOW), TABLE_OF.titles
+        fresh = ModelRecommender(
+            expand(packed, most=2**20), items, interests, titles=titles, steering=steering, learned=30
+        )
+        new = {"n": 30, "discovery": 0}
+        found |= {"learned": 30, "new_model": base64.b64encode(packed).decode(), "new": _list(fresh.recommend(**new))}
+    return found | {"lists": lists}
 
 
 def _changes() -> dict[str, Any]:
@@ -188,3 +199,29 @@ def _changes() -> dict[str, Any]:
         "table": zlib.decompress(table.to_bytes()).decode(),
         "refused": [[json.dumps(each), _error(read, json.dumps(each))] for each in bad],
     }
+
+
+def _again() -> dict[str, Any]:
+    """What is due to be bought again, and what is unfinished, by kind, item, time and value of events."""
+    day = 86_400.0
+    bought = [
+        ("milk", 30),
+        ("milk", 23),
+        ("milk", 16),
+        ("milk", 9),
+        ("tea", 400),
+        ("tea", 8),
+        ("lamp", 40),
+        ("milk", 2),
+    ]
+    bought += [("oil", 60), ("oil", 30), ("oil", 1), ("new", 0), ("later", -3), ("milk", 2)]
+    played = [("film", 9, 600.0), ("film", 2, 900.0), ("short", 1, 95.0), ("song", 3, 10.0), ("other", 1, 5.0)]
+    events: list[dict[str, Any]] = [{"kind": "purchase", "item": item, "at": NOW - day * ago} for item, ago in bought]
+    events += [{"kind": "play", "item": item, "at": NOW - day * ago, "value": value} for item, ago, value in played]
+    lengths = {"film": 6000.0, "short": 100.0, "song": 200.0}
+    due = bought_again([(each["item"], each["at"]) for each in events if each["kind"] == "purchase"], NOW)
+    begun = unfinished(
+        [(each["item"], each["at"], each["value"]) for each in events if each["kind"] == "play"], lengths
+    )
+    told = {"due": [[item, digits(value)] for item, value in due.items()], "unfinished": [*begun.items()]}
+    return {"events": events, "lengths": lengths, **told}

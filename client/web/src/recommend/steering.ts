@@ -31,6 +31,8 @@ export interface Facts {
   readonly table: ItemTable | null;
   readonly rules: readonly Rule[];
   readonly clock: () => number;
+  /** Of how many items, the first ones, the model was learned. */
+  readonly learned: number;
 }
 
 /** What one list's candidates become by boosts. */
@@ -64,16 +66,17 @@ export class Steer {
    * A pool with what boosts bring near it, best first; null: there are none.
    *
    * A boost adds its share of the distance between the best and the last of the pool: what is far from a user's taste stays far.
+   * The n best of all that rise come into the pool.
    */
   lifted(pool: ArrayLike<number>, n: number, allowed: ArrayLike<number> | null, scores: (rows: ArrayLike<number>) => Float64Array, best: (among: Int32Array) => ArrayLike<number>): Lifted | null {
     if (!this.boosts.length || !pool.length) return null;
     const found = scores(pool);
     const span = found.reduce((one, other) => Math.max(one, other), -Infinity) - found.reduce((one, other) => Math.min(one, other), Infinity);
     const all = new Set(Array.from(pool));
-    for (const [mask, share] of this.boosts) {
-      if (share <= 0) continue;
-      const rows = allowed ? Int32Array.from(allowed) : Int32Array.from(mask.keys());
-      for (const row of Array.from(best(rows.filter((each) => mask[each])))) all.add(row);
+    const masks = this.boosts.filter(([, share]) => share > 0).map(([mask]) => mask);
+    if (masks.length) {
+      const among = allowed ? Int32Array.from(allowed) : Int32Array.from(masks[0].keys());
+      for (const row of Array.from(best(among.filter((each) => masks.some((mask) => mask[each]))))) all.add(row);
     }
     const rows = Int32Array.from(all).sort();
     const plain = scores(rows);

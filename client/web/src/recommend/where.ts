@@ -13,7 +13,7 @@ const [MOST_TEXT, MOST_TESTS, MOST_LEVELS] = [1000, 100, 20];
 /** Other names of a column. */
 export const ALIASES: Readonly<Record<string, string>> = { genres: "kinds", categories: "kinds" };
 /** Further columns that filters know in every table. */
-const OFFER = ["price", "stock", "from", "until", "region", "age", "picture", "link"];
+const OFFER = ["price", "stock", "from", "until", "region", "age", "picture", "link", "seconds"];
 const WORDS = new Set(["and", "or", "not", "in", "is", "known", "unknown", "true", "false"]);
 const TURNED: Readonly<Record<string, string>> = { "<": ">", "<=": ">=", ">": "<", ">=": "<=" };
 const ORDER = Object.keys(TURNED);
