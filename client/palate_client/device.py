@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar
 
 from palate_client.consent import Consent, settle
 from palate_client.delivery.calendar import Calendar, Zone
-from palate_client.events import Event, Kind, Source, Tracked, check_items
+from palate_client.events import Event, Source, Tracked, check_items
 from palate_client.portability import ImportReport, export_lines, import_file
 from palate_client.recommend.interests import Interests
 from palate_client.service import Service
@@ -46,6 +46,7 @@ from palate_client.store.store import EventStore
 from palate_client.store.tracker import Tracker
 from palate_client.store.vault import Caller, Keyring, Vault
 from palate_common.keywords import says_which
+from palate_common.kinds import EventKind
 from palate_common.records.closing import Closing
 from palate_common.records.files import write_durably
 from palate_common.weighting import Weighting, weighting_of
@@ -135,7 +136,7 @@ class Device(Closing):
         self.app, self.weighting, self.store, self.service = app, weighting, store, service
         self.calendar = calendar or Calendar()
         self.consent = Consent(store)
-        self._tracker = Tracker(store, self._known if debug else None)
+        self._tracker = Tracker(store, weighting.known, self._known if debug else None)
 
     @_Part
     def models(self) -> Models:
@@ -194,7 +195,7 @@ class Device(Closing):
 
     def track(
         self,
-        kind: Kind,
+        kind: EventKind,
         item: str,
         *,
         value: float | None = None,
@@ -206,9 +207,10 @@ class Device(Closing):
         """Store one event. Once this returns, the event is kept even if the process is killed.
 
         Args:
-            kind: what the user did.
-            item: the item's id in the app's catalogue.
-            value: seconds of a view or play, the rating of a rate, the number of items of a purchase.
+            kind: what the user did, or one of the kinds that `preset` declares.
+            item: the item's id in the app's catalogue; of a search what was looked for.
+            value: seconds of a view or play, the verdict of a rate, the pieces of a purchase, how good a comment calls
+                the item, from -1 to 1.
             time: when, seconds since 1970 or a `datetime` with a time zone; None: now.
             source: "online": in the app; "offline": elsewhere.
             id: the app's own id of the event; an id is stored only once.
@@ -263,7 +265,7 @@ class Device(Closing):
             InputError: the file can't be read.
             PalateError: the store can't be written; what was stored before stays.
         """
-        return import_file(self.store, Path(path))
+        return import_file(self.store, Path(path), self.weighting.known)
 
     def import_history(
         self, path: Path | str, *, profile: str | None = None, dates: str | None = None, table: ItemTable | None = None
@@ -488,7 +490,7 @@ class Device(Closing):
         return self.recommendations.recommender().similar_items(item, n, domain=domain)
 
     def feedback(
-        self, shown: Sequence[Recommendation], outcomes: Mapping[str, Kind | Event] | None = None
+        self, shown: Sequence[Recommendation], outcomes: Mapping[str, EventKind | Event] | None = None
     ) -> list[Tracked]:
         """Store how the user reacted to recommendations; interests, weights of sources and exploration learn from it.
 

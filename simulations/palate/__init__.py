@@ -51,6 +51,7 @@ from palate_client.store.erasing import erase
 from palate_client.store.retention import Limits
 from palate_client.store.vault import new_key
 from palate_common.interactions import Interactions
+from palate_common.kinds import Kind, OwnKind
 from palate_common.weighting import Weighting
 from palate_core.device.floors import Floors
 from palate_core.errors import (
@@ -150,6 +151,8 @@ __all__ = [  # noqa: RUF022 # in groups, which docs/public.py takes over
     "HistoryReport",
     "Import",
     "ImportReport",
+    "Kind",
+    "OwnKind",
     "Problem",
     "Suggestion",
     "Tracked",

@@ -13,7 +13,6 @@ import pytest
 import palate
 from palate_client.consent import PURPOSES
 from palate_client.delivery.rules import Reason
-from palate_client.events import KINDS
 from palate_client.language.language import (
     FOLDER,
     NAME,
@@ -23,6 +22,8 @@ from palate_client.language.language import (
     shipped_languages,
 )
 from palate_client.page.page import SECTIONS
+from palate_client.recommend.recommender import TURNED_DOWN
+from palate_common.kinds import KINDS, Says
 
 ROOMS = ("language", "page", "recommend")
 CLIENT = Path(FOLDER).parents[1]
@@ -50,7 +51,8 @@ def test_there_are_three_and_each_says_everything_with_the_same_placeholders() -
 def test_every_message_is_used_and_every_one_that_is_used_is_there() -> None:
     keys = set(read_catalogue(FOLDER / "en.json").messages)
     text = "".join(file.read_text(encoding="utf-8") for room in ROOMS for file in (CLIENT / room).rglob("*.py"))
-    made = {f"kind.{kind}" for kind in KINDS} | {f"reason.{kind}" for kind in KINDS}
+    made = {f"kind.{kind}" for kind in KINDS}
+    made |= {f"reason.{kind}" for kind in KINDS if KINDS[kind].says >= Says.FOR or kind == TURNED_DOWN}
     made |= {f"message.{each.value}" for each in Reason} | {f"{name}.heading" for name in SECTIONS}
     made |= {f"{about}.{purpose}" for about in ("purpose", "remains") for purpose in PURPOSES}
     made |= {f"left.{purpose}" for purpose in ("train", "analytics", "unknown")}

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from palate_client.events import Kind
 from palate_client.language.language import Language
 from palate_client.recommend.adaptation.blending import EXPLORATION, PROMOTED
 from palate_common.score_sources import POPULARITY
 
-DID: Mapping[Kind, str] = {
-    "impression": "were shown",
+DID: Mapping[str, str] = {
     "view": "looked at",
     "click": "opened",
     "play": "played",
@@ -26,11 +24,15 @@ DID: Mapping[Kind, str] = {
     "comment": "commented on",
     "share": "shared",
     "purchase": "bought",
-    "skip": "skipped",
     "dismiss": "wanted less like",
-    "hide": "hid",
+    "cart": "wanted to buy",
+    "wishlist": "wished for",
+    "follow": "followed",
+    "bookmark": "bookmarked",
+    "playlist": "playlisted",
 }
-"""What the user did, in words."""
+"""What the user did that a reason may name, in words; of a kind of the app's own `CHOSE`."""
+CHOSE = "chose"
 TOLD, LEAST = 3, 0.1
 """The most events in a reason; each must contribute at least this share of the first one's contribution."""
 POPULAR = "popular with others"
@@ -57,7 +59,7 @@ class Contribution:
     """
 
     item: str
-    kind: Kind
+    kind: str
     score: float
     domain: str | None = None
     linked: float = 0.0
@@ -98,7 +100,7 @@ class Explanation:
         return sum(each.linked for each in self.contributions)
 
 
-def in_words(contributions: tuple[Contribution, ...], domain: str | None = None, did: Mapping[Kind, str] = DID) -> str:
+def in_words(contributions: tuple[Contribution, ...], domain: str | None = None) -> str:
     """A reason that names the events with the largest contributions, or popularity if there are none.
 
     If more than half of what they contribute comes through links, it says that people have these items together.
@@ -106,18 +108,17 @@ def in_words(contributions: tuple[Contribution, ...], domain: str | None = None,
     Args:
         contributions: the contributions, largest first.
         domain: domain of the explained item; events in another domain are given with theirs.
-        did: what the user did, in words.
     """
     told = _named_in_reason(contributions)
     if not told:
         return POPULAR
-    named = [
-        f"{did[each.kind]} {each.title or each.item}"
+    did = [
+        f"{DID.get(each.kind, CHOSE)} {each.title or each.item}"
         + (f" ({each.domain})" if each.domain not in (None, domain) else "")
         for each in told
     ]
-    because = "because you " + (named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}")
-    return because + (TOGETHER[len(named) > 1] if _together(told) else "")
+    because = "because you " + (did[0] if len(did) == 1 else f"{', '.join(did[:-1])} and {did[-1]}")
+    return because + (TOGETHER[len(did) > 1] if _together(told) else "")
 
 
 def reason_in(
@@ -159,7 +160,8 @@ def _did(language: Language, each: Contribution, domain: str | None, title: Any)
     item = [title]
     if each.domain not in (None, domain):
         item = list(language.parts("reason.domain", item=title, domain=each.domain))
-    for part in language.parts(f"reason.{each.kind}", item=item):
+    key = f"reason.{each.kind}"
+    for part in language.parts(key if language.has(key) else "reason.chose", item=item):
         yield from part if isinstance(part, list) else [part]
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from palate_client.events import Event, Kind, Tracked
+from palate_client.events import Event, Tracked
 from palate_client.loyalty import visits_of
 from palate_client.models import Models
 from palate_client.recommend.adaptation.blending import EXPLORATION, PROMOTED, Blend, RecommendationOutcome
@@ -25,6 +25,7 @@ from palate_client.store.activity import Activity
 from palate_client.store.store import EventStore
 from palate_client.store.tracker import Tracker
 from palate_common.campaign import Campaign
+from palate_common.kinds import EventKind
 from palate_common.models.model import GlobalModel
 from palate_common.weighting import Weighting
 from palate_core.errors import InputError, PalateError
@@ -125,7 +126,7 @@ class Recommendations:
         return tuning(visits[1], usual, lately, now=now)
 
     def feedback(
-        self, shown: Sequence[Recommendation], outcomes: Mapping[str, Kind | Event] | None = None
+        self, shown: Sequence[Recommendation], outcomes: Mapping[str, EventKind | Event] | None = None
     ) -> list[Tracked]:
         """See `Device.feedback`."""
         _check_shown(shown)
@@ -161,9 +162,8 @@ class Recommendations:
         return Interests(self._store, items, self._weighting, recent_half_life_days=half_life_days)
 
     def _counts(self, event: Event) -> bool:
-        value, kinds = np.array([np.nan if event.value is None else event.value]), [event.kind]
-        weight = self._weighting.of_kinds(kinds) * self._weighting.of_values(value, np.zeros(1, int), kinds)
-        return bool(weight[0] > 0)
+        code, value = self._weighting.known.index(event.kind), np.nan if event.value is None else event.value
+        return bool(self._weighting.judge(np.array([code]), np.array([value]))[1][0] > 0)
 
 
 def _check_shown(shown: object) -> None:
@@ -175,7 +175,7 @@ def _check_shown(shown: object) -> None:
             raise InputError(f"`shown` must be recommendations, as `recommend` gave them, got {each!r:.80}")
 
 
-def _pairs(outcomes: Mapping[str, Kind | Event] | None) -> Iterable[tuple[str, Kind | Event]]:
+def _pairs(outcomes: Mapping[str, EventKind | Event] | None) -> Iterable[tuple[str, EventKind | Event]]:
     """Check outcomes, and return the pairs of item and outcome."""
     if outcomes is not None and not isinstance(outcomes, Mapping):
         raise InputError(f"`outcomes` must say of each item what was done, got {outcomes!r:.80}")

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from palate_client.events import KINDS, Kind, check_items
+from palate_client.events import check_items
 from palate_client.language.language import language_of
 from palate_client.recommend.adaptation.blending import EXPLORATION, PROMOTED, Blend, exploration_of, weights_of
 from palate_client.recommend.adaptation.fusion import fused_weights
@@ -49,7 +49,7 @@ from palate_common.models.where import Mask
 from palate_common.score_sources import CONTENT, POPULARITY, family_of
 from palate_core.errors import InputError
 
-TURNED_DOWN: Kind = "dismiss"
+TURNED_DOWN = "dismiss"
 POOL, SHORT = 4, 10
 """Number of candidates per item of a list, for diversity and for finding an item's source; a list shorter than `SHORT`
 has as many as one of that length."""
@@ -397,7 +397,8 @@ class ModelRecommender:
         counts = [len(each) for each in places]
         at, columns = np.concatenate(places), np.repeat(np.array(shown, np.int64), counts)
         linked = np.zeros(len(at)) if added.linked is None else added.linked[at, columns]
-        liked, codes = at < len(self._weighed.rows), np.full(len(at), KINDS.index(TURNED_DOWN))
+        liked, known = at < len(self._weighed.rows), self._interests.weighting.known
+        codes = np.full(len(at), known.index(TURNED_DOWN))
         codes[liked] = self._weighed.kinds(at[liked])
         found = zip(
             taste.items[at].tolist(), codes.tolist(), added.all[at, columns].tolist(), linked.tolist(), strict=True
@@ -405,7 +406,7 @@ class ModelRecommender:
         told = iter(
             Contribution(
                 item := self._items[row],
-                KINDS[code],
+                known[code],
                 more,
                 self._selection.domain(row),
                 through,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 
-from palate_client.events import Event, Tracked
+from palate_client.events import Event, Tracked, check_kind
 from palate_client.store.pace import ahead
 from palate_client.store.store import EventStore
 from palate_core.errors import PalateError
@@ -33,24 +33,33 @@ class Tracker:
 
     Args:
         store: the store.
-        known: to debug an app: returns the items of its model, () if there is none, for warnings of what is silent
+        known: the kinds that it takes.
+        items: to debug an app: returns the items of its model, () if there is none, for warnings of what is silent
             otherwise; None: it isn't debugged.
 
     Attributes:
         problem: why the latest failed event could not be stored; empty if none failed.
     """
 
-    def __init__(self, store: EventStore, known: Callable[[], Collection[str]] | None = None) -> None:
+    def __init__(
+        self, store: EventStore, known: Collection[str], items: Callable[[], Collection[str]] | None = None
+    ) -> None:
         self.problem = ""
-        self._store, self._known = store, known
+        self._store, self._known, self._items = store, known, items
 
     def add(self, events: list[Event]) -> list[Tracked]:
-        """Store events in one transaction: all valid ones, or, if the machine fails, none. A result for each."""
+        """Store events in one transaction: all valid ones, or, if the machine fails, none. A result for each.
+
+        Raises:
+            InputError: a kind that this device doesn't know; nothing was stored.
+        """
+        for event in events:
+            check_kind(event, self._known)
         try:
             with ahead():
                 results = self._store.add(events)
-            if self._known is not None:
-                self._warn(events, results, self._known())
+            if self._items is not None:
+                self._warn(events, results, self._items())
             return results
         except (PalateError, OSError) as error:
             if self.problem != str(error):

@@ -15,7 +15,8 @@
 import { decisionOf, type ConsentDecision, type Purpose } from "./consent.js";
 import { Messenger, type MessengerOptions, type Sender } from "./delivery/messenger.js";
 import { ClosedError, ErasedError, InputError } from "./errors.js";
-import type { EventInput, Kind, Tracked } from "./events.js";
+import type { EventInput, Tracked } from "./events.js";
+import type { EventKind } from "./kinds.js";
 import type { EraseOptions, HostOptions, InterestsNow, Method, ModelInfo } from "./hosting/host.js";
 import type { PrivacyReport, StorageReport } from "./hosting/report.js";
 import type { Enrolled, SyncOptions, SyncResult } from "./hosting/syncing.js";
@@ -113,7 +114,7 @@ export class Device {
   }
 
   /** Stores one event. Once this resolves, the event is kept even if the tab is closed. */
-  async track(kind: Kind, item: string, options: Omit<EventInput, "kind" | "item"> = {}): Promise<Tracked> {
+  async track(kind: EventKind, item: string, options: Omit<EventInput, "kind" | "item"> = {}): Promise<Tracked> {
     return (await this.trackMany([{ ...options, kind, item }]))[0];
   }
 
@@ -238,7 +239,7 @@ export class Device {
    * @param shown - what `recommend` gave and the user saw.
    * @param outcomes - of items of it, what the user did. Left out: nothing.
    */
-  async feedback(shown: readonly Recommendation[], outcomes: Readonly<Record<string, Kind | EventInput>> = {}): Promise<Tracked[]> {
+  async feedback(shown: readonly Recommendation[], outcomes: Readonly<Record<string, EventKind | EventInput>> = {}): Promise<Tracked[]> {
     const count = shown.length + Object.keys(outcomes).length;
     return this.tracked("feedback", [shown, outcomes, Array.from({ length: count }, nonce)], count);
   }

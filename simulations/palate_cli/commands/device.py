@@ -11,10 +11,10 @@ import typer
 
 from palate_client.consent import Purpose
 from palate_client.device import Device, open_device
-from palate_client.events import Kind
 from palate_client.online.enrolment import enrolment_of
 from palate_client.service import Service
 from palate_client.store.vault import new_key
+from palate_common.kinds import Kind
 from palate_common.records.files import create_durably
 from palate_core.errors import InputError
 

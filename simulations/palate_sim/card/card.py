@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
-from palate_common.accounting.releases import GaussianEvent, account
 from palate_core.accounting import ACCOUNTANT, ACCOUNTANT_VERSION, delta_of, epsilon_of, total_mu2
 from palate_core.errors import IntegrityError
 from palate_core.log.canonical import canonical_json
@@ -19,6 +18,7 @@ from palate_core.plan import Noise
 from palate_core.privacy_mode import PrivacyMode
 from palate_server.ledger.extract import Extract
 from palate_server.rounds.terms import RunTerms
+from palate_sim.accounting import GaussianEvent, account
 from palate_sim.card.guarantee import adversary, collusion_threshold, guarantee, mechanism, panel_words, stamp
 
 CARD_TAG = "palate/privacy-card/1"

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from palate_client.recommend.explanation import DID, in_words
-from palate_client.recommend.recommender import ModelRecommender
+from palate_client.recommend.explanation import TOGETHER
+from palate_client.recommend.recommender import ModelRecommender, Recommendation
 from palate_common.models.model import GlobalModel
 from palate_sim.evaluation.on_device import GivenInterests
 from palate_sim.evaluation.sampling import SHOWN
@@ -23,8 +23,6 @@ from palate_sim.preparation.splits import Split
 
 LEAST, LISTED, NAMED = 5, 5, 6
 """The least items that each person was given with; places of a list; named items of a history."""
-HAD = dict.fromkeys(DID, "had")
-"""What a person did, of whatever kind."""
 
 
 def some_people(
@@ -80,7 +78,7 @@ def some_people(
                 "gets": [
                     {
                         "title": each.title or each.item,
-                        "reason": in_words(each.because, each.domain, HAD) if each.because else each.reason,
+                        "reason": _of_rows(each),
                         "held_out": each.item in theirs,
                     }
                     for each in shown
@@ -92,3 +90,15 @@ def some_people(
             }
         )
     return found
+
+
+def _of_rows(shown: Recommendation) -> str:
+    """The reason of a device, for a person of whom nobody knows what they did with an item."""
+    if not shown.because:
+        return shown.reason
+    *others, last = (
+        (each.title or each.item) + (f" ({each.domain})" if each.domain not in (None, shown.domain) else "")
+        for each in shown.because
+    )
+    often = next((each for each in TOGETHER if shown.reason.endswith(each)), "")
+    return f"because you had {', '.join(others)}{' and ' if others else ''}{last}{often}"

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from palate_common.accounting.releases import GaussianEvent
 from palate_common.algorithms.als.algorithm import FEATURES, Als
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.item_table import ItemTable
@@ -28,6 +27,7 @@ from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
+from palate_sim.accounting import GaussianEvent
 from palate_sim.card.card import card_payload, sign_card
 from palate_sim.card.second_accountant import PLD_MOST, epsilon_pld, pld_interval
 from palate_sim.config import FeaturesConfig, SimulationConfig

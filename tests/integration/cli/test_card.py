@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from palate_common.accounting.releases import epsilon_closed
 from palate_common.records.key_file import load_key
 from palate_core.log.canonical import digest
+from palate_sim.accounting import epsilon_closed
 from palate_sim.run.result import Result
 
 BY_NAME = {

@@ -14,8 +14,10 @@ import type { Allowance, Delivery, Reaction } from "../delivery/record.js";
 import type { Reason } from "../delivery/rules.js";
 import type { HistoryAsked } from "../history/storing.js";
 import { ErasedError, InputError, LockedError, PalateError, RefusedError, UnreachableError } from "../errors.js";
-import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } from "../events.js";
-import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
+import { checkKind, checkText, eventOf, shown, type EventInput, type Tracked } from "../events.js";
+import type { EventKind } from "../kinds.js";
+import type { Loyalty } from "../loyalty.js";
+import { pastOf, visitsOf } from "../store/activity.js";
 import type { ItemFacts } from "../models/item_table.js";
 import { fetched, given, Models } from "../models/models.js";
 import { DeviceLedger } from "../ledger/device_ledger.js";
@@ -130,7 +132,7 @@ export class Host {
 
   /** Stores events; a failure of the machine is an answer, not an error. */
   async track(asked: readonly (readonly [EventInput, nonce: string])[]): Promise<{ outcomes: Tracked[]; problem: string }> {
-    const events = asked.map(([event, nonce]) => ({ event: eventOf(event), nonce }));
+    const events = asked.map(([event, nonce]) => ({ event: checkKind(eventOf(event), this.weighting.known), nonce }));
     const outcomes = await this.added(events);
     return { outcomes, problem: this.problem };
   }
@@ -256,11 +258,11 @@ export class Host {
   }
 
   /** Stores what was shown and what the user did with it, and learns from it how to list. */
-  async feedback(shownItems: readonly Recommendation[], outcomes: Readonly<Record<string, Kind | EventInput>>, nonces: readonly string[]): Promise<{ outcomes: Tracked[]; problem: string }> {
+  async feedback(shownItems: readonly Recommendation[], outcomes: Readonly<Record<string, EventKind | EventInput>>, nonces: readonly string[]): Promise<{ outcomes: Tracked[]; problem: string }> {
     if (!Array.isArray(shownItems) || !shownItems.every((each) => typeof each?.item === "string" && typeof each.source === "string" && Number.isInteger(each.position)))
       throw new InputError("`shown` must be recommendations, as `recommend` gave them");
     const there = new Set(shownItems.map(({ item }) => item));
-    const did = new Map(Object.entries(outcomes).map(([item, each]) => [item, eventOf(typeof each === "string" ? { kind: each, item } : each)]));
+    const did = new Map(Object.entries(outcomes).map(([item, each]) => [item, checkKind(eventOf(typeof each === "string" ? { kind: each, item } : each), this.weighting.known)]));
     for (const [item, event] of did)
       if (!there.has(item) || event.item !== item || event.kind === "impression") throw new InputError(`\`outcomes\` must be what the user did with items of \`shown\`, got ${event.kind} ${shown(item)}`);
     const seen = shownItems.map(({ item, position, source }) => eventOf({ kind: "impression", item, props: { position, source } }));
@@ -329,6 +331,7 @@ export class Host {
   }
 
   async loyalty(amount: string): Promise<Loyalty> {
+    const { loyalty } = await loaded(import("./own.js"));
     return loyalty(pastOf(this.store.rows, amount), this.store.clock(), this.calendar, this.store.first);
   }
 
@@ -431,7 +434,7 @@ export class Host {
   }
 
   async importLines(text: string): Promise<ImportReport> {
-    return (await loaded(import("./own.js"))).importLines(this.store, text);
+    return (await loaded(import("./own.js"))).importLines(this.store, text, this.weighting.known);
   }
 
   async ownHistory(...asked: HistoryAsked): Promise<unknown> {

@@ -11,12 +11,13 @@ import { shown } from "../events.js";
 import { explorationOf, weightsOf, type Counts } from "./adaptation/blending.js";
 import type { fusedWeights } from "./adaptation/fusion.js";
 import { diverse } from "./diversity.js";
-import { inWords, LEAST, TASTE, TOLD, WHY, type Because, type Contribution, type Explanation } from "./explanation.js";
+import { inWords, TASTE, WHY, type Because, type Contribution, type Explanation } from "./explanation.js";
 import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
 import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY, PROMOTED } from "./factors.js";
 import { numbersOf, type GlobalModel } from "../models/model.js";
-import { entries, focus, sum, type Interests, type Look } from "./interests.js";
-import { highest, Scorer, type Taste } from "./scoring.js";
+import { entries, focus, type Interests, type Look } from "./interests.js";
+import { namedEvents } from "./reasons.js";
+import { highest, Scorer, type Added, type Taste } from "./scoring.js";
 import { Selection } from "./selection.js";
 import type { Facts, Steer, Steering, Steers } from "./steering.js";
 
@@ -187,7 +188,8 @@ export class Recommender {
     const [row, mix] = [this.selection.row(item), mixOf(options)];
     const { taste } = this.current(mix.debias, options.domain);
     const score = this.scorer.scores(taste, [row])[0];
-    const contributions = this.contributions(taste, row);
+    const added = this.scorer.contributions(taste, row);
+    const contributions = this.told(taste, added, highest(added.all, added.all.length, [], null));
     const rest = score - contributions.reduce((total, each) => total + each.score, 0);
     const domain = this.selection.domain(row);
     const total = (of: (each: Contribution) => number) => contributions.reduce((sum, each) => sum + of(each), 0);
@@ -261,7 +263,10 @@ export class Recommender {
     const parts = [...this.scorer.byPart(taste, order)];
     const usual = pool === order ? new Map(parts) : this.scorer.byPart(taste, pool);
     const means = parts.map(([name]) => (usual.get(name) as Float64Array).reduce((total, each) => total + each, 0) / pool.length);
-    const named = this.named(taste, order, pool);
+    const places = new Map(Array.from(pool, (row, place) => [row, place]));
+    const at = order.map((row, place) => (explored.has(place) ? -1 : (places.get(row) ?? -1)));
+    const added = order.map((row, place) => (at[place] < 0 ? null : this.scorer.contributions(taste, row)));
+    const named = namedEvents(this.scorer, taste, pool, at, added);
     return order.map((row, place) => {
       const score = parts.reduce((total, [, part]) => total + part[place], 0);
       // The source is the part furthest above its mean over the pool; a part that adds nothing can't be it.
@@ -272,52 +277,19 @@ export class Recommender {
       });
       if (explored.has(place)) source = EXPLORATION;
       else if (promoted.has(row)) source = PROMOTED;
-      const said = source === EXPLORATION || source === PROMOTED ? [] : this.contributions(taste, row, named[place]);
+      const said = source === EXPLORATION || source === PROMOTED ? [] : this.told(taste, added[place], named[place]);
       const because = said.map(({ item, kind, domain, title }) => ({ item, kind, domain, title }));
       const reason = said.length ? inWords(said, this.selection.domain(row)) : (WHY[source] ?? TASTE);
       return { item: this.items[row], score, source, reason, because, position: place, title: this.titleOf(this.items[row]) };
     });
   }
 
-  /**
-   * What the reason of each item names, as places in the user's history: without it the item would stand lower.
-   *
-   * Those without any one of which it would; else the two or three without which, together, it would. What everybody is
-   * shown is not said to come from somebody's events, then.
-   */
-  private named(taste: Taste, order: readonly number[], pool: ArrayLike<number>): number[][] {
-    const scores = this.scorer.scores(taste, pool);
-    const fewer = this.scorer.without(taste, pool, Array.from(taste.history.indices, (_, place) => [place]));
-    const means = fewer.map((each) => sum(each) / each.length);
-    const places = new Map(Array.from(pool, (row, place) => [row, place]));
-    const above = (all: Float64Array, place: number) => all.reduce((n, each) => n + Number(each > all[place]), 0);
-    const largest = (events: number[], of: (event: number) => number) => events.sort((one, other) => of(other) - of(one)).slice(0, TOLD);
-    const several: { number: number; place: number; before: number; events: number[] }[] = [];
-    const named = order.map((row, number) => {
-      const place = places.get(row);
-      if (place === undefined) return []; // it was explored
-      const added = this.scorer.contributions(taste, row).all.subarray(0, fewer.length);
-      const [most, before] = [added.reduce((largest, each) => Math.max(largest, each), 0), above(scores, place)];
-      const able = [...fewer.keys()].filter((event) => added[event] > 0 && added[event] >= LEAST * most);
-      const alone = able.filter((event) => above(fewer[event], place) > before);
-      if (alone.length) return largest(alone, (event) => added[event]);
-      const best = largest(able, (event) => means[event] - fewer[event][place]);
-      for (let n = 2; n <= best.length; n += 1) several.push({ number, place, before, events: largest(best.slice(0, n), (event) => added[event]) });
-      return [];
-    });
-    const rest = this.scorer.without(taste, pool, several.map(({ events }) => events));
-    several.forEach(({ number, place, before, events }, at) => {
-      if (!named[number].length && above(rest[at], place) > before) named[number] = events;
-    });
-    return named;
-  }
-
-  /** The contributions of events to an item's score, largest first; of those `named`, or of all. */
-  private contributions(taste: Taste, row: number, named?: readonly number[]): Contribution[] {
-    const { all, linked } = this.scorer.contributions(taste, row);
+  /** What is said of some events that add to an item's score. */
+  private told(taste: Taste, added: Added | null, places: ArrayLike<number>): Contribution[] {
     const kinds = this.made?.contributed ?? [];
-    return Array.from(named ?? highest(all, all.length, [], null), (at) => {
+    return Array.from(added ? places : [], (at) => {
       const [row, item] = [taste.items[at], this.items[taste.items[at]]];
+      const { all, linked } = added as Added;
       return { item, kind: kinds[at] ?? "dismiss", score: all[at], domain: this.selection.domain(row), linked: linked[at], title: this.titleOf(item) };
     });
   }

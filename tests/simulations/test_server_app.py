@@ -11,17 +11,17 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from palate_client.flower import Host, Shards, node_app
 from palate_common.models.model import GlobalModel
 from palate_common.records.key_file import save_key
 from palate_core.errors import IntegrityError, LockedError, PalateError
 from palate_core.log.signing import SigningKey
 from palate_core.plan import RoundPlan
-from palate_server.flower.app import ServerJob, app, await_nodes
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.run import run_rounds
+from palate_sim.engines.client_app import Host, Shards, node_app
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.server_app import ServerJob, app, await_nodes
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
 

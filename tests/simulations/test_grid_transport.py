@@ -12,11 +12,11 @@ from flwr.serverapp import Grid
 from palate_common.rounds.wire import REFUSED
 from palate_core.errors import BudgetError, InputError, IntegrityError
 from palate_core.plan import read_plan
-from palate_server.flower.transport import GridTransport
 from palate_server.rounds.aggregation import ParticipationCounts
 from palate_server.rounds.run import Request, run_rounds
 from palate_server.rounds.shelf import ModelShelf
 from palate_sim.engines.grid import identify
+from palate_sim.engines.grid_transport import GridTransport
 from palate_sim.engines.in_process import InProcess
 
 Reply = Callable[[Message], Iterable[Message]]

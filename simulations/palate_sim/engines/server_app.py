@@ -2,7 +2,7 @@
 
     flwr run -> SuperLink -> main -> open_job -> run_rounds -> GridTransport -> nodes
 
-Flower loads `palate_server.flower.app:app` from the INSTALLED package, never from the app bundle that it gets. The
+Flower loads `palate_sim.engines.server_app:app` from the INSTALLED package, never from the app bundle that it gets. The
 run-config key `job` names a file with a `ServerJob`. The app writes its progress to a file beside the job, line by
 line, because Flower reports neither the progress of a ServerApp nor, in its exit code, a failure:
 
@@ -28,10 +28,10 @@ from palate_common.models.model import GlobalModel
 from palate_common.records.files import write_durably
 from palate_common.records.key_file import load_key
 from palate_core.errors import PalateError
-from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.grid_transport import GridTransport
 
 app = ServerApp()
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from palate_client.flower import Host, Shards, node_app
 from palate_common.interactions import Interactions, map_interactions
 from palate_common.rounds.wire import REFUSED
 from palate_core.device.floors import Floors
 from palate_core.errors import InputError, PalateError
 from palate_sim.engines import node
+from palate_sim.engines.client_app import Host, Shards, node_app
 from palate_sim.engines.grid import identify
 from palate_sim.engines.node import app, host_from_config
 
