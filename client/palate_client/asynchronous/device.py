@@ -128,6 +128,8 @@ class AsyncDevice(Awaited[Device]):
     tuning = awaited(Device.tuning)
     explain = awaited(Device.explain)
     similar_items = awaited(Device.similar_items)
+    goes_with = awaited(Device.goes_with)
+    rank_lists = awaited(Device.rank_lists)
     questions = awaited(Device.questions)
     arm = awaited(Device.arm)
     loyalty = awaited(Device.loyalty)
