@@ -413,7 +413,7 @@ class Device(Closing):
                 events, and adapted to reactions to explored items.
             diversity: weight of the items' dissimilarity, 0 to 1.
             debias: the part of the popularity score that is removed, 0 to 1.
-            context: items that the user just saw, the last one last: they weigh for this list, are not in it, and are not
+            context: items that the user just saw, the last one last: they weigh for this list, are not in it, and aren't
                 recorded. Ids that the model doesn't know are passed over.
             tuned: the user's loyalty changes how much the list explores (`tuning`), unless `explore` is given.
 

@@ -35,7 +35,7 @@ def basket_taste(scorer: Scorer, basket: Rows, n_items: int) -> Taste:
 
 
 def in_session(history: Interactions, session: Sequence[int]) -> Interactions:
-    """The history with rows that the user just saw, last one last; of a row that is there twice the later one counts."""
+    """The history with rows that the user just saw, last one last; of a row twice the later counts."""
     if not session:
         return history
     usual = float(history.weights.mean()) if history.nnz else 1.0
@@ -48,6 +48,6 @@ def in_session(history: Interactions, session: Sequence[int]) -> Interactions:
 
 
 def list_scores(scores: Sequence[Vector]) -> Vector:
-    """How well lists fit a user, by the scores of their items: their means, nearer to all items' the shorter they are."""
+    """How well lists fit a user, by the scores of their items: means, nearer to all items' the shorter they are."""
     middle = float(np.concatenate(scores).mean())
     return np.array([(each.sum() + UNSEEN * middle) / (len(each) + UNSEEN) for each in scores])

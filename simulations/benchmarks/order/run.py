@@ -169,7 +169,7 @@ def next_tables(figures: Any) -> list[Table]:
     note = (
         f"{METRIC} of what users did in the last 10 % of the log that was new to them, by models of its first 80 %; "
         "settings, in brackets, chosen on what users did in the 10 % between, test users once; * is a gain of more "
-        f"than {SURE:g} standard errors there. Epsilon with delta {DELTA:g}, unit user, adjacency zero-out; rehearsals, "
+        f"than {SURE:g} standard errors there. Epsilon with delta {DELTA:g}, unit user, adjacency zero-out; rehearsals "
         f"without public features. {counts}."
     )
     return [Table("What comes next", ("method", *logs), rows, note)]
@@ -256,9 +256,9 @@ def together_tables(figures: Any) -> list[Table]:
     ]
     count = ", ".join(f"{each['set']} {each['baskets']}" for each in figures if each["seed"] == 0)
     note = (
-        f"Hit rate@{N} of one item left out of a basket of {LEAST} or more of a test user: an invoice, or what was rated "
-        f"on a day. Popularity and item-kNN without privacy; epsilon with delta {DELTA:g}, unit user, adjacency zero-out; "
-        f"rehearsals. Baskets with seed 0: {count}."
+        f"Hit rate@{N} of one item left out of a basket of {LEAST} or more of a test user: an invoice, or what was "
+        f"rated on a day. Popularity and item-kNN without privacy; epsilon with delta {DELTA:g}, unit user, adjacency "
+        f"zero-out; rehearsals. Baskets with seed 0: {count}."
     )
     return [Table("What goes with a basket", ("log", *heads), rows, note)]
 
