@@ -8,48 +8,26 @@
     Traceback (most recent call last):
     palate_core.errors.InputError: `value` must be left out for like, got 4
 
-How much an event counts is decided elsewhere: see `palate_common.weighting`.
+What a kind means is in `palate_common.kinds`, how much an event counts in `palate_common.weighting`.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, get_args
 
+from palate_common.kinds import KINDS, MOST, NAME, OWN, EventKind
 from palate_core.errors import InputError
 from palate_core.log.canonical import canonical_json, digest
 
-Kind = Literal[
-    "impression",
-    "view",
-    "click",
-    "play",
-    "like",
-    "rate",
-    "comment",
-    "share",
-    "purchase",
-    "skip",
-    "dismiss",
-    "hide",
-]
 Source = Literal["online", "offline"]
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
 SOURCES: tuple[Source, ...] = get_args(Source)
-VALUES: Mapping[Kind, str] = {
-    "view": "seconds on the page",
-    "play": "seconds played",
-    "rate": "the verdict, from 1 to 5",
-    "purchase": "how many",
-}
-"""Meaning of an event's value, by its kind; other kinds have none."""
-RATES = (1.0, 5.0)
+RATES = (KINDS["rate"].least, KINDS["rate"].most)
 """The lowest and the highest rating."""
 HISTORY = "history-"
 """How the id of an event begins that came with a history of another service."""
@@ -82,10 +60,11 @@ class Event:
     """One thing the user did.
 
     Attributes:
-        kind: what was done.
-        item: the item's id in the app's catalogue.
+        kind: what was done: one of `palate_common.kinds.KINDS`, or one that the device's weighting declares.
+        item: the item's id in the app's catalogue; of a `search` what was looked for.
         time: when, in seconds since 1970 or as a `datetime` with a time zone; None: now. Kept as seconds.
-        value: see `VALUES`; `rate` needs one. A purchase's price is its property `amount`.
+        value: as its kind says; `rate` needs one. A purchase's price is its property `amount`, the seconds that a whole
+            play takes are its property `length`.
         source: in the app ("online"), or elsewhere ("offline"), as at a shop's till.
         id: the app's own id of the event; an id is stored only once. Left out, the store makes one.
         props: other properties that the app wants to keep, as JSON, nested at most 16 deep.
@@ -94,7 +73,7 @@ class Event:
         InputError: a kind, source or value that doesn't exist, or something too long or too deep.
     """
 
-    kind: Kind
+    kind: EventKind
     item: str
     time: float | datetime | None = None
     value: float | None = None
@@ -103,14 +82,14 @@ class Event:
     props: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"`kind` must be one of {', '.join(KINDS)}, got {self.kind!r:.80}")
+        if not _is_kind(self.kind):
+            raise _no_kind(KINDS, self.kind)
         if self.source not in SOURCES:
             raise InputError(f"`source` must be online or offline, got {self.source!r:.80}")
         _check_text("item", self.item, 1, MAX_ITEM)
         if self.id != "":
             _check_text("id", self.id, 1, MAX_ID)
-        if self.value is not None or self.kind == "rate":
+        if self.value is not None or KINDS.get(self.kind, OWN).needed:
             object.__setattr__(self, "value", _value(self.kind, self.value))
         if self.time is not None:
             object.__setattr__(self, "time", seconds(self.time))
@@ -139,14 +118,24 @@ def event_from(fields: Mapping[str, Any]) -> Event:
     return event if event.id else Event(**{**given, "id": f"content-{digest(canonical_json(_plain(event)))[:32]}"})
 
 
+def check_kind(event: Event, known: Collection[str]) -> None:
+    """Refuse an event of a kind that the device doesn't record, such as one with a typing mistake.
+
+    Raises:
+        InputError: its kind is not among those that are `known`, such as `Weighting.known`.
+    """
+    if event.kind not in known:
+        raise _no_kind(known, event.kind)
+
+
 def kept_event(*members: object) -> Event:
     """Make an event of its members in order, as a store has them. They were checked when it was stored.
 
     Raises:
         InputError: a kind that doesn't exist.
     """
-    if members[0] not in KINDS:
-        raise InputError(f"`kind` must be one of {', '.join(KINDS)}, got {members[0]!r:.80}")
+    if not _is_kind(members[0]):
+        raise _no_kind(KINDS, members[0])
     event = object.__new__(Event)
     for name, member in zip(FIELDS, members, strict=True):
         object.__setattr__(event, name, member)
@@ -198,16 +187,23 @@ def _moment(text: str) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None and len(text) == len("2026-01-31") else time
 
 
-def _value(kind: Kind, value: object) -> float:
-    if kind not in VALUES:
+def _is_kind(kind: object) -> bool:
+    return isinstance(kind, str) and NAME.fullmatch(kind) is not None
+
+
+def _no_kind(known: Iterable[str], kind: object) -> InputError:
+    return InputError(f"`kind` must be one of {', '.join(known)}, or one that `preset` declares, got {kind!r:.80}")
+
+
+def _value(kind: str, value: object) -> float:
+    means = KINDS.get(kind, OWN)
+    if not means.value:
         raise InputError(f"`value` must be left out for {kind}, got {value!r:.80}")
-    least, most, bounds = (*RATES, "") if kind == "rate" else (0.0, sys.float_info.max, ", a number from 0")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise InputError(f"`value` of {kind} must be {VALUES[kind]}{bounds}, got {value!r:.80}")
-    if kind == "purchase" and value != int(value):
-        raise InputError(
-            f'`value` of purchase must be a whole number of pieces, got {value!r:.80}: a price is props["amount"]'
-        )
+    bounds = ", a number from 0" if means.least == 0 and means.most == MOST and not means.whole else ""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not means.least <= value <= means.most:
+        raise InputError(f"`value` of {kind} must be {means.value}{bounds}, got {value!r:.80}")
+    if means.whole and value != int(value):
+        raise InputError(f'`value` of {kind} must be {means.value}, got {value!r:.80}: a price is props["amount"]')
     return float(value)
 
 

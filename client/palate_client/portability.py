@@ -10,14 +10,14 @@ An export is not encrypted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from palate_client.consent import Consent
-from palate_client.events import HISTORY, Event, Tracked, event_from, event_line
+from palate_client.events import HISTORY, Event, Tracked, check_kind, event_from, event_line
 from palate_client.recommend.adaptation.blending import Blend
 from palate_client.store.pace import Pace
 from palate_client.store.store import EventStore
@@ -92,8 +92,13 @@ def export_lines(store: EventStore, *, app: str) -> Iterator[str]:
         yield _line({"type": "unread", **row})
 
 
-def import_file(store: EventStore, path: Path) -> ImportReport:
+def import_file(store: EventStore, path: Path, known: Collection[str]) -> ImportReport:
     """Store the events of a file of JSON lines. The same file may be imported again, also after a failure.
+
+    Args:
+        store: the store.
+        path: the file.
+        known: the kinds of events that the device takes; a line of another is a problem.
 
     Raises:
         InputError: the file can't be read, or more than `MOST_PROBLEMS` of its lines are no events.
@@ -126,6 +131,8 @@ def import_file(store: EventStore, path: Path) -> ImportReport:
                 pace()
                 try:
                     event = _read(text)
+                    if event is not None:
+                        check_kind(event, known)
                 except InputError as error:
                     problems.append(Problem(number, str(error)))
                     if len(problems) > MOST_PROBLEMS:

@@ -18,16 +18,19 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import resources
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.kinds import KINDS, OWN, Says
 from palate_core.errors import InputError
 
 Combine = Literal["max", "sum"]
 Factors = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.integer[Any]]
 
 DAY = 86_400.0
 ANY = "*"
@@ -40,8 +43,8 @@ class Weighting:
     """How events become the weight of a pair of user and item.
 
     Attributes:
-        kinds: weight by kind of event, compared without case; "*" is for kinds not named, which otherwise weigh 0.
-            None: every kind weighs 1.
+        kinds: weight by kind of event, compared without case; below 0 the kind says something against its item. "*" is
+            for kinds not named that say something for it; others weigh 0. None: every kind weighs 1.
         values: steps, value -> weight: an event takes the weight of the largest step not above its value, and 0 below
             the smallest. None: every value weighs 1.
         kind_values: kind -> steps that replace `values` for events of that kind.
@@ -63,10 +66,15 @@ class Weighting:
 
     def __post_init__(self) -> None:
         steps = {"value_weights": self.values} | {f"kind_values.{kind}": of for kind, of in self.kind_values.items()}
-        for name, table in {"weights": self.kinds, **steps}.items():
-            for key, weight in (table or {}).items():
+        for key, weight in (self.kinds or {}).items():
+            if not (math.isfinite(weight) and (weight >= 0 or key != ANY)):
+                raise InputError(
+                    f"`weights` must be finite, and that of {ANY!r} not negative, got {weight} for {key!r}"
+                )
+        for name, table in steps.items():
+            for value, weight in (table or {}).items():
                 if not (math.isfinite(weight) and weight >= 0):
-                    raise InputError(f"`{name}` must be finite and not negative, got {weight} for {key!r}")
+                    raise InputError(f"`{name}` must be finite and not negative, got {weight} for {value!r}")
         for name, table in steps.items():
             if table is not None and (not table or not all(map(math.isfinite, table))):
                 raise InputError(f"`{name}` must have finite steps, got {sorted(table)}")
@@ -77,15 +85,47 @@ class Weighting:
         if self.half_life_days is not None and not (math.isfinite(self.half_life_days) and self.half_life_days > 0):
             raise InputError(f"`half_life_days` must be positive and finite, got {self.half_life_days}")
 
+    @cached_property
+    def known(self) -> tuple[str, ...]:
+        """The kinds that a device records: those that all have, then those that only this weighting names."""
+        return (*KINDS, *sorted(kind for kind in self._table if kind not in KINDS and kind != ANY))
+
+    @cached_property
+    def _table(self) -> Mapping[str, float]:
+        return {kind.casefold(): weight for kind, weight in (self.kinds or {}).items()}
+
+    @cached_property
+    def _judged(self) -> tuple[npt.NDArray[np.int64], Factors]:
+        """What each known kind says, and its weight."""
+        says = [Says.AGAINST if self._table.get(kind, 0) < 0 else KINDS.get(kind, OWN).says for kind in self.known]
+        return np.array(says, np.int64), self.of_kinds(self.known)
+
+    def judge(self, codes: Codes, values: Factors) -> tuple[npt.NDArray[np.int64], Factors]:
+        """What a device's events say of their items, as `Says` without BY_VALUE, int64; the weights of those FOR them.
+
+        A weight by kind above 0 with one by value of 0 says something for an item, and doesn't count.
+
+        Args:
+            codes: int [n_events], the place of each event's kind in `known`.
+            values: float64 [n_events], NaN where there is none.
+        """
+        says_of, weights = self._judged
+        says, by_kind = says_of[codes], weights[codes]
+        says = np.where(says == Says.BY_VALUE, np.sign(np.nan_to_num(values)).astype(np.int64), says)
+        says[(says == Says.FOR) & (by_kind == 0)] = Says.NOTHING
+        return says, np.where(says == Says.FOR, by_kind * self.of_values(values, codes, self.known), 0.0)
+
     def of_kinds(self, kinds: Sequence[str]) -> Factors:
-        """The weight of each kind, float64 [n_kinds]."""
+        """The weight of each kind, float64 [n_kinds]; 0 of one that says something against its item."""
         if self.kinds is None:
             return np.ones(len(kinds))
-        table = {kind.casefold(): weight for kind, weight in self.kinds.items()}
-        return np.array([table.get(kind.casefold(), table.get(ANY, 0.0)) for kind in kinds], np.float64)
+        usual, folded = self._table.get(ANY, 0.0), [kind.casefold() for kind in kinds]
+        others = [usual if KINDS.get(kind, OWN).says > 0 else 0.0 for kind in folded]
+        weights = [self._table.get(kind, other) for kind, other in zip(folded, others, strict=True)]
+        return np.maximum(np.array(weights, np.float64), 0.0)
 
     def of_values(self, values: Factors, codes: npt.NDArray[np.integer[Any]], kinds: Sequence[str]) -> Factors:
-        """The weight of each event by its value; 1 where it has none.
+        """The weight of each event by its value; 1 where it has none. A comment's is its value, 0 where it has none.
 
         Args:
             values: float64 [n_events], NaN where there is none.
@@ -94,10 +134,12 @@ class Weighting:
         """
         own = {kind.casefold(): steps for kind, steps in self.kind_values.items()}
         factors = _by_steps(values, self.values)
-        for code, kind in enumerate(kinds):
-            if kind.casefold() in own:
-                rows = codes == code
-                factors[rows] = _by_steps(values[rows], own[kind.casefold()])
+        for code, kind in enumerate(map(str.casefold, kinds)):
+            by_value, rows = KINDS.get(kind, OWN).says is Says.BY_VALUE, codes == code
+            if kind in own:
+                factors[rows] = _by_steps(values[rows], own[kind], unknown=float(not by_value))
+            elif by_value:
+                factors[rows] = np.clip(np.nan_to_num(values[rows]), 0.0, 1.0)
         return factors
 
     def decay(self, times: Factors, latest: Factors | float) -> Factors:
@@ -167,10 +209,10 @@ def _steps(table: Mapping[str, float] | None) -> dict[float, float] | None:
     return None if table is None else {float(step): weight for step, weight in table.items()}
 
 
-def _by_steps(values: Factors, steps: Mapping[float, float] | None) -> Factors:
-    """The weight of the largest step not above each value; 1 where there is no value."""
+def _by_steps(values: Factors, steps: Mapping[float, float] | None, *, unknown: float = 1.0) -> Factors:
+    """The weight of the largest step not above each value; that of `unknown` where there is no value."""
     if steps is None:
         return np.ones(len(values))
     edges = np.array(sorted(steps), float)
     table = np.array([0.0, *(steps[edge] for edge in sorted(steps))])
-    return np.where(np.isnan(values), 1.0, table[np.searchsorted(edges, values, side="right")])
+    return np.where(np.isnan(values), unknown, table[np.searchsorted(edges, values, side="right")])

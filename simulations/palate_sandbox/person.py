@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import palate
-from palate_client.events import HISTORY, Kind
+from palate_client.events import HISTORY
+from palate_common.kinds import Kind
 from palate_common.records.closing import Closing
 from palate_sandbox.config import Scenario
 from palate_sandbox.operator import CHANNEL, TEST

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_client.events import KINDS, MAX_DEPTH, SOURCES, VALUES, Event, Tracked, event_from, event_line
+import palate
+from palate_client.events import MAX_DEPTH, SOURCES, Event, Tracked, event_from, event_line
+from palate_common.kinds import KINDS, MOST, OWN, OwnKind, Says
 from palate_common.weighting import weighting_names, weighting_of
 from palate_core.errors import InputError
 
@@ -45,9 +49,10 @@ def test_properties_are_an_object_that_any_stack_can_read() -> None:
 
 @st.composite
 def made_events(draw: st.DrawFn) -> Event:
-    kind = draw(st.sampled_from(KINDS))
-    values = {"rate": st.floats(1, 5), "purchase": st.integers(0, 10**9)}
-    value = draw(values.get(kind, st.floats(0, 1e9))) if kind in VALUES else None
+    kind = draw(st.sampled_from([*KINDS, OwnKind("unboxed it")]))
+    means = KINDS.get(kind, OWN)
+    values = st.integers(0, 10**9) if means.whole else st.floats(max(means.least, -MOST), min(means.most, 1e9))
+    value = draw(values) if means.value else None
     time = draw(st.none() | st.floats(0, 4e9))
     props = draw(st.none() | st.dictionaries(TEXT, JSON, max_size=3))
     return Event(kind, draw(TEXT), time, value, draw(st.sampled_from(SOURCES)), draw(TEXT), props)
@@ -63,7 +68,8 @@ def test_an_event_is_its_line(event: Event) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"kind": "stare"},
+        {"kind": "Stare"},
+        {"kind": "x" * 41},
         {"kind": None},
         {"item": ""},
         {"item": 7},
@@ -83,6 +89,11 @@ def test_an_event_is_its_line(event: Event) -> None:
         {"kind": "view", "value": 10**400},
         {"kind": "play", "value": -1},
         {"kind": "purchase", "value": 19.99},
+        {"kind": "cart", "value": -1},
+        {"kind": "return", "value": 0.5},
+        {"kind": "comment", "value": 5},
+        {"kind": "search", "value": 1},
+        {"kind": "unboxed", "value": math.inf},
         {"kind": "play", "value": "long"},
         {"time": "yesterday"},
         {"time": "2026-01-01T12:00:00"},
@@ -128,9 +139,29 @@ def test_every_preset_weighs_every_kind_and_every_value(name: str) -> None:
     weighting = weighting_of(name)
     assert weighting.kinds is not None
     assert {*KINDS} - {*weighting.kinds} == set() or "*" in weighting.kinds
-    weights = dict(zip(KINDS, weighting.of_kinds(KINDS), strict=True))
-    nothing = {*KINDS} - {"rate"} if name == "ratings" else {"impression", "skip", "dismiss", "hide"}
+    weights = dict(zip(KINDS, weighting.of_kinds(list(KINDS)), strict=True))
+    nothing = {*KINDS} - {"rate"} if name == "ratings" else {kind for kind in KINDS if KINDS[kind].says < Says.FOR}
     assert {kind for kind, weight in weights.items() if weight == 0} == nothing
-    assert {kind for kind in VALUES if weights[kind]} <= {*weighting.kind_values} | (
-        {"rate"} if weighting.values else set()
-    )
+    if weighting.values is not None:  # steps for verdicts and numbers of plays, which no other value may take
+        apart = {kind for kind, means in KINDS.items() if means.value and weights[kind]} - {"rate", "comment"}
+        assert apart <= {*weighting.kind_values}
+
+
+@pytest.mark.parametrize("name", weighting_names())
+def test_whatever_a_preset_weighs_can_be_recorded(name: str, open_device: Callable[..., palate.Device]) -> None:
+    device = open_device(preset=name)
+    device.consent.grant("store")
+    kinds = [kind for kind in {*KINDS, *(weighting_of(name).kinds or {})} if kind != "*"]
+    for kind in kinds:
+        assert device.track(OwnKind(kind), "a", value=4 if kind == "rate" else None), kind
+
+
+def test_a_kind_that_nobody_declared_is_a_mistake(open_device: Callable[..., palate.Device], tmp_path: Path) -> None:
+    device = open_device()
+    device.consent.grant("store")
+    with pytest.raises(InputError, match=r"one of impression, .*, or one that `preset` declares, got 'vew'"):
+        device.track_many([Event("view", "a"), Event(OwnKind("vew"), "a")])
+    lines = tmp_path / "lines"
+    lines.write_text('{"kind": "vew", "item": "a"}\n')
+    assert "got 'vew'" in device.import_jsonl(lines).problems[0].reason
+    assert list(device.store.events()) == []

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 import palate
 from palate import Device, Event, Limits, Weighting
-from palate_client.events import KINDS, VALUES
 from palate_client.recommend.evidence import CODES, EVENT, NOTHING, Weighed
 from palate_client.recommend.interests import Interests
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.interactions import Interactions
+from palate_common.kinds import KINDS
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.weighting import weighting_names, weighting_of
 from palate_core.errors import InputError
@@ -29,6 +29,7 @@ from palate_sim.data import positives, read_log
 
 DAY = 86_400.0
 CATALOGUE = tuple(f"i{n:02d}" for n in range(30))
+IN_LOGS = [kind for kind in KINDS if kind != "return"]  # which only a device takes back
 Open = Callable[..., Device]
 
 
@@ -47,8 +48,9 @@ def made(now: float, n: int = 400) -> list[Event]:
     rng = np.random.default_rng(3)
     events = []
     for place in range(n):
-        kind = KINDS[rng.integers(len(KINDS))]
-        value = float(rng.integers(1, 6)) if kind == "rate" or (kind in VALUES and rng.random() < 0.7) else None
+        kind = str(rng.choice(IN_LOGS))
+        value = float(rng.integers(1, 6)) if kind == "rate" or (KINDS[kind].value and rng.random() < 0.7) else None
+        value = value / 4 - 0.75 if kind == "comment" and value is not None else value
         value = value * 40 if kind in ("play", "view") and value is not None else value
         events.append(Event(kind, str(rng.choice(CATALOGUE)), now - rng.random() * 365 * DAY, value, id=str(place)))
     return events
@@ -138,7 +140,7 @@ def test_few_items_kinds_are_those_of_all(seed: int, preset: str) -> None:
     events["row"], events["code"] = rng.integers(9, size=60), rng.integers(len(KINDS), size=60)
     events["time"] = rng.choice([0.0, 86_400.0, np.nan], 60)
     events["value"] = np.where(
-        np.isin(events["code"], [CODES[kind] for kind in VALUES]), rng.integers(1, 99, 60), np.nan
+        np.isin(events["code"], [CODES[kind] for kind in KINDS if KINDS[kind].value]), rng.integers(1, 99, 60), np.nan
     )
     positives = NOTHING.with_events(events, weighting, reset=-1).positives
     weighed = positives.weigh(weighting, None)

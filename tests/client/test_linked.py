@@ -151,7 +151,7 @@ def test_a_dismissed_item_takes_a_share_of_what_it_would_add(weights: dict[str, 
 
 
 def test_a_model_without_links_has_none(trained: Callable[..., object]) -> None:
-    for model in (trained(settings={"pair_items": 0}), trained(algorithm="dp-als")):
+    for model in (trained(settings={"pair_items": 0}), trained(algorithm="sgd")):
         scorer = scorer_of(model)  # type: ignore[arg-type]  # a fixture's
         taste = scorer.taste(some(60, 0, 4), NOTHING, {})
         assert scorer.contributions(taste, ROWS[:3]).linked is None

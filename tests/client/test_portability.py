@@ -49,11 +49,11 @@ def test_an_export_holds_what_only_a_newer_version_can_read(open_device: Open, t
     device = open_device()
     device.track_many([Event("view", "a", id="1"), Event("like", "b", id="2", props={"x": 1})])
     with device.store.transaction(write=True) as connection:
-        connection.execute("UPDATE events SET kind = 'wishlist' WHERE item = 'b'")
+        connection.execute("UPDATE events SET kind = 'No kind' WHERE item = 'b'")
     assert [event.item for event in device.store.events()] == ["a"]
     device.export(tmp_path / "export.jsonl")
     last = json.loads((tmp_path / "export.jsonl").read_text().splitlines()[-1])
-    assert (last["type"], last["kind"], last["item"], last["props"]) == ("unread", "wishlist", "b", '{"x":1}')
+    assert (last["type"], last["kind"], last["item"], last["props"]) == ("unread", "No kind", "b", '{"x":1}')
     assert device.import_jsonl(tmp_path / "export.jsonl").problems == ()
 
 

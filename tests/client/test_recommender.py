@@ -116,7 +116,7 @@ def test_picks_to_start_with_count_as_likes(device: Device, trained: Trained) ->
     assert odd[1] > odd[0]
 
 
-@pytest.mark.parametrize("case", ["als", "dp-als"])
+@pytest.mark.parametrize("case", ["als", "sgd"])
 def test_what_is_not_wanted_never_comes_back(device: Device, trained: Trained, case: str) -> None:
     ready(device, trained(**CASES[case]))
     device.like_to_start(["i11", "i13"])
@@ -168,7 +168,7 @@ def test_a_reset_taste_starts_anew_and_keeps_the_events(open_device: Open, train
 
 
 @pytest.mark.parametrize("few", [0, recommender.FEW])
-@pytest.mark.parametrize("case", ["als", "dp-als"])
+@pytest.mark.parametrize("case", ["als", "sgd"])
 def test_items_and_domains_restrict(
     device: Device, trained: Trained, monkeypatch: pytest.MonkeyPatch, case: str, few: int
 ) -> None:

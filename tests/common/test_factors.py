@@ -100,5 +100,5 @@ def test_a_user_and_an_event_have_the_same_bits_alone_and_among_others(
 def test_others_have_none(trained: Trained) -> None:
     names = set(algorithm_names()) - {"event-mf"}  # which learns by noised steps alone
     assert {name for name in names if algorithm_class(name).factors is not Algorithm.factors} == {"als", "popularity"}
-    other = trained(algorithm="dp-als")
+    other = trained(algorithm="sgd")
     assert other.algorithm.factors(other.state) is None

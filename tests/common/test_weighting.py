@@ -61,7 +61,7 @@ def test_pairs_combine_up_to_the_cap() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"kinds": {"view": -1.0}},
+        {"kinds": {"*": -1.0}},
         {"kinds": {"view": NAN}},
         {"values": {}},
         {"values": {math.inf: 1.0}},

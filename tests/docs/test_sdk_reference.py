@@ -13,13 +13,14 @@ import pytest
 
 import palate
 from palate_client.consent import PURPOSES
-from palate_client.events import FIELDS, KINDS, MAX_ITEM, MAX_PROPS
+from palate_client.events import FIELDS, MAX_ITEM, MAX_PROPS
 from palate_client.portability import ImportReport
 from palate_client.recommend.adaptation.blending import SOURCES
 from palate_client.recommend.discovery import DEBIAS, DISCOVERY, DIVERSITY, EXPLORE, NEW
 from palate_client.recommend.evidence import BURST, RESTED_DAYS, TIRED
 from palate_client.recommend.recommender import Recommendation
 from palate_client.rounds.report import PrivacyReport
+from palate_common.kinds import KINDS
 from palate_common.models import published
 from palate_common.models.manifest import STARTS
 from palate_common.weighting import weighting_names
@@ -48,7 +49,7 @@ def test_events(pages: dict[str, Any]) -> None:
     outcomes = {outcome.name for outcome in palate.Tracked}
     promised = {"track", "flush"}
     assert set(rows) == {*FIELDS} | outcomes | promised
-    assert tuple(NAME.findall(rows["kind"][0])) == KINDS
+    assert tuple(NAME.findall(rows["kind"][0])) == tuple(KINDS)
     assert f"{MAX_ITEM}" in rows["item"][0]
     assert f"{MAX_PROPS:,}" in rows["props"][0]
     assert f"more than {BURST} positives" in pages["docs/sdk.md"].text

@@ -32,8 +32,9 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple, get_args
 
-from palate_client.events import RATES, Kind
+from palate_client.events import RATES
 from palate_client.history.dates import moment
+from palate_common.kinds import Kind
 
 MOST_TITLE = 512
 """The most characters of a title, and of an id."""

@@ -9,23 +9,20 @@ Evidence is immutable: it is extended by making a new one, so that threads may s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.events import KINDS, Kind
 from palate_client.store.retention import DAY
+from palate_common.kinds import KINDS, Says
 from palate_common.weighting import Weighting
 
 BURST = 60
 """The most positive events per minute that count fully; more than that is no intended behaviour."""
 TIRED, RESTED_DAYS = 5.0, 7.0
 """Impressions without a reaction above which an item pauses, and days after which an impression counts half."""
-UNWANTED: tuple[Kind, ...] = ("hide", "dismiss")
-"""Kinds of events by which a user rejects an item."""
 CODES: dict[str, int] = {kind: code for code, kind in enumerate(KINDS)}
 EVENT = np.dtype(
     [
@@ -48,7 +45,7 @@ class Positives:
 
     Attributes:
         rows: int32; rows of the items, ascending.
-        codes: int64; the kinds, as positions in `KINDS`.
+        codes: int64; the kinds, as positions in `Weighting.known`.
         weights: weights by kind and value, above 0.
         times: seconds since 1970; NaN: unknown.
         minutes: the minute in which each was tracked; NaN: it was imported.
@@ -86,6 +83,16 @@ class Positives:
             bursts,
         )
 
+    def without(self, rows: Rows) -> Positives:
+        """A copy without the events on some items; those that count less for a burst count by how many of it remain."""
+        kept = ~np.isin(self.rows, rows)
+        minutes, bursts = self.minutes[kept], np.ones(np.count_nonzero(kept))
+        dated = ~np.isnan(minutes)
+        _, minute, counts = np.unique(minutes[dated], return_inverse=True, return_counts=True)
+        bursts[dated] = np.minimum(1.0, BURST / counts)[minute]
+        columns = self.rows[kept], self.codes[kept], self.weights[kept], self.times[kept]
+        return Positives(*columns, minutes, bursts)
+
     def weigh(self, weighting: Weighting, now: float | None) -> Weighed:
         """The weight of each item.
 
@@ -117,7 +124,7 @@ class Weighed:
         starts: int64 [n_items]; index of the first event of each item.
         ends: int64 [n_items]; index after the last event of each item.
         factors: float64 [n]; weight of each event.
-        codes: int64 [n]; the kind of each event, as its position in `KINDS`.
+        codes: int64 [n]; the kind of each event, as its position in `Weighting.known`.
         times: float64 [n]; seconds since 1970; NaN: unknown.
     """
 
@@ -159,8 +166,8 @@ class Evidence:
         positives: events that count for the taste, since its last reset.
         shown: int32; the item's row of each impression since then, in order, without a later positive event on it.
         shown_at: when those impressions were tracked, seconds since 1970.
-        unwanted: int32, sorted; rows of rejected items without a later positive event.
-        dismissed: int32, sorted; rows of items whose last judgement since the reset is a dismissal.
+        unwanted: int32, sorted; rows of items that were turned down or given back, without a later positive event.
+        dismissed: int32, sorted; rows of items whose last judgement since the reset is against them.
         skipped: int32, sorted; rows of the items that were skipped since the reset.
         newest: when the last event since the reset was tracked.
         latest: the latest time of any event.
@@ -183,23 +190,29 @@ class Evidence:
             weighting: how much an event counts; the same in each call.
             reset: sequence number of the last event before the taste's reset.
         """
-        unwanted = _turned_down(self.unwanted, events, weighting, UNWANTED)
+        says, weights = weighting.judge(events["code"], events["value"])
+        unwanted = _turned_down(self.unwanted, events, says, says < 0)
         latest = float(np.fmax.reduce(events["time"], initial=self.latest))
-        events = events[events["seq"] > reset]
-        by_kind = weighting.of_kinds(KINDS)[events["code"]]
-        weights = by_kind * weighting.of_values(events["value"], events["code"], KINDS)
-        liked, shows = events[by_kind > 0], events[events["code"] == CODES["impression"]]
+        since = events["seq"] > reset
+        events, says, weights = events[since], says[since], weights[since]
+        liked, shows = events[says == Says.FOR], events[events["code"] == CODES["impression"]]
         rows, last = _last(liked["row"], liked["seq"])
         left, places = ~np.isin(self.shown, rows), np.searchsorted(rows, shows["row"])
         followed = np.append(last, 0)[places] > shows["seq"]
         shows = shows[~(np.isin(shows["row"], rows) & followed)]
+        positives, back = self.positives, events[says == Says.BACK]
+        if len(back):
+            given, until = _last(back["row"], back["seq"])
+            later = np.append(until, 0)[np.searchsorted(given, events["row"])] < events["seq"]
+            weights = np.where(np.isin(events["row"], given) & ~later, 0.0, weights)
+            positives = positives.without(given)
         return replace(
             self,
-            positives=self.positives.with_events(events[weights > 0], weights[weights > 0]),
+            positives=positives.with_events(events[weights > 0], weights[weights > 0]),
             shown=np.concatenate([self.shown[left], shows["row"]]),
             shown_at=np.concatenate([self.shown_at[left], shows["received"]]),
             unwanted=unwanted,
-            dismissed=_turned_down(self.dismissed, events, weighting, ("dismiss",)),
+            dismissed=_turned_down(self.dismissed, events, says, says == Says.AGAINST),
             skipped=np.union1d(self.skipped, events["row"][events["code"] == CODES["skip"]]),
             newest=float(np.max(events["received"], initial=self.newest)),
             latest=latest,
@@ -214,13 +227,10 @@ class Evidence:
 
 
 def _turned_down(
-    before: Rows, events: npt.NDArray[np.void], weighting: Weighting, by: Sequence[Kind]
+    before: Rows, events: npt.NDArray[np.void], says: npt.NDArray[np.int64], down: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int32]:
-    """Rows of the items whose last positive or rejecting event is of one of these kinds."""
-    codes = events["code"]
-    down = np.isin(codes, [CODES[kind] for kind in by])
-    says = np.isin(codes, [CODES[kind] for kind in UNWANTED]) | (weighting.of_kinds(KINDS)[codes] > 0)
-    rows, is_down = _last(events["row"][says], down[says])
+    """Rows of the items whose last event that says something of them is `down`, bool [n_events]."""
+    rows, is_down = _last(events["row"][says != Says.NOTHING], down[says != Says.NOTHING])
     return np.union1d(before[~np.isin(before, rows)], rows[is_down])
 
 

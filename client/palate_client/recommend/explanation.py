@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from palate_client.events import Kind
 from palate_client.language.language import Language
-from palate_client.recommend.adaptation.blending import EXPLORATION
+from palate_client.recommend.adaptation.blending import EXPLORATION, PROMOTED
+from palate_client.recommend.new_items import NEW_ITEM
 from palate_common.score_sources import POPULARITY
 
-DID: Mapping[Kind, str] = {
-    "impression": "were shown",
+DID: Mapping[str, str] = {
     "view": "looked at",
     "click": "opened",
     "play": "played",
@@ -26,19 +25,25 @@ DID: Mapping[Kind, str] = {
     "comment": "commented on",
     "share": "shared",
     "purchase": "bought",
-    "skip": "skipped",
     "dismiss": "wanted less like",
-    "hide": "hid",
+    "cart": "wanted to buy",
+    "wishlist": "wished for",
+    "follow": "followed",
+    "bookmark": "bookmarked",
+    "playlist": "playlisted",
 }
-"""What the user did, in words."""
+"""What the user did that a reason may name, in words; of a kind of the app's own `CHOSE`."""
+CHOSE = "chose"
 TOLD, LEAST = 3, 0.1
 """The most events in a reason; each must contribute at least this share of the first one's contribution."""
 POPULAR = "popular with others"
 TASTE = "goes with your taste as a whole"
 TOGETHER = (": people who have it often have this too", ": people who have them often have this too")
 """What a reason adds if it comes from links: for one item, and for several."""
-WHY = {POPULARITY: POPULAR, EXPLORATION: "something new"}
+WHY = {POPULARITY: POPULAR, EXPLORATION: "something new", NEW_ITEM: "something new", PROMOTED: "promoted"}
 """Reasons that name no event, by source; of other sources it is `TASTE`."""
+WHY_ALONE = (EXPLORATION, PROMOTED)
+"""Sources whose reason never names an event."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Contribution:
     """
 
     item: str
-    kind: Kind
+    kind: str
     score: float
     domain: str | None = None
     linked: float = 0.0
@@ -109,7 +114,7 @@ def in_words(contributions: tuple[Contribution, ...], domain: str | None = None)
     if not told:
         return POPULAR
     did = [
-        f"{DID[each.kind]} {each.title or each.item}"
+        f"{DID.get(each.kind, CHOSE)} {each.title or each.item}"
         + (f" ({each.domain})" if each.domain not in (None, domain) else "")
         for each in told
     ]
@@ -135,10 +140,11 @@ def reason_in(
         titles: item id -> its title, in the place of the item table's; an item without one is named by its id.
         show: makes a piece of a title, such as an element of a page.
     """
-    if source == EXPLORATION:
-        yield language.text("reason.new")
+    if source in WHY_ALONE:
+        yield language.text("reason.new" if source == EXPLORATION else "reason.promoted")
     elif not (told := _named_in_reason(contributions)):
-        yield language.text("reason.popular" if source == POPULARITY else "reason.taste")
+        why = {POPULARITY: "reason.popular", NEW_ITEM: "reason.new"}
+        yield language.text(why.get(source, "reason.taste"))
     else:
         did = [
             list(_did(language, each, domain, show(titles.get(each.item) or each.title or each.item))) for each in told
@@ -156,7 +162,8 @@ def _did(language: Language, each: Contribution, domain: str | None, title: Any)
     item = [title]
     if each.domain not in (None, domain):
         item = list(language.parts("reason.domain", item=title, domain=each.domain))
-    for part in language.parts(f"reason.{each.kind}", item=item):
+    key = f"reason.{each.kind}"
+    for part in language.parts(key if language.has(key) else "reason.chose", item=item):
         yield from part if isinstance(part, list) else [part]
 
 

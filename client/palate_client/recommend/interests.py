@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.recommend.evidence import CODES, EVENT, NOTHING, Evidence, Weighed
+from palate_client.recommend.evidence import EVENT, NOTHING, Evidence, Weighed
 from palate_client.recommend.recency import decaying, recent
 from palate_client.store.forking import ForkGuard
 from palate_client.store.reading import Mark, since
@@ -45,8 +45,8 @@ class Look:
         interactions: a batch of one: the items that count for the taste, with weights after decay.
         recent: the same items, where recent events count more: what lists are made of, and nothing else.
         weighed: the events and weights that those were made of, in the same order.
-        unwanted: int32, sorted; rows of rejected items without a later positive event.
-        dismissed: int32, sorted; those that also count against the taste: dismissed last, since its last reset.
+        unwanted: int32, sorted; rows of items turned down or given back, without a later positive event.
+        dismissed: int32, sorted; those that also count against the taste, since its last reset.
         resting: int32, sorted; rows of items that pause, as they were shown often without a reaction.
         skipped: int32, sorted; rows of items that were skipped, such as those of which a new user knew nothing to say.
     """
@@ -88,6 +88,7 @@ class Interests:
         self.weighting = weighting
         self._recency = None if recent_half_life_days is None else decaying(weighting, recent_half_life_days)
         self.rows = {item: row for row, item in enumerate(catalogue)}
+        self._codes = {kind: code for code, kind in enumerate(weighting.known)}
         if len(self.rows) != len(catalogue):
             raise InputError(
                 f"`catalogue` must name each item once, got {len(catalogue)} ids, {len(self.rows)} different"
@@ -145,7 +146,7 @@ class Interests:
         events = np.zeros(len(page), EVENT)
         events["seq"] = seqs
         events["row"] = [self.rows.get(item, -1) for item in items]
-        events["code"] = [CODES.get(kind, -1) for kind in kinds]
+        events["code"] = [self._codes.get(kind, -1) for kind in kinds]
         for name, values in zip(("time", "received", "value", "imported"), others, strict=True):
             events[name] = np.array(values, float)  # None becomes NaN
         return events[(events["row"] >= 0) & (events["code"] >= 0)]

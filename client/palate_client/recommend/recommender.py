@@ -18,9 +18,9 @@ from typing import NoReturn
 
 import numpy as np
 
-from palate_client.events import KINDS, Kind, check_items
+from palate_client.events import check_items
 from palate_client.language.language import language_of
-from palate_client.recommend.adaptation.blending import EXPLORATION, Blend, exploration_of, weights_of
+from palate_client.recommend.adaptation.blending import AGAIN, EXPLORATION, PROMOTED, Blend, exploration_of, weights_of
 from palate_client.recommend.adaptation.fusion import fused_weights
 from palate_client.recommend.baskets import basket_taste, in_session, list_scores
 from palate_client.recommend.discovery import NEW, mix_of
@@ -29,6 +29,7 @@ from palate_client.recommend.evidence import NOTHING
 from palate_client.recommend.explanation import (
     TASTE,
     WHY,
+    WHY_ALONE,
     Contribution,
     Explanation,
     in_words,
@@ -36,25 +37,29 @@ from palate_client.recommend.explanation import (
 )
 from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.interests import Interests, Look
+from palate_client.recommend.new_items import NEW_ITEM
 from palate_client.recommend.questions import questions
 from palate_client.recommend.reasons import named_events
-from palate_client.recommend.scoring import Added, Taste, scorer_of
+from palate_client.recommend.scoring import TINY, Added, Taste, Vector, scorer_of
 from palate_client.recommend.selection import Rows, Selection
+from palate_client.recommend.steering import Filter, Steer, Steering
 from palate_client.store.forking import ForkGuard
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.domains import focus
+from palate_common.kinds import EventKind
 from palate_common.models.model import GlobalModel, catalogue_hash
+from palate_common.models.where import Mask
 from palate_common.score_sources import CONTENT, POPULARITY, family_of
 from palate_core.errors import InputError
 
-TURNED_DOWN: Kind = "dismiss"
-SEEN: Kind = "view"
-"""What the user did with an item of a session that isn't stored."""
+TURNED_DOWN, SEEN = "dismiss", "view"
+"""What the user did with an item that counts against their taste, and with one of a session, which isn't stored."""
 POOL, SHORT = 4, 10
 """Number of candidates per item of a list, for diversity and for finding an item's source; a list shorter than `SHORT`
 has as many as one of that length."""
 FEW = 4096
 """The most allowed items that are all scored instead of searched."""
+FREE = Steer()
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Recommendation:
         item: its id.
         score: its score; comparable only within a list.
         source: where it came from: popularity, collaborative, content, panel or exploration; or one of several of a
-            family, such as "collaborative:pairs".
+            family, such as "collaborative:pairs"; or promoted: by a rule, a pin or a boost.
         reason: why it is recommended, as text for the user.
         position: its position in the list, from 0.
         because: the contributions of the events that the reason names, largest first: without these events the item
@@ -123,6 +128,8 @@ class ModelRecommender:
         fuse: whether this device learns weights for the sources of the scores; None: it does if the model has
             several sources of public features.
         titles: item id -> title.
+        steering: public facts and rules; None: there are none.
+        learned: of how many items, the first ones, the model was learned; None: of all.
         rng: random numbers for exploration; they needn't be secure, as a recommendation is not a release.
 
     Raises:
@@ -139,6 +146,8 @@ class ModelRecommender:
         blend: Blend | None = None,
         fuse: bool | None = None,
         titles: Mapping[str, str] | None = None,
+        steering: Steering | None = None,
+        learned: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
         header = model.header
@@ -147,9 +156,10 @@ class ModelRecommender:
         if header.catalogue and header.catalogue != catalogue_hash(items):
             raise InputError("`items` must be the model's, in its order, got others")
         self._items, self._interests, self._blend, self._titles = items, interests, blend, titles or {}
-        self._selection = Selection(interests.rows, domains, model.quarantined)
+        self._steering = Steering(interests.rows) if steering is None else steering
+        self._selection = Selection(interests.rows, domains, self._steering.offered)
         self._rng = np.random.default_rng() if rng is None else rng
-        self._scorer = scorer_of(model)
+        self._scorer = scorer_of(model, self._steering.table, learned)
         self._popularity = model.state.get(COUNTS, np.ones(len(items)))
         self._crowd = RandomHistories(self._popularity)
         self._lock = threading.RLock()  # `_recommenders` takes it before a fork
@@ -175,6 +185,10 @@ class ModelRecommender:
         debias: float | None = None,
         context: Sequence[str] = (),
         tuning: float = 1.0,
+        where: Filter | None = None,
+        pin: Sequence[str] = (),
+        boost: Mapping[str, float] | None = None,
+        diversity_by: str | None = None,
     ) -> list[Recommendation]:
         """See `Device.recommend`. Without `explore`, `tuning` is a factor on the explored share: at most a half."""
         _check_count(n)
@@ -183,15 +197,19 @@ class ModelRecommender:
         check_items("context", context)
         mix = mix_of(discovery, explore=explore, diversity=diversity, debias=debias)
         with self._lock:
-            allowed = self._selection.allowed_rows(items, domain)
+            steer = self._steering.steer(n, where=where, pin=pin, boost=boost, diversity_by=diversity_by) or FREE
+            allowed = self._selection.allowed_rows(items, domain, steer.rows)
             taste, look, counts = self._current(mix.debias, domain, context)
             own = taste.history.indices if filter_already_liked_items else taste.history.indices[:0]
-            out_of_list = self._selection.known_rows([*filter_items, *context])
-            without = np.concatenate([look.unwanted, own, out_of_list])
+            without = np.concatenate([look.unwanted, own, self._selection.known_rows([*filter_items, *context])])
+            may = self._may(allowed) if steer.marks else None
+            first = steer.pinned[~np.isin(steer.pinned, without)]
+            first = (first if may is None else first[may[first]])[:n]
+            n, without = n - len(first), np.append(without, first)
             wide = POOL * max(n, SHORT)
             out = np.concatenate([without, look.resting])
-            pool = self._best(taste, wide, out, allowed)
-            order = self._rerank(taste, pool, n, mix.diversity)
+            pool, lifts, lifted = self._lifted(taste, self._best(taste, wide, out, allowed), n, out, may, steer)
+            order = self._rerank(taste, pool, n, mix.diversity, lifts=lifts, steer=steer)
             if len(order) < n and len(out) > len(without):  # items that pause come after all others
                 out = without
                 rest = self._best(taste, n - len(order), np.append(without, order), allowed)
@@ -206,9 +224,31 @@ class ModelRecommender:
                 other = self._scorer.taste(drawn, taste.less, _weights(counts, 1.0, self._fused))  # without popularity
                 kept = order[: len(order) - len(places)]
                 candidates = self._best(other, wide, np.append(out, kept), allowed)
-                found = self._rerank(other, candidates, len(places), mix.diversity, kept)
+                found = self._rerank(other, candidates, len(places), mix.diversity, kept, steer=steer)
                 order = np.insert(kept, places - np.arange(len(places)), found)
-            return self._with_reasons(taste, order, {int(place) for place in places}, pool)
+            if len(first):
+                order = np.append(first, order)
+            explored = {int(place) + len(first) for place in places}
+            return self._with_reasons(taste, order, explored, pool if len(pool) else order, {*first.tolist(), *lifted})
+
+    @property
+    def lengths(self) -> dict[str, float]:
+        """Item -> its seconds, where the item table has them."""
+        return self._steering.numbers("seconds")
+
+    def listed_again(self, n: int, found: Mapping[str, float], kind: EventKind) -> list[Recommendation]:
+        """Items of the user's own, in this order, as far as a list may have them: see `Device.buy_again`."""
+        _check_count(n)
+        with self._lock:
+            out, may = {*self._interests.look().unwanted.tolist()}, self._may(self._selection.allowed_rows(None, None))
+        rows = {item: self._interests.rows[item] for item in found if item in self._interests.rows}
+        told = list[Recommendation]()
+        for item in [item for item, row in rows.items() if row not in out and (may is None or may[row])][:n]:
+            title, domain = self._titles.get(item, ""), self._selection.domain(rows[item])
+            because = (Contribution(item, kind, max(found[item], TINY), domain, title=title),)
+            why = in_words(because, domain)
+            told.append(Recommendation(item, found[item], AGAIN, why, len(told), because, domain, title))
+        return told
 
     def questions(self, n: int = 1, *, items: Iterable[str] | None = None, domain: str | None = None) -> list[str]:
         """See `Device.questions`."""
@@ -257,8 +297,7 @@ class ModelRecommender:
     def fits(self, item: str, reach: float) -> bool:
         """Whether an item is in the top share `reach` of its domain for this user, and is new to them.
 
-        It is false for items that they hid, dismissed or have positive events on, for items unknown to the model, and
-        for those in quarantine.
+        It is false for items that they hid, dismissed or have positive events on, and for items unknown to the model.
         """
         rows = self._selection.known_rows([item])
         if not len(rows):
@@ -345,17 +384,59 @@ class ModelRecommender:
         rows = np.setdiff1d(allowed, without, assume_unique=True)
         return rows[np.argsort(-self._scorer.scores(taste, rows), kind="stable")[:n]]
 
-    def _rerank(self, taste: Taste, pool: Rows, n: int, diversity: float, beside: Rows | None = None) -> Rows:
+    def _may(self, allowed: Rows | None) -> Mask | None:
+        """The allowed rows as a mask; None: all."""
+        if allowed is None:
+            return None
+        mask = np.zeros(len(self._items), np.bool_)
+        mask[allowed] = True
+        return mask
+
+    def _lifted(
+        self, taste: Taste, pool: Rows, n: int, out: Rows, may: Mask | None, steer: Steer
+    ) -> tuple[Rows, Vector | None, list[int]]:
+        """A pool with what boosts bring near it, best first; what they add to its scores; and whom they bring in.
+
+        A boost adds its share of the distance between the best and the last of the pool: what is far from a user's
+        taste stays far. The n best of all that rise come into the pool.
+        """
+        if not steer.lifts or not len(pool):
+            return pool, None, []
+        span, risers = float(np.ptp(self._scorer.scores(taste, pool))), steer.risers
+        if risers is not None:
+            more = self._best(taste, max(n, 1), out, np.flatnonzero(risers if may is None else risers & may))
+            pool = np.union1d(pool, more)
+        plain, lifts = self._scorer.scores(taste, pool), span * steer.lift(pool)
+        order = np.lexsort((pool, -(plain + lifts)))
+        risen = (lifts > 0) & (plain < np.sort(plain)[-min(n, len(plain))]) if n else lifts > 0
+        return pool[order], lifts[order], pool[risen].tolist()
+
+    def _rerank(
+        self,
+        taste: Taste,
+        pool: Rows,
+        n: int,
+        diversity: float,
+        beside: Rows | None = None,
+        *,
+        lifts: Vector | None = None,
+        steer: Steer | None = None,
+    ) -> Rows:
         """Rerank a pool, best first, for diversity, also towards the rows `beside`; the first n."""
         if not diversity or len(pool) < 2:
             return pool if len(pool) <= n else pool[:n]
-        vectors = self._scorer.likeness(pool)
-        others = None if beside is None else self._scorer.likeness(beside)
-        scores = self._scorer.scores(taste, pool)
-        bonds = self._scorer.bonds(pool if beside is None else np.append(pool, beside))
+        scores = self._scorer.scores(taste, pool) + (0.0 if lifts is None else lifts)
+        whole = pool if beside is None else np.append(pool, beside)
+        if steer is not None and steer.of_column is not None:
+            table, bonds = steer.of_column(whole), None
+        else:
+            table, bonds = self._scorer.likeness(whole), self._scorer.bonds(whole)
+        vectors, others = table[: len(pool)], table[len(pool) :]
         return pool[diverse(scores, vectors, n=n, diversity=diversity, beside=others, bonds=bonds)]
 
-    def _with_reasons(self, taste: Taste, order: Rows, explored: Collection[int], pool: Rows) -> list[Recommendation]:
+    def _with_reasons(
+        self, taste: Taste, order: Rows, explored: Collection[int], pool: Rows, promoted: Collection[int]
+    ) -> list[Recommendation]:
         """Make recommendations of rows, with source and reason."""
         if not len(order):
             return []
@@ -367,12 +448,13 @@ class ModelRecommender:
         names, sources = list(parts), np.argmax(above, axis=0).tolist()
         added = self._scorer.contributions(taste, pool)
         places = {row: place for place, row in enumerate(pool.tolist())}
-        shown = [-1 if at in explored else places[row] for at, row in enumerate(order.tolist())]
+        shown = [-1 if at in explored else places.get(row, -1) for at, row in enumerate(order.tolist())]
         because = self._told(taste, added, named_events(self._scorer, taste, added, shown), shown)
         told = []
         for place, row in enumerate(order.tolist()):
-            source = EXPLORATION if place in explored else names[sources[place]]
-            domain, reasons = self._selection.domain(row), () if source == EXPLORATION else because[place]
+            source = NEW_ITEM if row in self._scorer.new else names[sources[place]]
+            source = EXPLORATION if place in explored else PROMOTED if row in promoted else source
+            domain, reasons = self._selection.domain(row), () if source in WHY_ALONE else because[place]
             why = in_words(reasons, domain) if reasons else WHY.get(source, TASTE)
             item = self._items[row]
             title = self._titles.get(item, "")
@@ -386,8 +468,8 @@ class ModelRecommender:
         counts = [len(each) for each in places]
         at, columns = np.concatenate(places), np.repeat(np.array(shown, np.int64), counts)
         linked = np.zeros(len(at)) if added.linked is None else added.linked[at, columns]
-        rows, liked = taste.items[at], at < taste.history.nnz
-        codes = np.where(liked, KINDS.index(SEEN), KINDS.index(TURNED_DOWN))
+        rows, liked, known = taste.items[at], at < taste.history.nnz, self._interests.weighting.known
+        codes = np.where(liked, known.index(SEEN), known.index(TURNED_DOWN))
         own = np.searchsorted(self._weighed.rows, rows)
         liked &= np.append(self._weighed.rows, -1)[own] == rows
         codes[liked] = self._weighed.kinds(own[liked])
@@ -397,7 +479,7 @@ class ModelRecommender:
         told = iter(
             Contribution(
                 item := self._items[row],
-                KINDS[code],
+                known[code],
                 more,
                 self._selection.domain(row),
                 through,

@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.recommend.linked import Bonds, Linked, Triples, closer
+from palate_client.recommend.new_items import stand_in
 from palate_client.recommend.ranking import Ranking
 from palate_common.algorithms.base import Factors, Fold
 from palate_common.interactions import Interactions, Ints
+from palate_common.models.item_table import ItemTable
 from palate_common.models.model import GlobalModel
 from palate_common.score_sources import COLLABORATIVE, POPULARITY, family_of
 
@@ -89,7 +91,13 @@ class Added:
 
 
 class Scorer(Protocol):
-    """Computes scores for one user; there are two implementations."""
+    """Computes scores for one user; there are two implementations.
+
+    Attributes:
+        new: rows of items that have a vector by their kinds alone.
+    """
+
+    new: frozenset[int]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -129,18 +137,29 @@ class Scorer(Protocol):
         """The n items most similar to one, best first, of the rows `among` or all, and the similarities."""
 
 
-def scorer_of(model: GlobalModel) -> Scorer:
-    """The scorer for a model."""
+def scorer_of(model: GlobalModel, table: ItemTable | None = None, learned: int | None = None) -> Scorer:
+    """The scorer for a model.
+
+    Args:
+        model: the model.
+        table: facts about the items; None: there are none.
+        learned: of how many items, the first ones, the model was learned; None: of all.
+    """
     factors = model.algorithm.factors(model.state)
-    return ByScores(model) if factors is None else ByFactors(factors)
+    return ByScores(model) if factors is None else ByFactors(factors, table, learned)
 
 
 class ByFactors:
     """A scorer for scores that are products of vectors, to which links may add."""
 
-    def __init__(self, factors: Factors) -> None:
-        self._factors = factors
-        self._ranking = Ranking(factors.items(), factors.parts)
+    def __init__(self, factors: Factors, table: ItemTable | None = None, learned: int | None = None) -> None:
+        self._factors, self.new = factors, frozenset[int]()
+        vectors = factors.items()
+        if table is not None and learned is not None and learned < len(vectors):
+            vectors = vectors.copy()  # an algorithm may keep its own
+            popularity = factors.parts.get(POPULARITY, slice(0, 0))
+            self.new = frozenset(stand_in(vectors, popularity, table, learned))
+        self._ranking = Ranking(vectors, factors.parts)
         self._linked = Linked(factors.links, self._ranking.n_items)
         self._told = np.ones(len(factors.trust))  # columns that say what an item is like, not how popular it is
         self._told[factors.parts.get(POPULARITY, slice(0, 0))] = 0.0
@@ -317,7 +336,7 @@ class ByScores:
     """A scorer for algorithms that return all scores at once."""
 
     def __init__(self, model: GlobalModel) -> None:
-        self._model = model
+        self._model, self.new = model, frozenset[int]()
         self._n = model.header.facts.n_items
         self._nobody = self._of([])[0]
 

@@ -23,19 +23,18 @@ from pydantic import ValidationError
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.record import GOOD, Delivery, arm_of, record_of
 from palate_client.delivery.rules import Reason
-from palate_client.events import Event, Kind
+from palate_client.events import Event
 from palate_client.loyalty import DAY
 from palate_client.store.activity import PASSIVE
 from palate_client.store.store import EventStore
 from palate_common.interactions import Interactions
+from palate_common.kinds import is_answer
 from palate_common.survey import MOST_ITEMS, MOST_SENT, RETENTION_DAYS, Survey
 from palate_core.errors import RefusedError
 from palate_core.plan import RoundPlan
 
 logger = logging.getLogger("palate")
 
-TAKEN = frozenset({"click", "play", "like", "comment", "share", "purchase"})
-"""Kinds of events that count as a reaction to a recommendation."""
 TAKEN_WITHIN = DAY
 CUTOFF = 10
 """Length of the lists for HR and NDCG."""
@@ -61,12 +60,12 @@ class SurveyEvent(NamedTuple):
         time: seconds since 1970.
         kind: what the user did.
         item: the item's id.
-        value: see `palate_client.events.VALUES`.
+        value: see `palate_common.kinds.KINDS`.
         position: position of an impression in its list, from 0.
     """
 
     time: float
-    kind: Kind
+    kind: str
     item: str
     value: float | None = None
     position: int | None = None
@@ -232,7 +231,7 @@ def _online(this_week: Sequence[SurveyEvent], events: Sequence[SurveyEvent]) -> 
     """HR and NDCG of the week's lists of recommendations. A list begins with the impression at position 0."""
     taken: dict[str, list[float]] = {}
     for event in events:
-        if event.kind in TAKEN:
+        if is_answer(event.kind, event.value):
             taken.setdefault(event.item, []).append(event.time)
     lists: list[list[tuple[int, bool]]] = []
     for event in this_week:

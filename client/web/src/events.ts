@@ -7,11 +7,8 @@
  */
 
 import { InputError } from "./errors.js";
+import { KINDS, meaningOf, type EventKind } from "./kinds.js";
 
-export const KINDS = [
-  "impression", "view", "click", "play", "like", "rate", "comment", "share", "purchase", "skip", "dismiss", "hide",
-] as const;
-export type Kind = (typeof KINDS)[number];
 export type Source = "online" | "offline";
 /** What `imported` has of an event that was tracked. */
 export const TRACKED = 0;
@@ -33,24 +30,19 @@ export type Tracked =
   /** The browser could not keep it (no room, no storage); `Device.problem` says why. */
   | "failed";
 
-const VALUES: Readonly<Record<string, string>> = {
-  view: "seconds on the page",
-  play: "seconds played",
-  rate: "the verdict, from 1 to 5",
-  purchase: "how many",
-};
 const [MAX_ITEM, MAX_ID, MAX_PROPS, MAX_DEPTH] = [512, 128, 4096, 16];
 const FIELDS = ["kind", "item", "time", "value", "source", "id", "props"] as const;
 const LONE = /[\ud800-\udfff]/u;
 
 /** One thing the user did. */
 export interface EventInput {
-  readonly kind: Kind;
-  /** The item's id in the app's catalogue. */
+  /** One of `KINDS`, or one that the device's `preset` declares. */
+  readonly kind: EventKind;
+  /** The item's id in the app's catalogue; of a search what was looked for. */
   readonly item: string;
   /** When, in seconds since 1970, or a `Date`; left out: now. */
   readonly time?: number | Date | null;
-  /** Seconds of a view or play, the rating of a rate, the number of items of a purchase. */
+  /** Seconds of a view or play, the verdict of a rate, the pieces of a purchase, how good a comment says the item to be, from -1 to 1. */
   readonly value?: number | null;
   /** "online": in the app; "offline": elsewhere, as at a shop's till. */
   readonly source?: Source;
@@ -62,7 +54,7 @@ export interface EventInput {
 
 /** An event that was checked. */
 export interface Event {
-  readonly kind: Kind;
+  readonly kind: EventKind;
   readonly item: string;
   readonly time: number | null;
   readonly value: number | null;
@@ -84,11 +76,11 @@ export interface Row extends Event {
 /** The event, checked. */
 export function eventOf(given: EventInput): Event {
   const { kind, item, time = null, value = null, source = "online", id = "", props = null } = given;
-  if (!KINDS.includes(kind)) throw new InputError(`\`kind\` must be one of ${KINDS.join(", ")}, got ${shown(kind)}`);
+  if (typeof kind !== "string" || !/^[a-z][a-z0-9_ ]{0,39}$/.test(kind)) throw noKind(KINDS, kind);
   if (source !== "online" && source !== "offline") throw new InputError(`\`source\` must be online or offline, got ${shown(source)}`);
   checkText("item", item, 1, MAX_ITEM);
   if (id !== "") checkText("id", id, 1, MAX_ID);
-  if (value !== null || kind === "rate") checkValue(kind, value);
+  if (value !== null || meaningOf(kind).needed) checkValue(kind, value);
   if (props !== null) checkProps(props);
   return { kind, item, time: time === null ? null : seconds(time), value, source, id, props };
 }
@@ -139,13 +131,21 @@ function moment(text: string): number {
   return found / 1000;
 }
 
-function checkValue(kind: Kind, value: unknown): void {
-  const means = VALUES[kind];
+/** Refuses an event of a kind that the device doesn't record, such as one with a typing mistake. */
+export function checkKind(event: Event, known: readonly string[]): Event {
+  if (!known.includes(event.kind)) throw noKind(known, event.kind);
+  return event;
+}
+
+function noKind(known: readonly string[], kind: unknown): InputError {
+  return new InputError(`\`kind\` must be one of ${known.join(", ")}, or one that \`preset\` declares, got ${shown(kind)}`);
+}
+
+function checkValue(kind: string, value: unknown): void {
+  const { value: means, bounds: [least, most] = [0, Number.MAX_VALUE], whole } = meaningOf(kind);
   if (!means) throw new InputError(`\`value\` must be left out for ${kind}, got ${shown(value)}`);
-  if (kind === "purchase" && !Number.isInteger(value)) throw new InputError(`\`value\` of purchase must be how many, a whole number, got ${shown(value)}: a price is \`props.amount\``);
-  const [least, most] = kind === "rate" ? [1, 5] : [0, Number.MAX_VALUE];
-  if (typeof value !== "number" || !(value >= least && value <= most))
-    throw new InputError(`\`value\` of ${kind} must be ${means}${kind === "rate" ? "" : ", a number from 0"}, got ${shown(value)}`);
+  if (typeof value !== "number" || !(value >= least && value <= most) || (whole && !Number.isInteger(value)))
+    throw new InputError(`\`value\` of ${kind} must be ${means}, got ${shown(value)}${whole ? ": a price is `props.amount`" : ""}`);
 }
 
 /** Refuses properties that are no JSON object, too large, or nested too deep. */

@@ -6,30 +6,11 @@
 
 import { DAY } from "./clock.js";
 import type { Calendar } from "./delivery/calendar.js";
-import { LINES, type Row } from "./events.js";
+import { churnRisk, visitsOf, type Past } from "./store/activity.js";
 
-const WEEK = 7 * DAY;
-/** Seconds without an event that end a visit. */
-export const SESSION_GAP = 1800;
 /** Calendar days over which stickiness and frequency are computed. */
 const WINDOW = 30;
 const RETENTION_DAYS = [1, 7, 30];
-/** Parameters that Fader, Hardie and Lee (2005) report for CDNOW, in weeks: a prior, not fitted to this app's users. */
-const BG_NBD = { r: 0.243, alpha: 4.414, a: 0.793, b: 2.426 };
-
-/** Definition of each figure. */
-export const DEFINITIONS = {
-  recencyDays: "days since the last event that the user made; impressions are none",
-  frequency: "visits that began in the last 30 days",
-  monetary: "sum of the amounts of purchases in the last 365 days, or of their numbers where no amount is known",
-  visits: "visits in all: events no more than 30 minutes apart are one",
-  activeDays: "calendar days of the user's with a visit, in all",
-  visitMinutes: "mean minutes from a visit's first event to its last; a visit of one event counts 0",
-  stickiness: "calendar days with a visit in the last 30, divided by 30, or by those since the first visit",
-  retentionExact: "whether there was a visit on the n-th calendar day after the first; unknown before its end",
-  retentionAfter: "whether there was a visit on the n-th calendar day after the first, or later; unknown before",
-  churnRisk: "1 - P(alive) of the BG/NBD model (Fader, Hardie and Lee 2005), visits as purchases, in weeks",
-} as const;
 
 /** The figures, as `DEFINITIONS` defines them; null if they are unknown yet. */
 export interface Loyalty {
@@ -44,25 +25,6 @@ export interface Loyalty {
   readonly retentionAfter: Readonly<Record<number, boolean | null>>;
   readonly churnRisk: number | null;
   readonly explanation: string;
-}
-
-/** Times of the user's actions, ascending; and time, number and amount of each purchase, NaN where unknown. */
-export interface Past {
-  readonly active: readonly number[];
-  readonly bought: readonly (readonly [time: number, number: number, amount: number])[];
-}
-
-/** The past of events; `amount` is the property of a purchase that holds its price. */
-export function pastOf(rows: readonly Row[], amount: string): Past {
-  const active: number[] = [];
-  const bought: [number, number, number][] = [];
-  for (const { time, kind, value, props, imported } of rows) {
-    if (time === null || imported > LINES) continue; // what was done with another service is no visit to this app
-    if (kind !== "impression") active.push(time);
-    const price = props?.[amount];
-    if (kind === "purchase") bought.push([time, value ?? NaN, typeof price === "number" ? price : NaN]);
-  }
-  return { active: active.sort((one, other) => one - other), bought };
 }
 
 /**
@@ -103,27 +65,6 @@ export function loyalty(past: Past, now: number, calendar: Calendar, first: numb
     churnRisk: risk,
     explanation: explanation(begun, now, risk),
   };
-}
-
-/** 1 - P(alive), by BG/NBD (Fader, Hardie and Lee 2005), from the starts of visits, ascending, at least one. */
-export function churnRisk(visits: readonly number[], now: number): number {
-  const repeats = visits.length - 1;
-  if (!repeats) return 0; // in the model nobody leaves before the second visit; the explanation says how long it has been
-  const [last, whole] = [(visits[repeats] - visits[0]) / WEEK, Math.max(now - visits[0], 0) / WEEK];
-  const { r, alpha, a, b } = BG_NBD;
-  const odds = (r + repeats) * Math.log((alpha + whole) / (alpha + last)) + Math.log(a / (b + repeats - 1));
-  return 1 / (1 + Math.exp(-Math.min(odds, 700)));
-}
-
-/** Start and end of each visit, from ascending times of events. */
-export function visitsOf(times: readonly number[]): [start: number, end: number][] {
-  const visits: [number, number][] = [];
-  for (const time of times) {
-    const last = visits[visits.length - 1];
-    if (last && time - last[1] <= SESSION_GAP) last[1] = time;
-    else visits.push([time, time]);
-  }
-  return visits;
 }
 
 function explanation(begun: readonly number[], now: number, risk: number): string {

@@ -9,7 +9,7 @@
  */
 
 import { InputError } from "./errors.js";
-import { eventFrom, LINES, plain, type Event } from "./events.js";
+import { checkKind, eventFrom, LINES, plain, type Event } from "./events.js";
 import type { DeliveryRecord } from "./delivery/record.js";
 import type { PrivacyReport } from "./hosting/report.js";
 import type { EventStore } from "./store/store.js";
@@ -60,8 +60,8 @@ export function exportLines(store: EventStore, report: PrivacyReport, messages: 
   return lines.map((line) => JSON.stringify(line));
 }
 
-/** Stores the events of lines of JSON. The same lines may be imported again. */
-export async function importLines(store: EventStore, text: string): Promise<ImportReport> {
+/** Stores the events of lines of JSON, of kinds that the device knows. The same lines may be imported again. */
+export async function importLines(store: EventStore, text: string, known: readonly string[]): Promise<ImportReport> {
   let [stored, duplicates, tooOld, notStored, skipped] = [0, 0, 0, 0, 0];
   const problems: { line: number; reason: string }[] = [];
   let [batch, into] = [[] as Event[], 0];
@@ -81,7 +81,7 @@ export async function importLines(store: EventStore, text: string): Promise<Impo
     if (!line.replace(/[ \t\r\ufeff]/g, "")) continue;
     try {
       const event = await read(line);
-      if (event) batch.push(event);
+      if (event) batch.push(checkKind(event, known));
       else skipped += 1;
     } catch (error) {
       if (!(error instanceof InputError)) throw error;

@@ -1,4 +1,4 @@
-"""events.json: what a store keeps of events that come late, twice, too often, and by clocks that leap."""
+"""events.json: what kinds mean, what presets make of them, and what a store keeps of events that come late or twice."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ import tempfile
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from palate_client.device import Device, open_device
-from palate_client.events import Event, Kind
+from palate_client.events import Event
 from palate_client.store.retention import Limits
+from palate_common.kinds import KINDS, MOST, Kind
+from palate_common.weighting import Weighting, weighting_names, weighting_of
+
+from .digits import digits
 
 DAY, START = 86_400.0, 1_790_000_000.0
 LEAPS = (0.25, 0.5, 1.0, 60.0, 3600.0, DAY, 10 * DAY, 29 * DAY, 31 * DAY, 46 * DAY, 400 * DAY, 3650 * DAY)
-KINDS: tuple[Kind, ...] = ("like", "rate", "impression", "rate")
+VALUES = (None, -1.0, -0.25, 0.0, 0.5, 1.0, 3.0, 4.0, 40.0, 1500.0)
+RECORDED: tuple[Kind, ...] = ("like", "rate", "impression", "rate")
 
 
 def events() -> dict[str, Any]:
@@ -25,7 +32,36 @@ def events() -> dict[str, Any]:
         Limits(keep_days=730.0, max_per_day=6, window_seconds=0.5),
         Limits(keep_days=1.0, max_per_day=50, window_seconds=86_400.0),
     )
-    return {"lives": [_life(each, seed) for seed, each in enumerate(limits)]}
+    own = Weighting(
+        {"view": 0.25, "Unboxed": 0.5, "sold on": -1.0, "*": 2.0},
+        {0: 0.5, 4: 1.5},
+        {"comment": {-1: 0, 0.5: 3}},
+        cap=9.0,
+    )
+    judged = {name: _judged(weighting_of(name)) for name in weighting_names()} | {"own": _judged(own)}
+    return {
+        "kinds": {kind: json.dumps(_meaning(kind)) for kind in KINDS},
+        "values": VALUES,
+        "own": asdict(own),
+        "judged": {name: {kind: json.dumps(each) for kind, each in kinds.items()} for name, kinds in judged.items()},
+        "lives": [_life(each, seed) for seed, each in enumerate(limits)],
+    }
+
+
+def _meaning(kind: str) -> dict[str, Any]:
+    """What a kind means; a bound that no number passes is null."""
+    means = asdict(KINDS[kind])
+    return means | {"says": int(means["says"]), "most": None if means["most"] == MOST else means["most"]}
+
+
+def _judged(weighting: Weighting) -> dict[str, list[tuple[int, float]]]:
+    """Of each kind: what an event of each of `VALUES` says, and its weight."""
+    values = np.array([np.nan if each is None else each for each in VALUES])
+    found = {}
+    for code, kind in enumerate(weighting.known):
+        says, weights = weighting.judge(np.full(len(values), code), values)
+        found[kind] = list(zip(says.tolist(), digits(weights), strict=True))
+    return found
 
 
 def _life(limits: Limits, seed: int) -> dict[str, Any]:
@@ -49,7 +85,7 @@ def _life(limits: Limits, seed: int) -> dict[str, Any]:
             clock[0] = right if dice() < 0.6 else 5.0 if dice() < 0.2 else right + one((-1, 1, 1)) * one(LEAPS)
             what, asked = one(("open", "add", "add", "import")), list[list[Any]]()
             for at in range(int(dice() * 4) if what != "open" else 0):
-                kind = one(KINDS)
+                kind = one(RECORDED)
                 ago = None if dice() < 0.3 else clock[0] - one((0.0, 0.25, 1.0, 2.0, DAY, 39 * DAY, 41 * DAY, -5.0))
                 own = f"{len(steps)}-{at}" if what == "import" else "till" if dice() < 0.1 else ""
                 asked.append(

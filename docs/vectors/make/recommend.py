@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,9 @@ import numpy as np
 from palate_client.device import open_device
 from palate_client.recommend.recommender import Recommendation
 from palate_common.algorithms import PublicFacts
-from palate_common.algorithms.parts.quarantine import inputs_of
 from palate_common.models.compact import compact, expand
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
+from palate_common.weighting import Weighting
 
 from .digits import digits
 from .key import SECRET
@@ -48,6 +48,10 @@ def recommend() -> dict[str, Any]:
     start = 1_790_000_000.0
     at = [{"kind": kind, "item": items[row], "at": start + 3600 * n} for n, (kind, row) in enumerate(_DONE)]
     at[3]["value"], at[7]["value"], at[8]["value"] = 5, 2, 40
+    said = [
+        {"kind": kind, "item": items[row], "at": start + 3600 * n} | ({} if value is None else {"value": value})
+        for n, (kind, row, value) in enumerate(_SAID)
+    ]
     burst = [{"kind": "view", "item": items[n % 40], "at": start + n / 2} for n in range(70)]
     often = [{"kind": "impression", "item": items[0], "at": start + 60 * n} for n in range(7)]
     lists: list[dict[str, Any]] = [
@@ -66,12 +70,16 @@ def recommend() -> dict[str, Any]:
         ("two sources of features, fused, and links", _als_model(items, sources=2, links=True), at, None, "movies"),
         ("links alone beside directions", _als_model(items, sources=0, links=True), at[:4], 7.0, "news"),
         ("more than 60 events in a minute", _als_model(items, sources=1, links=True), burst, None, "plain"),
+        ("comments, returns and kinds of an app's own", _als_model(items, sources=1, links=True), said, None, _OWN),
         ("shown often", _als_model(items, sources=0, links=False), often, None, "plain"),
-        ("items in quarantine", _quarantining(_als_model(items, sources=1, links=True)), at, None, "plain"),
     ):
         packed = compact(model)
         cases.append(
-            {"what": what, "preset": preset, "recent_half_life_days": half_life}
+            {
+                "what": what,
+                "preset": preset if isinstance(preset, str) else asdict(preset),
+                "recent_half_life_days": half_life,
+            }
             | {"model": base64.b64encode(packed).decode(), "events": did}
             | _told(expand(packed, most=2**20), items, domains, did, lists, half_life, preset)
         )
@@ -82,16 +90,17 @@ _DONE = (
     *(("view", 1), ("like", 7), ("purchase", 13), ("rate", 20), ("dismiss", 9), ("hide", 2), ("view", 1)),
     *(("rate", 30), ("play", 22), ("like", 41), ("skip", 5), ("impression", 3), ("share", 17), ("comment", 44)),
 )
+_SAID = (
+    *(("purchase", 13, 2), ("comment", 7, -1.0), ("comment", 20, 0.5), ("comment", 30, None), ("cart", 22, 1)),
+    *(("return", 13, 1), ("unboxed", 41, 3.0), ("sold on", 5, None), ("search", 17, None), ("playlist", 44, None)),
+    *(("purchase", 9, 1), ("return", 9, None), ("purchase", 9, 1), ("comment", 22, -0.5), ("wishlist", 22, None)),
+)
+_OWN = Weighting({"unboxed": 0.5, "sold on": -1.0, "*": 1.0}, combine="sum", cap=3.0)
 
 
 def _popularity_model() -> GlobalModel:
     counts = np.array([(7 * n) % 48 + n / 64 for n in range(48)], np.float32)
     return _model_of("popularity", {}, {"counts": counts}, [f"item-{number:02d}" for number in range(48)])
-
-
-def _quarantining(model: GlobalModel) -> GlobalModel:
-    """The model with the most popular item of each domain in quarantine, and one that is similar to many."""
-    return replace(model, state=model.state | inputs_of([0, 1, 11, 35], model.header.facts.n_items, {}))
 
 
 def _als_model(items: Sequence[str], *, sources: int, links: bool) -> GlobalModel:
@@ -150,7 +159,7 @@ def _told(
     did: Sequence[dict[str, Any]],
     lists: Sequence[dict[str, Any]],
     half_life: float | None,
-    preset: str,
+    preset: str | Weighting,
 ) -> dict[str, Any]:
     """What a device says with this model after these events."""
     now, drawn = [0.0], _Drawn(7)

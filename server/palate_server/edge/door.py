@@ -94,9 +94,9 @@ class DeviceDoor:
         try:
             if scope["method"] != "POST":
                 raise RefusedRequestError(405, "another method")
-            asked, proof = self._verified(scope)
+            asked, proof, identity = self._verified(scope)
             if asked.answers:
-                taken = await self._body(asked, proof, receive)
+                taken = await self._body(asked, proof, identity, receive)
             message = await self._next(asked, proof, receive)
         except VersionError:
             await _reply(send, 426, {"palate-versions": f"{VERSIONS[0]}-{VERSIONS[1]}"})
@@ -110,8 +110,8 @@ class DeviceDoor:
             headers = ({} if message is None else message.headers()) | ({"palate-taken": taken} if taken else {})
             await _reply(send, 204 if message is None else 200, headers, b"" if message is None else message.body)
 
-    def _verified(self, scope: Scope) -> tuple[ExchangeRequest, bytes]:
-        """Who asks what, by the headers alone, and the proof of it."""
+    def _verified(self, scope: Scope) -> tuple[ExchangeRequest, bytes, str]:
+        """Who asks what, by the headers alone, the proof of it, and the device's identity."""
         headers = dict[str, str]()
         for name, value in scope["headers"]:
             if name in _ALL:
@@ -136,7 +136,7 @@ class DeviceDoor:
         if asked.length > self._most:
             raise RefusedRequestError(413, "a body larger than any answer")
         self._check_time(asked)
-        return asked, proof_of(headers)
+        return asked, proof_of(headers), known.identity
 
     def _check_time(self, asked: ExchangeRequest) -> None:
         """Refuse a time that isn't near ours, or not above the device's latest: the request was taken before."""
@@ -147,7 +147,7 @@ class DeviceDoor:
         if len(self._times) > MOST_TIMES:
             self._times.popitem(last=False)
 
-    async def _body(self, asked: ExchangeRequest, proof: bytes, receive: Receive) -> str:
+    async def _body(self, asked: ExchangeRequest, proof: bytes, identity: str, receive: Receive) -> str:
         """Read an answer and take it; one that nobody waits for is read away. A device has one body at a time."""
         most = self._room.most_of(asked.device, asked.answers)
         if most is not None and asked.length > most:
@@ -170,7 +170,7 @@ class DeviceDoor:
                 del self._reading[asked.device]
         if hashlib.sha256(data).hexdigest() != asked.body:
             raise RefusedRequestError(400, "another body than was signed")
-        return self._room.take(asked.device, asked.answers, data, proof)
+        return self._room.take(asked.device, asked.answers, data, proof, identity)
 
     async def _next(self, asked: ExchangeRequest, proof: bytes, receive: Receive) -> ServerMessage | None:
         """The next message, as long as the device waits for it."""

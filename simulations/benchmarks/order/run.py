@@ -238,7 +238,7 @@ def go_together(data: Path, seeds: int) -> Any:
 def _hits(scores: npt.NDArray[np.float64], cases: list[tuple[Any, int]]) -> float:
     """The hit rate; of items with one score, a half counts as better."""
     hits = []
-    for own, (rest, out) in zip(scores, cases, strict=True):
+    for own, (rest, out) in zip(scores.copy(), cases, strict=True):
         own[rest] = -np.inf
         above = np.count_nonzero(own > own[out])
         hits.append(above + (np.count_nonzero(own == own[out]) - 1) / 2 < N)

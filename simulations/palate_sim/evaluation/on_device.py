@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 
-from palate_client.events import KINDS
 from palate_client.recommend.adaptation.fusion import NOTHING, fused_weights
 from palate_client.recommend.evidence import Weighed
 from palate_client.recommend.interests import Interests, Look
@@ -66,7 +65,7 @@ class GivenInterests(Interests):
     def look(self) -> Look:
         """The history as a device's look at its own."""
         own, places, nothing = self.history, np.arange(self.history.nnz), np.zeros(0, np.int32)
-        likes, unknown = np.full(own.nnz, KINDS.index("like")), np.full(own.nnz, np.nan)
+        likes, unknown = np.full(own.nnz, self.weighting.known.index("like")), np.full(own.nnz, np.nan)
         factors = own.weights.astype(np.float64)
         weighed = Weighed(own.indices, own.weights, places, places + 1, factors, likes, unknown)
         return Look(own, own, weighed, nothing, nothing, nothing, nothing)

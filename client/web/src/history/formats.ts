@@ -1,7 +1,7 @@
 /** Formats: what the files of each service have where, as data that Python's device reads, too, and the rows that their records are. */
 
 import given from "../../../palate_client/history/formats.json";
-import type { Kind } from "../events.js";
+import type { Kind } from "../kinds.js";
 import { moment } from "./dates.js";
 
 /** The most characters of a title, and of an id. */

@@ -12,7 +12,7 @@
  */
 
 import { InputError } from "../errors.js";
-import { shown, type EventInput, type Kind } from "../events.js";
+import { shown, type EventInput } from "../events.js";
 import { ItemMatcher } from "../models/item_matching.js";
 import type { ItemFacts } from "../models/item_table.js";
 import { hex, utf8 } from "../records/bytes.js";
@@ -48,7 +48,7 @@ export interface Suggestion {
 
 /** What was done with an item. */
 interface Done {
-  readonly kind: Kind;
+  readonly kind: EventInput["kind"];
   readonly item: string;
   readonly time: number | null;
   readonly value: number | null;

@@ -14,8 +14,10 @@ import type { Allowance, Delivery, Reaction } from "../delivery/record.js";
 import type { Reason } from "../delivery/rules.js";
 import type { HistoryAsked } from "../history/storing.js";
 import { ErasedError, InputError, LockedError, PalateError, RefusedError, UnreachableError } from "../errors.js";
-import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } from "../events.js";
-import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
+import { checkKind, checkText, eventOf, shown, type EventInput, type Tracked } from "../events.js";
+import type { EventKind } from "../kinds.js";
+import type { Loyalty } from "../loyalty.js";
+import { pastOf, visitsOf } from "../store/activity.js";
 import type { ItemFacts } from "../models/item_table.js";
 import { fetched, given, Models } from "../models/models.js";
 import { DeviceLedger } from "../ledger/device_ledger.js";
@@ -26,7 +28,7 @@ import type { ImportReport } from "../portability.js";
 import { blended, totals, type RecommendationOutcome } from "../recommend/adaptation/blending.js";
 import { tuning, type Tuning } from "../recommend/adaptation/tuning.js";
 import type { Explanation } from "../recommend/explanation.js";
-import { EXPLORATION } from "../recommend/factors.js";
+import { EXPLORATION, PROMOTED } from "../recommend/factors.js";
 import { Interests } from "../recommend/interests.js";
 import type { OwnModel } from "../recommend/own_model.js";
 import { Recommender, type RecommendOptions, type Recommendation, type ScoreOptions, type Similar } from "../recommend/recommender.js";
@@ -130,7 +132,7 @@ export class Host {
 
   /** Stores events; a failure of the machine is an answer, not an error. */
   async track(asked: readonly (readonly [EventInput, nonce: string])[]): Promise<{ outcomes: Tracked[]; problem: string }> {
-    const events = asked.map(([event, nonce]) => ({ event: eventOf(event), nonce }));
+    const events = asked.map(([event, nonce]) => ({ event: checkKind(eventOf(event), this.weighting.known), nonce }));
     const outcomes = await this.added(events);
     return { outcomes, problem: this.problem };
   }
@@ -228,8 +230,19 @@ export class Host {
 
   async recommend(n: number, options: RecommendOptions): Promise<Recommendation[]> {
     const { recommender } = await this.ranker();
+    if ([options.where, options.pin, options.boost, options.diversityBy].some((each) => each !== undefined)) await recommender.steerable();
     const tuned = options.tuned !== false && options.explore === undefined;
     return recommender.recommend(n, options, tuned ? (await this.tuning()).factor : 1);
+  }
+
+  async buyAgain(n: number): Promise<Recommendation[]> {
+    const [{ recommender }, { boughtAgain }] = [await this.ranker(), await loaded(import("../models/apart.js"))];
+    return recommender.listedAgain(n, boughtAgain(this.store.rows, this.store.clock()), "purchase");
+  }
+
+  async unfinished(n: number): Promise<Recommendation[]> {
+    const [{ recommender }, { unfinished }] = [await this.ranker(), await loaded(import("../models/apart.js"))];
+    return recommender.listedAgain(n, unfinished(this.store.rows, (item) => recommender.lengthOf(item)), "play");
   }
 
   async explain(item: string, options: ScoreOptions): Promise<Explanation> {
@@ -255,11 +268,11 @@ export class Host {
   }
 
   /** Stores what was shown and what the user did with it, and learns from it how to list. */
-  async feedback(shownItems: readonly Recommendation[], outcomes: Readonly<Record<string, Kind | EventInput>>, nonces: readonly string[]): Promise<{ outcomes: Tracked[]; problem: string }> {
+  async feedback(shownItems: readonly Recommendation[], outcomes: Readonly<Record<string, EventKind | EventInput>>, nonces: readonly string[]): Promise<{ outcomes: Tracked[]; problem: string }> {
     if (!Array.isArray(shownItems) || !shownItems.every((each) => typeof each?.item === "string" && typeof each.source === "string" && Number.isInteger(each.position)))
       throw new InputError("`shown` must be recommendations, as `recommend` gave them");
     const there = new Set(shownItems.map(({ item }) => item));
-    const did = new Map(Object.entries(outcomes).map(([item, each]) => [item, eventOf(typeof each === "string" ? { kind: each, item } : each)]));
+    const did = new Map(Object.entries(outcomes).map(([item, each]) => [item, checkKind(eventOf(typeof each === "string" ? { kind: each, item } : each), this.weighting.known)]));
     for (const [item, event] of did)
       if (!there.has(item) || event.item !== item || event.kind === "impression") throw new InputError(`\`outcomes\` must be what the user did with items of \`shown\`, got ${event.kind} ${shown(item)}`);
     const seen = shownItems.map(({ item, position, source }) => eventOf({ kind: "impression", item, props: { position, source } }));
@@ -267,7 +280,8 @@ export class Host {
     const before = new Set(this.store.rows.slice(-2 * asked.length).map(({ id }) => id));
     const tracked = await this.added(asked);
     const counted = shownItems.flatMap(({ item, source, position }, place): RecommendationOutcome[] => {
-      if (tracked[place] !== "stored" || before.has(asked[place].nonce)) return [];
+      // What was promoted or is the user's own says nothing of what the device's sources are worth.
+      if (tracked[place] !== "stored" || before.has(asked[place].nonce) || source === PROMOTED || source === "again") return [];
       const event = did.get(item);
       return [{ source, position, liked: event !== undefined && this.weighting.counts(event.kind, event.value) }];
     });
@@ -327,6 +341,7 @@ export class Host {
   }
 
   async loyalty(amount: string): Promise<Loyalty> {
+    const { loyalty } = await loaded(import("./own.js"));
     return loyalty(pastOf(this.store.rows, amount), this.store.clock(), this.calendar, this.store.first);
   }
 
@@ -429,7 +444,7 @@ export class Host {
   }
 
   async importLines(text: string): Promise<ImportReport> {
-    return (await loaded(import("./own.js"))).importLines(this.store, text);
+    return (await loaded(import("./own.js"))).importLines(this.store, text, this.weighting.known);
   }
 
   async ownHistory(...asked: HistoryAsked): Promise<unknown> {
@@ -543,8 +558,8 @@ export class Host {
     if (this.used?.of !== of) {
       const { items, domains, model, manifest } = published;
       const interests = new Interests(this.store, items, this.weighting, manifest.recentHalfLifeDays);
-      const recommender = published.table().then((table) =>
-        Recommender.of(model, items, interests, () => this.store.counts, domains, undefined, (item) => table?.title(item) ?? ""),
+      const recommender = Promise.all([published.table(), published.rules()]).then(([table, rules]) =>
+        Recommender.of(model, items, interests, () => this.store.counts, domains, undefined, { table, rules, clock: this.store.clock, learned: manifest.learned }),
       );
       const made = { of, recommender };
       made.recommender.catch(() => this.used === made && (this.used = null));
@@ -557,7 +572,7 @@ export class Host {
 /** The methods that a device, in this tab or another, asks a host for. */
 const METHODS = [
   "track", "decide", "consents", "history", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue", "items",
-  "interests", "adopt", "recommend", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
+  "interests", "adopt", "recommend", "buyAgain", "unfinished", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
   "reacted", "allow", "allowed", "deliveries", "inControl", "arm", "loyalty", "enroll", "enrolment", "leave", "sync", "privacyReport",
   "openLog", "exportLines", "importLines", "ownHistory", "statement", "erase",
 ] as const;

@@ -5,24 +5,25 @@
  * also have the other, and the reason says so.
  */
 
-import type { Kind } from "../events.js";
+import type { EventKind } from "../kinds.js";
 
-const DID: Readonly<Record<Kind, string>> = {
-  impression: "were shown", view: "looked at", click: "opened", play: "played", like: "liked", rate: "rated",
-  comment: "commented on", share: "shared", purchase: "bought", skip: "skipped", dismiss: "wanted less like", hide: "hid",
+const DID: Readonly<Record<string, string>> = {
+  view: "looked at", click: "opened", play: "played", like: "liked", rate: "rated",
+  comment: "commented on", share: "shared", purchase: "bought", dismiss: "wanted less like",
+  cart: "wanted to buy", wishlist: "wished for", follow: "followed", bookmark: "bookmarked", playlist: "playlisted",
 };
 /** The most events in a reason; each must contribute at least this share of the first one's contribution. */
 export const [TOLD, LEAST] = [3, 0.1];
 const POPULAR = "popular with others";
 export const TASTE = "goes with your taste as a whole";
 /** Reasons that name no event, by source; of other sources it is `TASTE`. */
-export const WHY: Readonly<Record<string, string>> = { popularity: POPULAR, exploration: "something new" };
+export const WHY: Readonly<Record<string, string>> = { popularity: POPULAR, exploration: "something new", "content:new": "something new", promoted: "promoted" };
 
 /** The contribution of one item of the user's history to a score. */
 export interface Contribution {
   readonly item: string;
   /** The kind of the event on it with the highest weight. */
-  readonly kind: Kind;
+  readonly kind: EventKind;
   /** Below 0 for an item that the user dismissed. */
   readonly score: number;
   /** The item's domain; null if there is only one. */
@@ -54,7 +55,7 @@ export interface Explanation {
 /** An event that a reason names, for an app with words, titles or a language of its own. */
 export interface Because {
   readonly item: string;
-  readonly kind: Kind;
+  readonly kind: EventKind;
   readonly domain: string | null;
   /** The item's title by the model's item table; "": it has none. */
   readonly title: string;
@@ -70,7 +71,7 @@ function telling(contributions: readonly Contribution[]): readonly Contribution[
 export function inWords(contributions: readonly Contribution[], domain: string | null): string {
   const told = telling(contributions);
   if (!told.length) return POPULAR;
-  const did = told.map((each) => `${DID[each.kind]} ${each.title || each.item}${each.domain === null || each.domain === domain ? "" : ` (${each.domain})`}`);
+  const did = told.map((each) => `${DID[each.kind] ?? "chose"} ${each.title || each.item}${each.domain === null || each.domain === domain ? "" : ` (${each.domain})`}`);
   const because = `because you ${did.length === 1 ? did[0] : `${did.slice(0, -1).join(", ")} and ${did[did.length - 1]}`}`;
   const total = (of: (each: Contribution) => number) => told.reduce((sum, each) => sum + of(each), 0);
   if (!(total((each) => each.linked) > total((each) => each.score) / 2)) return because;

@@ -13,7 +13,7 @@ import { numbersOf, type GlobalModel, type ModelHeader } from "../models/model.j
 import { settingOf, signalOf } from "../algorithms/facts.js";
 import { effectiveCount, sum, type History } from "./interests.js";
 
-export const [POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION] = ["popularity", "collaborative", "content", "panel", "exploration"];
+export const [POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION, PROMOTED] = ["popularity", "collaborative", "content", "panel", "exploration", "promoted"];
 const LINKED: readonly (readonly [source: string, name: string])[] = [["collaborative:pairs", "pairs"], [PANEL, "open"]];
 const TINY = 1e-12;
 /** Links count with the number of items to this power. */
@@ -81,6 +81,8 @@ export class Factors {
   readonly links: readonly Links[];
   /** Shrinkage of each column after ten events. It weights columns when two items are compared. */
   readonly trust: Float64Array;
+  /** Vectors of new items in the place of their own. */
+  readonly standIns = new Map<number, Float64Array>();
   private readonly places: Int32Array | null;
 
   private constructor(
@@ -123,12 +125,15 @@ export class Factors {
       if (width === 1) addColumn(scores, data, part[0]);
       else addProducts(scores, data, part, rows);
     }
+    for (const [row, own] of this.standIns) scores[row] = own.reduce((total, each, column) => total + each * vector[column], 0);
     return scores;
   }
 
   /** The vector of one item; written to `found`. */
   vector(row: number, found = new Float64Array(this.width)): Float64Array {
-    for (const { first, width, rows, data } of this.tables) {
+    const own = this.standIns.get(row);
+    if (own) found.set(own);
+    else for (const { first, width, rows, data } of this.tables) {
       const place = rows ? (this.places as Int32Array)[row] : row;
       for (let column = 0; column < width; column += 1) found[first + column] = place < 0 ? 0 : data[place * width + column];
     }

@@ -10,14 +10,14 @@
 
 import { DAY, SET_CLOCK } from "../clock.js";
 import { InputError } from "../errors.js";
-import { KINDS, type Kind, type Row } from "../events.js";
+import type { Row } from "../events.js";
+import { AGAINST, BACK, FOR, NOTHING, type EventKind } from "../kinds.js";
 import { LARGEST, SMALLEST, type Weighting } from "../weighting.js";
 
 const BURST = 60;
 const [TIRED, RESTED_DAYS] = [5, 7];
 /** Up to this many events in a domain, each counts twice. */
 const FEW = 5;
-const UNWANTED: ReadonlySet<Kind> = new Set(["hide", "dismiss"]);
 
 /** A user's items, rising, and their weights. */
 export interface History {
@@ -33,12 +33,12 @@ export interface Look {
   /** The same items, where recent events count more: what lists are made of, and nothing else. */
   readonly recent: History;
   /** Of each item of the history, the kind of its event with the highest weight. */
-  readonly kinds: readonly Kind[];
+  readonly kinds: readonly EventKind[];
   /** Of each item of the history, when the user was last positive about it; NaN: not known. */
   readonly latest: Float64Array;
-  /** Rows of rejected items without a later positive event, rising. */
+  /** Rows of items turned down or given back, without a later positive event, rising. */
   readonly unwanted: Int32Array;
-  /** Those that also count against the taste: dismissed last, since its last reset. */
+  /** Those that also count against the taste, since its last reset. */
   readonly dismissed: Int32Array;
   /** Rows of items that pause, as they were shown often without a reaction. */
   readonly resting: Int32Array;
@@ -48,7 +48,7 @@ export interface Look {
 
 interface Positive {
   readonly row: number;
-  readonly code: number;
+  readonly kind: EventKind;
   readonly weight: number;
   readonly time: number;
   /** The minute in which it was tracked; NaN: it was imported. */
@@ -57,7 +57,7 @@ interface Positive {
 
 /** What is known of the events so far; it is extended by each new one. */
 class Evidence {
-  readonly positives: Positive[] = [];
+  positives: Positive[] = [];
   readonly minutes = new Map<number, number>();
   readonly shown = new Map<number, number[]>();
   readonly unwanted = new Set<number>();
@@ -67,27 +67,27 @@ class Evidence {
   latest = -Infinity;
 
   add(event: Row, row: number, weighting: Weighting, reset: number): void {
-    const code = KINDS.indexOf(event.kind);
-    const [down, byKind] = [UNWANTED.has(event.kind), weighting.ofKind(event.kind)];
-    const positive = byKind > 0;
-    if (down) this.unwanted.add(row);
-    else if (positive) this.unwanted.delete(row);
+    const [says, weight] = weighting.judge(event.kind, event.value);
+    if (says < 0) this.unwanted.add(row);
+    else if (says === FOR) this.unwanted.delete(row);
     if (event.time !== null) this.latest = Math.max(this.latest, event.time);
     if (event.seq <= reset) return;
-    if (event.kind === "dismiss") this.dismissed.add(row);
-    else if (down || positive) this.dismissed.delete(row);
+    if (says === AGAINST) this.dismissed.add(row);
+    else if (says !== NOTHING) this.dismissed.delete(row);
+    if (says === BACK) {
+      this.positives = this.positives.filter((each) => each.row !== row || void this.minutes.set(each.minute, (this.minutes.get(each.minute) ?? 0) - 1));
+    }
     if (event.kind === "skip") this.skipped.add(row);
-    if (positive) this.shown.delete(row);
+    if (says === FOR) this.shown.delete(row);
     if (event.kind === "impression") {
       const times = this.shown.get(row);
       if (times) times.push(event.received);
       else this.shown.set(row, [event.received]);
     }
     this.newest = Math.max(this.newest, event.received);
-    const weight = byKind * weighting.ofValue(event.kind, event.value);
     if (!(weight > 0)) return;
     const minute = event.imported ? NaN : Math.floor(event.received / 60);
-    this.positives.push({ row, code, weight, time: event.time ?? NaN, minute });
+    this.positives.push({ row, kind: event.kind, weight, time: event.time ?? NaN, minute });
     if (!event.imported) this.minutes.set(minute, (this.minutes.get(minute) ?? 0) + 1);
   }
 
@@ -174,7 +174,7 @@ export class Interests {
       const scale = after > 0 ? sum(weights) / after : 1;
       recent = { ...history, weights: decayed.map((each) => clipped(each * scale)) };
     }
-    const kinds = places.map((group) => KINDS[positives[group.reduce((best, at) => (factors[at] > factors[best] ? at : best))].code]);
+    const kinds = places.map((group) => positives[group.reduce((best, at) => (factors[at] > factors[best] ? at : best))].kind);
     const latest = Float64Array.from(places, (group) => group.reduce((most, at) => (positives[at].time > most || Number.isNaN(most) ? positives[at].time : most), NaN));
     const { unwanted, dismissed, skipped } = this.evidence;
     return {

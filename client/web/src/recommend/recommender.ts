@@ -13,12 +13,13 @@ import type { fusedWeights } from "./adaptation/fusion.js";
 import { diverse } from "./diversity.js";
 import { inWords, TASTE, WHY, type Because, type Contribution, type Explanation } from "./explanation.js";
 import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
-import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY } from "./factors.js";
-import { numbersOf, quarantined, type GlobalModel } from "../models/model.js";
+import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY, PROMOTED } from "./factors.js";
+import { numbersOf, type GlobalModel } from "../models/model.js";
 import { entries, focus, type Interests, type Look } from "./interests.js";
 import { namedEvents } from "./reasons.js";
 import { highest, Scorer, type Added, type Taste } from "./scoring.js";
 import { Selection } from "./selection.js";
+import type { Facts, Steer, Steering, Steers } from "./steering.js";
 
 const [POOL, SHORT] = [4, 10];
 /** How far a list departs from the highest scores if nothing is said; what the setting is for the three options at 1. */
@@ -31,7 +32,7 @@ export interface Recommendation {
   readonly item: string;
   /** Comparable only within a list. */
   readonly score: number;
-  /** popularity, collaborative, content, panel or exploration; or one of several of a family, such as "content:titles". */
+  /** popularity, collaborative, content, panel or exploration; one of several of a family, such as "content:titles"; or promoted: by a rule, a pin or a boost. */
   readonly source: string;
   /** Why it is recommended, as text for the user. */
   readonly reason: string;
@@ -61,7 +62,7 @@ export interface ScoreOptions {
   readonly debias?: number;
 }
 
-export interface RecommendOptions extends ScoreOptions {
+export interface RecommendOptions extends ScoreOptions, Steers {
   /** Leave out items on which the user has positive events; true unless it is false. */
   readonly filterAlreadyLikedItems?: boolean;
   /** Further items to leave out. */
@@ -76,6 +77,9 @@ export interface RecommendOptions extends ScoreOptions {
   readonly tuned?: boolean;
 }
 
+const TINY = 1e-30;
+const NO_FACTS: Facts = { table: null, rules: [], clock: () => 0, learned: Infinity };
+
 /** Recommendations from a model and one user's interests. */
 export class Recommender {
   private readonly scorer: Scorer;
@@ -85,6 +89,9 @@ export class Recommender {
   /** Learns weights of the sources; null: the model has no several sources of public features. */
   private fuse: typeof fusedWeights | null = null;
   private fused: Record<string, number> = {};
+  private steering: Steering | null = null;
+  /** Rows of items that have a vector by their kinds alone. */
+  private fresh: ReadonlySet<number> = new Set();
   private made: { look: Look; of: string; taste: Taste; contributed: readonly (Contribution["kind"] | null)[] } | undefined;
 
   private constructor(
@@ -94,21 +101,34 @@ export class Recommender {
     private readonly counts: () => Counts,
     domains: readonly string[] | null,
     private readonly rng: Rng,
-    private readonly titleOf: (item: string) => string,
+    private readonly facts: Facts,
   ) {
     if (model.header.facts.nItems !== items.length) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems} items, got ${items.length}`);
     this.scorer = new Scorer(Factors.of(model, items.length));
-    this.selection = new Selection(interests.rows, domains, quarantined(model));
+    this.selection = new Selection(interests.rows, domains);
     const popular = model.state.get("counts");
     this.popularity = popular ? numbersOf(popular) : new Float32Array(items.length).fill(1);
   }
 
   /** The recommender for a model; what only some models need is loaded for them. */
-  static async of(model: GlobalModel, items: readonly string[], interests: Interests, counts: () => Counts, domains: readonly string[] | null = null, rng: Rng = RANDOM, titleOf: (item: string) => string = () => ""): Promise<Recommender> {
-    const made = new Recommender(model, items, interests, counts, domains, rng, titleOf);
+  static async of(model: GlobalModel, items: readonly string[], interests: Interests, counts: () => Counts, domains: readonly string[] | null = null, rng: Rng = RANDOM, facts: Facts = NO_FACTS): Promise<Recommender> {
+    const made = new Recommender(model, items, interests, counts, domains, rng, facts);
+    if (facts.table || facts.rules.length) await made.steerable();
+    if (facts.table && facts.learned < items.length) made.fresh = (await import("../models/apart.js")).standIn(made.scorer.factors, facts.table, facts.learned);
     const several = made.scorer.sources.some((source) => source !== CONTENT && familyOf(source) === CONTENT);
     if (several) made.fuse = (await import("../models/apart.js")).fusedWeights;
     return made;
+  }
+
+  /** Loads what `where`, `pin`, `boost` and `diversityBy` need. */
+  async steerable(): Promise<void> {
+    const { Steering } = await import("../models/apart.js");
+    const steering = (this.steering ??= new Steering(this.interests.rows, this.facts.table, this.facts.rules, this.facts.clock));
+    this.selection.offered = () => steering.offered();
+  }
+
+  private titleOf(item: string): string {
+    return this.facts.table?.title(item) ?? "";
   }
 
   /** Recommended items, best first. Items that the user hid or dismissed are never among them. */
@@ -117,14 +137,20 @@ export class Recommender {
     checkItems("filterItems", options.filterItems);
     checkItems("items", options.items);
     const mix = mixOf(options);
-    const allowed = this.selection.allowedRows(options.items, options.domain);
+    const steer = this.steering?.steer(n, options);
+    const allowed = this.selection.allowedRows(options.items, options.domain, steer?.rows);
     const { taste, look, counts } = this.current(mix.debias, options.domain);
     const own = options.filterAlreadyLikedItems === false ? [] : taste.history.indices;
     const without = [...look.unwanted, ...own, ...this.selection.knownRows(options.filterItems ?? [])];
+    const first = steer?.first(n, without, allowed) ?? [];
+    n -= first.length;
+    without.push(...first);
     const wide = POOL * Math.max(n, SHORT);
     let out = [...without, ...look.resting];
     let pool: ArrayLike<number> = this.scorer.top(taste, wide, out, allowed);
-    let order = this.rerank(taste, pool, n, mix.diversity);
+    const lifted = steer?.lifted(pool, n, allowed, (rows) => this.scorer.scores(taste, rows), (among) => this.scorer.top(taste, Math.max(n, 1), out, among));
+    pool = lifted?.pool ?? pool;
+    let order = this.rerank(taste, pool, n, mix.diversity, [], steer, lifted?.lifts);
     if (order.length < n && out.length > without.length) {
       // Items that pause come after all others.
       out = without;
@@ -139,11 +165,32 @@ export class Recommender {
       const other = this.scorer.taste(drawn, less, this.weights(counts, 1)); // without popularity
       const kept = order.slice(0, order.length - places.length);
       const candidates = this.scorer.topOnce(other, wide, [...out, ...kept], allowed);
-      const found = this.rerank(other, candidates, places.length, mix.diversity, kept);
+      const found = this.rerank(other, candidates, places.length, mix.diversity, kept, steer);
       order = kept;
       found.forEach((row, place) => order.splice(places[place], 0, row));
     }
-    return this.withReasons(taste, order, new Set(places), pool);
+    const promoted = new Set([...first, ...(lifted?.risen ?? [])]);
+    if (!pool.length) pool = first;
+    return this.withReasons(taste, [...first, ...order], new Set(places.map((place) => place + first.length)), pool, promoted);
+  }
+
+  /** Items of the user's own, in this order, as far as a list may have them. */
+  listedAgain(n: number, found: ReadonlyMap<string, number>, kind: Contribution["kind"]): Recommendation[] {
+    checkCount(n);
+    const allowed = this.selection.allowedRows(undefined, undefined);
+    const [out, may] = [new Set(this.interests.look().unwanted), allowed && new Set(Array.from(allowed))];
+    const listed = [...found].filter(([item]) => this.selection.knownRows([item]).some((row) => !out.has(row) && (may?.has(row) ?? true)));
+    return listed.slice(0, n).map(([item, score], position) => {
+      const [title, domain] = [this.titleOf(item), this.selection.domain(this.selection.row(item))];
+      const because = { item, kind, domain, title };
+      return { item, score, source: "again", reason: inWords([{ ...because, score: Math.max(score, TINY), linked: 0 }], domain), because: [because], position, title };
+    });
+  }
+
+  /** The seconds of an item; 0: not known. */
+  lengthOf(item: string): number {
+    const seconds = this.facts.table?.get(item)?.more.seconds;
+    return typeof seconds === "number" ? seconds : 0;
   }
 
   /** Items to ask a new user about, those first whose answers tell most. */
@@ -224,15 +271,17 @@ export class Recommender {
   }
 
   /** Reranks a pool, best first, for diversity, also towards the rows `beside`; the first n. */
-  private rerank(taste: Taste, pool: ArrayLike<number>, n: number, diversity: number, beside: readonly number[] = []): number[] {
+  private rerank(taste: Taste, pool: ArrayLike<number>, n: number, diversity: number, beside: readonly number[] = [], steer?: Steer | null, lifts?: Float64Array): number[] {
     const rows = Array.from(pool);
     if (!diversity || rows.length < 2) return rows.slice(0, n);
     const all = [...rows, ...beside];
-    return diverse(this.scorer.scores(taste, rows), this.scorer.likeness(all), n, diversity, beside.length, this.scorer.bonds(all)).map((place) => rows[place]);
+    const scores = this.scorer.scores(taste, rows).map((score, place) => score + (lifts?.[place] ?? 0));
+    const likeness = steer?.likeness;
+    return diverse(scores, likeness?.(all) ?? this.scorer.likeness(all), n, diversity, beside.length, likeness ? null : this.scorer.bonds(all)).map((place) => rows[place]);
   }
 
   /** Recommendations of rows, with source and reason. */
-  private withReasons(taste: Taste, order: readonly number[], explored: ReadonlySet<number>, pool: ArrayLike<number>): Recommendation[] {
+  private withReasons(taste: Taste, order: readonly number[], explored: ReadonlySet<number>, pool: ArrayLike<number>, promoted: ReadonlySet<number>): Recommendation[] {
     if (!order.length) return [];
     const parts = [...this.scorer.byPart(taste, order)];
     const usual = pool === order ? new Map(parts) : this.scorer.byPart(taste, pool);
@@ -249,8 +298,10 @@ export class Recommender {
         const above = part[place] ? part[place] - means[at] : -Infinity;
         if (source === "" || above > most) [source, most] = [name, above];
       });
+      if (this.fresh.has(row)) source = "content:new";
       if (explored.has(place)) source = EXPLORATION;
-      const said = this.told(taste, added[place], named[place]);
+      else if (promoted.has(row)) source = PROMOTED;
+      const said = source === EXPLORATION || source === PROMOTED ? [] : this.told(taste, added[place], named[place]);
       const because = said.map(({ item, kind, domain, title }) => ({ item, kind, domain, title }));
       const reason = said.length ? inWords(said, this.selection.domain(row)) : (WHY[source] ?? TASTE);
       return { item: this.items[row], score, source, reason, because, position: place, title: this.titleOf(this.items[row]) };

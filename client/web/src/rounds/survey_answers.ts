@@ -6,11 +6,10 @@
 
 import type { Calendar } from "../delivery/calendar.js";
 import type { Delivery } from "../delivery/record.js";
-import type { Kind, Row } from "../events.js";
+import type { Row } from "../events.js";
+import { isAnswer } from "../kinds.js";
 import { dayAfter, MOST_ITEMS, MOST_SENT, RETENTION_DAYS, type Survey } from "./survey.js";
 
-/** Kinds of events that count as a reaction to a recommendation. */
-const TAKEN: ReadonlySet<Kind> = new Set(["click", "play", "like", "comment", "share", "purchase"]);
 const GOOD: readonly string[] = ["opened", "clicked", "bought"];
 /** Seconds after an impression within which a reaction counts; the length of lists; days of a month. */
 const [TAKEN_WITHIN, CUTOFF, MONTH] = [86_400, 10, 30];
@@ -89,7 +88,7 @@ function retention(survey: Survey, days: readonly string[], found: Map<string, n
 /** HR and NDCG of the week's lists of recommendations. A list begins with the impression at position 0. */
 function online(thisWeek: readonly Known[], all: readonly Known[], found: Map<string, number>): void {
   const taken = new Map<string, number[]>();
-  for (const { time, row } of all) if (TAKEN.has(row.kind)) taken.set(row.item, [...(taken.get(row.item) ?? []), time]);
+  for (const { time, row } of all) if (isAnswer(row.kind, row.value)) taken.set(row.item, [...(taken.get(row.item) ?? []), time]);
   const lists: { position: number; good: boolean }[][] = [];
   for (const { time, row } of thisWeek) {
     const position = row.kind === "impression" ? row.props?.position : undefined;

@@ -12,7 +12,7 @@
 
 import { DAY, SET_CLOCK } from "../clock.js";
 import { IntegrityError, PalateError } from "../errors.js";
-import { LINES, TRACKED, type Event, type Kind, type Row, type Source, type Tracked } from "../events.js";
+import { LINES, TRACKED, type Event, type Row, type Source, type Tracked } from "../events.js";
 import { textOf, utf8 } from "../records/bytes.js";
 import { excess, retentionTime, timeOf, tooOld, type Limits } from "./retention.js";
 import type { Sealed } from "./sealed.js";
@@ -418,7 +418,7 @@ function packed(rows: readonly Row[]): string {
 }
 
 function unpacked(name: string, data: Uint8Array): Row[] {
-  const rows = parsed(name, data) as [number, string, Kind, string, number | null, number, number | null, Source, Row["props"], number][];
+  const rows = parsed(name, data) as [number, string, Row["kind"], string, number | null, number, number | null, Source, Row["props"], number][];
   return rows.map(([seq, id, kind, item, time, received, value, source, props, imported]) => ({ seq, id, kind, item, time, received, value, source, props, imported }));
 }
 

@@ -10,6 +10,7 @@ import { limitsOf } from "../../src/store/retention.js";
 import { EventStore } from "../../src/store/store.js";
 import { environment, equal, ok, refused, test } from "../harness.js";
 import { place } from "../sample.js";
+import { KINDS } from "../../src/kinds.js";
 
 interface Case {
   readonly what: string;
@@ -107,7 +108,7 @@ test("a history: an export brings it to another device, where it keeps its rule"
   const now = 1_790_000_000;
   const store = await opened(now);
   const line = (id: string) => JSON.stringify({ type: "event", kind: "play", item: "7", time: now - 2000 * 86_400, source: "offline", id });
-  const report = await importLines(store, [line("history-1"), line("of a till"), ...Array.from({ length: 30 }, (_, at) => line(`history-${at + 2}`))].join("\n"));
+  const report = await importLines(store, [line("history-1"), line("of a till"), ...Array.from({ length: 30 }, (_, at) => line(`history-${at + 2}`))].join("\n"), KINDS);
   equal([report.stored, report.tooOld], [31, 1]);
   equal(await history(store, "list", null), [{ id: 2, service: "export", time: now, events: 31 }]);
 });
@@ -118,8 +119,8 @@ test("a history: it displaces nothing that was done in the app", async () => {
   await store.decide({ purpose: "store", granted: true, version: "1", time: now });
   const lines = (count: number, days: number, id: string) =>
     Array.from({ length: count }, (_, at) => JSON.stringify({ type: "event", kind: "play", item: "7", time: now - days * 86_400 + at, source: "offline", id: `${id}-${at}` })).join("\n");
-  await importLines(store, lines(8, 40, "till"));
-  await importLines(store, lines(18, 1, "history"));
+  await importLines(store, lines(8, 40, "till"), KINDS);
+  await importLines(store, lines(18, 1, "history"), KINDS);
   equal([store.rows.filter(({ imported }) => imported <= 1).length, store.rows.length], [8, 18]);
 });
 

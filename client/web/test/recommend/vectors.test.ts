@@ -3,7 +3,7 @@ import { Recommender, type RecommendOptions } from "../../src/recommend/recommen
 import { expand } from "../../src/models/compact.js";
 import { fromBase64 } from "../../src/records/bytes.js";
 import type { Rng } from "../../src/recommend/exploration.js";
-import { weightingOf } from "../../src/weighting.js";
+import { weightingIn } from "../store/events.test.js";
 import { environment, equal, ok, test } from "../harness.js";
 import { eventOf, type Row } from "../../src/events.js";
 
@@ -15,7 +15,7 @@ async function device(items: string[], domains: string[], given: any, rng?: Rng)
     ...eventOf({ kind: each.kind, item: each.item, value: each.value }), id: String(place), seq: place + 1, time: each.at, received: each.at, imported: 0,
   }));
   const store = { rows, generation: 0, reset: 0, clock: () => given.now as number };
-  const interests = new Interests(store, items, weightingOf(given.preset), given.recent_half_life_days);
+  const interests = new Interests(store, items, weightingIn(given.preset), given.recent_half_life_days);
   return { made: await Recommender.of(await expand(fromBase64(given.model), 2 ** 20), items, interests, () => ({}), domains, rng), interests };
 }
 

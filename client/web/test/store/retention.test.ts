@@ -5,6 +5,7 @@ import { limitsOf } from "../../src/store/retention.js";
 import type { Sealed } from "../../src/store/sealed.js";
 import { EventStore } from "../../src/store/store.js";
 import { equal, ok, refused, test } from "../harness.js";
+import { KINDS } from "../../src/kinds.js";
 
 const DAY = 86_400;
 const START = 1_790_000_000;
@@ -67,7 +68,7 @@ test("retention: what is too old is said at once, and an app that stays open for
   const at = (days: number) => ({ event: eventOf({ kind: "view", item: "a", time: now - days * DAY }), nonce: `old-${days}` });
   equal(await store.add([at(9.9), at(10.1)]), ["stored", "too old"]);
   const lines = [9.8, 10.2].map((days) => JSON.stringify({ kind: "view", item: "b", time: now - days * DAY }));
-  const { stored, tooOld, problems } = await importLines(store, lines.join("\n"));
+  const { stored, tooOld, problems } = await importLines(store, lines.join("\n"), KINDS);
   equal([stored, tooOld, problems], [1, 1, []]);
   for (let days = 0; days < 60; days += 1) {
     now += DAY;

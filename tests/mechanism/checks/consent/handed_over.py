@@ -35,10 +35,11 @@ from mechanism.harness.probe_run import POPULATION
 from mechanism.harness.watched_run import memory
 from palate_client.consent import PURPOSES
 from palate_client.device import Device, open_device
-from palate_client.events import Event, Kind, event_line
+from palate_client.events import Event, event_line
 from palate_client.recommend.interests import Interests
 from palate_client.store import reading, store
 from palate_client.store.retention import Limits
+from palate_common.kinds import Kind
 
 ITEMS = 12
 START, DAY = 1_795_392_000.0, 86_400.0

@@ -6,7 +6,7 @@
  */
 
 import { DAY } from "../../clock.js";
-import { churnRisk, SESSION_GAP } from "../../loyalty.js";
+import { churnRisk, SESSION_GAP } from "../../store/activity.js";
 
 const [LEAST, MOST] = [0.5, 2];
 const PRIOR = 30;
