@@ -63,7 +63,7 @@ async function bundled(entries, folder, chunked) {
 }
 
 rmSync(DIST, { recursive: true, force: true });
-const files = await bundled(["index", "worker", "testing"], DIST, true);
+const files = await bundled(["index", "worker", "hosting/testing"], DIST, true);
 await bundled(["core"], join(DIST, "core"), false);
 const page = await bundled(["page/page"], join(DIST, "page"), false);
 
