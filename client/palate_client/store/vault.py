@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from palate_client.store.key_file import KEY_FILE, NONCE_BYTES, SALT_BYTES, Tombstone, Wrapped, bury, read
+from palate_client.store.key_file import KEY_FILE, NONCE_BYTES, SALT_BYTES, USER, Tombstone, Wrapped, bury, read
 from palate_common.extras import to_install
 from palate_common.records.files import create_durably
 from palate_core.errors import InputError, PalateError, WrongKeyError
@@ -125,7 +125,7 @@ class Keyring:
         except ModuleNotFoundError:
             raise InputError(f"`key` must be given, or the keyring installed: {to_install('keyring')}") from None
         try:
-            return getattr(keyring, name)(f"palate/{app}", store, *values)
+            return getattr(keyring, name)(f"palate/{app.partition(USER)[0]}", store, *values)
         except NoKeyringError:
             raise InputError(
                 "`key` must be given on a machine without a keyring: palate.open(..., key=...), 32 bytes as"
@@ -141,7 +141,7 @@ class Vault:
 
     Attributes:
         folder: the store's folder.
-        app: the app that the store belongs to.
+        app: the app that the store belongs to, and which of its users.
         holder: keeps the wrapping key.
     """
 
@@ -184,7 +184,10 @@ class Vault:
         if not isinstance(found, Wrapped):
             raise WrongKeyError("the store must have its key, got a folder without one")
         if found.app != self.app:
-            raise InputError(f"`app` must be {found.app!r}, whose store this is, got {self.app!r}")
+            app, of = found.app.partition(USER)[0], self.app.partition(USER)[0]
+            if app == of:
+                raise InputError("`user` must be the one whose store this is, got another")
+            raise InputError(f"`app` must be {app!r}, whose store this is, got {of!r}")
         if found.holder != self.holder.name:
             expected = (
                 "be given: the caller keeps it" if found.holder == "caller" else "be left out: the keyring has it"
