@@ -870,6 +870,40 @@ class Device(Closing):
             raise InputError(f"`path` must be a file that can be written, got {path}: {error.strerror}") from None
         return written
 
+    def export_portable(self, path: Path | str, *, key: bytes) -> None:
+        """Write all that this installation knows, encrypted, for `import_portable` on another device; and close it.
+
+        The file has events, decisions, ledger, limits, messages, number and identity. From then on this store takes
+        part in nothing, and each purpose is denied in it: `erase` it next. It is possible once.
+
+        Args:
+            path: where to write it; an existing file is replaced.
+            key: at least 32 random bytes, as `palate.new_key()` makes, that the other device gets by another way.
+
+        Raises:
+            InputError: the key is none, this installation has moved before, or the file can't be written; then nothing
+                has changed.
+            LockedError: the device is online.
+        """
+        from palate_client.leaving.moving import move_out  # here: as the parts
+
+        move_out(self.store, Path(path), key)
+
+    def import_portable(self, path: Path | str, *, key: bytes) -> None:
+        """Go on as the installation that wrote a file by `export_portable`; the file is destroyed.
+
+        This store must be new: of the same app and user, without events and decisions. What was spent stays spent, and
+        each purpose is denied until the user is asked again: they may have revoked it since, on another device.
+
+        Raises:
+            InputError: the file can't be read, or the store isn't new.
+            WrongKeyError: the file was made with another key, for another app or user, or was changed.
+            PalateError: the store can't be written, try again; or the file can't be destroyed.
+        """
+        from palate_client.leaving.moving import move_in  # here: as the parts
+
+        move_in(self.store, Path(path), key)
+
     def statement(self) -> Statement:
         """What would remain if the user left now, in words and numbers; see "Leaving" in docs/leaving.md.
 

@@ -19,7 +19,6 @@ from palate_client.store.key_file import USER, Wrapped, bury, is_id, overwrite, 
 from palate_client.store.vault import Keyring, Vault
 from palate_core.errors import InputError, PalateError
 
-
 USERS = "users"
 """The folder, in that of the app, of its users' stores."""
 

@@ -159,7 +159,7 @@ class Vault:
         wrapped = Wrapped(
             self.app, store, self.holder.name, secrets.token_bytes(SALT_BYTES), secrets.token_bytes(NONCE_BYTES)
         )
-        wrapping = _derive(self.holder.make(self.app, store), wrapped.salt)
+        wrapping = derive(self.holder.make(self.app, store), wrapped.salt, _INFO)
         data = AESGCM(wrapping).encrypt(wrapped.nonce, secrets.token_bytes(KEY_BYTES), wrapped.header)
         create_durably(self.file, replace(wrapped, data=data).to_bytes(), mode=0o600)
 
@@ -193,7 +193,7 @@ class Vault:
                 "be given: the caller keeps it" if found.holder == "caller" else "be left out: the keyring has it"
             )
             raise InputError(f"`key` of this store must {expected}")
-        wrapping = _derive(self.holder.get(self.app, found.store), found.salt)
+        wrapping = derive(self.holder.get(self.app, found.store), found.salt, _INFO)
         try:
             return AESGCM(wrapping).decrypt(found.nonce, found.data, found.header)
         except InvalidTag:
@@ -232,6 +232,6 @@ class Vault:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _derive(key: bytes, salt: bytes) -> bytes:
-    """Derive the wrapping key from the kept one (HKDF, RFC 5869)."""
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=_INFO).derive(key)
+def derive(key: bytes, salt: bytes, info: bytes) -> bytes:
+    """Derive a key for one purpose from the kept one (HKDF, RFC 5869)."""
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key)
