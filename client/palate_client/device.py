@@ -400,6 +400,7 @@ class Device(Closing):
         explore: float | None = None,
         diversity: float | None = None,
         debias: float | None = None,
+        context: Sequence[str] = (),
         tuned: bool = True,
         where: Filter | None = None,
         pin: Sequence[str] = (),
@@ -420,6 +421,8 @@ class Device(Closing):
                 events, and adapted to reactions to explored items.
             diversity: weight of the items' dissimilarity, 0 to 1.
             debias: the part of the popularity score that is removed, 0 to 1.
+            context: items that the user just saw, the last one last: they weigh for this list, aren't in it, and aren't
+                recorded. Ids that the model doesn't know are passed over.
             tuned: the user's loyalty changes how much the list explores (`tuning`), unless `explore` is given.
             where: recommend only items of which this is true: a filter such as 'price < 20 and "Drama" in genres', see
                 docs/rules.md, or a slower function of `ItemFacts`.
@@ -444,6 +447,7 @@ class Device(Closing):
             explore=explore,
             diversity=diversity,
             debias=debias,
+            context=context,
             tuning=self.tuning().factor if tuned and explore is None else 1.0,
             where=where,
             pin=pin,
@@ -460,7 +464,13 @@ class Device(Closing):
         return self.recommendations.tuning()
 
     def explain(
-        self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
+        self,
+        item: str,
+        *,
+        domain: str | None = None,
+        discovery: float | None = None,
+        debias: float | None = None,
+        context: Sequence[str] = (),
     ) -> Explanation:
         """How much each of the user's events adds to the item's score.
 
@@ -469,12 +479,13 @@ class Device(Closing):
             domain: as in the call of `recommend`.
             discovery: as in the call of `recommend`.
             debias: as in the call of `recommend`.
+            context: as in the call of `recommend`.
 
         Raises:
             InputError: the model doesn't know the item or the domain, a share isn't from 0 to 1, or there is no model.
         """
         ranker = self.recommendations.recommender()
-        return ranker.explain(item, domain=domain, discovery=discovery, debias=debias)
+        return ranker.explain(item, domain=domain, discovery=discovery, debias=debias, context=context)
 
     def similar_items(self, item: str, n: int = 10, *, domain: str | None = None) -> list[Similar]:
         """Items similar to this one by the model, most similar first, independent of the user.
@@ -488,6 +499,42 @@ class Device(Closing):
             InputError: the model doesn't know the item or the domain, or there is no model.
         """
         return self.recommendations.recommender().similar_items(item, n, domain=domain)
+
+    def goes_with(self, items: Sequence[str], n: int = 10, *, domain: str | None = None) -> list[Similar]:
+        """Items that go with those of a basket or a list, best first, whoever has them.
+
+        They are what the model's links and directions say of the items together: nothing of the user's history counts,
+        nothing is recorded. Items that the user hid or dismissed are never among them.
+
+        Args:
+            items: the basket's; ids that the model doesn't know are passed over, and of none that it knows comes none.
+            n: the most items to return.
+            domain: return only items of this domain.
+
+        Raises:
+            InputError: an argument is out of range, no item has this domain, or there is no model.
+            PalateError: the store can't be read.
+        """
+        return self.recommendations.recommender().goes_with(items, n, domain=domain)
+
+    def rank_lists(
+        self, lists: Mapping[str, Sequence[str]], n: int = 10, *, context: Sequence[str] = ()
+    ) -> list[Similar]:
+        """Lists of items, such as playlists or shelves, that fit the user, best first.
+
+        A list fits as its items do on average, a short one less surely. One with an item that the user hid or dismissed
+        is left out, and so is one of which the model knows no item.
+
+        Args:
+            lists: name -> the items of each.
+            n: the most lists to return.
+            context: as in the call of `recommend`.
+
+        Raises:
+            InputError: an argument is out of range, or there is no model.
+            PalateError: the store can't be read.
+        """
+        return self.recommendations.recommender().rank_lists(lists, n, context=context)
 
     def buy_again(self, n: int = 10) -> list[Recommendation]:
         """What the user has bought and may want again, first what was bought often and lately, and not a moment ago.

@@ -22,6 +22,7 @@ from palate_client.events import check_items
 from palate_client.language.language import language_of
 from palate_client.recommend.adaptation.blending import AGAIN, EXPLORATION, PROMOTED, Blend, exploration_of, weights_of
 from palate_client.recommend.adaptation.fusion import fused_weights
+from palate_client.recommend.baskets import basket_taste, in_session, list_scores
 from palate_client.recommend.discovery import NEW, mix_of
 from palate_client.recommend.diversity import diverse
 from palate_client.recommend.evidence import NOTHING
@@ -51,7 +52,8 @@ from palate_common.models.where import Mask
 from palate_common.score_sources import CONTENT, POPULARITY, family_of
 from palate_core.errors import InputError
 
-TURNED_DOWN = "dismiss"
+TURNED_DOWN, SEEN = "dismiss", "view"
+"""What the user did with an item that counts against their taste, and with one of a session, which isn't stored."""
 POOL, SHORT = 4, 10
 """Number of candidates per item of a list, for diversity and for finding an item's source; a list shorter than `SHORT`
 has as many as one of that length."""
@@ -165,7 +167,7 @@ class ModelRecommender:
         self._fuse, self._fused = several if fuse is None else fuse, dict[str, float]()
         self._taste: Taste | None = None
         self._look: Look | None = None
-        self._made_of: tuple[float, str | None, dict[str, tuple[float, float]]] = (0.0, None, {})
+        self._made_of: tuple[float, str | None, list[int], dict[str, tuple[float, float]]] = (0.0, None, [], {})
         self._weighed = NOTHING.positives.weigh(interests.weighting, None)
         _recommenders.add(self)
 
@@ -181,6 +183,7 @@ class ModelRecommender:
         explore: float | None = None,
         diversity: float | None = None,
         debias: float | None = None,
+        context: Sequence[str] = (),
         tuning: float = 1.0,
         where: Filter | None = None,
         pin: Sequence[str] = (),
@@ -191,13 +194,14 @@ class ModelRecommender:
         _check_count(n)
         check_items("filter_items", filter_items)
         check_items("items", items)
+        check_items("context", context)
         mix = mix_of(discovery, explore=explore, diversity=diversity, debias=debias)
         with self._lock:
             steer = self._steering.steer(n, where=where, pin=pin, boost=boost, diversity_by=diversity_by) or FREE
             allowed = self._selection.allowed_rows(items, domain, steer.rows)
-            taste, look, counts = self._current(mix.debias, domain)
+            taste, look, counts = self._current(mix.debias, domain, context)
             own = taste.history.indices if filter_already_liked_items else taste.history.indices[:0]
-            without = np.concatenate([look.unwanted, own, self._selection.known_rows(filter_items)])
+            without = np.concatenate([look.unwanted, own, self._selection.known_rows([*filter_items, *context])])
             may = self._may(allowed) if steer.marks else None
             first = steer.pinned[~np.isin(steer.pinned, without)]
             first = (first if may is None else first[may[first]])[:n]
@@ -259,12 +263,19 @@ class ModelRecommender:
         return [self._items[row] for row in rows.tolist()]
 
     def explain(
-        self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
+        self,
+        item: str,
+        *,
+        domain: str | None = None,
+        discovery: float | None = None,
+        debias: float | None = None,
+        context: Sequence[str] = (),
     ) -> Explanation:
         """See `Device.explain`."""
+        check_items("context", context)
         row, mix = self._selection.row(item), mix_of(discovery, debias=debias)
         with self._lock:
-            taste, _, _ = self._current(mix.debias, domain)
+            taste, _, _ = self._current(mix.debias, domain, context)
             score = float(self._scorer.scores(taste, np.array([row]))[0])
             added = self._scorer.contributions(taste, np.array([row]))
             contributions = self._told(taste, added, [np.argsort(-added.all[:, 0], kind="stable")], [0])[0]
@@ -309,13 +320,48 @@ class ModelRecommender:
         found = zip((self._items[row] for row in rows.tolist()), likeness.tolist(), strict=True)
         return [Similar(each, score, self._titles.get(each, "")) for each, score in found]
 
+    def goes_with(self, items: Sequence[str], n: int = 10, *, domain: str | None = None) -> list[Similar]:
+        """See `Device.goes_with`."""
+        _check_count(n)
+        check_items("items", items)
+        basket, among = self._selection.known_rows(items), self._selection.allowed_rows(None, domain)
+        if not len(basket):
+            return []
+        taste = basket_taste(self._scorer, basket, len(self._items))
+        rows = self._best(taste, n, np.union1d(basket, self._interests.look().unwanted), among)
+        found = zip((self._items[row] for row in rows.tolist()), self._scorer.scores(taste, rows).tolist(), strict=True)
+        return [Similar(each, score, self._titles.get(each, "")) for each, score in found]
+
+    def rank_lists(
+        self, lists: Mapping[str, Sequence[str]], n: int = 10, *, context: Sequence[str] = ()
+    ) -> list[Similar]:
+        """See `Device.rank_lists`."""
+        _check_count(n)
+        if not isinstance(lists, Mapping):
+            raise InputError(f"`lists` must name lists of items, got {lists!r:.40}")
+        for each in (*lists.values(), context):
+            check_items("lists", each)
+        with self._lock:
+            taste, look, _ = self._current(0.0, None, context)
+            rows = {name: self._selection.known_rows(items) for name, items in lists.items()}
+            scores = {name: self._scorer.scores(taste, some) for name, some in rows.items() if len(some)}
+            left = [name for name in scores if not np.isin(rows[name], look.unwanted).any()]
+        if not left:
+            return []
+        fits = list_scores([scores[name] for name in left])
+        best = np.argsort(-fits, kind="stable")[:n].tolist()
+        return [Similar(left[at], float(fits[at])) for at in best]
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a recommender holds its user's taste, which stays in this process")
 
-    def _current(self, debias: float, domain: str | None) -> tuple[Taste, Look, dict[str, tuple[float, float]]]:
+    def _current(
+        self, debias: float, domain: str | None, context: Sequence[str] = ()
+    ) -> tuple[Taste, Look, dict[str, tuple[float, float]]]:
         """The user's taste for a domain, recomputed after a new event or reaction; its interests and counts."""
+        session = [row for item in context if (row := self._interests.rows.get(item)) is not None]
         look, counts = self._interests.look(), {} if self._blend is None else self._blend.counts()
-        made_of = (debias, domain, counts)
+        made_of = (debias, domain, session, counts)
         if self._taste is None or self._made_of != made_of or self._look is not look:
             kept = ~np.isin(look.interactions.indices, look.dismissed)
             history = look.recent.entries(kept)
@@ -325,6 +371,8 @@ class ModelRecommender:
                 history = focus(history, within)
             if self._fuse:
                 self._fused = fused_weights(self._scorer, history)
+            session = [row for row in session if row not in look.dismissed]
+            history = in_session(history, session)
             self._taste = self._scorer.taste(history, look.dismissed, _weights(counts, debias, self._fused))
             self._weighed = look.weighed.only(kept)
             self._look, self._made_of = look, made_of
@@ -354,13 +402,16 @@ class ModelRecommender:
         """
         if not steer.lifts or not len(pool):
             return pool, None, []
-        span, risers = float(np.ptp(self._scorer.scores(taste, pool))), steer.risers
-        if risers is not None:
-            more = self._best(taste, max(n, 1), out, np.flatnonzero(risers if may is None else risers & may))
-            pool = np.union1d(pool, more)
-        plain, lifts = self._scorer.scores(taste, pool), span * steer.lift(pool)
+        plain, n = self._scorer.scores(taste, pool), max(n, 1)
+        span, least = float(np.ptp(plain)), float(plain.min())
+        lifts = span * steer.lift(pool)
+        if np.sort(plain + lifts)[-n:][0] < least + span * steer.most:  # others than these may come among the n best
+            risers = steer.risers if may is None else steer.risers & may
+            pool = np.union1d(pool, self._best(taste, n, out, np.flatnonzero(risers)))
+            plain = self._scorer.scores(taste, pool)
+            lifts = span * steer.lift(pool)
         order = np.lexsort((pool, -(plain + lifts)))
-        risen = (lifts > 0) & (plain < np.sort(plain)[-min(n, len(plain))]) if n else lifts > 0
+        risen = (lifts > 0) & (plain < np.sort(plain)[-n:][0])
         return pool[order], lifts[order], pool[risen].tolist()
 
     def _rerank(
@@ -420,9 +471,11 @@ class ModelRecommender:
         counts = [len(each) for each in places]
         at, columns = np.concatenate(places), np.repeat(np.array(shown, np.int64), counts)
         linked = np.zeros(len(at)) if added.linked is None else added.linked[at, columns]
-        liked, known = at < len(self._weighed.rows), self._interests.weighting.known
-        codes = np.full(len(at), known.index(TURNED_DOWN))
-        codes[liked] = self._weighed.kinds(at[liked])
+        rows, liked, known = taste.items[at], at < taste.history.nnz, self._interests.weighting.known
+        codes = np.where(liked, known.index(SEEN), known.index(TURNED_DOWN))
+        own = np.searchsorted(self._weighed.rows, rows)
+        liked &= np.append(self._weighed.rows, -1)[own] == rows
+        codes[liked] = self._weighed.kinds(own[liked])
         found = zip(
             taste.items[at].tolist(), codes.tolist(), added.all[at, columns].tolist(), linked.tolist(), strict=True
         )
