@@ -138,8 +138,7 @@ class Consent:
         self.store.file.clear_denial(purpose)
         with suppress(PalateError):  # as on a full disk: the next decision does it
             know_decisions(self.store.file, _count(self.store))
-            with self.store.transaction(write=True) as connection:
-                note_place(self.store, connection)  # now there is a ledger
+            _note_place(self.store)  # now there is a ledger
         return decision
 
 
@@ -176,8 +175,7 @@ def _settle(store: EventStore) -> None:
         with Journal(store.file) as journal:
             journal.keep(MOVED, DONE)
         deny_all(Consent(store), PUT_BACK)
-    with store.transaction(write=True, durable=True) as connection:
-        note_place(store, connection)
+    _note_place(store)
     known = known_decisions(store.file)
     count = _count(store)  # read last: another process may decide meanwhile
     if known < count:
@@ -189,13 +187,25 @@ def _settle(store: EventStore) -> None:
 
 def _is_copy(store: EventStore) -> bool:
     """Whether the key file, or both events and ledger, are not those that the store has noted, but copies of them."""
+    if not (noted := _noted(store)):
+        return False
+    pairs = zip(noted.split(" "), store.file.identities().split(" "), strict=True)
+    key, events, ledger = (bool(known and found) and known != found for known, found in pairs)
+    return key or (events and ledger)
+
+
+def _noted(store: EventStore) -> str:
+    """What is noted; empty if nothing is."""
     with store.transaction() as connection:
         row = connection.execute("SELECT value FROM meta WHERE name = ?", (PLACE,)).fetchone()
-    if row is None:
-        return False
-    pairs = zip(row[0].split(" "), store.file.identities().split(" "), strict=True)
-    key, events, ledger = (bool(noted and found) and noted != found for noted, found in pairs)
-    return key or (events and ledger)
+    return "" if row is None else str(row[0])
+
+
+def _note_place(store: EventStore) -> None:
+    """Note them where they aren't yet: most openings write nothing."""
+    if _noted(store) != store.file.identities():
+        with store.transaction(write=True, durable=True) as connection:
+            note_place(store, connection)
 
 
 def note_place(store: EventStore, connection: sqlite3.Connection) -> None:
