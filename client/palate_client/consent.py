@@ -8,12 +8,14 @@ is not taken for the newest.
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from palate_client.ledger.tables import know_decisions, known_decisions
+from palate_client.store.journal import DONE, MOVED, Journal
 from palate_client.store.store import EventStore
 from palate_core.errors import InputError, LockedError, PalateError
 
@@ -32,6 +34,8 @@ REMAINS: Mapping[Purpose, str] = {
     "made without it",
 }
 """What a revocation doesn't undo."""
+PLACE = "place"
+"""The name under which it is kept which files the store consists of, so that a copy of the folder is noticed."""
 PUT_BACK = "put back"
 """Version of the revocations that `settle` writes."""
 _DECIDE = "INSERT INTO consent(seq, purpose, granted, version, time) VALUES (?, ?, ?, ?, ?)"
@@ -44,8 +48,8 @@ class Decision:
     Attributes:
         purpose: the purpose that it is about.
         granted: whether the user agreed.
-        version: version of the text that the user agreed to, or refused; `PUT_BACK`: not the user's, see
-            `settle`.
+        version: version of the text that the user agreed to, or refused; `PUT_BACK`, "moved": not the user's, see
+            `settle` and `Device.import_portable`.
         time: when, seconds since 1970.
         remains: what a revocation doesn't undo; empty for a grant.
     """
@@ -134,6 +138,7 @@ class Consent:
         self.store.file.clear_denial(purpose)
         with suppress(PalateError):  # as on a full disk: the next decision does it
             know_decisions(self.store.file, _count(self.store))
+            _note_place(self.store)  # now there is a ledger
         return decision
 
 
@@ -144,6 +149,9 @@ def agrees_to_online(consent: Consent) -> bool:
 
 def settle(consent: Consent) -> None:
     """Deny every purpose if the ledger knows of more decisions than there are: an older file was put back.
+
+    A copy of the whole folder, put in its place or elsewhere, is denied every purpose as well, and takes part in no
+    round for ever: what has been spent and decided since the copy, or is by the original, can't be known.
 
     The user has to be asked again, as they may have revoked any of them since. A ledger that lacks decisions, as
     after a full disk, learns of them. One that can't be read says nothing, and without one nothing is taken part
@@ -161,20 +169,73 @@ def settle(consent: Consent) -> None:
 
 
 def _settle(store: EventStore) -> None:
+    if _is_copy(store):
+        logger.warning("this is a copy of a store: each purpose is denied until the user is asked again")
+        deny_at_once(store)
+        with Journal(store.file) as journal:
+            journal.keep(MOVED, DONE)
+        deny_all(Consent(store), PUT_BACK)
+    _note_place(store)
     known = known_decisions(store.file)
     count = _count(store)  # read last: another process may decide meanwhile
     if known < count:
         know_decisions(store.file, count)
     if known > count:
         logger.warning("an older file of events was put back: each purpose is denied until the user is asked again")
-        for purpose in PURPOSES:
-            store.file.deny(purpose)  # holds on a full disk, too
+        deny_all(Consent(store), PUT_BACK, after=known)
+
+
+def _is_copy(store: EventStore) -> bool:
+    """Whether the key file, or both events and ledger, are not those that the store has noted, but copies of them."""
+    if not (noted := _noted(store)):
+        return False
+    pairs = zip(noted.split(" "), store.file.identities().split(" "), strict=True)
+    key, events, ledger = (bool(known and found) and known != found for known, found in pairs)
+    return key or (events and ledger)
+
+
+def _noted(store: EventStore) -> str:
+    """What is noted; empty if nothing is."""
+    with store.transaction() as connection:
+        row = connection.execute("SELECT value FROM meta WHERE name = ?", (PLACE,)).fetchone()
+    return "" if row is None else str(row[0])
+
+
+def _note_place(store: EventStore) -> None:
+    """Note them where they aren't yet: most openings write nothing."""
+    if _noted(store) != store.file.identities():
         with store.transaction(write=True, durable=True) as connection:
-            now = store.clock()
-            rows = ((known + n, purpose, False, PUT_BACK, now) for n, purpose in enumerate(PURPOSES, 1))
-            connection.executemany(_DECIDE, rows)
-        for purpose in PURPOSES:
-            store.file.clear_denial(purpose)
+            note_place(store, connection)
+
+
+def note_place(store: EventStore, connection: sqlite3.Connection) -> None:
+    """Note which files the store consists of."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (PLACE, store.file.identities()))
+
+
+def deny_at_once(store: EventStore) -> None:
+    """Deny each purpose before any decision on it is written, also on a full disk."""
+    for purpose in PURPOSES:
+        store.file.deny(purpose)
+
+
+def deny_all(consent: Consent, version: str, *, after: int = 0) -> None:
+    """Deny each purpose; the user has to be asked again.
+
+    Args:
+        consent: the decisions.
+        version: of these decisions, which aren't the user's.
+        after: how many decisions there were at least, those that are lost included.
+    """
+    store = consent.store
+    deny_at_once(store)
+    known = max(after, _count(store))
+    with store.transaction(write=True, durable=True) as connection:
+        now = store.clock()
+        rows = ((known + n, purpose, False, version, now) for n, purpose in enumerate(PURPOSES, 1))
+        connection.executemany(_DECIDE, rows)
+    for purpose in PURPOSES:
+        store.file.clear_denial(purpose)
 
 
 def _count(store: EventStore) -> int:

@@ -39,7 +39,7 @@ from palate_client.events import Event, Source, Tracked, check_items
 from palate_client.portability import ImportReport, export_lines, import_file
 from palate_client.recommend.interests import Interests
 from palate_client.service import Service
-from palate_client.store.erasing import folder_of
+from palate_client.store.erasing import place_of
 from palate_client.store.folder import StoreFolder
 from palate_client.store.retention import Limits
 from palate_client.store.store import EventStore
@@ -917,6 +917,40 @@ class Device(Closing):
             raise InputError(f"`path` must be a file that can be written, got {path}: {error.strerror}") from None
         return written
 
+    def export_portable(self, path: Path | str, *, key: bytes) -> None:
+        """Write all that this installation knows, encrypted, for `import_portable` on another device; and close it.
+
+        The file has events, decisions, ledger, limits, messages, number and identity. From then on this store takes
+        part in nothing, and each purpose is denied in it: `erase` it next. It is possible once.
+
+        Args:
+            path: where to write it; an existing file is replaced.
+            key: at least 32 random bytes, as `palate.new_key()` makes, that the other device gets by another way.
+
+        Raises:
+            InputError: the key is none, this installation has moved before, or the file can't be written; then nothing
+                has changed.
+            LockedError: the device is online.
+        """
+        from palate_client.leaving.moving import move_out  # here: as the parts
+
+        move_out(self.store, Path(path), key)
+
+    def import_portable(self, path: Path | str, *, key: bytes) -> None:
+        """Go on as the installation that wrote a file by `export_portable`; the file is destroyed.
+
+        This store must be new: of the same app and user, without events and decisions. What was spent stays spent, and
+        each purpose is denied until the user is asked again: they may have revoked it since, on another device.
+
+        Raises:
+            InputError: the file can't be read, or the store isn't new.
+            WrongKeyError: the file was made with another key, for another app or user, or was changed.
+            PalateError: the store can't be written, try again; or the file can't be destroyed.
+        """
+        from palate_client.leaving.moving import move_in  # here: as the parts
+
+        move_in(self.store, Path(path), key)
+
     def statement(self) -> Statement:
         """What would remain if the user left now, in words and numbers; see "Leaving" in docs/leaving.md.
 
@@ -983,6 +1017,7 @@ def open_device(
     path: Path | str,
     *,
     app: str,
+    user: str | None = None,
     key: bytes | None = None,
     preset: str | Weighting = "plain",
     limits: Limits | None = None,
@@ -996,6 +1031,8 @@ def open_device(
     Args:
         path: a folder for this store alone, on a local disk.
         app: the app's name; a store can be opened only under the name it was made with.
+        user: whose account it is, where several people use the app on this machine: each has a store of their own, in
+            this folder, and inherits nothing. None: nobody's account, such as a guest's.
         key: at least 32 random bytes that the app keeps, see `palate.new_key`. None: the operating system's keyring
             keeps a key (`pip install 'palate[keyring]'`). There is no store without encryption.
         preset: how much an event counts: movies, music, news, plain or shop, or a `Weighting` of the app's own.
@@ -1013,11 +1050,10 @@ def open_device(
         IntegrityError: a file of the store is damaged or missing; `palate.erase` makes a new start possible.
         LockedError: another process kept the store locked.
     """
-    if not isinstance(app, str) or not 1 <= len(app) <= 100 or not app.isprintable():
-        raise InputError(f"`app` must be a name of 1 to 100 printable characters, got {app!r:.80}")
+    folder, name = place_of(path, app, user)
     weighting = preset if isinstance(preset, Weighting) else weighting_of(preset)
-    calendar, folder = Calendar(zone), folder_of(path)
-    vault = Vault(folder, app, Keyring() if key is None else Caller(key))
+    calendar = Calendar(zone)
+    vault = Vault(folder, name, Keyring() if key is None else Caller(key))
     store = EventStore(StoreFolder(folder, vault), limits=limits or Limits(), clock=clock)
     device = Device(store, app=app, weighting=weighting, service=service, calendar=calendar, debug=debug)
     try:

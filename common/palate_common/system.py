@@ -33,6 +33,8 @@ AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """Flags of `os.open`: bytes as they are, which Windows takes for text, and no waiting for the other end of a pipe."""
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 """Flag of `os.open`: a link is refused, not followed. Windows has none, and lets few accounts make links."""
+_GET_GENERATION = 0x80087601
+"""FS_IOC_GETVERSION."""
 MOST_ON_MACOS = 10240
 """Open files that macOS lets a process ask for, whatever it says is the most: OPEN_MAX in setrlimit(2) there."""
 
@@ -73,6 +75,28 @@ def unlock(descriptor: int) -> None:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def identity_of(path: Path) -> str:
+    """What tells a file from each copy of it, also from one that is put in its place, on this disk or another.
+
+    It is the file's number on its disk and, where Linux reuses numbers, that number's generation. It lasts as long as
+    the file does, except on disks without numbers (FAT, some of the network). An image of a whole disk keeps it.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    with path.open("rb") as file:
+        number = os.fstat(file.fileno()).st_ino
+        if sys.platform != "linux":
+            return str(number)
+        import fcntl
+
+        try:
+            generation = fcntl.ioctl(file.fileno(), _GET_GENERATION, bytes(8))
+        except OSError:  # a file system that doesn't reuse numbers
+            return str(number)
+        return f"{number}.{generation.hex()}"
 
 
 def lock_folder(folder: Path, *, wait: bool) -> int:

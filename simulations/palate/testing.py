@@ -192,10 +192,14 @@ class Server(Closing):
     def device(self, **options: Any) -> Iterator[Device]:
         """A device of this server, as `palate.testing.device`; it has the newest model, and isn't enrolled."""
         with device(**{"service": self.service, "clock": self.clock, **options}) as opened:
-            parts = opened.store, opened.consent, opened.service, opened.models, opened.rounds
-            vars(opened)["online"] = _MadeOnline(*parts, server=self)
-            opened.update_model(self.model)
-            yield opened
+            yield self.connect(opened)
+
+    def connect(self, opened: Device) -> Device:
+        """Connect a device that the test has opened itself, with this server's `service`; it gets the newest model."""
+        parts = opened.store, opened.consent, opened.service, opened.models, opened.rounds
+        vars(opened)["online"] = _MadeOnline(*parts, server=self)
+        opened.update_model(self.model)
+        return opened
 
     def invitation(self) -> Invitation:
         """An invitation for one device."""

@@ -21,7 +21,7 @@ from palate_client.store.retention import SET_CLOCK
 from palate_client.store.store_file import StoreFile
 from palate_common.records.database import Database
 
-_KIND = 0x50414C4D  # "PALM"
+KIND = 0x50414C4D  # "PALM"
 SCHEMA = (
     "CREATE TABLE deliveries(seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, message TEXT NOT NULL,"
     " transactional INTEGER NOT NULL, reason TEXT NOT NULL, channel TEXT NOT NULL, given REAL NOT NULL, due REAL,"
@@ -252,7 +252,7 @@ def record_of(store: StoreFile) -> Iterator[Record]:
         LockedError: another process kept it locked.
     """
     with store.beside("deliveries") as (path, driver):
-        database = Database(path, kind=_KIND, schema=SCHEMA, driver=driver)
+        database = Database(path, kind=KIND, schema=SCHEMA, driver=driver)
     with database, database.transaction(write=True) as connection:
         yield Record(connection)
 
@@ -265,7 +265,7 @@ def kept_record(store: StoreFile) -> Iterator[Record | None]:
         as `record_of`.
     """
     with store.beside("deliveries") as (path, driver):
-        database = Database(path, kind=_KIND, schema=SCHEMA, driver=driver) if path.exists() else None
+        database = Database(path, kind=KIND, schema=SCHEMA, driver=driver) if path.exists() else None
     if database is None:
         yield None
         return

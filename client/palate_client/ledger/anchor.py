@@ -7,7 +7,7 @@ lacks could be spent a second time.
 
 **Guarantees:** a ledger with fewer charges than the store knows of is refused.
 
-**Assumes:** nobody restores both files to the same older state.
+**Assumes:** nobody writes the same older state into both files; of other files, `palate_client.consent` notices it.
 """
 
 from __future__ import annotations

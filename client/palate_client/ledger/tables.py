@@ -4,8 +4,9 @@
 
 The count never falls. An events' file with fewer decisions is an older one that was put back: a purpose that was
 revoked since would be granted again. The ledger in turn is compared with the events' file by its charges, see
-`palate_client.ledger.anchor`. Nothing is noticed where both files are put back to the same older state, or where the
-ledger is removed as well.
+`palate_client.ledger.anchor`. Where both are put back to the same older state, they are other files than the store has
+noted, see `palate_client.consent.settle`. Nothing is noticed where the old state is written into the files that are
+there, or is that of a whole disk.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from palate_client.rounds.purposes import purpose_of
 from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import OwnAnswers, survey_of
 from palate_client.service import Service, require
-from palate_client.store.journal import EVENTS, LEAVING, Journal, Sent, note_refusal, reason_of
+from palate_client.store.journal import EVENTS, LEAVING, MOVED, Journal, Sent, note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.algorithms.analytics import NAME as ANALYTICS
 from palate_common.interactions import Interactions
@@ -249,6 +249,10 @@ class Rounds:
         with Journal(self.store.file) as journal:
             if journal.read_secret(LEAVING) is not None:
                 raise RefusedError("this device has asked its server to delete it, and takes part in nothing more")
+            if journal.read_secret(MOVED) is not None:
+                raise RefusedError(
+                    "this installation has moved to another device, or is a copy, and takes part in nothing more"
+                )
         purpose = purpose_of(plan)
         if not self.consent.get(purpose):
             raise RefusedError(f"the user has not agreed, or no longer agrees, to take part in {_SAID[purpose]}")

@@ -1,6 +1,7 @@
 """Erasing: destroys a store, even one that can't be opened or whose key is lost.
 
     palate.erase("palate-data")
+    palate.erase("palate-data", user="4711")
 
 It needs no key: anyone who can write to the folder could delete it anyway. As after `Device.erase`, the data can't be
 read again, and the user's limits start anew, since the ledger of what was spent is erased, too.
@@ -8,14 +9,18 @@ read again, and the user's limits start anew, since the ledger of what was spent
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from palate_client.store.folder import FILES, StoreFolder, remove
-from palate_client.store.key_file import Wrapped, bury, is_id, overwrite, read
+from palate_client.store.key_file import USER, Wrapped, bury, is_id, overwrite, read
 from palate_client.store.vault import Keyring, Vault
 from palate_core.errors import InputError, PalateError
+
+USERS = "users"
+"""The folder, in that of the app, of its users' stores."""
 
 
 def folder_of(path: Path | str) -> Path:
@@ -36,13 +41,30 @@ def folder_of(path: Path | str) -> Path:
         raise InputError(f"`path` must be in the home of a user that there is, got {path!s:.80}") from None
 
 
-def erase(path: Path | str) -> None:
+def place_of(path: Path | str, app: str, user: str | None) -> tuple[Path, str]:
+    """The folder of a user's store, and the name that it is made under. Neither says who the user is.
+
+    Raises:
+        InputError: an argument is invalid.
+    """
+    folder = folder_of(path)
+    for what, name in (("app", app), ("user", user)):
+        if name is not None and (not isinstance(name, str) or not 1 <= len(name) <= 100 or not name.isprintable()):
+            raise InputError(f"`{what}` must be a name of 1 to 100 printable characters, got {name!r:.80}")
+    if user is None:
+        return folder, app
+    known = hashlib.sha256(f"palate user\n{user}".encode()).hexdigest()[:32]
+    return folder / USERS / known, f"{app}{USER}{known}"
+
+
+def erase(path: Path | str, *, user: str | None = None) -> None:
     """Destroy the key of the store in a folder, then remove its files, whatever state they are in.
 
     An open device notices it. Other files of the folder stay. `palate.open` makes a new, empty store.
 
     Args:
         path: the store's folder.
+        user: as it was opened for.
 
     Raises:
         InputError: there is no store.
@@ -50,7 +72,7 @@ def erase(path: Path | str) -> None:
         PalateError: the key can't be overwritten, and nothing was erased; or the key is destroyed, but its entry in the
             keyring or a file can't be removed now.
     """
-    folder = folder_of(path)
+    folder, _ = place_of(path, "app", user)
     keyring = Keyring()
     vault = Vault(folder, "", keyring)
     if not (vault.file.is_file() or _stores(folder)):

@@ -18,8 +18,8 @@ from palate_common.records.closing import Closing
 from palate_common.records.database import Database
 from palate_core.errors import PalateError, RefusedError
 
-_KIND = 0x50414C4A  # "PALJ"
-_SCHEMA = (
+KIND = 0x50414C4A  # "PALJ"
+SCHEMA = (
     "CREATE TABLE files(name TEXT PRIMARY KEY, data BLOB NOT NULL)",
     "CREATE TABLE models(seq INTEGER PRIMARY KEY, population TEXT NOT NULL, version INTEGER NOT NULL,"
     " root TEXT NOT NULL, manifest TEXT NOT NULL, time REAL NOT NULL)",
@@ -34,6 +34,8 @@ _OPENED = "opened logs"
 """The name under which it is kept which logs were handed to the app."""
 LEAVING = "leaving"
 """The name under which it is kept that the server was asked to delete this device."""
+MOVED, BEGUN, DONE = "moved", b"begun", b"done"
+"""The name under which it is kept that this installation moves to another device, and how far that is."""
 KEPT = 1000
 """The most refusals, contacts and opened logs that are kept: a server whose plans are always refused must not fill
 the disk."""
@@ -153,7 +155,7 @@ class Journal(Closing):
 
     def __init__(self, store: StoreFile) -> None:
         with store.beside("journal") as (path, driver):
-            self._database = Database(path, kind=_KIND, schema=_SCHEMA, driver=driver)
+            self._database = Database(path, kind=KIND, schema=SCHEMA, driver=driver)
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
@@ -259,6 +261,11 @@ class Journal(Closing):
         """Store a value under a name; it replaces an earlier one."""
         with self._database.transaction(write=True) as connection:
             connection.execute("INSERT OR REPLACE INTO secrets VALUES (?, ?)", (name, value))
+
+    def drop(self, *names: str) -> None:
+        """Delete the values under these names."""
+        with self._database.transaction(write=True) as connection:
+            connection.executemany("DELETE FROM secrets WHERE name = ?", [(name,) for name in names])
 
     def read_secret(self, name: str) -> bytes | None:
         """The value under a name; None if there is none."""

@@ -31,6 +31,10 @@ KEY_FILE = "key.json"
 MOST_BYTES = 4096
 """The most bytes of the file that are read."""
 SALT_BYTES, NONCE_BYTES, WRAPPED_BYTES = 16, 12, 48
+MOST_APP = 133
+"""The longest name of an app, with what stands for its user."""
+USER = "\n"
+"""Between the two; no app has it in its name."""
 HOLDERS = ("caller", "keyring")
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -42,7 +46,7 @@ class Wrapped:
     """The wrapped key of a store.
 
     Attributes:
-        app: the app that the store belongs to.
+        app: the app that the store belongs to, and which of its users.
         store: the store's id.
         holder: who keeps the wrapping key: the caller or the keyring.
         salt: salt for deriving the wrapping key.
@@ -163,7 +167,7 @@ def overwrite(file: Path, data: bytes = b"") -> None:
 def _parse_wrapped(found: dict[str, Any]) -> Wrapped | None:
     """The members of a wrapped key; None if one is invalid."""
     app, holder = found["app"], found["holder"]
-    if not isinstance(app, str) or not 1 <= len(app) <= 100 or not is_id(found["store"]) or holder not in HOLDERS:
+    if not isinstance(app, str) or not 1 <= len(app) <= MOST_APP or not is_id(found["store"]) or holder not in HOLDERS:
         return None
     sizes = {"salt": SALT_BYTES, "nonce": NONCE_BYTES, "wrapped": WRAPPED_BYTES}
     if not all(_is_hex(found[name], size) for name, size in sizes.items()):

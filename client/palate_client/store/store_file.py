@@ -23,6 +23,7 @@ from palate_client.store.pace import give_way
 from palate_client.store.schema import KIND, make_tables
 from palate_common.records.closing import Closing
 from palate_common.records.database import Database, Driver
+from palate_common.system import identity_of
 from palate_core.errors import ClosedError, ErasedError, PalateError
 
 BUSY_SECONDS = 5.0
@@ -115,6 +116,16 @@ class StoreFile(Closing):
             self.folder.make_room(self._store)
             file = self.folder.file(self._store, name)
             yield file, _driver(file, self.folder.vault.open())
+
+    def identities(self) -> str:
+        """What tells key file, events and ledger from copies of them; empty for one that there isn't."""
+        found = list[str]()
+        for path in (self.folder.vault.file, *(self.folder.file(self._store, name) for name in ("db", "ledger"))):
+            try:
+                found.append(identity_of(path))
+            except OSError:
+                found.append("")
+        return " ".join(found)
 
     @contextmanager
     def at_leisure(self) -> Iterator[None]:

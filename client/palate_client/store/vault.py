@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from palate_client.store.key_file import KEY_FILE, NONCE_BYTES, SALT_BYTES, Tombstone, Wrapped, bury, read
+from palate_client.store.key_file import KEY_FILE, NONCE_BYTES, SALT_BYTES, USER, Tombstone, Wrapped, bury, read
 from palate_common.extras import to_install
 from palate_common.records.files import create_durably
 from palate_core.errors import InputError, PalateError, WrongKeyError
@@ -125,7 +125,7 @@ class Keyring:
         except ModuleNotFoundError:
             raise InputError(f"`key` must be given, or the keyring installed: {to_install('keyring')}") from None
         try:
-            return getattr(keyring, name)(f"palate/{app}", store, *values)
+            return getattr(keyring, name)(f"palate/{app.partition(USER)[0]}", store, *values)
         except NoKeyringError:
             raise InputError(
                 "`key` must be given on a machine without a keyring: palate.open(..., key=...), 32 bytes as"
@@ -141,7 +141,7 @@ class Vault:
 
     Attributes:
         folder: the store's folder.
-        app: the app that the store belongs to.
+        app: the app that the store belongs to, and which of its users.
         holder: keeps the wrapping key.
     """
 
@@ -159,7 +159,7 @@ class Vault:
         wrapped = Wrapped(
             self.app, store, self.holder.name, secrets.token_bytes(SALT_BYTES), secrets.token_bytes(NONCE_BYTES)
         )
-        wrapping = _derive(self.holder.make(self.app, store), wrapped.salt)
+        wrapping = derive(self.holder.make(self.app, store), wrapped.salt, _INFO)
         data = AESGCM(wrapping).encrypt(wrapped.nonce, secrets.token_bytes(KEY_BYTES), wrapped.header)
         create_durably(self.file, replace(wrapped, data=data).to_bytes(), mode=0o600)
 
@@ -184,13 +184,16 @@ class Vault:
         if not isinstance(found, Wrapped):
             raise WrongKeyError("the store must have its key, got a folder without one")
         if found.app != self.app:
-            raise InputError(f"`app` must be {found.app!r}, whose store this is, got {self.app!r}")
+            app, of = found.app.partition(USER)[0], self.app.partition(USER)[0]
+            if app == of:
+                raise InputError("`user` must be the one whose store this is, got another")
+            raise InputError(f"`app` must be {app!r}, whose store this is, got {of!r}")
         if found.holder != self.holder.name:
             expected = (
                 "be given: the caller keeps it" if found.holder == "caller" else "be left out: the keyring has it"
             )
             raise InputError(f"`key` of this store must {expected}")
-        wrapping = _derive(self.holder.get(self.app, found.store), found.salt)
+        wrapping = derive(self.holder.get(self.app, found.store), found.salt, _INFO)
         try:
             return AESGCM(wrapping).decrypt(found.nonce, found.data, found.header)
         except InvalidTag:
@@ -229,6 +232,6 @@ class Vault:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _derive(key: bytes, salt: bytes) -> bytes:
-    """Derive the wrapping key from the kept one (HKDF, RFC 5869)."""
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=_INFO).derive(key)
+def derive(key: bytes, salt: bytes, info: bytes) -> bytes:
+    """Derive a key for one purpose from the kept one (HKDF, RFC 5869)."""
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key)

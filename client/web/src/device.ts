@@ -410,15 +410,17 @@ export async function open(options: OpenOptions): Promise<Device> {
   return new Device(options.app, link, keeping !== "memory");
 }
 
-/** Whether this browser has a store of this app: its user agreed to something before. Nothing is made by asking. */
-export async function hasStore(app: string): Promise<boolean> {
-  return (await import("./store/indexed_db.js")).hasIndexedDb(app);
+/** Whether this browser has a store of this app, or of a user of it: they agreed to something before. Nothing is made by asking. */
+export async function hasStore(app: string, user?: string): Promise<boolean> {
+  const { hasIndexedDb } = await import("./store/indexed_db.js");
+  return hasIndexedDb((await import("./store/identity.js")).identityOf(app, user));
 }
 
-/** Erases this app's store without opening it, whatever state it is in. */
-export async function erase(app: string, { path }: { readonly path?: string } = {}): Promise<void> {
-  if (path !== undefined) return (await import("./store/file.js")).eraseFile(path);
-  return (await import("./store/indexed_db.js")).eraseIndexedDb(app);
+/** Erases the store of this app, or of a user of it, without opening it, whatever state it is in. */
+export async function erase(app: string, { path, user }: { readonly path?: string; readonly user?: string } = {}): Promise<void> {
+  const { folderOf, identityOf } = await import("./store/identity.js");
+  if (path !== undefined) return (await import("./store/file.js")).eraseFile(folderOf(path, user));
+  return (await import("./store/indexed_db.js")).eraseIndexedDb(identityOf(app, user));
 }
 
 /** The worker beside this file, as a page with Trusted Types takes it: by a policy that lets nothing else pass. */

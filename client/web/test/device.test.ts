@@ -310,3 +310,24 @@ test("device: arrays of a model of the app's own that don't fit each other are r
   equal(await device.recommend(5, { explore: 0 }), before, "what was in use stays");
   await device.erase();
 });
+
+test("users: who uses the app in the same browser or folder inherits nothing, and comes back to what is theirs", async () => {
+  const given = await place();
+  const users = [undefined, "anna", "ben"];
+  for (const user of users) {
+    const device = await open({ ...given, user });
+    equal([await device.consent.get("store"), (await device.consent.history()).length, await device.track("like", "book-1")], [false, 0, "no consent"]);
+    await device.consent.grant("store");
+    equal(await device.track("like", `book-of-${user ?? "nobody"}`), "stored");
+    await device.close();
+  }
+  await erase(given.app, { path: given.path, user: "anna" });
+  const left: string[] = [];
+  for (const user of users) {
+    const device = await open({ ...given, user });
+    left.push(...((await (await device.export()).text()).match(/book-of-\w+/g) ?? []));
+    await device.erase();
+  }
+  equal(left, ["book-of-nobody", "book-of-ben"]);
+  await refused(() => open({ ...given, user: "" }), /`user` must be/);
+});

@@ -52,6 +52,8 @@ const TRIES = 10;
 /** What an app says once, and all tabs alike. */
 export interface HostOptions {
   readonly app: string;
+  /** Whose account it is, where several people use the app in this browser: each has a store of their own, and inherits nothing. Left out: nobody's, such as a guest's. */
+  readonly user?: string;
   /** How much an event counts: a preset's name, or weights of the app's own. */
   readonly preset?: string | WeightingOptions;
   readonly limits?: Partial<Limits>;

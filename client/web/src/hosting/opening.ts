@@ -5,6 +5,7 @@ import { Leader } from "../leader.js";
 import { direct, type Link } from "./link.js";
 import { Unasked } from "./unasked.js";
 import { isThere, NoStorageError, openIndexedDb } from "../store/indexed_db.js";
+import { folderOf, identityOf } from "../store/identity.js";
 import { checkKey } from "../store/keys.js";
 import { openMemory } from "../store/memory.js";
 
@@ -16,7 +17,7 @@ export type Keeping = "lasting" | "memory" | "any";
 
 /** A link to the store's host: in this thread, or by the one of this app's tabs that has it. */
 export async function linkOf(options: HostOptions, key: Uint8Array | undefined, keeping: Keeping): Promise<Link> {
-  const [{ app }, born] = [options, Date.now()];
+  const [app, born] = [identityOf(options.app, options.user), Date.now()];
   const inMemory = async () => Host.open(options, await openMemory());
   if (keeping === "memory") return direct(await inMemory());
   if (key !== undefined) checkKey(key);
@@ -43,5 +44,5 @@ export async function linkOf(options: HostOptions, key: Uint8Array | undefined, 
 /** A host over a file, in Node. */
 export async function hostOf(options: HostOptions, folder: string, key: Uint8Array | undefined): Promise<Host> {
   const { openFile } = await import("../store/file.js");
-  return Host.open(options, await openFile(folder, options.app, key));
+  return Host.open(options, await openFile(folderOf(folder, options.user), identityOf(options.app, options.user), key));
 }
