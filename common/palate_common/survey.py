@@ -29,6 +29,32 @@ MOST_SENT = 5
 """Most messages of one channel that are counted in one week."""
 MOST_ITEMS = 5
 """Most watched items that one device answers for; of more it draws this many."""
+MOST_BASKETS = 5
+"""Most baskets that are counted in one week."""
+MOST_INTERVAL = 90
+"""Most days from one purchase to the next that are counted."""
+MOST_MINUTES = 1260
+"""Most minutes of plays that are counted in one week: three hours a day."""
+FINISHED = 0.9
+"""A play of this share of its item's length is a whole one."""
+YEAR = 365
+CHOSEN: Mapping[str, tuple[str, ...]] = {
+    "conversion": ("saw", "converted", "bought"),
+    "repurchase": ("customers", "repeated", "interval"),
+    "spending": ("spent", "baskets", "revenue"),
+    "watching": ("watched", "minutes", "played", "finished"),
+}
+"""Blocks that are asked where a survey names them, and their questions."""
+OUTCOMES: Mapping[str, str] = {
+    "days": "days",
+    "conversion": "converted",
+    "purchase": "bought",
+    "repurchase": "repeated",
+    "revenue": "revenue",
+    "watch_minutes": "minutes",
+    "completion": "finished",
+}
+"""What an A/B test may compare, and the answer that it is: `days` is those with a visit as a share of seven."""
 _LAST_MONDAY = date.max - timedelta(days=13)
 """The latest Monday whose days, and the next week's, Python's dates can express."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}\z")]
@@ -76,6 +102,12 @@ class Survey(BaseModel):
     looks: Mapping[Name, tuple[str, ...]] = Field(default_factory=dict)
     """A/B test -> the Mondays of all weeks after which it is evaluated, registered before the first evaluation. A test
     that isn't named is evaluated once, after this week."""
+    outcomes: Mapping[Name, str] = Field(default_factory=dict)
+    """A/B test -> what it compares, one of `OUTCOMES`; a test that isn't named compares days with a visit."""
+    asks: tuple[str, ...] = ()
+    """Blocks of `CHOSEN` that are asked."""
+    most_spent: float = Field(default=100.0, gt=0)
+    """Most money of one device that is counted in one week, in the app's currency."""
     shares: Mapping[str, float] = Field(default_factory=dict)
     """Shares of the budget by block; blocks that are not named share the rest equally."""
 
@@ -94,19 +126,22 @@ class Survey(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Survey:
-        for name in ("channels", "items", "experiments"):
+        for name in ("channels", "items", "experiments", "asks"):
             values = getattr(self, name)
             if len(set(values)) < len(values) or len(values) > 200:
                 raise ValueError(f"{name} must be at most 200, each once")
         for name in self.experiments:
             if self.first_day not in self.looks_of(name):
                 raise ValueError(f"looks of {name} must have {self.first_day}, got {', '.join(self.looks_of(name))}")
-        known = {block.name for block in self.blocks()}
-        unknown = sorted(set(self.shares) - known)
+        for name, values, known in (("asks", self.asks, CHOSEN), ("outcomes", self.outcomes.values(), OUTCOMES)):
+            if wrong := sorted(set(values) - set(known)):
+                raise ValueError(f"{name} must be of {', '.join(known)}, got {wrong[0]}")
+        blocks = {block.name for block in self.blocks()}
+        unknown = sorted(set(self.shares) - blocks)
         if unknown:
-            raise ValueError(f"shares must be of {', '.join(sorted(known))}, got {unknown[0]}")
+            raise ValueError(f"shares must be of {', '.join(sorted(blocks))}, got {unknown[0]}")
         rest = 1.0 - sum(self.shares.values())
-        whole = set(self.shares) == known
+        whole = set(self.shares) == blocks
         if min(self.shares.values(), default=1.0) <= 0 or (abs(rest) > 1e-9 if whole else rest <= 1e-9):
             raise ValueError("shares must be positive, and leave something for each block that they do not name")
         return self
@@ -136,6 +171,9 @@ class Survey(BaseModel):
             # A user is in one of the two groups.
             Block("control", ("control", "control_days", "treated", "treated_days"), math.sqrt(2)),
             Block("items", tuple(f"item:{item}" for item in self.items), math.sqrt(MOST_ITEMS)),
+        ]
+        found += [
+            Block(name, questions, math.sqrt(len(questions))) for name, questions in CHOSEN.items() if name in self.asks
         ]
         for name in self.experiments:
             arms = [f"{what}:{name}:{arm}" for arm in "ab" for what in ("users", "outcome", "square")]

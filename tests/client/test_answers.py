@@ -19,13 +19,14 @@ from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import Reason
 from palate_client.rounds.survey_answers import Behaviour, OwnAnswers, SurveyEvent, answers, as_interactions
 from palate_client.store.store import EventStore
-from palate_common.survey import MOST_ITEMS, Survey
+from palate_common.survey import CHOSEN, MOST_ITEMS, Survey
 from palate_core import errors
 
 MONDAY = 1_763_942_400.0 + 365 * 86_400.0 - 86_400.0  # 2026-11-23 00:00 UTC
 DAY = 86_400.0
 UTC = Calendar("UTC")
 SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=tuple("abcdefgh"), experiments=("x",))
+ALL = SURVEY.model_copy(update={"asks": tuple(CHOSEN), "most_spent": 50.0})
 NOBODY = Behaviour([], [], None, {})
 
 
@@ -140,6 +141,61 @@ def test_groups_and_arms() -> None:
     assert not any(question.endswith(":a") for question in treated)
 
 
+def bought(*each: tuple[float, str, float | None]) -> list[SurveyEvent]:
+    """Purchases, and returns of an amount below 0, by days after Monday."""
+    kinds = [
+        (MONDAY + day * DAY, item, amount, "return" if (amount or 0) < 0 else "purchase") for day, item, amount in each
+    ]
+    return [SurveyEvent(time, kind, item, 1, None, amount and abs(amount)) for time, item, amount, kind in kinds]
+
+
+SHOWN = SurveyEvent(MONDAY + DAY, "impression", "p", None, 0)
+PLAYED = [
+    SurveyEvent(MONDAY + n, "play", "p", seconds, None, None, length)
+    for n, (seconds, length) in enumerate([(5400.0, 6000.0), (600.0, 6000.0), (1200.0, None), (None, 100.0)])
+]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([SHOWN], {"saw": 1}),
+        ([SHOWN, *bought((2, "p", None))], {"saw": 1, "converted": 1, "bought": 1, "customers": 1}),
+        ([SHOWN, *bought((2, "q", None))], {"saw": 1, "bought": 1, "customers": 1}),
+        ([*bought((0.5, "p", None)), SHOWN], {"saw": 1, "bought": 1, "customers": 1}),
+        ([SHOWN, *bought((7.5, "p", 9.0))], {"saw": 1}),
+        (bought((-364, "p", None), (-358, "p", 9.0)), {"customers": 1}),
+        (bought((-200, "p", None), (-20, "p", 9.0)), {"customers": 1, "repeated": 1, "interval": 1}),
+        (bought((-29, "p", None), (-29, "q", 9.0), (-20, "p", 9.0)), {"customers": 1, "repeated": 1, "interval": 0.1}),
+        (bought((1, "p", 20.0), (1.001, "q", 5.0), (3, "p", 10.0), (4, "p", -10.0)),
+         {"bought": 1, "customers": 1, "repeated": 1, "interval": 1 / 45, "spent": 1, "baskets": 0.4, "revenue": 0.5}),
+        (bought((1, "p", 1e9), (2, "p", -1e12)),
+         {"bought": 1, "customers": 1, "spent": 1, "baskets": 0.2}),
+        (bought(*((day / 8, "p", 1e300) for day in range(56))),
+         {"bought": 1, "customers": 1, "repeated": 1, "interval": 1 / 90, "spent": 1, "baskets": 1, "revenue": 1}),
+        (PLAYED, {"watched": 1, "minutes": 120 / 1260, "played": 1, "finished": 0.5}),
+        ([event._replace(value=1e300) for event in PLAYED], {"watched": 1, "minutes": 1, "played": 1, "finished": 1}),
+    ],
+)  # fmt: skip
+def test_buying_and_watching(events: list[SurveyEvent], expected: dict[str, float]) -> None:
+    asked = {question for questions in CHOSEN.values() for question in questions}
+    found = answers(ALL, replace(NOBODY, events=events), UTC)
+    assert {each: found[each] for each in asked & found.keys() if found[each]} == pytest.approx(expected)
+    assert not asked & answers(SURVEY, replace(NOBODY, events=events), UTC).keys(), "it wasn't asked"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [("days", 3 / 7), ("purchase", 1), ("revenue", 0.5), ("watch_minutes", 0), ("repurchase", 1)],
+)
+def test_a_test_compares_the_outcome_that_it_names(outcome: str, expected: float) -> None:
+    events = bought((1, "p", 20.0), (3, "p", 15.0), (4, "p", -10.0))
+    survey = ALL.model_copy(update={"outcomes": {"x": outcome}, "asks": ()})
+    found = answers(survey, replace(NOBODY, events=events, arms={"x": "a"}), UTC)
+    assert (found["users:x:a"], found["outcome:x:a"]) == (1, pytest.approx(expected))
+    assert found["square:x:a"] == pytest.approx(expected**2)
+
+
 def test_of_many_watched_items_a_few_are_drawn() -> None:
     events = [SurveyEvent(MONDAY, "view", item) for item in "abcdefgh"]
     drawn = {frozenset(question for question in said(events=events) if question.startswith("item")) for _ in range(50)}
@@ -155,7 +211,13 @@ def test_days_are_the_users() -> None:
 
 
 def test_no_answer_is_above_its_blocks_norm() -> None:
-    survey = Survey(first_day="2026-11-23", channels=("email", "notification"), experiments=("new-model",))
+    survey = Survey(
+        first_day="2026-11-23",
+        channels=("email", "notification"),
+        experiments=("new-model",),
+        asks=tuple(CHOSEN),
+        outcomes={"new-model": "revenue"},
+    )
     given = World(devices=300, seed=3).answers(survey)
     dense = np.zeros((given.n_users, given.n_items))
     dense[given.owners(), given.indices] = given.weights

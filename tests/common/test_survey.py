@@ -13,10 +13,10 @@ from palate_common.algorithms.analytics import NOISE, TOTALS
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import split_vector
-from palate_common.survey import Survey
+from palate_common.survey import CHOSEN, Survey
 from palate_core.errors import InputError
 
-SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=("a", "b"), experiments=("x",))
+SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=("a", "b"), experiments=("x",), asks=tuple(CHOSEN))
 QUESTIONS = SURVEY.questions()
 FACTS = PublicFacts(n_users=100, n_items=len(QUESTIONS), mu=0.2)
 GRID = 2**20
@@ -53,6 +53,7 @@ def test_a_device_that_gives_all_it_can_is_sent_as_it_is() -> None:
     full |= {f"{what}:{n}": 1.0 for n in (1, 7) for what in ("eligible", "exact", "after")}
     full |= {"sent:email": 1.0, "answered:email": 1.0, "rated": 1.0, "verdict": 1.0, "shown": 1.0, "hr@10": 1.0}
     full |= {"ndcg@10": 1.0, "treated": 1.0, "treated_days": 1.0, "item:a": 1.0, "item:b": 1.0}
+    full |= {question: 1.0 for questions in CHOSEN.values() for question in questions}
     full |= {"users:x:a": 1.0, "outcome:x:a": 1.0, "square:x:a": 1.0}
     assert summed(answered(full)) == pytest.approx(dict.fromkeys(QUESTIONS, 0.0) | full, abs=1e-4)
 
@@ -106,6 +107,10 @@ def test_a_catalogue_of_another_size_is_refused() -> None:
         {"shares": {"active": -0.1}},
         {"shares": {"active": "nan"}},
         {"items": tuple(map(str, range(201)))},
+        {"asks": ("margin",)},
+        {"asks": ("watching", "watching")},
+        {"outcomes": {"x": "margin"}},
+        {"most_spent": 0.0},
         {"only": "user-7"},
     ],
 )

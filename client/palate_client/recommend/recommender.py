@@ -402,13 +402,16 @@ class ModelRecommender:
         """
         if not steer.lifts or not len(pool):
             return pool, None, []
-        span, risers = float(np.ptp(self._scorer.scores(taste, pool))), steer.risers
-        if risers is not None:
-            more = self._best(taste, max(n, 1), out, np.flatnonzero(risers if may is None else risers & may))
-            pool = np.union1d(pool, more)
-        plain, lifts = self._scorer.scores(taste, pool), span * steer.lift(pool)
+        plain, n = self._scorer.scores(taste, pool), max(n, 1)
+        span, least = float(np.ptp(plain)), float(plain.min())
+        lifts = span * steer.lift(pool)
+        if np.sort(plain + lifts)[-n:][0] < least + span * steer.most:  # others than these may come among the n best
+            risers = steer.risers if may is None else steer.risers & may
+            pool = np.union1d(pool, self._best(taste, n, out, np.flatnonzero(risers)))
+            plain = self._scorer.scores(taste, pool)
+            lifts = span * steer.lift(pool)
         order = np.lexsort((pool, -(plain + lifts)))
-        risen = (lifts > 0) & (plain < np.sort(plain)[-min(n, len(plain))]) if n else lifts > 0
+        risen = (lifts > 0) & (plain < np.sort(plain)[-n:][0])
         return pool[order], lifts[order], pool[risen].tolist()
 
     def _rerank(

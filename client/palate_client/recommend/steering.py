@@ -51,10 +51,15 @@ class Steer:
         return bool(len(self.pinned) or self.lifts)
 
     @property
-    def risers(self) -> Mask | None:
-        """What boosts lift; None: nothing."""
-        masks = [mask for mask, share in self.lifts if share > 0]
-        return np.logical_or.reduce(masks) if masks else None
+    def risers(self) -> Mask:
+        """What boosts lift."""
+        found: Mask = np.logical_or.reduce([mask for mask, share in self.lifts if share > 0])
+        return found
+
+    @property
+    def most(self) -> float:
+        """By which share an item rises at most."""
+        return min(sum(share for _, share in self.lifts if share > 0), MOST_BOOST)
 
     def lift(self, rows: Rows) -> npt.NDArray[np.float64]:
         """By which share some items rise, at most 1 and at least -1."""

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,12 @@ from palate_client.delivery.record import GOOD, Delivery, arm_of, record_of
 from palate_client.delivery.rules import Reason
 from palate_client.events import Event
 from palate_client.loyalty import DAY
-from palate_client.store.activity import PASSIVE
+from palate_client.rounds.loyalty_answers import SurveyEvent, loyalty_answers
+from palate_client.store.activity import PASSIVE, money
 from palate_client.store.store import EventStore
 from palate_common.interactions import Interactions
 from palate_common.kinds import is_answer
-from palate_common.survey import MOST_ITEMS, MOST_SENT, RETENTION_DAYS, Survey
+from palate_common.survey import MOST_ITEMS, MOST_SENT, OUTCOMES, RETENTION_DAYS, Survey
 from palate_core.errors import RefusedError
 from palate_core.plan import RoundPlan
 
@@ -51,24 +52,6 @@ def survey_of(plan: RoundPlan) -> Survey:
         return Survey.model_validate(plan.settings)
     except ValidationError:
         raise RefusedError("a survey must be one that this device knows, got other settings") from None
-
-
-class SurveyEvent(NamedTuple):
-    """One event, with the members that surveys need.
-
-    Attributes:
-        time: seconds since 1970.
-        kind: what the user did.
-        item: the item's id.
-        value: see `palate_common.kinds.KINDS`.
-        position: position of an impression in its list, from 0.
-    """
-
-    time: float
-    kind: str
-    item: str
-    value: float | None = None
-    position: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +114,7 @@ class OwnAnswers:
     def _behaviour(self) -> Behaviour:
         now = self.store.clock()
         known = (
-            SurveyEvent(min(event.time, now), event.kind, event.item, event.value, _position(event))
+            SurveyEvent(min(event.time, now), event.kind, event.item, event.value, _position(event), *_amounts(event))
             for event in self.store.events()
             if isinstance(event.time, float)
         )
@@ -188,9 +171,12 @@ def answers(survey: Survey, behaviour: Behaviour, calendar: Calendar) -> dict[st
         group = "control" if behaviour.control else "treated"
         found |= {group: 1.0, f"{group}_days": share}
     found |= {f"item:{item}": 1.0 for item in _items(survey, this_week)}
+    chosen = loyalty_answers(survey, this_week, dated)
+    found |= {question: value for question, value in chosen.items() if question in survey.places}
     for name in survey.experiments:
         if (arm := behaviour.arms.get(name)) is not None:
-            found |= {f"users:{name}:{arm}": 1.0, f"outcome:{name}:{arm}": share, f"square:{name}:{arm}": share**2}
+            outcome = {"days": share, **chosen}.get(OUTCOMES[survey.outcomes.get(name, "days")], 0.0)
+            found |= {f"users:{name}:{arm}": 1.0, f"outcome:{name}:{arm}": outcome, f"square:{name}:{arm}": outcome**2}
     return found
 
 
@@ -260,6 +246,12 @@ def _items(survey: Survey, this_week: Iterable[SurveyEvent]) -> list[str]:
     while len(did) > MOST_ITEMS:
         did.pop(secrets.randbelow(len(did)))
     return did
+
+
+def _amounts(event: Event) -> tuple[float | None, float | None]:
+    """The amount and the length of an event."""
+    props = event.props or {}
+    return money(props.get("amount")), money(props.get("length"))
 
 
 def _position(event: Event) -> int | None:

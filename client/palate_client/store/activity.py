@@ -96,13 +96,14 @@ class Activity:
     def _read(self, amount: str, page: list[tuple[Any, ...]]) -> Past:
         """Convert a page's events of known time."""
         return past_of(
-            (time, kind, value, None if props is None else _money(json.loads(props).get(amount)))
+            (time, kind, value, None if props is None else money(json.loads(props).get(amount)))
             for _, time, kind, value, props in page
             if time is not None
         )
 
 
-def _money(value: Any) -> float | None:
+def money(value: Any) -> float | None:
+    """A number of an app's property; None where it is no number."""
     try:
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
     except OverflowError:

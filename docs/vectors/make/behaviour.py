@@ -15,7 +15,7 @@ from palate_client.loyalty import loyalty, visits_of
 from palate_client.recommend.adaptation.tuning import tuning
 from palate_client.rounds.survey_answers import Behaviour, SurveyEvent, answers
 from palate_client.store.activity import past_of
-from palate_common.survey import Survey
+from palate_common.survey import CHOSEN, Survey
 
 from .digits import digits
 
@@ -25,12 +25,13 @@ def behaviour() -> dict[str, Any]:
     zones = ("Europe/Berlin", "Pacific/Kiritimati", "America/St_Johns")
     times = (1_767_225_600.0, 1_774_746_000.5, 1_792_889_999.0, 1_798_761_599.0)
     start, day = 1_790_000_000.0, 86_400.0
-    kinds = ("view", "impression", "like", "purchase", "rate", "click", "view", "impression", "share", "rate", "view")
+    kinds = ("view", "impression", "like", "purchase", "rate", "click", "play", "impression", "share", "return", "view")
     rows = [(start + 40_000 * at, kinds[at % 11], f"item-{at % 5}", at) for at in range(40)]
     events = [
         {"time": time, "kind": kind, "item": item}
-        | ({"value": 1 + at % 5} if kind in ("rate", "purchase") else {})
+        | ({"value": 1 + at % 5} if kind in ("rate", "purchase") else {"value": 900 * at} if kind == "play" else {})
         | ({"props": {"amount": 2.5 * at}} if kind == "purchase" and at % 2 else {})
+        | ({"props": {"amount": at}} if kind == "return" else {"props": {"length": 18_000}} if kind == "play" else {})
         | ({"props": {"position": at % 3}} if kind == "impression" else {})
         for time, kind, item, at in rows
     ]
@@ -60,11 +61,22 @@ def behaviour() -> dict[str, Any]:
                         "hold": told,
                     }
                 )
-    survey = Survey(first_day="2026-09-21", channels=("email",), items=("item-1", "item-3"), experiments=("spring",))
+    survey = Survey(
+        first_day="2026-09-21",
+        channels=("email",),
+        items=("item-1", "item-3"),
+        experiments=("spring",),
+        outcomes={"spring": "revenue"},
+        asks=tuple(CHOSEN),
+        most_spent=80.0,
+    )
     message = Message("new-1", title="A book")
     brought = [Delivery(message, Reason.SENT, "email", start, None, start + day, "opened")]
     rated = [
-        SurveyEvent(each["time"], each["kind"], each["item"], each.get("value"), each.get("props", {}).get("position"))
+        SurveyEvent(
+            *(each.get(name) for name in ("time", "kind", "item", "value")),
+            *(each.get("props", {}).get(name) for name in ("position", "amount", "length")),
+        )
         for each in events
     ]
     did = Behaviour(rated, brought, control=False, arms={"spring": "b"}, first=start - 3 * day)

@@ -159,10 +159,10 @@ class DeviceDoor:
             async with limit:
                 self._reading[asked.device] = limit
                 if most is None:
-                    await _drop(receive, asked.length)
+                    await _read(receive, asked.length, keep=False)
                     return self._room.why_not(asked.device, asked.answers)
                 async with self._space.of(asked.length):
-                    data = await _read(receive, asked.length)
+                    data = await _read(receive, asked.length, keep=True)
         except TimeoutError:
             raise RefusedRequestError(408, "a body that didn't come in time, or comes anew") from None
         finally:
@@ -221,45 +221,27 @@ class _Space:
                 turn.set_result(None)
 
 
-async def _read(receive: Receive, length: int) -> bytes:
-    """A body of this length.
+async def _read(receive: Receive, length: int, *, keep: bool) -> bytes:
+    """A body of this length; nothing of one that isn't kept.
 
     Raises:
         RefusedRequestError: it has another one.
         ConnectionResetError: nobody is there any more.
     """
-    parts, size = list[bytes](), 0
-    while True:
-        found = await receive()
-        if found["type"] == "http.disconnect":
-            raise ConnectionResetError
-        parts.append(found.get("body", b""))
-        size += len(parts[-1])
-        if size > length:
-            raise RefusedRequestError(400, "a longer body than was signed")
-        if not found.get("more_body", False):
-            break
-    if size != length:
-        raise RefusedRequestError(400, "a shorter body than was signed")
-    return b"".join(parts)
-
-
-async def _drop(receive: Receive, length: int) -> None:
-    """Read a body away.
-
-    Raises:
-        RefusedRequestError: it is longer than was signed.
-        ConnectionResetError: nobody is there any more.
-    """
-    more = True
+    parts, left, more = list[bytes](), length, True
     while more:
         found = await receive()
         if found["type"] == "http.disconnect":
             raise ConnectionResetError
-        length -= len(found.get("body", b""))
-        if length < 0:
+        part: bytes = found.get("body", b"")
+        left, more = left - len(part), found.get("more_body", False)
+        if left < 0:
             raise RefusedRequestError(400, "a longer body than was signed")
-        more = found.get("more_body", False)
+        if keep:
+            parts.append(part)
+    if left:
+        raise RefusedRequestError(400, "a shorter body than was signed")
+    return b"".join(parts)
 
 
 async def _disconnected(receive: Receive) -> None:

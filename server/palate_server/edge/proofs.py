@@ -91,37 +91,28 @@ class Proofs:
         self._latest[device] = proof, asked
         return asked
 
-    def answered(self, device: int, exchange: str, data: bytes) -> bytes:
+    def answered(self, device: int, exchange: str, data: bytes, added: int | None = None) -> bytes:
         """What a device has answered to an exchange, of an answer with its proof.
+
+        Args:
+            device: the device.
+            exchange: the exchange.
+            data: the proof and the answer; or what is left of one that was added to a sum, as only the edge knows.
+            added: bytes that such an answer had.
 
         Raises:
             IntegrityError: it hasn't signed that.
         """
-        asked, answer = self._shown(device, exchange, data)
-        if (asked.length, asked.body) != (len(answer), hashlib.sha256(answer).hexdigest()):
+        end = data.find(_END, 0, MOST_PROOF)
+        asked, answer = self._read(device, data[: max(0, end)]), data[end + len(_END) :]
+        said = exchange, len(answer) if added is None else added
+        if (
+            asked is None
+            or (asked.answers, asked.length) != said
+            or (added is None and asked.body != hashlib.sha256(answer).hexdigest())
+        ):
             raise IntegrityError("an answer must be one that its device has signed for this exchange, got another")
         return answer
-
-    def added(self, device: int, exchange: str, length: int, data: bytes) -> bytes:
-        """What a device has signed beside a vector that is in a sum, of that with its proof.
-
-        The proof has the SHA-256 of its answer, but whether that one was added only the edge knows.
-
-        Raises:
-            IntegrityError: it has signed no answer of this length.
-        """
-        asked, signature = self._shown(device, exchange, data)
-        if asked.length != length:
-            raise IntegrityError(f"a device must have sent {length} bytes to be in a sum, got {asked.length}")
-        return signature
-
-    def _shown(self, device: int, exchange: str, data: bytes) -> tuple[ExchangeRequest, bytes]:
-        """The request by which a device answers an exchange, and what comes after its proof."""
-        end = data.find(_END, 0, MOST_PROOF)
-        asked = self._read(device, data[: max(0, end)])
-        if asked is None or asked.answers != exchange:
-            raise IntegrityError("an answer must be one that its device has signed for this exchange, got another")
-        return asked, data[end + len(_END) :]
 
     def forget(self) -> None:
         """Forget requests that say nothing any more."""

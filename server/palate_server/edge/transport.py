@@ -106,7 +106,7 @@ class Edges:
     def __init__(self, link: EdgeLink, proofs: Proofs | None, adds: Callable[[str], bool]) -> None:
         self.link, self._proofs, self._adds = link, proofs, adds
         self._at: dict[int, _Seen] = {}
-        self._own, self._adding = set[str](), set[str]()
+        self._own, self.adding = set[str](), set[str]()
         self._told: dict[str, tuple[int, int]] = {}
         self._tries: dict[str, int] = {}
         self._saying: dict[str, tuple[str, float, tuple[int, int] | None]] = {}
@@ -122,7 +122,7 @@ class Edges:
         self._hear(0.0 if any(there.values()) else wait)
         there = self.link.edges()
         self._own = {edge for edge, name in there.items() if name == OWN}
-        self._adding = {edge for edge, name in there.items() if name and self._adds(name)}
+        self.adding = {edge for edge, name in there.items() if name and self._adds(name)}
         self._told = {edge: each for edge, each in self._told.items() if edge in there}
         self._tries = {edge: each for edge, each in self._tries.items() if edge in there}
         return set({name: edge for edge, name in there.items() if name}.values())
@@ -179,31 +179,17 @@ class Edges:
                 live = self.live()
                 waiting = {asked: edge for asked, edge in waiting.items() if edge in live}
 
-    def answer_of(self, edge: str, device: int, exchange: str, data: bytes) -> bytes:
-        """A device's answer, as an edge forwards it.
+    def answer_of(self, edge: str, device: int, exchange: str, data: bytes, added: int | None = None) -> bytes:
+        """A device's answer, as an edge forwards it; what it has signed with a vector, if its edge has added that.
 
         Raises:
-            IntegrityError: the edge is on another host, and the device hasn't signed that.
+            IntegrityError: the edge is on another host, and the device hasn't signed that; or it may not add.
         """
-        if self._proofs is None or edge in self._own:
-            return data
-        return self._proofs.answered(device, exchange, data)
-
-    def added_of(self, edge: str, device: int, exchange: str, data: bytes, length: int) -> bytes:
-        """What a device has signed beside a vector that an edge has added, in an answer of this length.
-
-        Raises:
-            IntegrityError: the edge may not add, or is on another host and the device hasn't signed that.
-        """
-        if edge not in self._adding:
+        if added is not None and edge not in self.adding:
             raise IntegrityError("an edge must be let add before it sends a sum, got one that isn't")
         if self._proofs is None or edge in self._own:
             return data
-        return self._proofs.added(device, exchange, length, data)
-
-    def signed(self, edge: str, request: Request) -> Callable[[int], bytes]:
-        """What each device signs beside a vector that is added at an edge; empty where none is."""
-        return request.sums.signed if request.sums is not None and edge in self._adding else lambda _: b""
+        return self._proofs.answered(device, exchange, data, added)
 
     def _say(self, there: Mapping[str, str]) -> None:
         """Greet nodes that have no name yet, and tell edges on other hosts the next part of the register.
@@ -351,13 +337,13 @@ class EdgeTransport:
         name, left = secrets.token_hex(16), dict.fromkeys(request.to)
         until, desks = time.monotonic() + self._timeout, dict[str, _Desk]()
         # A vector that is asked for elsewhere could come twice: in a sum of which it can't be taken off.
-        stays = request.sums is not None and any(map(request.sums.signed, request.to))
+        stays = request.attempt is not None and any(map(request.attempt.signed, request.to))
         quiet, looks = time.monotonic(), dict[str, str]()
         while left and (seconds := until - time.monotonic()) > 0:
             live = self._edges.live()
             for edge in live - desks.keys():
                 there = [each for each in left if edge in self._edges.of(each, live)]
-                desks[edge] = _Desk(name, request, self._edges.signed(edge, request), there, left)
+                desks[edge] = _Desk(name, request, there, left, adds=edge in self._edges.adding)
             desks = {edge: desk for edge, desk in desks.items() if edge in live}
             for edge, desk in desks.items():
                 if desk.is_due():
@@ -397,16 +383,15 @@ class EdgeTransport:
         Raises:
             IntegrityError: the edge is false.
         """
-        (_, total), *each = frames
+        ((_, total), *each), attempt = frames, request.attempt
         devices = {device for device, _ in each}
         if not devices & left.keys():  # it was heard, and is told again
             return
-        sums = request.sums
-        if sums is None or not devices <= left.keys() or len(devices) < len(each):
+        if attempt is None or not devices <= left.keys() or len(devices) < len(each):
             raise IntegrityError("a sum must be of devices that are asked and weren't heard, each once, got others")
-        length = answer_bytes(sums.size, sums.bits)
-        signatures = {device: self._edges.added_of(edge, device, name, data, length) for device, data in each}
-        if not sums.take(signatures, total):
+        length = answer_bytes(attempt.terms.size, attempt.terms.bits)
+        signatures = {device: self._edges.answer_of(edge, device, name, data, length) for device, data in each}
+        if not attempt.receive_sum(signatures, total):
             raise IntegrityError("a sum must be of vectors that its devices have signed for, got another")
         for device in devices:
             del left[device]
@@ -435,9 +420,9 @@ class _Desk:
     Args:
         name: the exchange.
         request: what is asked.
-        signed: what a device signs beside a vector that the edge adds up; empty if it adds none of it.
         devices: the devices that are asked there.
         left: devices that haven't answered anywhere.
+        adds: whether the edge adds up masked vectors.
 
     Attributes:
         asked: the question that is under way; "" while there is none.
@@ -449,15 +434,10 @@ class _Desk:
     _further: _Part | None
 
     def __init__(
-        self,
-        name: str,
-        request: Request,
-        signed: Callable[[int], bytes],
-        devices: Iterable[int],
-        left: Mapping[int, object],
+        self, name: str, request: Request, devices: Iterable[int], left: Mapping[int, object], *, adds: bool
     ) -> None:
         self._name, self._own, self._devices, self._left = name, request.own, dict.fromkeys(devices), left
-        self._signed, self._sums = signed, request.sums
+        self._adding = request.attempt if adds else None
         self._shared = request.shared["plan"] if request.own is None else _body(request.shared)
         self._boot, self.asked, self._next = "", "", 0.0
         self._begin()
@@ -500,7 +480,7 @@ class _Desk:
 
     def _read(self, reply: bytes) -> list[Frame]:
         """The answers of a reply; notes whether the edge must be asked anew."""
-        head, frames = unpack(reply, most=len(self._devices) + (self._sums is not None))
+        head, frames = unpack(reply, most=len(self._devices) + (self._adding is not None))
         try:
             boot, known = str(head["boot"]), bool(head["known"])
             turn = int(head["turn"]) if known else 0
@@ -522,11 +502,11 @@ class _Desk:
 
     def _parts(self, devices: Iterable[int]) -> Iterator[_Part]:
         """The parts with the requests to some devices; of those whose vectors are added up each by what is signed."""
-        own, groups = self._own, dict[bytes, list[int]]()
+        own, adding, groups = self._own, self._adding, dict[bytes, list[int]]()
         for device in devices:
             if device in self._left:
-                groups.setdefault(self._signed(device), []).append(device)
+                groups.setdefault(b"" if adding is None else adding.signed(device), []).append(device)
         for signed, group in groups.items():
-            adds = {"adds": [self._sums.size, self._sums.bits]} if self._sums is not None and signed else {}
+            adds = {"adds": [adding.terms.size, adding.terms.bits]} if adding is not None and signed else {}
             for frames in split((device, b"" if own is None else _body(own(device))) for device in group):
                 yield adds, [(SHARED, signed or self._shared), *frames]

@@ -111,6 +111,13 @@ class SurveySettings(_Section):
     """Items whose users are counted, at most 200."""
     experiments: dict[str, list[str]] = Field(default_factory=dict)
     """A/B test -> the Mondays of all the weeks after which it is looked at; the first survey registers them."""
+    outcomes: dict[str, str] = Field(default_factory=dict)
+    """A/B test -> what it compares: days (with a visit, the default), conversion, purchase, repurchase, revenue,
+    watch_minutes or completion."""
+    asks: list[str] = Field(default_factory=list)
+    """What else is asked: conversion, repurchase, spending, watching; each takes a share of epsilon."""
+    most_spent: float = Field(default=100.0, gt=0)
+    """Most money of one device that is counted in a week, in the app's currency: the noise grows with it."""
 
     @model_validator(mode="after")
     def _makes_a_survey(self) -> Self:
@@ -131,6 +138,9 @@ class SurveySettings(_Section):
                 items=tuple(self.items),
                 experiments=tuple(name for name, weeks in looks.items() if looked and week in weeks),
                 looks=looks,
+                outcomes=self.outcomes,
+                asks=tuple(self.asks),
+                most_spent=self.most_spent,
             )
         except ValidationError as error:
             first = error.errors(include_url=False)[0]

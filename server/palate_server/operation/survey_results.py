@@ -71,7 +71,11 @@ def result_of(site: Site, ledger: Ledger, week: str | None = None) -> dict[str, 
         "cost": _cost(made.terms, spent=total_mu2(ledger.spent(run) for run in surveys_of(ledger.entries()))),
         "figures": [asdict(each) | {"definition": DEFINITIONS[each.name]} for each in figures(made.model)],
         "tests": {
-            name: {"looks": list(survey.looks_of(name)), "found": None if compared is None else asdict(compared)}
+            name: {
+                "looks": list(survey.looks_of(name)),
+                "outcome": survey.outcomes.get(name, "days"),
+                "found": None if compared is None else asdict(compared),
+            }
             for name, compared in comparisons(made.model).items()
         },
     }

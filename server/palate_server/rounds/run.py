@@ -78,24 +78,6 @@ def open_run(
 
 
 @dataclass(frozen=True)
-class VectorSums:
-    """How masked vectors may come as their sum: from an edge that adds them up.
-
-    Attributes:
-        size: numbers of a vector.
-        bits: they are modulo 2^bits.
-        signed: what a device signs beside its vector, the same for all whose vectors are added up; empty if it sends
-            none now.
-        take: takes the signature of each device and the packed sum; returns whether it was used.
-    """
-
-    size: int
-    bits: int
-    signed: Callable[[int], bytes]
-    take: Callable[[Mapping[int, bytes], bytes], bool]
-
-
-@dataclass(frozen=True)
 class Request:
     """One exchange of an attempt.
 
@@ -106,14 +88,14 @@ class Request:
         own: with masks, makes the values for one device, when they are sent: the `request`, in the first exchange with
             sub-cohorts the `directory` of its own; None without masks.
         step: with masks, the number of the step.
-        sums: with masks, takes sums of vectors from a transport that has them; their devices' answers don't come then.
+        attempt: with masks, what takes sums of vectors where a transport has them in the place of answers.
     """
 
     to: Collection[int]
     shared: Mapping[str, bytes]
     own: Callable[[int], Mapping[str, bytes]] | None = None
     step: int = 0
-    sums: VectorSums | None = None
+    attempt: Subcohorts | None = None
 
 
 class Transport(Protocol):
@@ -190,8 +172,7 @@ def masked_request(attempt: Subcohorts, opened: Mapping[str, bytes]) -> Request:
         found = {"request": attempt.request(device)}
         return {**found, "directory": attempt.directory(device)} if opened and not together else found
 
-    sums = VectorSums(attempt.terms.size, attempt.terms.bits, attempt.signed, attempt.receive_sum)
-    return Request(asked, shared, own, int(attempt.step), sums)
+    return Request(asked, shared, own, int(attempt.step), attempt)
 
 
 def run_rounds(

@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 
 from palate_common.algorithms.analytics import NAME, NOISE, TOTALS
 from palate_common.models.model import GlobalModel
-from palate_common.survey import MOST_SENT, RETENTION_DAYS, Survey
+from palate_common.survey import (
+    FINISHED,
+    MOST_BASKETS,
+    MOST_INTERVAL,
+    MOST_MINUTES,
+    MOST_SENT,
+    RETENTION_DAYS,
+    Survey,
+)
 from palate_core.accounting import epsilon_of
 from palate_core.errors import InputError
 from palate_server.surveys.intervals import CONFIDENCE, Arm, Comparison, Noised, compare, ratio_interval
@@ -35,6 +43,15 @@ DEFINITIONS: Mapping[str, str] = {
     "hr@10": "mean over devices of the share of their lists of recommendations in whose first ten they took something",
     "ndcg@10": "mean over devices of the NDCG of the first ten of their lists, what they took being relevant",
     "lift": "active days in the week as a share of seven: mean of devices that get messages, less that of the held-out",
+    "conversion": "look-to-buy rate: of devices that saw recommendations in the week: those that then bought one in it",
+    "purchase_rate": "visitor conversion rate: devices with a purchase in the week, divided by WAU",
+    "repeat_rate": "repeat purchase rate: of devices with a purchase in 365 days: those with such days, two or more",
+    "repeat_days": f"inter-purchase time: mean over those of the mean days between such days; at most {MOST_INTERVAL}",
+    "revenue": "net sales: amounts of the week's purchases, less what was paid back; a device's up to `most_spent`",
+    "revenue_per_buyer": "ARPPU: the same, divided by the devices that bought for an amount",
+    "basket": f"average order value: the same, divided by visits with a purchase; at most {MOST_BASKETS} a device",
+    "watch_minutes": f"watch time: mean minutes played in the week where any were; at most {MOST_MINUTES:,} a device",
+    "completion": f"completion rate: mean over devices of the share of plays over {FINISHED:.0%} of their `length`",
     "item": "devices whose user did something with the item in the week; a device answers for five items at most",
 }
 
@@ -105,7 +122,9 @@ def comparisons(model: GlobalModel, *, confidence: float = CONFIDENCE) -> dict[s
             for arm in "ab"
         ]
         each = 1.0 - (1.0 - confidence) / len(answers.survey.looks_of(name))
-        found[name] = compare(*arms, confidence=each) if all(_told(arm.users) for arm in arms) else None
+        units = {"revenue": answers.survey.most_spent, "watch_minutes": MOST_MINUTES}
+        unit = units.get(answers.survey.outcomes.get(name, ""), 1.0)
+        found[name] = compare(*arms, confidence=each, unit=unit) if all(_told(arm.users) for arm in arms) else None
     return found
 
 
@@ -153,8 +172,28 @@ def _figures(answers: _Answers, confidence: float) -> Iterator[Figure]:
     for metric in ("hr@10", "ndcg@10"):
         yield _ratio(metric, "", ask(metric), ask("shown"), confidence)
     yield _lift(answers, confidence)
+    for name, (part, whole, most, unit) in _ratios(survey).items():
+        if {part, whole} <= survey.places.keys():
+            yield _ratio(name, "", ask(part), ask(whole), confidence, most=most, unit=unit)
+    if "spending" in survey.asks:
+        yield _count("revenue", "", ask("revenue") * survey.most_spent, confidence, group=ask("spent"))
     for item in survey.items:
         yield _count("item", item, ask(f"item:{item}"), confidence)
+
+
+def _ratios(survey: Survey) -> dict[str, tuple[str, str, float, float]]:
+    """Figure of a chosen block -> the questions of its parts, the largest ratio of these, and the unit of that."""
+    spent = survey.most_spent
+    return {
+        "conversion": ("converted", "saw", 1.0, 1.0),
+        "purchase_rate": ("bought", "week", 1.0, 1.0),
+        "repeat_rate": ("repeated", "customers", 1.0, 1.0),
+        "repeat_days": ("interval", "repeated", 1.0, MOST_INTERVAL),
+        "revenue_per_buyer": ("revenue", "spent", 1.0, spent),
+        "basket": ("revenue", "baskets", MOST_BASKETS, spent / MOST_BASKETS),
+        "watch_minutes": ("minutes", "watched", 1.0, MOST_MINUTES),
+        "completion": ("finished", "played", 1.0, 1.0),
+    }
 
 
 def _told(count: Noised) -> bool:
@@ -162,18 +201,20 @@ def _told(count: Noised) -> bool:
     return count.value >= max(LEAST, 4 * count.noise)
 
 
-def _count(name: str, of: str, count: Noised, confidence: float) -> Figure:
-    if not _told(count):
+def _count(name: str, of: str, count: Noised, confidence: float, *, group: Noised | None = None) -> Figure:
+    if not _told(group or count):
         return Figure(name, of, None, None, None)
-    low, high = count.interval(confidence=confidence)
-    return Figure(name, of, count.value, max(low, 0.0), high)
+    return Figure(name, of, *(max(each, 0.0) for each in (count.value, *count.interval(confidence=confidence))))
 
 
-def _ratio(name: str, of: str, part: Noised, whole: Noised, confidence: float) -> Figure:
+def _ratio(
+    name: str, of: str, part: Noised, whole: Noised, confidence: float, *, most: float = 1.0, unit: float = 1.0
+) -> Figure:
+    """A ratio of at most `most`, in a unit."""
     if not _told(whole):
         return Figure(name, of, None, None, None)
     low, high = ratio_interval(part, whole, confidence=confidence)
-    return Figure(name, of, *(min(max(each, 0.0), 1.0) for each in (part.value / whole.value, low, high)))
+    return Figure(name, of, *(unit * min(max(each, 0.0), most) for each in (part.value / whole.value, low, high)))
 
 
 def _rest(share: Figure) -> Figure:

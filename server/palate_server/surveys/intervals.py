@@ -120,9 +120,9 @@ class Comparison:
         return not self.low <= 0 <= self.high
 
 
-def compare(a: Arm, b: Arm, *, confidence: float = CONFIDENCE) -> Comparison:
-    """The difference of two arms, with sampling error and privacy noise (delta method)."""
-    difference = b.mean() + a.mean() * -1.0
+def compare(a: Arm, b: Arm, *, confidence: float = CONFIDENCE, unit: float = 1.0) -> Comparison:
+    """The difference of two arms, with sampling error and privacy noise (delta method), in a unit of the outcome."""
+    difference = (b.mean() + a.mean() * -1.0) * unit
     low, high = difference.interval(confidence=confidence)
     away = abs(difference.value)
     p_value = 2 * _NORMAL.cdf(-away / difference.noise) if difference.noise else float(away == 0)

@@ -52,11 +52,13 @@ class World:
         devices: how many.
         seed: of their lives.
         lift: by how much arm B of the experiment visits more often, as a share of days.
+        buys: whether they buy and watch, too.
     """
 
     devices: int = 5000
     seed: int = 0
     lift: float = 0.0
+    buys: bool = False
 
     def answers(self, survey: Survey = SURVEY) -> Interactions:
         """What each says to the survey: its life, through the code of the SDK."""
@@ -80,9 +82,24 @@ class World:
                     events.append(SurveyEvent(time + 60, "click", f"item-{rng.integers(5)}"))
             if rng.random() < 0.1:
                 events.append(SurveyEvent(time + 90, "rate", "item-1", float(rng.integers(1, 6))))
+            if self.buys:
+                events += _bought(rng, time)
         control = bool(rng.random() < 0.1)
         messages = [] if control else list(_messages(rng, start))
         return Behaviour(sorted(events, key=lambda each: each.time), messages, control, {"new-model": arm})
+
+
+def _bought(rng: np.random.Generator, time: float) -> Sequence[SurveyEvent]:
+    """What a visit leaves of buying and watching."""
+    made = []
+    if rng.random() < 0.3:
+        made.append(SurveyEvent(time + 200, "purchase", str(rng.choice(ITEMS)), 1, None, float(rng.lognormal(3, 1))))
+    if rng.random() < 0.05:
+        made.append(SurveyEvent(time + 300, "return", str(rng.choice(ITEMS)), 1, None, float(rng.lognormal(2, 1))))
+    if rng.random() < 0.5:
+        length, share = float(rng.uniform(1200, 7200)), min(float(rng.exponential(0.9)), 1.0)
+        made.append(SurveyEvent(time + 400, "play", str(rng.choice(ITEMS)), length * share, None, None, length))
+    return made
 
 
 def _messages(rng: np.random.Generator, start: float) -> Sequence[Delivery]:
@@ -165,10 +182,13 @@ class Asked:
 
 def truth(given: Interactions, asked: Asked) -> GlobalModel:
     """The same figures without noise: the capped statistic over the devices that answered."""
+    return truth_of(asked.release(given), given)
+
+
+def truth_of(released: GlobalModel, given: Interactions) -> GlobalModel:
+    """The same of a release that was made of these answers."""
     totals = np.bincount(given.indices, given.weights.astype(np.float64), given.n_items)
-    released = asked.release(given)
-    header = released.header
-    return replace(released, header=header, state={TOTALS: totals, NOISE: np.zeros(given.n_items)})
+    return replace(released, state={TOTALS: totals, NOISE: np.zeros(given.n_items)})
 
 
 def experiment_answers(rng: np.random.Generator, survey: Survey, *, devices: int, lift: float) -> Interactions:

@@ -89,7 +89,7 @@ def result(
     )
     _table(("figure", "of", "value", "95 % interval"), [_row(each) for each in found["figures"]])
     for name, test in found["tests"].items():
-        typer.echo(f"test {name}: {_compared(test)}")
+        typer.echo(f"test {name} of {test['outcome']}: {_compared(test)}")
     typer.echo(f"kept: {path}")
 
 

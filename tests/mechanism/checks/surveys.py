@@ -47,7 +47,13 @@ from palate_server.surveys.analytics import figures
 TEST = "surveys"
 MONDAY = 1_795_392_000.0  # 2026-11-23 00:00 UTC
 HOUR, DAY = 3600.0, 86_400.0
-SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=("asked",), experiments=("asked",))
+SURVEY = Survey(
+    first_day="2026-11-23",
+    channels=("email",),
+    items=("asked",),
+    experiments=("asked",),
+    asks=("conversion", "watching"),
+)
 MARK = "marked-by-the-audit"
 """A text that occurs in every text of every life."""
 POPULATION, DELTA, GRID = "audited", 1e-6, 2**16
@@ -110,7 +116,8 @@ def _one(life: SurveyLife) -> None:
 def _same_to_the_survey(life: SurveyLife) -> None:
     """The same for the survey's questions: other items, kinds, hours, texts, channels, reasons, tests."""
     life.clock.now = MONDAY + 17 * HOUR
-    life.device.track_many([Event("play", f"{MARK}-{n}", value=200, props={"said": MARK}) for n in range(40)])
+    life.device.track_many([Event("cart", f"{MARK}-{n}", value=2, props={"amount": n}) for n in range(40)])
+    life.device.track("comment", f"{MARK}-7", value=-1, props={"said": MARK})
     life.device.arm("not-asked")
     messenger = life.messenger("email", "sms")
     messenger.disallow("sms")
@@ -131,6 +138,8 @@ def _much(life: SurveyLife) -> None:
         life.device.track("rate", "asked", value=5)
         life.device.track_many([Event("impression", f"{MARK}-{n}", props={"position": n}) for n in range(10)])
         life.device.track("click", f"{MARK}-3")
+        life.device.track("purchase", f"{MARK}-3", props={"amount": 12.5})
+        life.device.track("play", f"{MARK}-4", value=60, props={"length": 64})
         messenger.deliver(Message(f"daily-{day}", title=MARK, expires=life.clock.now + HOUR))
         messenger.reacted(f"daily-{day}", "clicked")
 

@@ -22,14 +22,16 @@ from mechanism.harness.sharing import once
 from mechanism.harness.watched_run import WatchedRun
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.wire import decode_share
-from palate_common.survey import SURVEYING, Survey
+from palate_common.survey import CHOSEN, SURVEYING, Survey
 from palate_core.errors import IntegrityError
 from palate_core.masks.attempt_terms import attempt_terms
 from palate_core.plan import Noise, RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
 DEVICES = 7
-SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=("asked",), experiments=("asked",))
+SURVEY = Survey(
+    first_day="2026-11-23", channels=("email",), items=("asked",), experiments=("asked",), asks=tuple(CHOSEN)
+)
 
 
 @dataclass(frozen=True)

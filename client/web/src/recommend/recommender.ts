@@ -178,8 +178,8 @@ export class Recommender {
   listedAgain(n: number, found: ReadonlyMap<string, number>, kind: Contribution["kind"]): Recommendation[] {
     checkCount(n);
     const allowed = this.selection.allowedRows(undefined, undefined);
-    const [out, may] = [new Set(this.interests.look().unwanted), allowed && new Set(Array.from(allowed))];
-    const listed = [...found].filter(([item]) => this.selection.knownRows([item]).some((row) => !out.has(row) && (may?.has(row) ?? true)));
+    const [out, may] = [new Set(this.interests.look().unwanted), allowed && Int32Array.from(allowed)];
+    const listed = [...found].filter(([item]) => this.selection.knownRows([item]).some((row) => !out.has(row) && (may?.includes(row) ?? true)));
     return listed.slice(0, n).map(([item, score], position) => {
       const [title, domain] = [this.titleOf(item), this.selection.domain(this.selection.row(item))];
       const because = { item, kind, domain, title };

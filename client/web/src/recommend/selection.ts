@@ -33,8 +33,10 @@ export class Selection {
     if (sets.length < 2) return sets[0] ?? null;
     const count = new Uint8Array(this.rows.size);
     for (const rows of sets) for (let place = 0; place < rows.length; place += 1) count[rows[place]] += 1;
-    const found = Int32Array.from(count.keys());
-    return found.filter((row) => count[row] === sets.length);
+    const found = new Int32Array(count.length);
+    let end = 0;
+    for (let row = 0; row < count.length; row += 1) if (count[row] === sets.length) found[end++] = row;
+    return found.subarray(0, end);
   }
 
   /** Rows of a domain's items, rising. */

@@ -58,8 +58,8 @@ export class Steer {
   /** The pinned rows that may be in the list, in their order. */
   first(n: number, without: readonly number[], allowed: ArrayLike<number> | null): number[] {
     if (!this.pinned.length) return [];
-    const [out, may] = [new Set(without), allowed && new Set(Array.from(allowed))];
-    return this.pinned.filter((row) => !out.has(row) && (may?.has(row) ?? true)).slice(0, n);
+    const may = allowed && Int32Array.from(allowed);
+    return this.pinned.filter((row) => !without.includes(row) && (may?.includes(row) ?? true)).slice(0, n);
   }
 
   /**
@@ -70,20 +70,23 @@ export class Steer {
    */
   lifted(pool: ArrayLike<number>, n: number, allowed: ArrayLike<number> | null, scores: (rows: ArrayLike<number>) => Float64Array, best: (among: Int32Array) => ArrayLike<number>): Lifted | null {
     if (!this.boosts.length || !pool.length) return null;
-    const found = scores(pool);
-    const span = found.reduce((one, other) => Math.max(one, other), -Infinity) - found.reduce((one, other) => Math.min(one, other), Infinity);
-    const all = new Set(Array.from(pool));
-    const masks = this.boosts.filter(([, share]) => share > 0).map(([mask]) => mask);
-    if (masks.length) {
-      const among = allowed ? Int32Array.from(allowed) : Int32Array.from(masks[0].keys());
-      for (const row of Array.from(best(among.filter((each) => masks.some((mask) => mask[each]))))) all.add(row);
+    n = Math.max(n, 1);
+    const nth = (all: Float64Array) => all.slice().sort()[Math.max(all.length - n, 0)];
+    let [rows, plain] = [Int32Array.from(pool), scores(pool)];
+    const [most, least] = [plain.reduce((one, other) => Math.max(one, other), -Infinity), plain.reduce((one, other) => Math.min(one, other), Infinity)];
+    const span = most - least;
+    const lift = (): Float64Array => Float64Array.from(rows, (row) => span * Math.min(Math.max(this.boosts.reduce((total, [mask, share]) => total + share * mask[row], 0), -1), 1));
+    let lifts = lift();
+    const risers = this.boosts.filter(([, share]) => share > 0);
+    const share = Math.min(risers.reduce((total, [, each]) => total + each, 0), 1);
+    if (nth(plain.map((each, place) => each + lifts[place])) < least + span * share) { // others than these may come among the n best
+      const among = allowed ? Int32Array.from(allowed) : Int32Array.from(risers[0][0].keys());
+      const more = best(among.filter((row) => risers.some(([mask]) => mask[row])));
+      rows = Int32Array.from(new Set([...rows, ...Array.from(more)])).sort();
+      [plain, lifts] = [scores(rows), lift()];
     }
-    const rows = Int32Array.from(all).sort();
-    const plain = scores(rows);
-    const lifts = Float64Array.from(rows, (row) => span * Math.min(Math.max(this.boosts.reduce((total, [mask, share]) => total + share * mask[row], 0), -1), 1));
     const places = [...rows.keys()].sort((one, other) => plain[other] + lifts[other] - plain[one] - lifts[one] || rows[one] - rows[other]);
-    const least = n ? plain.slice().sort()[Math.max(plain.length - n, 0)] : Infinity;
-    const risen = places.filter((place) => lifts[place] > 0 && plain[place] < least).map((place) => rows[place]);
+    const risen = places.filter((place) => lifts[place] > 0 && plain[place] < nth(plain)).map((place) => rows[place]);
     return { pool: Int32Array.from(places, (place) => rows[place]), lifts: Float64Array.from(places, (place) => lifts[place]), risen };
   }
 }

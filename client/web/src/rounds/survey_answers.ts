@@ -8,6 +8,7 @@ import type { Calendar } from "../delivery/calendar.js";
 import type { Delivery } from "../delivery/record.js";
 import type { Row } from "../events.js";
 import { isAnswer } from "../kinds.js";
+import { loyaltyAnswers, type Known } from "./loyalty_answers.js";
 import { dayAfter, MOST_ITEMS, MOST_SENT, RETENTION_DAYS, type Survey } from "./survey.js";
 
 const GOOD: readonly string[] = ["opened", "clicked", "bought"];
@@ -22,12 +23,6 @@ export interface Behaviour {
   readonly coins: Readonly<Record<string, number>>;
   /** Time of the user's first event, if it was deleted since. */
   readonly first: number | null;
-}
-
-interface Known {
-  readonly time: number;
-  readonly day: string;
-  readonly row: Row;
 }
 
 /** The answers by question; a missing one is 0. */
@@ -63,11 +58,15 @@ export function surveyAnswers(survey: Survey, { events, deliveries, coins, first
     found.set(`${group}_days`, share);
   }
   for (const item of itemsOf(survey, thisWeek)) found.set(`item:${item}`, 1);
+  const chosen = loyaltyAnswers(survey, thisWeek, known);
+  for (const [question, value] of chosen) if (survey.questions.includes(question)) found.set(question, value);
+  chosen.set("days", share);
   for (const name of survey.experiments) {
+    const outcome = chosen.get(survey.outcomes[name] ?? "days") ?? 0;
     const coin = coins[`arm:${name}`];
     if (coin === undefined) continue;
     const arm = coin < 0.5 ? "a" : "b";
-    for (const [what, value] of [["users", 1], ["outcome", share], ["square", share ** 2]] as const) found.set(`${what}:${name}:${arm}`, value);
+    for (const [what, value] of [["users", 1], ["outcome", outcome], ["square", outcome ** 2]] as const) found.set(`${what}:${name}:${arm}`, value);
   }
   return found;
 }

@@ -54,7 +54,7 @@ test("behaviour.json: caps, quiet hours and pace", async () => {
 
 test("behaviour.json: answers to a survey", async () => {
   const { events, survey, zone } = await file();
-  const settings = Object.fromEntries(Object.entries(survey.settings).filter(([name]) => ["first_day", "channels", "items", "experiments"].includes(name)));
+  const settings = Object.fromEntries(Object.entries(survey.settings).filter(([name]) => name !== "shares"));
   const deliveries = survey.deliveries.map(({ channel, sent, reaction }: any): Delivery => ({ message: messageOf({ id: "new-1", title: "A book" }), reason: "sent", channel, given: sent, due: null, sent, reaction }));
   const found = surveyAnswers(readSurvey(settings as never), { events: rowsOf(events), deliveries, coins: survey.coins, first: survey.first }, new Calendar(zone), survey.now);
   const given = Object.fromEntries([...found].filter(([, value]) => value).map(([name, value]) => [name, Number(value.toPrecision(8))]));
