@@ -1,7 +1,8 @@
-/** Apart: what only some models and apps need, loaded together: item tables, rules, filters, fused weights, questions, a model of the app's own. */
+/** Apart: what only some models and apps need, loaded together: item tables, rules, filters, fused weights, baskets, questions, a model of the app's own. */
 
 export { fusedWeights } from "../recommend/adaptation/fusion.js";
 export { boughtAgain, unfinished } from "../recommend/again.js";
+export { bestLists, goesWith, inSession } from "../recommend/baskets.js";
 export { standIn } from "../recommend/new_items.js";
 export { byOwnModel } from "../recommend/own_model.js";
 export { questions } from "../recommend/questions.js";
