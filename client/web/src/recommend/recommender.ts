@@ -126,7 +126,7 @@ export class Recommender {
 
   /** Loads what these options need, before the call with them. */
   async ready({ where, pin, boost, diversityBy, context }: RecommendOptions): Promise<void> {
-    if (context) this.inSession = (await import("../models/apart.js")).inSession;
+    if (context?.length) this.inSession = (await import("../models/apart.js")).inSession;
     if ([where, pin, boost, diversityBy].some((each) => each !== undefined)) await this.steerable();
   }
 
@@ -261,7 +261,8 @@ export class Recommender {
   /** Lists of items that fit the user, best first. */
   async rankLists(lists: Readonly<Record<string, readonly string[]>>, n = 10, options: { readonly context?: readonly string[] } = {}): Promise<Similar[]> {
     checkCount(n);
-    for (const each of Object.values(lists)) checkItems("lists", each ?? null);
+    if (typeof lists !== "object" || !lists) throw new InputError(`\`lists\` must name lists of items, got ${shown(lists)}`);
+    for (const each of Object.values(lists)) checkItems("lists", each);
     await this.ready(options);
     const { bestLists } = await import("../models/apart.js");
     const { taste, look } = this.current(0, undefined, options.context);

@@ -43,7 +43,7 @@ test("recommend: the histories, lists, reasons, likenesses and questions of Pyth
       equal(found.map((each) => each.item), expected.map(([name]) => name), given.what);
       found.forEach(({ score }, place) => near(score, expected[place][1], given.what));
     };
-    await made.ready({ context: [] });
+    await made.ready({ context: ["unknown"] });
     for (const list of given.lists) same(made.recommend(list.options.n, options(list.options)), list.items, `${given.what}, ${JSON.stringify(list.options).slice(0, 80)}`);
     for (const why of given.explained) {
       const found = made.explain(why.item, { context: why.context });
