@@ -1,4 +1,4 @@
-/** Apart: what only some models and apps need, loaded together: item tables, rules, filters, fused weights, baskets, questions, a model of the app's own. */
+/** Apart: what only some models and apps need, loaded together: item tables, rules, filters, fused weights, baskets, what is similar, questions, a model of the app's own. */
 
 export { fusedWeights } from "../recommend/adaptation/fusion.js";
 export { boughtAgain, unfinished } from "../recommend/again.js";
@@ -6,6 +6,7 @@ export { bestLists, goesWith, inSession } from "../recommend/baskets.js";
 export { standIn } from "../recommend/new_items.js";
 export { byOwnModel } from "../recommend/own_model.js";
 export { questions } from "../recommend/questions.js";
+export { similar } from "../recommend/similar.js";
 export { Steering } from "../recommend/steering.js";
 export { tableFrom } from "./item_changes.js";
 export { rulesFrom } from "./rules.js";

@@ -243,11 +243,12 @@ export class Recommender {
   }
 
   /** Items similar to this one by the model, most similar first, independent of the user. */
-  similarItems(item: string, n = 10, options: { readonly domain?: string } = {}): Similar[] {
+  async similarItems(item: string, n = 10, options: { readonly domain?: string } = {}): Promise<Similar[]> {
     checkCount(n);
     const row = this.selection.row(item);
     const among = this.selection.allowedRows(undefined, options.domain);
-    return this.named(this.scorer.similar(row, n, among));
+    const { similar } = await import("../models/apart.js");
+    return this.named(similar(this.scorer, row, n, among));
   }
 
   /** Items that go with those of a basket, best first, whoever has them. */

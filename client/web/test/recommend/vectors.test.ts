@@ -52,7 +52,7 @@ test("recommend: the histories, lists, reasons, likenesses and questions of Pyth
       equal(found.contributions.map(({ item, kind }) => [item, kind]), why.contributions.map((each: any) => each.slice(0, 2)), given.what);
       found.contributions.forEach(({ score, linked }, place) => [score, linked].forEach((each, at) => near(each, why.contributions[place][2 + at], given.what)));
     }
-    for (const { item, like } of given.similar) alike(made.similarItems(item, 6), like);
+    for (const { item, like } of given.similar) alike(await made.similarItems(item, 6), like);
     for (const { items: basket, domain, like } of given.goes_with) alike(await made.goesWith(basket, 6, { domain: domain ?? undefined }), like);
     for (const { lists, context, best } of given.rank_lists) alike(await made.rankLists(lists, 4, { context }), best);
     equal(await made.questions(4), given.questions, given.what);
