@@ -60,6 +60,7 @@ TOPICS = {
     ),
     "New items, new users, time": (
         "questions",
+        "order",
         "histories",
         "domains",
         "panel",

@@ -233,6 +233,16 @@ export class Device {
     return this.listed("similarItems", [item, n, options]) as Promise<Similar[]>;
   }
 
+  /** Items that go with those of a basket or a list, best first, whoever has them; never what the user hid or dismissed. Nothing is recorded. */
+  async goesWith(items: readonly string[], n = 10, options: { readonly domain?: string } = {}): Promise<Similar[]> {
+    return this.listed("goesWith", [items, n, options]) as Promise<Similar[]>;
+  }
+
+  /** Lists of items, such as playlists or shelves, that fit the user, best first: name -> its items. None that has an item which they hid or dismissed. */
+  async rankLists(lists: Readonly<Record<string, readonly string[]>>, n = 10, options: { readonly context?: readonly string[] } = {}): Promise<Similar[]> {
+    return this.listed("rankLists", [lists, n, options]) as Promise<Similar[]>;
+  }
+
   /** Items to ask a new user about, those first whose answers tell most. */
   async questions(n = 1, options: { readonly items?: readonly string[]; readonly domain?: string } = {}): Promise<string[]> {
     return this.listed("questions", [n, options]) as Promise<string[]>;

@@ -49,6 +49,12 @@ test("device: lists, reasons, likenesses and feedback by the sample model", asyn
   ok(Math.abs(why.contributions.reduce((sum, { score }) => sum + score, why.rest) - why.score) < 1e-9, "parts sum to the score");
   equal((await device.similarItems("book-7", 3)).length, 3);
   await refused(() => device.similarItems(["book-7", "book-8"] as unknown as string), /`item` must be one of the model's/);
+  ok((await device.goesWith(["book-7", "book-15"], 3)).every(({ item }) => Number(item.slice(5)) % 8 === 7), "of the basket's shelf");
+  equal((await device.rankLists({ other: ["book-2", "book-4"], same: ["book-31", "book-39"] }, 1)).map(({ item }) => item), ["same"]);
+  ok((await device.explain("book-31", { context: ["book-39"] })).contributions.some(({ item, kind }) => item === "book-39" && kind === "view"), "what was just seen");
+  ok(!(await device.recommend(160, { context: ["book-39"] })).some(({ item }) => item === "book-39"), "what was just seen is not listed");
+  for (const wrong of [() => device.goesWith("book-7" as never), () => device.rankLists(null as never), () => device.rankLists({ one: "book-7" as never }), () => device.recommend(1, { context: "book-7" as never })])
+    await refused(wrong, /must (be an array of|name lists of)/);
   equal((await device.questions(2)).length, 2);
   equal(await device.feedback(shown, { [shown[0].item]: "like" }), [...shown.map(() => "stored" as const), "stored"]);
   const next = await device.recommend(5);

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from palate_client.device import open_device
-from palate_client.recommend.recommender import Recommendation
+from palate_client.recommend.recommender import Recommendation, Similar
 from palate_common.algorithms import PublicFacts
 from palate_common.models.compact import compact, expand
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
@@ -59,6 +59,7 @@ def recommend() -> dict[str, Any]:
         {"n": 10, "explore": 0},
         {"n": 20, "discovery": 0, "filter_already_liked_items": False},
         {"n": 6, "explore": 0, "discovery": 0.9, "domain": "films"},
+        {"n": 8, "discovery": 0, "context": [items[33], items[7], "unknown", items[9], items[33], items[12]]},
         {"n": 5, "explore": 0, "debias": 1, "items": items[5:30], "filter_items": [items[6], "unknown"]},
     ]
     cases = []
@@ -189,9 +190,11 @@ def _told(
             "items": _list(device.recommend(10, explore=0.4, domain="books")),
             "drawn": list(drawn.log),
         }
+        seen = [items[12], items[7], items[9]]
         found["explained"] = [
             {
                 "item": why.item,
+                "context": context,
                 "score": digits(why.score),
                 "rest": digits(why.rest),
                 "text": why.text,
@@ -199,17 +202,31 @@ def _told(
                     [each.item, each.kind, digits(each.score), digits(each.linked)] for each in why.contributions
                 ],
             }
-            for why in (device.explain(items[row]) for row in (0, 25))
+            for row, context in ((0, []), (25, []), (25, seen))
+            for why in (device.explain(items[row], context=context),)
         ]
         found["similar"] = [
             {
                 "item": items[row],
-                "like": [[each.item, digits(each.score)] for each in device.similar_items(items[row], 6)],
+                "like": _named(device.similar_items(items[row], 6)),
             }
             for row in (4, 7)
         ]
+        found["goes_with"] = [
+            {"items": basket, "domain": domain, "like": _named(device.goes_with(basket, 6, domain=domain))}
+            for basket, domain in (([items[7]], None), ([items[20], "unknown", items[3]], "books"), (["unknown"], None))
+        ]
+        shelves = {f"shelf {n}": items[7 * n : 7 * n + 2 + n] for n in range(6)} | {"unknown": ["unknown"]}
+        found["rank_lists"] = [
+            {"lists": shelves, "context": context, "best": _named(device.rank_lists(shelves, 4, context=context))}
+            for context in ([], seen)
+        ]
         found["questions"] = device.questions(4)
     return found
+
+
+def _named(found: Sequence[Similar]) -> list[list[Any]]:
+    return [[each.item, digits(each.score)] for each in found]
 
 
 def _list(shown: Sequence[Recommendation]) -> list[list[Any]]:

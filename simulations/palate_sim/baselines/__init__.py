@@ -13,6 +13,7 @@ Each is a small frozen class with `fit(train, ...)` and `scores(foldin)`.
 | name | uses | settings that can be tuned on validation users |
 |---|---|---|
 | `popularity` | true counts | none |
+| `markov`, `sequence_knn` | the order of events; in the benchmark of order alone | steps; neighbours |
 | `item_knn` | which items have common users | neighbours |
 | `ease` | the same, jointly; catalogues of up to 20,000 items | regularization |
 | `ease_sparse` | the same on the 200 items nearest to each; catalogues of any size | regularization |

@@ -32,6 +32,7 @@ let shown = [];
 let shelf = 0;
 let timer;
 let taking = null; // the device that takes part
+const cart = new Set(); // the items in it: of this page alone
 /** Item -> what the model says of it, in the catalogue's order; a made-up book's shelf and title follow from its number. */
 const stock = new Map();
 
@@ -105,8 +106,25 @@ async function list() {
   const few = elsewhere === null ? "" : ` Too few people have taken part here yet${elsewhere ? `: what it knows was learned elsewhere, from ${elsewhere.toLocaleString("en")} others` : ""}.`;
   $("lead").textContent = (own ? "From what you like, worked out in this browser." : "What many like. Like a few, and it becomes yours.") + few;
   $("recommended").replaceChildren(
-    ...shown.map(({ item, reason }) => card(item, reason, [["Like", () => did("like", item)], ["Not for me", () => did("dismiss", item)], ["Why?", () => why(item)]])),
+    ...shown.map(({ item, reason }) => card(item, reason, [["Like", () => did("like", item)], ["Not for me", () => did("dismiss", item)], ["Why?", () => why(item)], toCart(item)])),
   );
+}
+
+/** The button that puts an item into the cart, or takes it out. */
+const toCart = (item, there = true) => [there ? "Add to cart" : "Take out", () => put(item, there)];
+
+/** Puts an item into the cart or takes it out, and shows what goes with what is in it: the cart alone says so, not the user's history. */
+async function put(item, there) {
+  if (there) cart.add(item);
+  else cart.delete(item);
+  const along = await device.goesWith([...cart], 4);
+  const inside = $("cart").contains(document.activeElement);
+  $("in-cart").replaceChildren(...[...cart].map((each) => card(each, "", [toCart(each, false)])));
+  $("goes-with").replaceChildren(...along.map((each) => card(each.item, "", [toCart(each.item)])));
+  $("cart").hidden = $("to-cart").hidden = !cart.size;
+  // The button that had the focus is gone: the keyboard goes on from the heading.
+  if (inside) $(cart.size ? "cart-title" : "shelves-title").focus();
+  say(`${there ? "In" : "Out of"} your cart: ${book(item).title}`);
 }
 
 function shelves() {
@@ -135,7 +153,7 @@ async function books() {
     await did("like", item);
     button.setAttribute("aria-pressed", "true");
   };
-  $("shelf").replaceChildren(...items.map((item) => card(item, "", [["Like", like(item)]])));
+  $("shelf").replaceChildren(...items.map((item) => card(item, "", [["Like", like(item)], toCart(item)])));
 }
 
 async function why(item) {

@@ -232,7 +232,7 @@ export class Host {
 
   async recommend(n: number, options: RecommendOptions): Promise<Recommendation[]> {
     const { recommender } = await this.ranker();
-    if ([options.where, options.pin, options.boost, options.diversityBy].some((each) => each !== undefined)) await recommender.steerable();
+    await recommender.ready(options);
     const tuned = options.tuned !== false && options.explore === undefined;
     return recommender.recommend(n, options, tuned ? (await this.tuning()).factor : 1);
   }
@@ -248,11 +248,21 @@ export class Host {
   }
 
   async explain(item: string, options: ScoreOptions): Promise<Explanation> {
-    return (await this.ranker()).recommender.explain(item, options);
+    const { recommender } = await this.ranker();
+    await recommender.ready(options);
+    return recommender.explain(item, options);
   }
 
   async similarItems(item: string, n: number, options: { readonly domain?: string }): Promise<Similar[]> {
     return (await this.ranker()).recommender.similarItems(item, n, options);
+  }
+
+  async goesWith(items: readonly string[], n: number, options: { readonly domain?: string }): Promise<Similar[]> {
+    return (await this.ranker()).recommender.goesWith(items, n, options);
+  }
+
+  async rankLists(lists: Readonly<Record<string, readonly string[]>>, n: number, options: { readonly context?: readonly string[] }): Promise<Similar[]> {
+    return (await this.ranker()).recommender.rankLists(lists, n, options);
   }
 
   async questions(n: number, options: { readonly items?: readonly string[]; readonly domain?: string }): Promise<string[]> {
@@ -574,7 +584,7 @@ export class Host {
 /** The methods that a device, in this tab or another, asks a host for. */
 const METHODS = [
   "track", "decide", "consents", "history", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue", "items",
-  "interests", "adopt", "recommend", "buyAgain", "unfinished", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
+  "interests", "adopt", "recommend", "buyAgain", "unfinished", "explain", "similarItems", "goesWith", "rankLists", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
   "reacted", "allow", "allowed", "deliveries", "inControl", "arm", "loyalty", "enroll", "enrolment", "leave", "sync", "privacyReport",
   "openLog", "exportLines", "importLines", "ownHistory", "statement", "erase",
 ] as const;

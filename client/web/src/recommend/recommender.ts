@@ -10,6 +10,7 @@ import { InputError } from "../errors.js";
 import { shown } from "../events.js";
 import { explorationOf, weightsOf, type Counts } from "./adaptation/blending.js";
 import type { fusedWeights } from "./adaptation/fusion.js";
+import type { inSession } from "./baskets.js";
 import { diverse } from "./diversity.js";
 import { inWords, TASTE, WHY, type Because, type Contribution, type Explanation } from "./explanation.js";
 import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
@@ -60,6 +61,8 @@ export interface ScoreOptions {
   readonly discovery?: number;
   /** The part of the popularity score that is removed, 0 to 1. */
   readonly debias?: number;
+  /** Items that the user just saw, the last one last: they weigh for this list, aren't in it, and aren't recorded. */
+  readonly context?: readonly string[];
 }
 
 export interface RecommendOptions extends ScoreOptions, Steers {
@@ -89,6 +92,7 @@ export class Recommender {
   /** Learns weights of the sources; null: the model has no several sources of public features. */
   private fuse: typeof fusedWeights | null = null;
   private fused: Record<string, number> = {};
+  private inSession: typeof inSession | null = null;
   private steering: Steering | null = null;
   /** Rows of items that have a vector by their kinds alone. */
   private fresh: ReadonlySet<number> = new Set();
@@ -120,6 +124,12 @@ export class Recommender {
     return made;
   }
 
+  /** Loads what these options need, before the call with them. */
+  async ready({ where, pin, boost, diversityBy, context }: RecommendOptions): Promise<void> {
+    if (context?.length) this.inSession = (await import("../models/apart.js")).inSession;
+    if ([where, pin, boost, diversityBy].some((each) => each !== undefined)) await this.steerable();
+  }
+
   /** Loads what `where`, `pin`, `boost` and `diversityBy` need. */
   async steerable(): Promise<void> {
     const { Steering } = await import("../models/apart.js");
@@ -136,12 +146,13 @@ export class Recommender {
     checkCount(n);
     checkItems("filterItems", options.filterItems);
     checkItems("items", options.items);
+    const { filterItems = [], context = [] } = options;
     const mix = mixOf(options);
     const steer = this.steering?.steer(n, options);
     const allowed = this.selection.allowedRows(options.items, options.domain, steer?.rows);
-    const { taste, look, counts } = this.current(mix.debias, options.domain);
+    const { taste, look, counts } = this.current(mix.debias, options.domain, context);
     const own = options.filterAlreadyLikedItems === false ? [] : taste.history.indices;
-    const without = [...look.unwanted, ...own, ...this.selection.knownRows(options.filterItems ?? [])];
+    const without = [...look.unwanted, ...own, ...this.selection.knownRows([...filterItems, ...context])];
     const first = steer?.first(n, without, allowed) ?? [];
     n -= first.length;
     without.push(...first);
@@ -209,7 +220,7 @@ export class Recommender {
   /** The contribution of each of the user's events to an item's score. */
   explain(item: string, options: ScoreOptions = {}): Explanation {
     const [row, mix] = [this.selection.row(item), mixOf(options)];
-    const { taste } = this.current(mix.debias, options.domain);
+    const { taste } = this.current(mix.debias, options.domain, options.context);
     const score = this.scorer.scores(taste, [row])[0];
     const added = this.scorer.contributions(taste, row);
     const contributions = this.told(taste, added, highest(added.all, added.all.length, [], null));
@@ -232,11 +243,36 @@ export class Recommender {
   }
 
   /** Items similar to this one by the model, most similar first, independent of the user. */
-  similarItems(item: string, n = 10, options: { readonly domain?: string } = {}): Similar[] {
+  async similarItems(item: string, n = 10, options: { readonly domain?: string } = {}): Promise<Similar[]> {
     checkCount(n);
     const row = this.selection.row(item);
     const among = this.selection.allowedRows(undefined, options.domain);
-    return this.scorer.similar(row, n, among).map((each) => ({ item: this.items[each.row], score: each.score, title: this.titleOf(this.items[each.row]) }));
+    const { similar } = await import("../models/apart.js");
+    return this.named(similar(this.scorer, row, n, among));
+  }
+
+  /** Items that go with those of a basket, best first, whoever has them. */
+  async goesWith(items: readonly string[], n = 10, options: { readonly domain?: string } = {}): Promise<Similar[]> {
+    checkCount(n);
+    checkItems("items", items ?? null);
+    const { goesWith } = await import("../models/apart.js");
+    return this.named(goesWith(this.scorer, this.selection.knownRows(items), n, [...this.interests.look().unwanted], this.selection.allowedRows(undefined, options.domain)));
+  }
+
+  /** Lists of items that fit the user, best first. */
+  async rankLists(lists: Readonly<Record<string, readonly string[]>>, n = 10, options: { readonly context?: readonly string[] } = {}): Promise<Similar[]> {
+    checkCount(n);
+    if (typeof lists !== "object" || !lists) throw new InputError(`\`lists\` must name lists of items, got ${shown(lists)}`);
+    for (const each of Object.values(lists)) checkItems("lists", each);
+    await this.ready(options);
+    const { bestLists } = await import("../models/apart.js");
+    const { taste, look } = this.current(0, undefined, options.context);
+    const found = Object.entries(lists).map(([name, items]) => [name, this.selection.knownRows(items)] as const);
+    return bestLists(this.scorer, taste, found, n, look.unwanted).map(({ name, score }) => ({ item: name, score, title: "" }));
+  }
+
+  private named(found: readonly { row: number; score: number }[]): Similar[] {
+    return found.map(({ row, score }) => ({ item: this.items[row], score, title: this.titleOf(this.items[row]) }));
   }
 
   private popular(domain: string | undefined): Popular {
@@ -247,17 +283,20 @@ export class Recommender {
   }
 
   /** The user's taste for a domain, recomputed after a new event or reaction; their interests and counts. */
-  private current(debias: number, domain: string | undefined): { taste: Taste; look: Look; counts: Counts } {
+  private current(debias: number, domain: string | undefined, context: readonly string[] = []): { taste: Taste; look: Look; counts: Counts } {
     const [look, counts] = [this.interests.look(), this.counts()];
-    const of = JSON.stringify([debias, domain ?? null, counts]);
+    checkItems("context", context);
+    const session = context.flatMap((item) => this.interests.rows.get(item) ?? []);
+    const of = JSON.stringify([debias, domain ?? null, session, counts]);
     if (this.made?.look !== look || this.made.of !== of) {
       const dismissed = new Set(look.dismissed);
       let history = entries(look.recent, (row) => !dismissed.has(row));
       if (domain !== undefined) history = focus(history, new Set(this.selection.within(domain)));
       if (this.fuse) this.fused = this.fuse(this.scorer, history);
+      if (session.length) history = (this.inSession as typeof inSession)(history, session.filter((row) => !dismissed.has(row)));
       const taste = this.scorer.taste(history, look.dismissed, this.weights(counts, debias));
-      const kinds = look.kinds.filter((_, place) => !dismissed.has(look.recent.indices[place]));
-      this.made = { look, of, taste, contributed: kinds };
+      const kinds = new Map(look.kinds.map((kind, place) => [look.recent.indices[place], kind]));
+      this.made = { look, of, taste, contributed: Array.from(history.indices, (row) => kinds.get(row) ?? "view") };
     }
     return { taste: this.made.taste, look, counts };
   }

@@ -44,10 +44,10 @@ export class Scorer {
   /** Names of the parts of a score that can be weighted separately, in the order of `byPart`. */
   readonly sources: readonly string[];
   /** Columns that say what an item is like, not how popular it is. */
-  private readonly told: Float64Array;
-  private readonly links: readonly Links[];
-  /** Lengths of the items' vectors, as `likeness` has them. */
-  private lengths: Float64Array | undefined;
+  readonly told: Float64Array;
+  readonly links: readonly Links[];
+  /** Lengths of the items' vectors, as `likeness` has them, once `similar` has asked for them. */
+  lengths: Float64Array | undefined;
   /** Room for the scores of all items, and for one item's vector. */
   private readonly room: Float64Array;
   private readonly rounded: Float32Array;
@@ -253,47 +253,8 @@ export class Scorer {
     return bonds;
   }
 
-  /** The n items most similar to one, best first, of the rows `among` or all, and the similarities. */
-  similar(row: number, n: number, among: ArrayLike<number> | null): { row: number; score: number }[] {
-    const rows = Int32Array.from(among ?? Array.from({ length: this.factors.nItems }, (_, place) => place)).filter((each) => each !== row);
-    const own = this.likeness([row]);
-    const likeness = this.cosines(own, rows);
-    const near = this.around(row, new Set(rows));
-    if (near.length) {
-      const pair = new Map<number, number>();
-      const add = (place: number, much: number) => pair.set(near[place], (pair.get(near[place]) ?? 0) + much / 2);
-      for (const [, other, much] of this.linkShares([row], near)) add(other, much);
-      for (const [one, , much] of this.linkShares(near, [row])) add(one, much);
-      rows.forEach((each, place) => {
-        const strength = pair.get(each);
-        if (strength !== undefined) likeness[place] = closer(likeness[place], Math.min(Math.max(strength, -1), 1));
-      });
-    }
-    return Array.from(highest(likeness, n, [], null), (place) => ({ row: rows[place], score: likeness[place] })); // rows rise
-  }
-
-  private cosines(own: Float64Array, rows: Int32Array): Float64Array {
-    const length = norm(own);
-    this.lengths ??= Float64Array.from({ length: this.factors.nItems }, (_, row) => norm(this.likeness([row])));
-    const lengths = this.lengths;
-    const weights = this.factors.trust.map((each, column) => each * this.told[column]);
-    const products = this.factors.products(own.map((each, column) => each * weights[column]), this.room);
-    return Float64Array.from(rows, (row) => (length ? products[row] / Math.max(lengths[row] * length, TINY) : 0));
-  }
-
-  /** Rows that this one has a link to, or that have one to it; of those that are allowed. */
-  private around(row: number, allowed: ReadonlySet<number>): number[] {
-    const found = new Set<number>();
-    for (const { places, items, to, width } of this.links) {
-      const place = places.get(row);
-      for (let link = 0; place !== undefined && link < width; link += 1) found.add(to[place * width + link]);
-      to.forEach((other, at) => other === row && found.add(items[Math.floor(at / width)]));
-    }
-    return [...found].filter((each) => allowed.has(each)).sort((one, other) => one - other);
-  }
-
   /** What links of items say about rows, each once: the share of what vectors, or a link of the item, say at most. */
-  private linkShares(items: ArrayLike<number>, rows: ArrayLike<number>): Said {
+  linkShares(items: ArrayLike<number>, rows: ArrayLike<number>): Said {
     const { factors, links, told } = this;
     const ones = Float32Array.of(1);
     const alone = Array.from(items, (row) => ({ indices: Int32Array.of(row), weights: ones, nItems: factors.nItems }));

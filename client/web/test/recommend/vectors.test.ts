@@ -39,19 +39,22 @@ test("recommend: the histories, lists, reasons, likenesses and questions of Pyth
     look.recent.weights.forEach((weight, place) => near(weight, given.history.weights[place], given.what));
     equal([...look.unwanted], given.unwanted, given.what);
     equal([...look.resting], given.resting, given.what);
+    const alike = (found: readonly { item: string; score: number }[], expected: [string, number][]) => {
+      equal(found.map((each) => each.item), expected.map(([name]) => name), given.what);
+      found.forEach(({ score }, place) => near(score, expected[place][1], given.what));
+    };
+    await made.ready({ context: ["unknown"] });
     for (const list of given.lists) same(made.recommend(list.options.n, options(list.options)), list.items, `${given.what}, ${JSON.stringify(list.options).slice(0, 80)}`);
     for (const why of given.explained) {
-      const found = made.explain(why.item);
+      const found = made.explain(why.item, { context: why.context });
       [found.score, found.rest].forEach((score, place) => near(score, [why.score, why.rest][place], given.what));
       equal(found.text, why.text, given.what);
       equal(found.contributions.map(({ item, kind }) => [item, kind]), why.contributions.map((each: any) => each.slice(0, 2)), given.what);
       found.contributions.forEach(({ score, linked }, place) => [score, linked].forEach((each, at) => near(each, why.contributions[place][2 + at], given.what)));
     }
-    for (const { item, like } of given.similar) {
-      const found = made.similarItems(item, 6);
-      equal(found.map((each) => each.item), like.map(([name]: any) => name), given.what);
-      found.forEach(({ score }, place) => near(score, like[place][1], given.what));
-    }
+    for (const { item, like } of given.similar) alike(await made.similarItems(item, 6), like);
+    for (const { items: basket, domain, like } of given.goes_with) alike(await made.goesWith(basket, 6, { domain: domain ?? undefined }), like);
+    for (const { lists, context, best } of given.rank_lists) alike(await made.rankLists(lists, 4, { context }), best);
     equal(await made.questions(4), given.questions, given.what);
     recorded = true;
     same(made.recommend(10, options(given.exploring.options)), given.exploring.items, `${given.what}, exploring`);

@@ -42,15 +42,18 @@ try {
   );
   ok(new Set(looks).size === 1, `to refuse is as easy as to accept, got ${looks.join(" and ")}`);
 
-  for (const scheme of ["light", "dark"]) {
-    await page.emulateMedia({ colorScheme: scheme });
-    const dim = await page.evaluate(unreadable);
-    ok(!dim.length, `${scheme}: ${dim.join("; ")}`);
-  }
-  for (const width of [320, 390, 1200]) {
-    await page.setViewportSize({ width, height: 800 });
-    ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `no scrolling to the side at ${width} pixels`);
-  }
+  const readable = async () => {
+    for (const scheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme: scheme });
+      const dim = await page.evaluate(unreadable);
+      ok(!dim.length, `${scheme}: ${dim.join("; ")}`);
+    }
+    for (const width of [320, 390, 1200]) {
+      await page.setViewportSize({ width, height: 800 });
+      ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `no scrolling to the side at ${width} pixels`);
+    }
+  };
+  await readable();
 
   await page.click("#ask button[value=none]");
   await page.waitForFunction(() => document.querySelector("#ask").hidden);
@@ -58,6 +61,28 @@ try {
   await page.reload();
   await listed();
   ok(!(await page.isVisible("#ask")), "who has refused isn't asked again");
+
+  // A cart, by keyboard, without consent: what goes with it is of the cart's shelves, and follows it.
+  const own = (list) => page.$$eval(`${list} .kind`, (all) => all.map(({ textContent }) => textContent));
+  for (const [place, shelf] of ["The Sea", "Poems"].entries()) {
+    await page.locator("#tabs button", { hasText: shelf }).click();
+    await page.waitForFunction((name) => [...document.querySelectorAll("#shelf .kind")].every(({ textContent }) => textContent === name), shelf);
+    await page.focus("#shelf li:first-child button:last-child");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction((count) => document.querySelectorAll("#in-cart li").length === count && document.querySelectorAll("#goes-with li").length === 4, place + 1);
+    if (!place) ok(new Set(await own("#goes-with")).size === 1 && (await own("#goes-with"))[0] === shelf, `what goes with a book is of its shelf, got ${await own("#goes-with")}`);
+  }
+  ok((await own("#goes-with")).includes("Poems"), `what goes with a cart follows it, got ${await own("#goes-with")}`);
+  await readable();
+  for (const left of [1, 0]) {
+    await page.focus("#in-cart button");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction((count) => document.querySelectorAll("#in-cart li").length === count, left);
+    const focused = await page.evaluate(() => document.activeElement.id);
+    ok(focused === (left ? "cart-title" : "shelves-title"), `the focus is not lost, got ${focused}`);
+  }
+  ok((await stored())[0] === 0, "a cart is stored nowhere");
+  await page.locator("#tabs button").first().click();
 
   // By keyboard alone: agree under `Your privacy`, then like a book.
   await page.evaluate(() => document.querySelector("#consents input").focus());
@@ -167,7 +192,7 @@ try {
   }
   const visited = wrong.filter((text) => !/favicon/.test(text));
   ok(!visited.length, `no errors and no breach of the policy, got ${visited.join("; ")}`);
-  console.log("the examples store nothing before a choice; the shop: consent, lists, why, report, export, erasing, the user's own page, keyboard, contrast in light and dark, 320 to 1200 pixels");
+  console.log("the examples store nothing before a choice; the shop: consent, lists, a cart, why, report, export, erasing, the user's own page, keyboard, contrast in light and dark, 320 to 1200 pixels");
 } finally {
   await running.kill();
   server.close();
