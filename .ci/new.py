@@ -185,12 +185,12 @@ def algorithm(name: str) -> dict[Path, str]:
 def mutant(name: str) -> dict[Path, str]:
     """A mutant at the end of its group."""
     group, _, name = name.partition("/")
-    place = ROOT / f"tests/mutants/{group}.py"
+    place = ROOT / f"tests/mutants/rows/{group}.txt"
     if not name or not place.exists():
         raise RefusedError(
             f"`mutant` must be GROUP/NAME with a group of {place.parent.relative_to(ROOT)}, got {group!r}"
         )
-    return put(place, "", ('""",\n)\n', MUTANT.format(words=name.replace("_", " "))))
+    return {place: place.read_text(encoding="utf-8") + MUTANT.format(words=name.replace("_", " "))}
 
 
 KINDS = {"metric": metric, "algorithm": algorithm, "mutant": mutant}

@@ -19,7 +19,6 @@ PAGE = ROOT / "docs" / "public.md"
 BEGIN = "<!-- public: written by docs/public.py -->"
 PACKAGES = {
     "palate": "an app, a notebook, a script",
-    "palate.aio": "an app with an event loop",
     "palate_audit": "an audit of any mechanism",
     "palate_common.algorithms": "an algorithm of your own",
     "palate_torch": "a torch module of your own",

@@ -26,7 +26,8 @@ This file is long because it holds the whole API with its documentation; the wor
 from __future__ import annotations
 
 import time as _time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ from palate_common.kinds import EventKind
 from palate_common.records.closing import Closing
 from palate_common.records.files import write_durably
 from palate_common.weighting import Weighting, weighting_of
-from palate_core.errors import InputError
+from palate_core.errors import InputError, PalateError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,13 +68,13 @@ if TYPE_CHECKING:
     from palate_client.online.retry import Stop
     from palate_client.online.sync import SyncResult
     from palate_client.page.facts import PageFacts, Tags
-    from palate_client.page.local import LocalPage
     from palate_client.page.totals import Totals
     from palate_client.panel import OpenLog
     from palate_client.recommend.adaptation.tuning import Tuning
     from palate_client.recommend.explanation import Explanation
     from palate_client.recommend.recommendations import Recommendations
     from palate_client.recommend.recommender import Recommendation, Similar
+    from palate_client.recommend.steering import Filter
     from palate_client.rounds.participation import Masked, Rounds
     from palate_client.rounds.report import PrivacyReport
     from palate_client.store.activity import Activity
@@ -130,11 +131,12 @@ class Device(Closing):
         weighting: Weighting,
         service: Service | None = None,
         calendar: Calendar | None = None,
+        debug: bool = False,
     ) -> None:
         self.app, self.weighting, self.store, self.service = app, weighting, store, service
         self.calendar = calendar or Calendar()
         self.consent = Consent(store)
-        self._tracker = Tracker(store, weighting.known)
+        self._tracker = Tracker(store, weighting.known, self._known if debug else None)
 
     @_Part
     def models(self) -> Models:
@@ -398,7 +400,12 @@ class Device(Closing):
         explore: float | None = None,
         diversity: float | None = None,
         debias: float | None = None,
+        context: Sequence[str] = (),
         tuned: bool = True,
+        where: Filter | None = None,
+        pin: Sequence[str] = (),
+        boost: Mapping[str, float] | None = None,
+        diversity_by: str | None = None,
     ) -> list[Recommendation]:
         """Recommended items, best first. Items that the user hid or dismissed are never among them.
 
@@ -414,10 +421,19 @@ class Device(Closing):
                 events, and adapted to reactions to explored items.
             diversity: weight of the items' dissimilarity, 0 to 1.
             debias: the part of the popularity score that is removed, 0 to 1.
+            context: items that the user just saw, the last one last: they weigh for this list, aren't in it, and aren't
+                recorded. Ids that the model doesn't know are passed over.
             tuned: the user's loyalty changes how much the list explores (`tuning`), unless `explore` is given.
+            where: recommend only items of which this is true: a filter such as 'price < 20 and "Drama" in genres', see
+                docs/rules.md, or a slower function of `ItemFacts`.
+            pin: items that stand first, in this order, unless the user has hidden them or may not get them.
+            boost: filter -> by how much its items rise: a number from -1 to 1, of the distance between the best and the
+                last of the list's candidates.
+            diversity_by: a column of the item table, such as "author", by which items are alike; None: as the model has
+                it. `diversity` says how much that counts.
 
         Raises:
-            InputError: an argument is out of range, a domain doesn't exist, or there is no model.
+            InputError: an argument is out of range, a domain or a column doesn't exist, or there is no model.
             PalateError: the store can't be read.
         """
         ranker = self.recommendations.recommender()
@@ -431,7 +447,12 @@ class Device(Closing):
             explore=explore,
             diversity=diversity,
             debias=debias,
+            context=context,
             tuning=self.tuning().factor if tuned and explore is None else 1.0,
+            where=where,
+            pin=pin,
+            boost=boost,
+            diversity_by=diversity_by,
         )
 
     def tuning(self) -> Tuning:
@@ -443,7 +464,13 @@ class Device(Closing):
         return self.recommendations.tuning()
 
     def explain(
-        self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
+        self,
+        item: str,
+        *,
+        domain: str | None = None,
+        discovery: float | None = None,
+        debias: float | None = None,
+        context: Sequence[str] = (),
     ) -> Explanation:
         """How much each of the user's events adds to the item's score.
 
@@ -452,12 +479,13 @@ class Device(Closing):
             domain: as in the call of `recommend`.
             discovery: as in the call of `recommend`.
             debias: as in the call of `recommend`.
+            context: as in the call of `recommend`.
 
         Raises:
             InputError: the model doesn't know the item or the domain, a share isn't from 0 to 1, or there is no model.
         """
         ranker = self.recommendations.recommender()
-        return ranker.explain(item, domain=domain, discovery=discovery, debias=debias)
+        return ranker.explain(item, domain=domain, discovery=discovery, debias=debias, context=context)
 
     def similar_items(self, item: str, n: int = 10, *, domain: str | None = None) -> list[Similar]:
         """Items similar to this one by the model, most similar first, independent of the user.
@@ -471,6 +499,60 @@ class Device(Closing):
             InputError: the model doesn't know the item or the domain, or there is no model.
         """
         return self.recommendations.recommender().similar_items(item, n, domain=domain)
+
+    def goes_with(self, items: Sequence[str], n: int = 10, *, domain: str | None = None) -> list[Similar]:
+        """Items that go with those of a basket or a list, best first, whoever has them.
+
+        They are what the model's links and directions say of the items together: nothing of the user's history counts,
+        nothing is recorded. Items that the user hid or dismissed are never among them.
+
+        Args:
+            items: the basket's; ids that the model doesn't know are passed over, and of none that it knows comes none.
+            n: the most items to return.
+            domain: return only items of this domain.
+
+        Raises:
+            InputError: an argument is out of range, no item has this domain, or there is no model.
+            PalateError: the store can't be read.
+        """
+        return self.recommendations.recommender().goes_with(items, n, domain=domain)
+
+    def rank_lists(
+        self, lists: Mapping[str, Sequence[str]], n: int = 10, *, context: Sequence[str] = ()
+    ) -> list[Similar]:
+        """Lists of items, such as playlists or shelves, that fit the user, best first.
+
+        A list fits as its items do on average, a short one less surely. One with an item that the user hid or dismissed
+        is left out, and so is one of which the model knows no item.
+
+        Args:
+            lists: name -> the items of each.
+            n: the most lists to return.
+            context: as in the call of `recommend`.
+
+        Raises:
+            InputError: an argument is out of range, or there is no model.
+            PalateError: the store can't be read.
+        """
+        return self.recommendations.recommender().rank_lists(lists, n, context=context)
+
+    def buy_again(self, n: int = 10) -> list[Recommendation]:
+        """What the user has bought and may want again, first what was bought often and lately, and not a moment ago.
+
+        Raises:
+            InputError: `n` is not a number from 1, or there is no model.
+            PalateError: the store can't be read.
+        """
+        return self.recommendations.buy_again(n)
+
+    def unfinished(self, n: int = 10) -> list[Recommendation]:
+        """What the user has begun to play and not finished, latest first; of items with `seconds` in the item table.
+
+        Raises:
+            InputError: `n` is not a number from 1, or there is no model.
+            PalateError: the store can't be read.
+        """
+        return self.recommendations.unfinished(n)
 
     def feedback(
         self, shown: Sequence[Recommendation], outcomes: Mapping[str, EventKind | Event] | None = None
@@ -755,48 +837,19 @@ class Device(Closing):
         from palate_client.page.page import Actions, page_of
 
         asked = None if actions is None else Actions(actions, token)
-        return page_of(self._facts(tags), language_of(language), self._titles(titles), asked, None)
-
-    def serve_page(
-        self,
-        *,
-        language: str | Path | None = None,
-        titles: Mapping[str, str] | None = None,
-        tags: Tags | None = None,
-        seconds: float = 900.0,
-    ) -> LocalPage:
-        """Show the page in the user's own browser, with buttons that work: `webbrowser.open(device.serve_page().url)`.
-
-        A small server on loopback, in daemon threads. Its address works once. The buttons turn a purpose off, save all
-        data, leave the server, and erase everything.
-
-        Args:
-            language: as in `page`; None: the browser's.
-            titles: as in `page`.
-            tags: as in `page`.
-            seconds: without a request after which it ends.
-
-        Raises:
-            InputError: an argument is invalid.
-        """
-        from palate_client.language.language import language_by_header, language_of  # here: as the parts
-        from palate_client.page.local import LocalPage
-        from palate_client.page.page import page_of
-
-        fixed = None if language is None else language_of(language)
-        return LocalPage(
-            self,
-            render=lambda chosen, actions, said: page_of(
-                self._facts(tags), chosen, self._titles(titles), actions, said
-            ),
-            language=lambda header: fixed or language_by_header(header),
-            seconds=seconds,
-        )
+        return page_of(self._facts(tags), language_of(language), self._titles(titles), asked)
 
     def _titles(self, given: Mapping[str, str] | None) -> Mapping[str, str]:
         """Titles for a page: the item table's, and those that the app gives in their place."""
         items = self.items()
         return given or {} if items is None else {**items.titles, **(given or {})}
+
+    def _known(self) -> Collection[str]:
+        """The items of the model in use; (): there is none that can be read."""
+        with suppress(PalateError):
+            model = self.model()
+            return () if model is None else frozenset(model.items)
+        return ()
 
     def _tags(self) -> Tags:
         items = self.items()
@@ -936,6 +989,7 @@ def open_device(
     service: Service | None = None,
     zone: Zone = None,
     clock: Callable[[], float] = _time.time,
+    debug: bool = False,
 ) -> Device:
     """Open the encrypted store of this app's user, or make it if there is none.
 
@@ -950,6 +1004,8 @@ def open_device(
         zone: the user's time zone, for days and quiet hours: a `tzinfo`, its name, or a function that returns it; None:
             this machine's setting.
         clock: returns the time in seconds since 1970.
+        debug: warn in the log `palate` of each event that isn't kept, and why, or that counts for nothing since the
+            model doesn't know its item: for development, as the log then names items.
 
     Raises:
         WrongKeyError: the store was made with another key, or its own key file is missing.
@@ -963,7 +1019,7 @@ def open_device(
     calendar, folder = Calendar(zone), folder_of(path)
     vault = Vault(folder, app, Keyring() if key is None else Caller(key))
     store = EventStore(StoreFolder(folder, vault), limits=limits or Limits(), clock=clock)
-    device = Device(store, app=app, weighting=weighting, service=service, calendar=calendar)
+    device = Device(store, app=app, weighting=weighting, service=service, calendar=calendar, debug=debug)
     try:
         settle(device.consent)
     except BaseException:

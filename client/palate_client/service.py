@@ -15,6 +15,7 @@ from palate_core.device.floors import Floors
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
+    from palate_common.enrolment import Invitation
     from palate_core.log.pinned import Pinned
 
 _MARGIN = 1e-9
@@ -89,6 +90,23 @@ class Service:
             raise InputError(f"`witnesses` must be given with a quorum of {self.quorum!r:.20}, got none")
         sets = [keys for keys in (self.witnesses, self.next_witnesses) if keys]
         return Pinned.of(self.population, self.public_key, *sets, needed=self.quorum, first_key=self.first_key)
+
+    def check_invitation(self, invited: Invitation) -> None:
+        """Refuse an invitation of another service.
+
+        Raises:
+            InputError: it is.
+        """
+        for name in ("public_key", "population"):
+            expected, got = getattr(self, name), getattr(invited, name)
+            if expected != got and not (name == "public_key" and expected in invited.former_keys):
+                raise InputError(f"the invitation's {name} must be the service's, {expected:.16}, got {got:.16}")
+        pinned = {frozenset(keys) for keys in (self.witnesses, self.next_witnesses) if keys}
+        if pinned and (frozenset(invited.witnesses) not in pinned or invited.quorum != self.quorum):
+            raise InputError(
+                f"the invitation's witnesses must be the service's, {self.quorum} of "
+                f"{len(self.witnesses)}, got {invited.quorum} of {len(invited.witnesses)}, or other keys"
+            )
 
     @property
     def began_with(self) -> str:

@@ -23,7 +23,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
 
 from palate_client.device import Device, open_device
 from palate_client.history.formats import Row
@@ -45,6 +47,7 @@ APP = "node"
 OWNER = "owner"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
 _NODE, _PERSON = "node.json", "person.json"
+_Kept = TypeVar("_Kept")
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,11 @@ class HostedPerson:
     def __init__(self, name: str, home: Path, starter: Starter, service: Service | None) -> None:
         self.name, self._home, self._starter, self._service = name, home, starter, service
         self.folder = home / "people" / name
-        self.settings = _settings(self.folder / _PERSON)
         self.said = dict[str, str]()
+        try:
+            self.settings = _read(PersonSettings, self.folder / _PERSON)
+        except InputError as error:  # the others go on; who gets another token is switched on again by a button
+            self.settings, self.said["switched off"] = PersonSettings("", on=False), str(error)
         self._device: Device | None = None
         self._finds: tuple[ItemTable, RowMatcher] | None = None
         self._lock = threading.RLock()
@@ -203,14 +209,13 @@ class HostedPeople(Closing):
     def _kept(self) -> dict[str, Any]:
         """What `node.json` has."""
         path = self.home / _NODE
-        found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        return found
+        return _read(dict[str, Any], path) if path.is_file() else {}
 
     @property
     def service(self) -> Service | None:
         """The server whose rounds people may join; None: there is none."""
         kept = self._kept.get("service")
-        return None if kept is None else Service(**{**kept, "witnesses": tuple(kept.get("witnesses", ()))})
+        return None if kept is None else _service(kept)
 
     def get(self, name: str) -> HostedPerson:
         """A person by name.
@@ -264,14 +269,14 @@ class HostedPeople(Closing):
             limits: of `Service`, such as `epsilon`.
 
         Raises:
-            InputError: there is no such person, or the node takes part in another population.
+            InputError: there is no such person, or it is of another population or key than the node's first.
         """
         person = self.get(name)
         known: dict[str, Any] = {"public_key": invitation.public_key, "population": invitation.population}
         known |= {"witnesses": invitation.witnesses, "quorum": invitation.quorum} if invitation.witnesses else {}
-        kept = self._kept.setdefault("service", {**known, **limits})
-        if kept["population"] != invitation.population:
-            raise InputError(f"the invitation must be of {kept['population']!r}, got {invitation.population!r:.80}")
+        kept = self._kept.get("service", {**known, **limits})
+        _service(kept).check_invitation(invitation)
+        self._kept["service"] = kept
         _write(self.home / _NODE, self._kept)
         person.change(invitation=invitation.to_json())
 
@@ -287,12 +292,16 @@ class HostedPeople(Closing):
         self._lock.close()
 
 
-def _settings(path: Path) -> PersonSettings:
+def _service(kept: Mapping[str, Any]) -> Service:
+    return Service(**{**kept, "witnesses": tuple(kept.get("witnesses", ()))})
+
+
+def _read(of: type[_Kept], path: Path) -> _Kept:
     try:
-        kept = json.loads(path.read_text("utf-8"))
-        return PersonSettings(**{**kept, "sources": tuple(kept.get("sources", ()))})
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"a person's settings must be readable, got {path}: {error!s:.80}") from None
+        found: _Kept = TypeAdapter(of).validate_json(path.read_bytes())
+        return found
+    except (OSError, ValueError):  # their words may have what the file has
+        raise InputError(f"{path} must be as this node writes it, got something else") from None
 
 
 def _write(path: Path, value: object) -> None:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
 from palate_client.consent import agrees_to_online
@@ -77,7 +77,7 @@ def take_part(people: HostedPeople, *, seconds: float = 3600.0, stop: threading.
     """
     said, running = dict[str, str](), {}
     for person in people:
-        with suppress(PalateError):
+        try:
             device = person.device if person.settings.on else None
             if device is None or device.service is None or not agrees_to_online(device.consent):
                 continue
@@ -85,6 +85,8 @@ def take_part(people: HostedPeople, *, seconds: float = 3600.0, stop: threading.
                 device.enroll(person.settings.invitation)
             if device.enrolment is not None:
                 running[person.name] = device.sync_in_background(seconds=seconds)
+        except PalateError as error:  # the others take part
+            person.said["rounds"] = str(error)
     for name, syncing in running.items():
         while (result := syncing.wait(0.5)) is None:
             if stop is not None and stop.is_set():

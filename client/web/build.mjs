@@ -3,6 +3,7 @@
 //     index.js, page-*.js        what a page loads
 //     worker.js, engine-*.js     what its worker loads beside them, to recommend
 //     taking-*.js, seldom-*.js   what it loads to take part in rounds, and to enrol, answer a survey
+//     testing.js                 a device in memory, for an app's own tests
 //     page/page.js, de-*.js      the user's own page, of which an app imports it apart, and its languages
 //     preview-*.js               what it loads when the user picks a file of their own history
 //     others                     loaded where they are needed: messages, the report, fallbacks for older browsers, a file in Node
@@ -62,7 +63,7 @@ async function bundled(entries, folder, chunked) {
 }
 
 rmSync(DIST, { recursive: true, force: true });
-const files = await bundled(["index", "worker"], DIST, true);
+const files = await bundled(["index", "worker", "testing"], DIST, true);
 await bundled(["core"], join(DIST, "core"), false);
 const page = await bundled(["page/page"], join(DIST, "page"), false);
 
@@ -94,7 +95,7 @@ function roomsOf(names) {
 if (process.argv.includes("--size") || process.argv.includes("--rooms")) {
   const named = (name) => [...files.keys()].filter((file) => file.startsWith(`${name}-`));
   const kB = (bytes, digits = 0) => (bytes / 1000).toFixed(digits);
-  const [starts, others] = [["index.js", "worker.js"], [...files.keys()].filter((file) => !/^(file|preview)-/.test(file))];
+  const [starts, others] = [["index.js", "worker.js"], [...files.keys()].filter((file) => !/^(file|preview)-|^testing\./.test(file))];
   const sizes = { recommending: bytesOf(starts), taking: bytesOf([...starts, ...named("taking")]), all: bytesOf(others) };
   const own = [...page.values()].map(({ bytes }) => bytes);
   const fallbacks = bytesOf([...starts, ...named("crypto_fallback")]) - sizes.recommending;

@@ -119,6 +119,11 @@ class Interactions:
         weights = self.weights[: len(places)] if self.weights.strides == (0,) else self.weights[places]
         return Interactions(np.searchsorted(places, self.indptr), self.indices[places], weights, self.n_items)
 
+    def subsets(self, kept: npt.NDArray[np.bool_]) -> Interactions:
+        """Parts of this batch of one user, a user each: those that are `kept`, bool [n, nnz]."""
+        places, ends = np.nonzero(kept)[1], np.append(0, np.cumsum(kept.sum(axis=1)))
+        return Interactions(ends, self.indices[places], self.weights[places], self.n_items)
+
     def columns(self, keep: Ints) -> Interactions:
         """Only the items in `keep`, renumbered to their position in it.
 

@@ -72,9 +72,9 @@ class Weighting:
                     f"`weights` must be finite, and that of {ANY!r} not negative, got {weight} for {key!r}"
                 )
         for name, table in steps.items():
-            for key, weight in (table or {}).items():
+            for value, weight in (table or {}).items():
                 if not (math.isfinite(weight) and weight >= 0):
-                    raise InputError(f"`{name}` must be finite and not negative, got {weight} for {key!r}")
+                    raise InputError(f"`{name}` must be finite and not negative, got {weight} for {value!r}")
         for name, table in steps.items():
             if table is not None and (not table or not all(map(math.isfinite, table))):
                 raise InputError(f"`{name}` must have finite steps, got {sorted(table)}")
@@ -109,7 +109,8 @@ class Weighting:
             codes: int [n_events], the place of each event's kind in `known`.
             values: float64 [n_events], NaN where there is none.
         """
-        says, by_kind = (of[codes] for of in self._judged)
+        says_of, weights = self._judged
+        says, by_kind = says_of[codes], weights[codes]
         says = np.where(says == Says.BY_VALUE, np.sign(np.nan_to_num(values)).astype(np.int64), says)
         says[(says == Says.FOR) & (by_kind == 0)] = Says.NOTHING
         return says, np.where(says == Says.FOR, by_kind * self.of_values(values, codes, self.known), 0.0)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from palate_common.algorithms import Algorithm, ItemRows, PublicFacts, State, add_adapter
+from palate_common.algorithms import Algorithm, PublicFacts, State, add_adapter
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.server_steps import momentum_step
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update, user_weights
@@ -84,12 +84,6 @@ class ModuleAlgorithm(Algorithm):
         return tuple(
             BlockSpec(name=name, shape=(size,), weight=self._weights[name]) for name, size in sizes.items() if size
         )
-
-    def item_rows(self, state: State, round_: int) -> ItemRows:
-        """Counts are the items'; the numbers of the head's item rows stand one behind the other."""
-        if round_ == 0:
-            return {COUNTS: (np.arange(self.facts.n_items),)}
-        return {ROWS: (np.repeat(state[HEAD], self._parameters.width),), SHARED: ()}
 
     @property
     def _weights(self) -> dict[str, float]:

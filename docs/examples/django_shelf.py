@@ -1,20 +1,20 @@
-"""The same with Django, in one file: asynchronous views, under an ASGI server.
+"""The same with Django, in one file.
 
-    uvicorn --app-dir docs/examples django_shelf:application
+    gunicorn --threads 8 --chdir docs/examples django_shelf
 
-Who asks is in a header here; in your site `request.auser()` says it, and your middleware checks forms.
+Who asks is in a header here; in your site `request.user` says it, and your middleware checks forms.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import django
 from django.conf import settings
-from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from django.utils.translation import get_language_from_request
@@ -33,35 +33,35 @@ if not settings.configured:
 
 
 @require_http_methods(["POST"])
-async def agree(request: HttpRequest, purpose: str) -> JsonResponse:
+def agree(request: HttpRequest, purpose: str) -> JsonResponse:
     """The user agrees, after your page has asked."""
-    async with devices.of(request.headers["X-User"]) as device:
-        decision = await device.consent.grant(purpose, version="2026-01")  # type: ignore[arg-type] # checked there
+    with devices.of(request.headers["X-User"]) as device:
+        decision = device.consent.grant(purpose, version="2026-01")  # type: ignore[arg-type] # checked there
     return JsonResponse({"granted": decision.granted})
 
 
 @require_http_methods(["POST"])
-async def like(request: HttpRequest, book: str) -> JsonResponse:
+def like(request: HttpRequest, book: str) -> JsonResponse:
     """Keep what the user did."""
-    async with devices.of(request.headers["X-User"]) as device:
-        return JsonResponse({"outcome": await device.track("like", book)})
+    with devices.of(request.headers["X-User"]) as device:
+        return JsonResponse({"outcome": device.track("like", book)})
 
 
 @require_http_methods(["GET"])
-async def me(request: HttpRequest) -> HttpResponse:
+def me(request: HttpRequest) -> HttpResponse:
     """The user's own page, in the language that Django chose."""
-    async with devices.of(request.headers["X-User"]) as device:
-        return HttpResponse(await device.page(language=get_language_from_request(request)))
+    with devices.of(request.headers["X-User"]) as device:
+        return HttpResponse(device.page(language=get_language_from_request(request)))
 
 
 @require_http_methods(["GET"])
-async def export(request: HttpRequest) -> StreamingHttpResponse:
+def export(request: HttpRequest) -> StreamingHttpResponse:
     """All of the user's data, a line at a time."""
     user = request.headers["X-User"]
 
-    async def lines() -> AsyncIterator[str]:
-        async with devices.of(user) as device:
-            async for line in device.export_lines():
+    def lines() -> Iterator[str]:
+        with devices.of(user) as device:
+            for line in device.export_lines():
                 yield f"{line}\n"
 
     return StreamingHttpResponse(lines(), content_type="application/jsonl")
@@ -73,4 +73,4 @@ urlpatterns = [
     path("me", me),
     path("me/export", export),
 ]
-application = get_asgi_application()
+application = get_wsgi_application()

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, State
+from palate_common.algorithms.base import Algorithm, PublicFacts, State
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, with_tail
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
 from palate_common.interactions import Interactions, segment_sum
@@ -88,10 +88,6 @@ class DpEase(Algorithm):
             return popularity_layout(self.facts.n_items)
         size = len(state[HEAD])
         return (BlockSpec(name=GRAM, shape=(size, size), weight=1.0),)
-
-    def item_rows(self, state: State, round_: int) -> ItemRows:
-        """Counts are the items', and the matrix is of the head's in both axes."""
-        return {COUNTS: (np.arange(self.facts.n_items),)} if round_ == 0 else {GRAM: (state[HEAD], state[HEAD])}
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """Round 0: the items, norm 1. Round 1: x x' with |x| = 1."""

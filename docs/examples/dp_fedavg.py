@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, State
+from palate_common.algorithms.base import Algorithm, PublicFacts, State
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.reconstruction import rebuild
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
@@ -101,10 +101,6 @@ class DpFedAvg(Algorithm):
         if round_ == 0:
             return popularity_layout(self.facts.n_items)
         return (BlockSpec(name=CHANGE, shape=(len(state[HEAD]), self.size), weight=1.0),)
-
-    def item_rows(self, state: State, round_: int) -> ItemRows:
-        """Counts are the items', changes those of the head."""
-        return {COUNTS: (np.arange(self.facts.n_items),)} if round_ == 0 else {CHANGE: (state[HEAD],)}
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """Round 0: the items, norm 1. Later: the change of the table over S, an outer product, to be clipped."""

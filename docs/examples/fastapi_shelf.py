@@ -2,6 +2,7 @@
 
     uvicorn --app-dir docs/examples fastapi_shelf:app
 
+FastAPI calls what isn't a coroutine function in threads, so that nobody waits for somebody else's device.
 Who asks is in a header here; in your service your login says it.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,6 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from hosted_devices import HostedDevices
 
 import palate
-import palate.aio
 
 SECRET = bytes.fromhex(os.environ.get("SHELF_SECRET", "")) or palate.new_key()  # a real service keeps it
 HOME = Path(os.environ.get("SHELF_HOME", "shelves"))
@@ -30,46 +30,46 @@ devices = HostedDevices(HOME, lambda user: hashlib.blake2b(user.encode(), key=SE
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """Close the devices when the service ends."""
     yield
-    await devices.close()
+    devices.close()
 
 
 app = FastAPI(lifespan=lifespan)
 
 
-async def device_of(user: Annotated[str, Header(alias="X-User")]) -> AsyncIterator[palate.aio.AsyncDevice]:
+def device_of(user: Annotated[str, Header(alias="X-User")]) -> Iterator[palate.Device]:
     """The device of who asks, while the request lasts."""
-    async with devices.of(user) as device:
+    with devices.of(user) as device:
         yield device
 
 
-Mine = Annotated[palate.aio.AsyncDevice, Depends(device_of)]
+Mine = Annotated[palate.Device, Depends(device_of)]
 
 
 @app.put("/consent/{purpose}")
-async def agree(purpose: palate.Purpose, device: Mine) -> bool:
+def agree(purpose: palate.Purpose, device: Mine) -> bool:
     """The user agrees, after your page has asked."""
-    return (await device.consent.grant(purpose, version="2026-01")).granted
+    return device.consent.grant(purpose, version="2026-01").granted
 
 
 @app.post("/likes/{book}")
-async def like(book: str, device: Mine) -> str:
+def like(book: str, device: Mine) -> str:
     """Keep what the user did."""
-    return (await device.track("like", book)).value
+    return device.track("like", book).value
 
 
 @app.get("/me", response_class=HTMLResponse)
-async def me(device: Mine, accept_language: Annotated[str, Header()] = "en") -> str:
+def me(device: Mine, accept_language: Annotated[str, Header()] = "en") -> str:
     """The user's own page, in the first language that their browser asks for."""
-    return await device.page(language=accept_language.partition(",")[0].partition(";")[0].strip() or "en")
+    return device.page(language=accept_language.partition(",")[0].partition(";")[0].strip() or "en")
 
 
 @app.get("/me/export")
-async def export(user: Annotated[str, Header(alias="X-User")]) -> StreamingResponse:
+def export(user: Annotated[str, Header(alias="X-User")]) -> StreamingResponse:
     """All of the user's data, a line at a time."""
 
-    async def lines() -> AsyncIterator[str]:
-        async with devices.of(user) as device:
-            async for line in device.export_lines():
+    def lines() -> Iterator[str]:
+        with devices.of(user) as device:
+            for line in device.export_lines():
                 yield f"{line}\n"
 
     return StreamingResponse(lines(), media_type="application/jsonl")

@@ -1,16 +1,16 @@
-"""A desktop app with BeeWare's Toga: its handlers are coroutines, and no call of the device holds its window.
+"""A desktop app with BeeWare's Toga: its handlers are coroutines, and threads wait for the device in their place.
 
 pip install toga; python docs/examples/toga_shelf.py
 """
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from typing import Any
 
 import toga
 
 import palate
-import palate.aio
 
 
 class Shelf(toga.App):
@@ -37,31 +37,31 @@ class Shelf(toga.App):
         if not key_file.exists():
             key_file.write_bytes(palate.new_key())
         sample = palate.sample()
-        self.device = await palate.aio.open(
-            self.paths.data / "palate", app="shelf", key=key_file.read_bytes(), service=sample.service
+        self.device = await to_thread(
+            palate.open, self.paths.data / "palate", app="shelf", key=key_file.read_bytes(), service=sample.service
         )
-        await self.device.consent.grant("store")  # a real app asks first
-        await self.device.update_model(sample.folder)
+        await to_thread(self.device.consent.grant, "store")  # a real app asks first
+        await to_thread(self.device.update_model, sample.folder)
         await self.next_book()
 
     async def next_book(self) -> None:
         """Show what is recommended now, and why."""
-        (shown,) = await self.device.recommend(1)
+        (shown,) = await to_thread(self.device.recommend, 1)
         self.book.text = shown.item
         self.said.text = shown.told(None)
 
     async def like(self, _: toga.Widget) -> None:
         """The user likes what is shown."""
-        await self.device.more_of(self.book.text)
+        await to_thread(self.device.more_of, self.book.text)
         await self.next_book()
 
     async def about_me(self, _: toga.Widget) -> None:
         """The user's own page, in the app's web view."""
-        self.page.set_content("about:palate", await self.device.page())
+        self.page.set_content("about:palate", await to_thread(self.device.page))
 
     async def on_exit(self, **_: Any) -> bool:
         """Close the device; the app may exit."""
-        await self.device.close()
+        await to_thread(self.device.close)
         return True
 
 

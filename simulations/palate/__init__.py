@@ -67,15 +67,13 @@ from palate_core.errors import (
 )
 
 if TYPE_CHECKING:
-    from palate import aio as aio
+    from palate import testing as testing
     from palate_client.history.preview import HistoryPreview, HistoryReport, Import, Suggestion
-    from palate_client.leaving.later_models import Traces
     from palate_client.leaving.statement import Statement
     from palate_client.loyalty import Loyalty
     from palate_client.online.enrolment import Enrolment
     from palate_client.online.online import Syncing
     from palate_client.online.sync import SyncResult
-    from palate_client.page.local import LocalPage
     from palate_client.panel import OpenLog
     from palate_client.recommend.adaptation.tuning import Tuning
     from palate_client.recommend.explanation import Contribution, Explanation
@@ -104,7 +102,6 @@ _LATER = {
     "Invitation": "palate_common.enrolment",
     "ItemFacts": "palate_common.models.item_table",
     "ItemTable": "palate_common.models.item_table",
-    "LocalPage": "palate_client.page.local",
     "Loyalty": "palate_client.loyalty",
     "Masked": "palate_client.rounds.participation",
     "OpenLog": "palate_client.panel",
@@ -121,10 +118,11 @@ _LATER = {
     "Suggestion": "palate_client.history.preview",
     "SyncResult": "palate_client.online.sync",
     "Syncing": "palate_client.online.online",
-    "Traces": "palate_client.leaving.later_models",
     "Tuning": "palate_client.recommend.adaptation.tuning",
 }
 """Type -> its module, which is imported on first use."""
+_MODULES = ("testing",)
+"""Modules of this package that are imported on first use."""
 
 __all__ = [  # noqa: RUF022 # in groups, which docs/public.py takes over
     # on a log
@@ -164,7 +162,6 @@ __all__ = [  # noqa: RUF022 # in groups, which docs/public.py takes over
     "Interactions",
     "ItemFacts",
     "ItemTable",
-    "LocalPage",
     "Loyalty",
     "Recommendation",
     "Similar",
@@ -200,7 +197,6 @@ __all__ = [  # noqa: RUF022 # in groups, which docs/public.py takes over
     "Purpose",
     "Spending",
     "Statement",
-    "Traces",
     # errors
     "ClosedError",
     "ErasedError",
@@ -216,9 +212,9 @@ __all__ = [  # noqa: RUF022 # in groups, which docs/public.py takes over
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Import a type of `_LATER`, or `palate.aio`."""
-        if name == "aio":
-            return import_module("palate.aio")
+        """Import a type of `_LATER`, or a module of `_MODULES`."""
+        if name in _MODULES:
+            return import_module(f"palate.{name}")
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(import_module(_LATER[name]), name)
@@ -226,4 +222,4 @@ if not TYPE_CHECKING:
 
     def __dir__() -> list[str]:
         """What is public, for editors."""
-        return sorted({*__all__, "aio"})
+        return sorted({*__all__, *_MODULES})

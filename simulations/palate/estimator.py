@@ -1,8 +1,8 @@
 """`palate.Recommender`: fit, recommend, evaluate, as in scikit-learn, over the same run as `palate.simulate`.
 
     >>> import palate
-    >>> palate.Recommender(epsilon=2).get_params()["algorithm"]
-    'als'
+    >>> palate.Recommender(epsilon=2).get_params()["epsilon"]
+    2
     >>> palate.Recommender().recommend(["book-7"])
     Traceback (most recent call last):
         ...
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from palate_sim.run.result import PrivacyCard, Result
-
-HELD_OUT = 0.2
-"""The part of a user's history that `evaluate` asks for, as the split `strong` does."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +76,13 @@ class RecommenderEstimator:
     def __init__(
         self,
         *,
-        epsilon: float = 5.0,
-        algorithm: str = "als",
+        epsilon: float | None = None,
+        algorithm: str | None = None,
         delta: float | None = None,
-        dp: str = "distributed",
+        dp: str | None = None,
         preset: str | None = None,
-        split: str = "strong",
-        seed: int = 0,
+        split: str | None = None,
+        seed: int | None = None,
         out: str | Path | None = None,
         ledger: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -190,74 +187,30 @@ class RecommenderEstimator:
         found = zip(rows.tolist(), likeness.tolist(), strict=True)
         return ScoredItems(ScoredItem(self.items_[row], score) for row, score in found if score > 0)
 
-    def evaluate(self, interactions: Any = None) -> pd.DataFrame:
-        """Metrics, one row a model, best first.
-
-        Args:
-            interactions: None for the run's own test users, with all baselines. Or another log, of users who took no
-                part: of each, a fifth of their items is held out and asked for, drawn by `seed`. Events all weigh 1;
-                items that the model doesn't know are left out, and so are users with fewer than two others.
+    def evaluate(self) -> pd.DataFrame:
+        """Metrics of the run's own test users with all baselines, one row a model, best first.
 
         Returns:
             A data frame: model x metric, means over users.
 
         Raises:
-            InputError: not fitted, or no user of the log can be judged.
+            InputError: not fitted.
         """
         import pandas as pd
 
         from palate_sim.progress.wording import best_first
 
         result = self._fitted()
-        if interactions is None:
-            table = pd.DataFrame({"palate": result.metrics, **result.baselines}).T
-            metric = result.summary["metric"]
-            return table.sort_values(metric, key=lambda column: column.map(lambda value: best_first(value, metric)))
-        from palate_sim.evaluation.evaluation import evaluate
+        table, metric = pd.DataFrame({"palate": result.metrics, **result.baselines}).T, result.summary["metric"]
+        return table.sort_values(metric, key=lambda column: column.map(lambda value: best_first(value, metric)))
 
-        heldout = self._held_out(interactions)
-        rng, ks = np.random.default_rng([self.seed, 1]), tuple(result.summary["config"]["evaluation"]["ks"])
-        found = evaluate(result.model, heldout, train=heldout.foldin, ks=ks, rng=rng)
-        said = {name: found.mean(name) for name in result.metrics if name in found.values}
-        return pd.DataFrame({"palate": said}).T
-
-    def score(self, interactions: Any = None, y: object = None) -> float:
-        """The headline metric of `evaluate`, so that higher is better: an error of ratings has its sign turned.
-
-        Another log's events all weigh 1, so that it has no such error, and is judged by recall_capped.
-        """
+    def score(self) -> float:
+        """The headline metric of `evaluate`, so that higher is better: an error of ratings has its sign turned."""
         from palate_sim.progress.wording import best_first
 
-        found, summary = self.evaluate(interactions).loc["palate"], self._fitted().summary
-        metric = summary["metric"]
-        if metric not in found:
-            metric = f"recall_capped@{max(summary['config']['evaluation']['ks'])}"
-        return -best_first(float(found[metric]), metric)
-
-    def _held_out(self, interactions: Any) -> Any:
-        """A log of further users as histories of which a part is held out."""
-        from palate_sim.data import load
-        from palate_sim.data.readers import as_source
-        from palate_sim.preparation.splits import Heldout
-
-        frame = load(as_source(interactions)).frame[["user_id", "item_id"]].drop_duplicates()
-        rows = frame["item_id"].map(self._rows)
-        frame = frame.assign(row=rows)[rows.notna()].sort_values(["user_id", "item_id"])
-        frame["place"] = np.random.default_rng([self.seed, 2]).permutation(len(frame))
-        frame = frame.sort_values(["user_id", "place"])
-        size = frame.groupby("user_id")["row"].transform("size")
-        asked = np.maximum(1, np.rint(HELD_OUT * size))
-        frame, target = frame[size > 1], (frame.groupby("user_id").cumcount() < asked)[size > 1]
-        users, codes = np.unique(frame["user_id"].astype(str), return_inverse=True)
-        if not len(users):
-            raise InputError("`interactions` must have a user with two items that the model knows, got none")
-
-        def part(mask: Any) -> Interactions:
-            items = frame["row"][mask].astype(int)
-            return Interactions.from_pairs(codes[mask], items, n_users=len(users), n_items=len(self.items_))
-
-        kept = target.to_numpy(bool)
-        return Heldout(part(~kept), part(kept), users=users.tolist(), groups={})
+        result = self._fitted()
+        metric = result.summary["metric"]
+        return -best_first(float(result.metrics[metric]), metric)
 
     def _fitted(self) -> Result:
         if not hasattr(self, "result_"):

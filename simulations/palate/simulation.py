@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def simulate(
     data: Source | Any = None,
     *,
-    epsilon: float = 5.0,
+    epsilon: float | None = None,
     delta: float | None = None,
-    dp: str = "distributed",
+    dp: str | None = None,
     preset: str | None = None,
-    algorithm: str = "als",
-    split: str = "strong",
-    seed: int = 0,
+    algorithm: str | None = None,
+    split: str | None = None,
+    seed: int | None = None,
     out: str | Path | None = None,
     ledger: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -33,17 +33,19 @@ def simulate(
 ) -> Result:
     """Train a federated recommender on a log, privately, and compare it with its baselines.
 
+    What is left out is the preset's, or where that says nothing, the default.
+
     Args:
         data: a data frame of pandas or polars, pairs of a user and an item, a path, or a name of `palate data list`;
             MovieLens small when left out.
-        epsilon: of the whole run; unit: user, adjacency: zero-out. Not used with `dp="off"`.
+        epsilon: of the whole run, default 5; unit: user, adjacency: zero-out. Not used with `dp="off"`.
         delta: default min(1e-5, 1/(10 N)) for N training users.
-        dp: who adds the noise: "distributed" (all devices together), "local" (each device by itself), "central" (the
-            server), or "off" for research.
+        dp: who adds the noise: "distributed" (all devices together, the default), "local" (each device by itself),
+            "central" (the server), or "off" for research.
         preset: movies, shop, news, music, ratings, liang2018, chien2021, or the path of a configuration.
-        algorithm: an installed algorithm.
-        split: how users or events are held out.
-        seed: of the split, ties and public randomness; never of a release's noise.
+        algorithm: an installed algorithm; default "als".
+        split: how users or events are held out; default "strong".
+        seed: default 0; of the split, ties and public randomness; never of a release's noise.
         out: the run folder, new or empty; default runs/<name>-<time>.
         ledger: the population's ledger; default beside the run folder.
         settings: any other configuration key, dotted, as with `--set`.
@@ -63,17 +65,15 @@ def simulate(
         raise InputError(f"`palate.simulate` needs {error.name}: {to_install('simulations')}") from None
     if not isinstance(settings or {}, Mapping):
         raise InputError(f"`settings` must be dotted keys with their values, got {settings!r:.60}")
-    chosen = {
+    given = {
         "privacy.epsilon": epsilon,
+        "privacy.delta": delta,
         "privacy.dp": dp,
         "algorithm.name": algorithm,
         "split.name": split,
         "seed": seed,
-        **({} if delta is None else {"privacy.delta": delta}),
-        **(settings or {}),
     }
-    if chosen["privacy.epsilon"] is None:
-        raise InputError('`epsilon` must be a number above 0, got None; `dp="off"` is without privacy')
+    chosen = {key: value for key, value in given.items() if value is not None} | dict(settings or {})
     from palate_sim.data.readers import as_source
     from palate_sim.progress import Progress, wanted
 

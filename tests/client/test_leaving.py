@@ -1,11 +1,11 @@
-"""What remains of who leaves: a device through several runs of one ledger, its statement, and models of later."""
+"""What remains of who leaves: a device through several runs of one ledger, and its statement."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import palate
 from benchmarks.worlds.surveys import MONDAY, Asked
 from palate_audit.attacks.ceiling import most_tpr
 from palate_client.leaving.erasure import erase_with_statement
-from palate_client.leaving.later_models import verify
 from palate_client.leaving.statement import Statement, most_true_positives
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.online.enrolment import Enrolment, keep
@@ -25,13 +24,12 @@ from palate_client.store.journal import EVENTS, Journal, Sent
 from palate_common.algorithms import PublicFacts
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.models.manifest import EXTENDS
 from palate_common.rounds.wire import REFUSED
 from palate_common.survey import Survey
 from palate_core.accounting import mu_of
-from palate_core.errors import ErasedError, InputError, IntegrityError, LockedError
+from palate_core.errors import ErasedError, InputError, LockedError
 from palate_core.log.canonical import digest
-from palate_core.log.consistency import PROVED, SPENT
+from palate_core.log.consistency import SPENT
 from palate_core.log.signing import SigningKey
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
@@ -41,19 +39,17 @@ LOOSE = palate.Floors(allow_seeded=True, allow_central=True).for_few()
 ALS = {"algorithm": "als", "settings": {"rounds": 4, "popularity_only_below": 0, "embedding_size": 4}}
 SURVEY = Survey(first_day=MONDAY, channels=("email",), experiments=("new-model",))
 NOW = 1_795_824_000.0  # 2026-11-28, when that week is over
-BUILDS_ON = "builds_on"
 
 
 @dataclass
 class Population:
-    """One ledger, one key, and an app's device; runs and their published models, oldest first."""
+    """One ledger, one key, and an app's device."""
 
     make_run: Callable[..., Any]
     home: Path
     first: Any
     device: palate.Device
     service: palate.Service
-    models: dict[str, Path] = field(default_factory=dict)
 
     @property
     def ledger(self) -> Ledger:
@@ -78,50 +74,33 @@ class Population:
         if not void:
             coordinator.close_attempt(replies)
 
-    def publish(self, run: Any, coordinator: Any, *, card: bool = True, key: SigningKey | None = None) -> Path:
+    def publish(self, run: Any, coordinator: Any) -> Path:
         """Close a run, and publish its model as a server does."""
-        name, key = run.terms.run, key or run.key
+        name, key = run.terms.run, run.key
         rounds = coordinator.model.header.releases
         closed = {"created": "2026-11-27", "model_hash": coordinator.model.hash, "rounds": rounds, "releases": rounds}
         self.ledger.close_run(name, closed)
         data = sign_card(card_payload(verify_extract(self.ledger.extract(name, key), key.public)), key)
         checkpoint = self.ledger.publish(name, coordinator.model.hash)
-        facts = {"run": name, SPENT: self.ledger.spent(), **({"card": digest(data)} if card else {})}
+        facts = {"run": name, SPENT: self.ledger.spent(), "card": digest(data)}
         return self.write(name, coordinator.model, facts, self.ledger.shown(checkpoint.size), key, data)
 
-    def write(
-        self,
-        name: str,
-        model: Any,
-        facts: dict[str, Any],
-        shown: Any,
-        key: SigningKey,
-        card: bytes,
-        items: tuple[str, ...] = (),
-    ) -> Path:
+    def write(self, name: str, model: Any, facts: dict[str, Any], shown: Any, key: SigningKey, card: bytes) -> Path:
         """Write a published model."""
-        catalogue = ItemCatalogue(items or self.first.items)
+        catalogue = ItemCatalogue(self.first.items)
         folder = self.home / f"{name}-model"
         published.write(folder, published.pack(model, catalogue, facts, key, population="readers", shown=shown))
         (folder / "privacy_card.json").write_bytes(card)
-        self.models[name] = folder
         return folder
 
-    def trained(
-        self, name: str, *, with_device: bool = True, about: dict[str, Any] | None = None, **terms: Any
-    ) -> Path:
+    def trained(self, name: str, **terms: Any) -> Path:
         """A whole run, and its published model."""
-        run = self.run(name, about=about or {}, **terms)
+        run = self.run(name, **terms)
         with run.lock:
             coordinator = run.coordinator(clock=lambda: NOW)
             while not coordinator.finished:
-                self.round(run, coordinator, with_device=with_device)
+                self.round(run, coordinator)
             return self.publish(run, coordinator)
-
-    def started_from(self, name: str) -> dict[str, Any]:
-        """What a run's terms say of the model that it starts from."""
-        manifest = published.read(self.models[name], public_key=self.first.key.public).manifest
-        return {BUILDS_ON: {"run": name, "model_hash": manifest.model_hash, "releases": manifest.releases}}
 
     def asked(self) -> None:
         """A week's survey, which the device answers."""
@@ -471,8 +450,6 @@ def test_a_device_of_no_population_has_one_too(open_device: Callable[..., palate
     device = open_device()
     made = device.statement()
     assert (made.population, made.rounds, made.mu2, made.epsilon) == (None, (), 0.0, 0.0)
-    with pytest.raises(InputError, match="must name the population"):
-        verify(made, "anything")
     assert isinstance(device.erase(statement=True), Statement)
 
 
@@ -493,157 +470,3 @@ def test_a_lost_ledger_leaves_what_the_journal_has(lived: Population) -> None:
     assert [(each.run, each.contributed, each.mu2) for each in made.rounds][-1] == ("week-48", True, None)
     assert (len(made.rounds), made.mu2, made.epsilon, made.bounds[0].true_positives) == (5, None, None, None)
     assert "Together: not known" in str(made)
-
-
-def test_no_released_attempt_is_overlooked(lived: Population) -> None:
-    made = lived.device.erase(statement=True)
-    spring, summer = (verify(made, lived.models[name]) for name in ("spring", "summer"))
-    assert (spring.holds, spring.releases) == ("yes", ((0, 1), (1, 0)))
-    assert (summer.holds, summer.releases, summer.after) == ("yes", ((0, 0),), False)
-    renamed = [each.model_copy(update={"plan_hash": None}) for each in made.rounds]
-    assert verify(made.model_copy(update={"rounds": tuple(renamed)}), lived.models["summer"]).holds == "yes"
-    elsewhere = [each.model_copy(update={"run": "another"}) for each in made.rounds]
-    assert verify(made.model_copy(update={"rounds": tuple(elsewhere)}), lived.models["summer"]).holds == "yes"
-
-
-def test_a_model_over_more_items_has_what_its_run_has(lived: Population) -> None:
-    made, ledger, key = lived.device.erase(statement=True), lived.ledger, lived.first.key
-    found = published.read(lived.models["spring"], public_key=key.public)
-    more = (*found.items, "new")
-    grown, card = found.model.over(more, {}), (lived.models["spring"] / "privacy_card.json").read_bytes()
-    shown = ledger.shown(ledger.publish("spring", grown.hash).size)
-    extends = {"model_hash": found.model.hash, "items": len(found.items)}
-    facts: dict[str, Any] = {"run": "spring", SPENT: ledger.spent(), "card": digest(card), EXTENDS: extends}
-    lived.write("grown", grown, facts, shown, key, card, more)
-    assert (verify(made, lived.models["grown"]).holds, verify(made, lived.models["grown"]).run) == ("yes", "spring")
-    autumn = lived.trained("autumn", with_device=False, about=lived.started_from("spring"))
-    assert verify(made, autumn, lived.models["grown"]).holds == "inherited"
-
-
-def test_the_next_model_has_nothing(lived: Population) -> None:
-    made = lived.device.erase(statement=True)
-    found = verify(made, lived.trained("autumn", with_device=False))
-    assert (found.holds, found.after, found.final, found.run) == ("no", True, True, "autumn")
-    assert "it has nothing of this installation" in str(found)
-    start = verify(made, lived.models["start"])
-    assert (start.holds, start.after) == ("no", False)
-    with_panel = lived.trained("winter", with_device=False, about={"panel": {"users": 3, "origin": "readers"}})
-    assert verify(made, with_panel).opened
-    assert "isn't shown" in str(verify(made, with_panel))
-
-
-def test_a_void_attempt_is_in_no_model(population: Population) -> None:
-    run = population.run("spring", **ALS)
-    with run.lock:
-        coordinator = run.coordinator(clock=lambda: NOW)
-        population.round(run, coordinator, void=True)
-        made = population.device.erase(statement=True)
-        population.round(run, coordinator, with_device=False)
-        model = population.publish(run, coordinator)
-    assert made.rounds[0].contributed
-    assert verify(made, model).holds == "no"
-
-
-def test_an_inherited_part_is_not_denied(lived: Population) -> None:
-    made = lived.device.erase(statement=True)
-    autumn = lived.trained("autumn", with_device=False, about=lived.started_from("summer"))
-    found = verify(made, autumn)
-    assert (found.holds, found.started_from) == ("inherited", "summer")
-    winter = lived.trained("winter", with_device=False, about=lived.started_from("autumn"), clip_norm=2.0)
-    assert verify(made, winter).holds == "not known"
-    assert verify(made, winter, lived.models["summer"]).holds == "not known"
-    assert verify(made, winter, autumn).holds == "inherited"
-    late = lived.trained("late winter", with_device=False, about=lived.started_from("winter"))
-    assert verify(made, late, winter, autumn).holds == "inherited"
-    fresh = lived.trained("fresh", with_device=False)
-    assert (
-        verify(made, lived.trained("next", with_device=False, about=lived.started_from("fresh"))).holds == "not known"
-    )
-    assert verify(made, lived.models["next"], fresh).holds == "no"
-
-
-def test_what_is_not_shown_is_not_known(lived: Population) -> None:
-    made = lived.device.erase(statement=True)
-    run = lived.run("autumn")
-    with run.lock:
-        coordinator = run.coordinator(clock=lambda: NOW)
-        lived.round(run, coordinator, with_device=False)
-        folder = lived.publish(run, coordinator, card=False)
-    assert verify(made, folder).holds == "not known"
-    (lived.models["spring"] / "privacy_card.json").unlink()
-    assert verify(made, lived.models["spring"]).holds == "not known"
-    card = lived.models["summer"] / "privacy_card.json"
-    card.write_bytes(card.read_bytes().replace(b'"sealed":true', b'"sealed":false'))
-    with pytest.raises(IntegrityError, match="the one that the manifest names"):
-        verify(made, lived.models["summer"])
-
-
-def test_another_ledger_is_refused(lived: Population, make_run: Callable[..., Any]) -> None:
-    made = lived.device.erase(statement=True)
-    forked = replace(lived, first=make_run(), models={}, home=lived.home / "forked")
-    forked.home.mkdir()
-    forked.first.key = lived.first.key
-    with pytest.raises(IntegrityError, match=r"must prove|must extend"):
-        verify(made, forked.trained("spring", with_device=False))  # of before the statement
-    for number in range(4):
-        forked.trained(f"run-{number}", with_device=False)
-    with pytest.raises(IntegrityError, match=r"must extend|must prove|go down"):
-        verify(made, forked.models["run-3"])
-    stranger = lived.run("autumn")
-    stranger.key = SigningKey.generate()
-    with stranger.lock:
-        coordinator = stranger.coordinator(clock=lambda: NOW)
-        lived.round(stranger, coordinator, with_device=False)
-        folder = lived.publish(stranger, coordinator)
-    with pytest.raises(IntegrityError, match="signature"):
-        verify(made, folder)
-
-
-def test_a_state_that_the_operator_did_not_sign_is_refused(lived: Population) -> None:
-    made = lived.device.erase(statement=True)
-    assert made.state is not None
-    later = lived.trained("autumn", with_device=False)
-    other = made.state.model_copy(update={"size": made.state.size - 1})
-    with pytest.raises(IntegrityError, match="the one that its signed plan or manifest shows"):
-        verify(made.model_copy(update={"state": other}), later)
-    assert made.state.evidence is not None
-    forged = made.state.model_copy(update={"evidence": {**made.state.evidence, "signature": "00" * 64}})
-    with pytest.raises(IntegrityError, match="signature"):
-        verify(made.model_copy(update={"state": forged}), later)
-    with pytest.raises(IntegrityError, match="must have the ledger's state"):
-        verify(made.model_copy(update={"state": None}), later)
-
-
-def test_a_ledger_that_has_grown_for_long_is_proved_by_models_in_between(lived: Population) -> None:
-    made = lived.device.erase(statement=True)
-    between = lived.trained("autumn", with_device=False)
-    for attempt in range(PROVED + 1):
-        lived.ledger.open_run(f"filler-{attempt}", {})
-        place: dict[str, Any] = {"run": f"filler-{attempt}", "round_": 0, "attempt": 0, "plan_hash": "ab" * 32}
-        lived.ledger.charge(**place, mu2=1e-9, facts={}, run_limit=1.0)
-    last = lived.trained("winter", with_device=False)
-    with pytest.raises(IntegrityError, match="must prove"):
-        verify(made, last)
-    found = verify(made, last, between)
-    assert (found.holds, found.after) == ("no", True)
-
-
-def test_what_the_key_signs_to_which_the_ledger_was_handed_over_counts(population: Population) -> None:
-    first, new = population.first.key, SigningKey.generate()
-    earlier = population.trained("spring", **local())
-    population.ledger.hand_over(first, new)
-    population.first.key = new
-    population.trained("summer", **local())
-    made = population.device.erase(statement=True)
-    assert made.public_key == first.public
-    autumn = population.trained("autumn", with_device=False)
-    assert [verify(made, each).holds for each in (earlier, population.models["summer"], autumn)] == ["yes", "yes", "no"]
-    shown = population.ledger.shown()
-    hidden, (handover,) = shown.model_copy(update={"handovers": ()}), shown.handovers
-    elsewhere = shown.model_copy(update={"handovers": (handover.model_copy(update={"inclusion": ()}),)})
-    model = published.read(autumn, public_key=first.public).model
-    facts, card = {"run": "winter", SPENT: population.ledger.spent()}, (autumn / "privacy_card.json").read_bytes()
-    with pytest.raises(IntegrityError, match="to which the ledger was handed over"):
-        verify(made, population.write("winter", model, facts, hidden, first, card))
-    with pytest.raises(IntegrityError, match="inclusion"):
-        verify(made, population.write("winter", model, facts, elsewhere, new, card))

@@ -17,6 +17,7 @@ from palate_client.recommend.adaptation.fusion import NOTHING, fused_weights
 from palate_client.recommend.diversity import diverse
 from palate_client.recommend.explanation import Contribution, in_words
 from palate_client.recommend.linked import Bonds, Linked
+from palate_client.recommend.reasons import named_events
 from palate_client.recommend.scoring import LESS, ByFactors, scorer_of
 from palate_common.algorithms import lent
 from palate_common.algorithms.parts.links import Links
@@ -64,7 +65,7 @@ def test_scores_and_their_order_are_those_of_the_algorithm(
     np.testing.assert_allclose(scorer.scores(taste, rows), expected, atol=1e-9)
     np.testing.assert_allclose(np.sum(list(scorer.by_part(taste, rows).values()), axis=0), expected, atol=1e-9)
     assert np.array_equal(scorer.top(taste, n=n_items, without=NOTHING), np.lexsort((rows, -expected)))
-    added = scorer.contributions(taste, rows)[0].sum(axis=0)
+    added = scorer.contributions(taste, rows).all.sum(axis=0)
     rest = expected - np.array(model.scores(history_of([], n_items))[0])  # popularity is of no event
     np.testing.assert_allclose(added, rest, atol=1e-9)
 
@@ -138,7 +139,8 @@ def test_a_dismissed_item_takes_a_share_of_what_it_would_add(weights: dict[str, 
         expected = factors.links[source].scores(together, amounts)[0]
         expected += factors.links[source].scores(history, factors.amounts(source, history))[0]
         np.testing.assert_allclose(scorer.by_part(taste, ROWS)[source], weight * expected, atol=1e-12)
-    contributions, by_links = scorer.contributions(taste, ROWS)
+    added = scorer.contributions(taste, ROWS)
+    contributions, by_links = added.all, added.linked
     assert by_links is not None
     assert contributions.shape == by_links.shape == (history.nnz + len(less), 60)
     assert np.array_equal(taste.items, np.append(history.indices, less))
@@ -149,10 +151,10 @@ def test_a_dismissed_item_takes_a_share_of_what_it_would_add(weights: dict[str, 
 
 
 def test_a_model_without_links_has_none(trained: Callable[..., object]) -> None:
-    for model in (trained(settings={"pair_items": 0}), trained(algorithm="dp-als")):
+    for model in (trained(settings={"pair_items": 0}), trained(algorithm="sgd")):
         scorer = scorer_of(model)  # type: ignore[arg-type]  # a fixture's
         taste = scorer.taste(some(60, 0, 4), NOTHING, {})
-        assert scorer.contributions(taste, ROWS[:3])[1] is None
+        assert scorer.contributions(taste, ROWS[:3]).linked is None
         assert scorer.bonds(ROWS[:3]) is None
 
 
@@ -228,20 +230,23 @@ def test_scores_without_an_event_are_those_of_all_others(n: int) -> None:
     scorer, rows = scorer_of(paired()), np.arange(60)
     taste = scorer.taste(history, NOTHING, weights)
     cases = [*np.arange(n)[:, None], np.arange(0, n, 2)]
-    for left, found in zip(cases, scorer.without(taste, rows, cases), strict=True):
+    added = scorer.contributions(taste, rows)
+    for left, found in zip(cases, scorer.without(taste, added, cases), strict=True):
         others = scorer.taste(history.entries(~np.isin(np.arange(n), left)), NOTHING, weights)
         np.testing.assert_allclose(found, scorer.scores(others, rows), atol=1e-9)
 
 
 def test_reasons_of_a_long_history_take_memory_by_its_length_and_not_its_square() -> None:
     scorer, history, rows = scorer_of(paired(4000)), some(4000, 7, 3000), np.arange(40)
-    taste, cases = scorer.taste(history, NOTHING, {}), list(np.arange(3000)[:, None])
+    taste = scorer.taste(history, NOTHING, {})
     tracemalloc.start()
-    found = scorer.without(taste, rows, cases)
+    added = scorer.contributions(taste, rows)
+    named_events(scorer, taste, added, range(10))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20 * found.nbytes
-    np.testing.assert_allclose(found, scorer.scores(taste, rows) - scorer.contributions(taste, rows)[0], atol=1e-9)
+    assert peak < 20 * added.all.nbytes
+    found = scorer.without(taste, added, np.arange(3000)[:, None])
+    np.testing.assert_allclose(found, scorer.scores(taste, rows) - added.all, atol=1e-9)
 
 
 def lived(device: Device, history: Interactions) -> Device:

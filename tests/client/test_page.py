@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
-from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -257,108 +253,6 @@ def test_a_lost_ledger_is_said_in_place_of_a_budget(open_device: Open) -> None:
     assert "ε =" not in text
 
 
-def _asked(
-    page: palate.LocalPage, method: str = "GET", path: str | None = None, body: str | None = None, **headers: str
-) -> tuple[int, dict[str, str], str]:
-    """One request to the page on loopback."""
-    connection = HTTPConnection("127.0.0.1", page.port, timeout=20)
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    form = {} if body is None else {"Content-Type": "application/x-www-form-urlencoded"}
-    connection.request(method, page.folder if path is None else path, body, {**form, **named})
-    answer = connection.getresponse()
-    return answer.status, dict(answer.getheaders()), answer.read().decode()
-
-
-def test_only_who_has_the_address_sees_the_page_and_the_address_works_once(open_device: Open) -> None:
-    """**Guarantees:** only who has the address sees the page, and the address works once."""
-    device = open_device()
-    device.track("like", "book-1")
-    with device.serve_page(language="en") as page:
-        secret = page.url.partition("once=")[2]
-        assert _asked(page)[0] == 403
-        assert _asked(page, path=f"{page.folder}?once=wrong")[0] == 403
-        assert _asked(page, path="/")[0] == _asked(page, path="/favicon.ico")[0] == 403
-        entry = f"{page.folder}?once={secret}"
-        assert _asked(page, path=entry, Host="evil.example")[0] == 403
-        status, headers, _ = _asked(page, path=entry)
-        assert (status, headers["Location"]) == (303, page.folder)
-        assert _asked(page, path=entry)[0] == 403
-        cookie = headers["Set-Cookie"].partition(";")[0]
-        status, headers, shown = _asked(page, Cookie=cookie)
-        assert status == 200
-        assert headers["Cache-Control"] == "no-store"
-        assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
-        assert _asked(page, Cookie=cookie, Host="localhost.evil.example")[0] == 403
-        assert _asked(page, Cookie="palate=wrong")[0] == _asked(page, Cookie="palate=\xff;;=")[0] == 403
-        (token,) = {each["value"] for each in Read(shown).named("input") if each["name"] == "token"}
-        revoke = f"do=revoke&purpose=store&token={token}"
-        wrong = [
-            {"body": revoke},
-            {"body": "do=revoke&purpose=store&token=wrong", "Cookie": cookie},
-            {"body": "do=revoke&purpose=store", "Cookie": cookie},
-            {"body": revoke, "Cookie": cookie, "Origin": "https://evil.example"},
-            {"body": revoke, "Cookie": cookie, "Origin": "null"},
-            {"body": revoke, "Cookie": cookie, "Content_Type": "text/plain"},
-            {"body": revoke + "&more=" + "x" * 5000, "Cookie": cookie},
-            {"body": f"do=revoke&purpose=all&token={token}", "Cookie": cookie},
-            {"body": f"do=erase&token={token}", "Cookie": cookie},
-            {"body": f"do=anything&token={token}", "Cookie": cookie},
-        ]
-        assert [_asked(page, "POST", **each)[0] for each in wrong] == [403] * len(wrong)
-        assert device.consent.get("store")
-        status, headers, data = _asked(page, "POST", body=f"do=export&token={token}", Cookie=cookie)
-        assert (status, headers["Content-Disposition"]) == (200, 'attachment; filename="shelf.jsonl"')
-        assert data.splitlines() == list(device.export_lines())
-        assert "It did not work" in _asked(page, "POST", body=f"do=leave&token={token}", Cookie=cookie)[2]
-        own = f"http://127.0.0.1:{page.port}"
-        assert _asked(page, "POST", body=revoke, Cookie=cookie, Origin=own)[0] == 303
-        assert not device.consent.get("store")
-        assert page.actions.token not in repr(page.actions)
-    assert page.closed
-    with pytest.raises(OSError, match="refused"):
-        _asked(page)
-
-
-def test_the_page_on_loopback_ends_when_nobody_looks_and_says_when_its_device_is_gone(open_device: Open) -> None:
-    device = open_device()
-    with pytest.raises(palate.InputError, match="`seconds` must be a positive number"):
-        device.serve_page(seconds=0)
-    short = device.serve_page(seconds=0.01)
-    assert short.wait(20)
-    with device.serve_page(language="de") as page:
-        _, headers, _ = _asked(page, path=f"{page.folder}?{page.url.partition('?')[2]}")
-        device.close()
-        status, _, text = _asked(page, Cookie=headers["Set-Cookie"].partition(";")[0])
-        assert (status, "Diese Seite ist vorbei" in text) == (410, True)
-
-
-def test_an_export_that_is_cut_short_is_no_whole_file_with_a_page_in_it(
-    open_device: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    device = open_device()
-    for n in range(5):
-        device.track("like", f"book-{n}")
-    whole = list(device.export_lines())
-
-    def cut(lines: int) -> Callable[..., Any]:
-        def made(_: palate.Device) -> Any:
-            yield from whole[:lines]
-            raise palate.ErasedError("the store must be there, got one that was erased")
-
-        return made
-
-    with device.serve_page(language="en") as page:
-        _, headers, _ = _asked(page, path=f"{page.folder}?{page.url.partition('?')[2]}")
-        export = {"body": f"do=export&token={page.actions.token}", "Cookie": headers["Set-Cookie"].partition(";")[0]}
-        monkeypatch.setattr(palate.Device, "export_lines", cut(3))
-        with pytest.raises(IncompleteRead) as caught:
-            _asked(page, "POST", **export)
-        assert caught.value.partial.decode().splitlines() == whole[:3]
-        monkeypatch.setattr(palate.Device, "export_lines", cut(0))
-        status, headers, text = _asked(page, "POST", **export)
-        assert (status, "Content-Disposition" in headers, "It did not work" in text) == (200, False, True)
-
-
 def test_tags_are_somebody_elses_text_too(open_device: Open) -> None:
     sample = palate.sample()
     device = open_device(service=sample.service)
@@ -367,36 +261,3 @@ def test_tags_are_somebody_elses_text_too(open_device: Open) -> None:
     shown = device.page(language="en", tags={"book-7": "x" * 1_000_000})
     assert len(shown) < 50_000
     assert f"<bdi>{'x' * 159}…</bdi>" in shown
-
-
-KNOCK = """
-import os, socket, sys
-os.setgid(65534), os.setuid(65534)
-with socket.socket(socket.AF_INET6 if sys.argv[3] == "6" else socket.AF_INET) as knocks:
-    knocks.connect(("::ffff:127.0.0.1" if sys.argv[3] == "6" else "127.0.0.1", int(sys.argv[1])))
-    knocks.sendall(f"GET {sys.argv[2]} HTTP/1.1\\r\\nHost: 127.0.0.1:{sys.argv[1]}\\r\\n\\r\\n".encode())
-    print(knocks.recv(12).decode())
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root of Linux can become another user")
-@pytest.mark.parametrize("family", ["4", "6"])
-def test_another_user_who_read_the_address_off_a_command_line_gets_nothing(open_device: Open, family: str) -> None:
-    """**Guarantees:** other users of the machine can neither read the page nor press its buttons."""
-    with open_device().serve_page() as page:
-        entry = f"{page.folder}?{page.url.partition('?')[2]}"
-        words = [sys.executable, "-I", "-S", "-c", KNOCK, str(page.port), entry, family]
-        said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout
-        assert said.strip() == "HTTP/1.1 403"
-        assert _asked(page, path=entry)[0] == 303, "the address is still the user's"
-
-
-def test_who_knocks_in_an_odd_way_writes_nothing_into_the_apps_log(
-    open_device: Open, caplog: pytest.LogCaptureFixture
-) -> None:
-    with open_device().serve_page() as page:
-        many = "&".join(f"a{n}=1" for n in range(40))
-        assert _asked(page, path="HTTP://[x/")[0] == 403
-        assert _asked(page, "POST", body=many)[0] == _asked(page, "POST", path="/", body=many)[0] == 403
-        assert _asked(page, "POST", body="a", Content_Length="9" * 5000)[0] == 403
-    assert caplog.records == []

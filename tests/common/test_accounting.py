@@ -11,9 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from palate_common.accounting import releases
 from palate_common.accounting import sampled as sampled_sums
-from palate_common.accounting.releases import Account, GaussianEvent, account, epsilon_closed
 from palate_core import accounting
 from palate_core.accounting import (
     CENTRAL_SIGMA_FLOOR,
@@ -30,6 +28,8 @@ from palate_core.accounting import (
 )
 from palate_core.errors import InputError
 from palate_core.noise.discrete_gaussian import MAX_SIGMA
+from palate_sim import accounting as releases
+from palate_sim.accounting import Account, GaussianEvent, account, epsilon_closed
 from palate_sim.card.second_accountant import epsilon_pld
 
 mus = st.floats(1e-4, 100)

@@ -1,18 +1,25 @@
 """`dp-als`: the statistics it sends, and what the server makes of them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from dp_als import DpAls, DpAlsSettings, _positive
 
-from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.algorithms import PublicFacts, lent, make_algorithm
 from palate_common.algorithms.parts.reconstruction import matrices, outer_svec, rebuild, symmetric_size
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import DenseBlock, OuterBlock
 from palate_core.errors import InputError
-from palate_sim.published.dp_als import DpAls, DpAlsSettings, _positive
 
 SETTINGS = {"embedding_size": 6}
+
+
+@pytest.fixture(autouse=True)
+def known_here() -> Iterator[None]:
+    with lent(DpAls):
+        yield
 
 
 @pytest.mark.parametrize("mu", [None, 1.5])

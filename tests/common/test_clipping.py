@@ -135,6 +135,17 @@ def test_one_users_integers_do_not_depend_on_who_else_is_in_the_batch(
         assert alone.accepted[0] == together.accepted[user] == shuffled.accepted[place]
 
 
+def test_of_a_direction_that_is_nothing_nothing_is_taken_however_often() -> None:
+    """A shift that is far too large for its square makes no number that isn't finite."""
+    columns, shift = np.array([[-1e154, 0.0], [0.0, 0.0]]), np.array([1.0, 0.0])
+    block = OuterBlock(
+        np.zeros(3, np.int64), np.zeros(0, np.int32), np.zeros(0), columns, 1, np.zeros(1, np.int64), shift
+    )
+    layout = (BlockSpec(name="x", shape=(1, 2), weight=1.0),)
+    clipped = clip(Update((block,), 2), layout, clip_norm=1.0, grid=2)
+    assert not any(clipped.vector(user).any() for user in range(2))
+
+
 @given(updates(), GRIDS, st.sampled_from((0, 10**9)), st.integers(1, 5))
 def test_the_total_is_the_sum_of_the_vectors_whichever_way_it_is_taken(
     made: tuple[Update, Layout], grid: int, dense_share: int, at_once: int

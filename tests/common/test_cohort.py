@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from palate_common.accounting.releases import GaussianEvent, account
 from palate_core import cohort_terms as cohort
 from palate_core.cohort_terms import TAIL, CohortTerms, modulus_bits, share_sigma, shares_slack
 from palate_core.errors import InputError
 from palate_core.masks import graph_terms as terms
+from palate_sim.accounting import GaussianEvent, account
 
 COHORT: dict[str, Any] = {"n_max": 1000, "n_min": 900, "c_max": 100, "masks": False}
 

@@ -37,4 +37,4 @@ def test_the_message_is_of_what_was_called(call: Any, message: str) -> None:
 def test_what_is_called_keeps_its_signature_and_its_words() -> None:
     assert list(inspect.signature(palate.simulate).parameters)[:2] == ["data", "epsilon"]
     assert "Raises:" in (palate.simulate.__doc__ or "")
-    assert str(inspect.signature(palate.Recommender)).startswith("(*, epsilon: 'float' = 5.0")
+    assert str(inspect.signature(palate.Recommender)).startswith("(*, epsilon: 'float | None' = None")

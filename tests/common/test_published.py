@@ -430,7 +430,7 @@ def test_a_catalogue_that_does_not_fit_itself_is_refused(make: Callable[[], Item
         make()
 
 
-@pytest.mark.parametrize(("algorithm", "left_out"), [("als", {"table", "pair_head"}), ("dp-als", set())])
+@pytest.mark.parametrize(("algorithm", "left_out"), [("als", {"table", "pair_head"}), ("sgd", {"momentum"})])
 def test_a_compact_model_ranks_without_what_only_training_needs(
     trained: Callable[..., GlobalModel], tastes: Interactions, algorithm: str, left_out: set[str]
 ) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from palate_common.accounting import sampled as sampled_sums
-from palate_common.accounting.releases import GaussianEvent, account
 from palate_common.accounting.sampled import TAIL, noise_for, sampled_mu2
 from palate_core.accounting import charged_mu2, delta_of, epsilon_of, mu_of, split_budget
 from palate_core.errors import InputError
+from palate_sim.accounting import GaussianEvent, account
 from palate_sim.card.second_accountant import epsilon_pld
 
 pytestmark = pytest.mark.slow

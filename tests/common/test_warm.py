@@ -9,7 +9,6 @@ import pytest
 
 from palate_common.algorithms import PublicFacts, State, make_algorithm, next_state
 from palate_common.algorithms.als.warm import FORMER, combined_counts, combined_products, hand_over, signal_of
-from palate_common.algorithms.parts.quarantine import inputs_of
 from palate_core.accounting import mu_of
 from palate_core.errors import InputError
 
@@ -40,17 +39,6 @@ def test_what_has_drifted_counts_less() -> None:
     counts, _ = combined_counts(new, 3.0, handed(old, 3.0), 100)
     assert np.std(counts - truth) < 1.2 * 3.0
     assert np.std((new + old) / 2 - truth) > 10
-
-
-def test_an_item_in_quarantine_makes_nobody_else_drift() -> None:
-    """Nothing is heard of an item that many had: that is no news of the others."""
-    rng = np.random.default_rng(4)
-    truth = np.append(5_000.0, rng.uniform(20, 400, 5_000))
-    old, new = (truth + rng.normal(0, 3, len(truth)) for _ in range(2))
-    usual, _ = combined_counts(new[1:], 3.0, handed(old[1:], 3.0), 100)
-    new[0] = 0.0
-    counts, _ = combined_counts(new, 3.0, handed(old, 3.0) | inputs_of([0], len(truth), {}), 100)
-    np.testing.assert_array_equal(counts[1:], usual)
 
 
 def test_former_counts_are_scaled_to_as_many_users() -> None:

@@ -44,7 +44,7 @@ LONG = {
     "docs/secure-aggregation.md": ("palate simulate",),
     "docs/tutorials/serve.md": (
         "palate serve run",
-        "palate device fleet",
+        "python docs/examples/device_fleet.py",
         "palate serve status",
         "palate device enroll",
         "palate device sync",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -64,47 +65,37 @@ def test_fastapi_hosts_a_device_for_each_user(load: Any, tmp_path: Path) -> None
 def test_many_requests_at_once_share_a_users_device(load: Any, tmp_path: Path) -> None:
     hosted = load("hosted_devices").HostedDevices(tmp_path / "many", lambda user: user.encode() * 32, most=2)
 
-    async def request(number: int) -> bool:
-        async with hosted.of(f"user-{number % 5}") as device:
-            await device.consent.grant("store")
-            return bool(await device.track("like", f"book-{number}"))
+    def request(number: int) -> bool:
+        with hosted.of(f"user-{number % 5}") as device:
+            device.consent.grant("store")
+            return bool(device.track("like", f"book-{number}"))
 
-    async def live() -> None:
-        assert all(await asyncio.gather(*map(request, range(40))))
-        assert len(hosted._open) == 2
-        async with hosted.of("user-1") as device:
-            events = await device.run(lambda it: [event.item for event in it.store.events()])
-        assert len(events) == 8
-        await hosted.close()
-        hosted._key_of = lambda user: bytes(32)
-        with pytest.raises(palate.WrongKeyError):
-            await request(1)
-        hosted._key_of = dict[str, bytes]().__getitem__  # no error of Palate's
-        with pytest.raises(KeyError):
-            await request(1)
-        assert not hosted._open
-
-    asyncio.run(live())
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(request, range(40)))
+    assert len(hosted._open) == 2
+    with hosted.of("user-1") as device:
+        assert len(list(device.store.events())) == 8
+    hosted.close()
+    hosted._key_of = lambda user: bytes(32)
+    with pytest.raises(palate.WrongKeyError):
+        request(1)
+    assert not hosted._open
 
 
 @pytest.mark.frameworks
-def test_django_awaits_in_its_views(load: Any) -> None:
+def test_django_hosts_them_too(load: Any) -> None:
     shelf = load("django_shelf")
-    from django.test import AsyncClient
+    from django.test import Client
 
-    async def live() -> None:
-        client, head = AsyncClient(), {"X-User": "ann", "Accept-Language": "zh-hans"}
-        assert (await client.post("/likes/book-7", headers=head)).json() == {"outcome": "no consent"}
-        assert (await client.post("/consent/store", headers=head)).json() == {"granted": True}
-        assert (await client.post("/likes/book-7", headers=head)).json() == {"outcome": "stored"}
-        page = (await client.get("/me", headers=head)).content.decode()
-        assert "shelf</bdi> 对你了解多少" in page
-        export = await client.get("/me/export", headers=head)
-        lines = b"".join([part async for part in export]).decode().splitlines()
-        assert len(lines) == 3
-        await shelf.devices.close()
-
-    asyncio.run(live())
+    client, head = Client(), {"X-User": "ann", "Accept-Language": "zh-hans"}
+    assert client.post("/likes/book-7", headers=head).json() == {"outcome": "no consent"}
+    assert client.post("/consent/store", headers=head).json() == {"granted": True}
+    assert client.post("/likes/book-7", headers=head).json() == {"outcome": "stored"}
+    page = client.get("/me", headers=head).content.decode()
+    assert "shelf</bdi> 对你了解多少" in page
+    lines = b"".join(client.get("/me/export", headers=head)).decode().splitlines()
+    assert len(lines) == 3
+    shelf.devices.close()
 
 
 @pytest.mark.frameworks
@@ -122,14 +113,14 @@ def test_toga_awaits_in_its_handlers(load: Any, monkeypatch: pytest.MonkeyPatch,
         await app.like(app.buttons[0])
         await app.like(app.buttons[0])
         assert app.book.text != first
-        assert (await app.device.run(lambda it: it.store.events().__next__().item)) == first
+        assert next(app.device.store.events()).item == first
         await app.about_me(app.buttons[1])
         assert await type(app).on_exit(app)
 
     asyncio.run(live())
 
 
-def test_a_notebook_awaits_in_its_cells(tmp_path: Path) -> None:
+def test_a_notebook_has_a_device(tmp_path: Path) -> None:
     notebook: Any = nbformat.read(EXAMPLES / "device.ipynb", as_version=4)
     assert not [cell for cell in notebook.cells if cell.get("outputs")]
     NotebookClient(notebook, timeout=180, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()

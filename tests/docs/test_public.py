@@ -56,5 +56,5 @@ def test_a_package_offers_nothing_that_is_not_public() -> None:
 
 
 def test_an_editor_is_offered_what_is_public_alone() -> None:
-    assert set(dir(palate)) == {*palate.__all__, "aio"}
+    assert set(dir(palate)) == {*palate.__all__, "testing"}
     assert {each.group for each in public.exported("palate")} >= {"on a log", "on a device", "errors"}

@@ -59,6 +59,7 @@ FILES = (
     "events.json",
     "items.json",
     "histories.json",
+    "where.json",
     *("draws.json", "clips.json", "sums.json", "costs.json", "graphs.json", "sharing.json"),
     *("admission.json", "ledgers.json", "models.json"),
 )

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client.flower import Host, Shards, node_app
 from palate_client.online.hosting import OwnHost
 from palate_client.rounds.participation import Masked
 from palate_common.rounds.wire import REFUSED
@@ -19,10 +18,11 @@ from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Step
 from palate_core.plan import SignedPlan
-from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import run_rounds
+from palate_sim.engines.client_app import Host, Shards, node_app
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.grid_transport import GridTransport
 from palate_sim.engines.in_process import InProcess
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 

@@ -16,7 +16,6 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from pydantic import ValidationError
 
-from palate_client.flower import Host, Shards, node_app
 from palate_client.rounds.contribution import Identity
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import save_key
@@ -29,12 +28,13 @@ from palate_core.masks.attempt_terms import attempt_terms
 from palate_core.masks.messages import Step
 from palate_core.noise_share import ClearSum
 from palate_core.plan import SignedPlan
-from palate_server.flower.transport import NEXT, GridTransport, roll_call
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.noise import noised
 from palate_server.rounds.run import run_round, run_rounds
+from palate_sim.engines.client_app import Host, Shards, node_app
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.grid_transport import NEXT, GridTransport, roll_call
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.in_process import InProcess
 from palate_sim.engines.job import Job

@@ -13,7 +13,6 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from palate_cli.cli import run
-from palate_client.flower import Host, Shards, node_app
 from palate_common.algorithms import PublicFacts, algorithm_class, registry
 from palate_common.models import published
 from palate_common.models.model import GlobalModel, ModelHeader
@@ -22,6 +21,7 @@ from palate_core.errors import InputError
 from palate_server.rounds.run import run_round
 from palate_sim.config import load_config
 from palate_sim.engines import local
+from palate_sim.engines.client_app import Host, Shards, node_app
 from palate_sim.engines.grid import identify
 from palate_sim.engines.in_process import InProcess
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.flower import Host, Shards, node_app
 from palate_common.algorithms import PublicFacts
 from palate_common.interactions import Interactions
 from palate_common.rounds.wire import REFUSED
@@ -23,14 +22,15 @@ from palate_core.masks.attempt_terms import attempt_terms
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Header, Step, write
 from palate_core.plan import read_plan, sign_plan
-from palate_server.flower.transport import GridTransport
 from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import Request, masked_request, run_round, run_rounds
 from palate_server.secagg.attempt import Unmasking
 from palate_server.secagg.stage import UnmaskedSum
 from palate_server.secagg.subcohorts import Subcohorts
+from palate_sim.engines.client_app import Host, Shards, node_app
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.grid_transport import GridTransport
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.in_process import InProcess
 

@@ -30,7 +30,6 @@ from mechanism.checks.ledgers.restorations import restorations
 from mechanism.checks.ledgers.shown import shown
 from mechanism.checks.ledgers.statements import statements
 from mechanism.checks.ledgers.two_at_once import two_at_once
-from mechanism.checks.left_out import left_out
 from mechanism.checks.masking import masking
 from mechanism.checks.refusals import refusals
 from mechanism.checks.repeats import repeats
@@ -102,7 +101,6 @@ BATTERY: Mapping[str, Mapping[str, Check]] = {
         "prices are those of exact fractions": _whole(accountants),
         "prices are those of other accountants": outside_accountants,
         "the population's ledger is the second one's": _whole(population_ledger),
-        "items in quarantine are left out": _whole(left_out),
     },
     "idle rounds": {"all of the noise is there where nobody does anything": idle_rounds},
     "keystreams": {"random words are used once": keystreams},

@@ -195,7 +195,7 @@ def test_a_user_who_moves_others_is_found() -> None:
     def by_all(histories: Interactions, one_in: int, seed: int) -> np.ndarray:
         return real(histories, one_in, seed)[: max(1, histories.nnz // 20)]
 
-    some = mock.patch("mechanism.enumerated.separability.names", return_value=("als", "dp-als"))
+    some = mock.patch("mechanism.enumerated.separability.names", return_value=("als", "sgd"))
     without_torch = mock.patch("mechanism.enumerated.separability.in_torch", return_value=())
     with some, without_torch, mock.patch("palate_common.algorithms.als.algorithm.voters", by_all):
         found = {each.test: each for each in separability()}

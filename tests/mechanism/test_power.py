@@ -75,7 +75,7 @@ seen: without consent
 the last release is free | several releases
 bug: of several releases the last one costs nothing
 seen: several releases
-@ palate_common.accounting.releases:account
+@ palate_sim.accounting:account
 - mu2 = round_up(sum(
 + known = known[:-1] if len(known) > 1 else known
 + mu2 = round_up(sum(

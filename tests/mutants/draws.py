@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mutants.mutant import mutant, rows
+from mutants.mutant import mutant
 from mutants.noise import Draw, sampled
 from palate_common.mechanism.update import Int64
 from palate_core.layout import DUMMIES
@@ -106,56 +106,3 @@ def kept_candidates() -> Iterator[None]:
 
 
 SURPLUS, DEAR = 16, 2**19
-
-
-rows(
-    __name__,
-    """
-tiled noise | releases
-bug: 64 draws are repeated along the vector
-seen: a buffer of random words that is not refilled
-@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
-- return noise
-+ return np.resize(noise[:64], n)
-
-dummies repeat the noise | repeats
-bug: dummies carry a copy of the first 64 numbers' noise, so that a release gives away those 64 sums exactly
-seen: np.resize, which fills up with repetitions
-@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
-- return noise
-+ return np.resize(noise[: max(1, n - 64)], n)
-
-both signs of long vectors | sizes
-bug: of a noise of more than 2^17 numbers the second half is the first one with the other sign
-seen: antithetic sampling, where a vector was long enough to be slow
-@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
-- return noise
-+ return noise if n <= 2**17 else np.concatenate([noise[: n - n // 2], -noise[: n // 2]])
-
-uniform noise | releases
-bug: noise is uniform, of the charged variance
-seen: a dither taken for the noise
-@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
-- filled = barren = 0
-+ uniforms = (source.words(n).astype(np.float64) + 0.5) / 2.0**64
-+ return np.rint((2 * uniforms - 1) * sigma * 3**0.5).astype(np.int64)
-
-Laplace noise | releases
-bug: noise is Laplace, of the charged variance
-seen: a mechanism for another norm behind the same interface
-@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
-- filled = barren = 0
-+ centred = 2 * ((source.words(n).astype(np.float64) + 0.5) / 2.0**64) - 1
-+ size = -np.log(np.maximum(1 - np.abs(centred), 1e-300)) * sigma / 2**0.5
-+ return np.rint(np.copysign(size, centred)).astype(np.int64)
-
-float noise off the grid | releases
-bug: a float Gaussian is added to the integers, and released with all its digits
-seen: Mironov (2012): the low bits of a float's noise tell the number under it
-@ palate_server.rounds.noise:noised
-- noise = sample_discrete_gaussian(len(total), sigma=plan.sigma, source=source_for(plan))
-+ source = source_for(plan)
-+ uniform, angle = ((source.words(len(total)).astype(np.float64) + 0.5) / 2.0**64 for _ in range(2))
-+ noise = plan.sigma * np.sqrt(-2 * np.log(uniform)) * np.cos(2 * np.pi * angle)
-""",
-)

@@ -100,12 +100,14 @@ def rows(module: str, text: str) -> None:
 
     Args:
         module: whose mutants they are.
-        text: mutants with an empty line between them, each in these lines: `name | test`; `bug: ...`; `seen: ...`; then
-            `@ module:member`, the function or method that has the bug, and its changes: lines with `- `, which are
-            together in its source exactly once, and after them those with `+ ` that are there with the bug. Without
-            `+ ` nothing is. Another `@ ` is another function.
+        text: mutants with an empty line between them, and before them, after `# `, what the group is; each in these
+            lines: `name | test`; `bug: ...`; `seen: ...`; then `@ module:member`, the function or method that has the
+            bug, and its changes: lines with `- `, which are together in its source exactly once, and after them those
+            with `+ ` that are there with the bug. Without `+ ` nothing is. Another `@ ` is another function.
     """
     for row in text.strip().split("\n\n"):
+        if row.startswith("# "):
+            continue
         head, bug, seen, *lines = row.split("\n")
         name, test = head.split(" | ")
         inject = contextmanager(partial(_rewritten, changes_of(lines)))

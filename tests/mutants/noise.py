@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-from mutants.mutant import Mutant, mutant, rows
+from mutants.mutant import Mutant, mutant
 from palate_client.rounds import contribution
 from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64
 from palate_common.rounds import shares
@@ -167,53 +167,3 @@ def first_sigma() -> Iterator[None]:
 
     with mock.patch.object(coordinator, "noised", instead):
         yield
-
-
-rows(
-    __name__,
-    """
-sigma for sigma^2 | releases
-bug: the sampler takes the standard deviation for a variance
-seen: N(0, sigma) in one paper is N(0, sigma^2) in the next
-@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
-- n, sigma = int(n), int(sigma)
-+ n, sigma = int(n), max(1, int(float(sigma) ** 0.5))
-
-empty round un-noised | idle rounds
-bug: a sum of zero is released as zero
-seen: `if not updates: return previous` in front of the noise
-@ palate_server.rounds.noise:noised
-- if not plan.mode.private:
-+ if not plan.mode.private or not total.any():
-
-no noise share when the update is zero | idle rounds
-bug: a device without events sends zeros, without its share
-seen: an early return for devices with nothing to say; it tells who they are
-@ palate_common.rounds.shares:add_shares
-- if clipped.users == 1:
-+ if charged.plan.mode.noised_by_devices and not clipped.total().any():
-+     return ClearSum(np.zeros(len(clipped.total()) + DUMMIES, np.int64), clipped.users)
-+ if clipped.users == 1:
-@ palate_core.noise_share:add_share
-- steps = np.concatenate(
-+ if not vector.any():
-+     return NoisedVector(np.zeros(len(vector) + DUMMIES, np.int64))
-+ steps = np.concatenate(
-
-sigma x0.9 for few numbers | random words
-bug: noise of fewer than 4,096 numbers, as of every survey, has 90 % of the charged standard deviation
-seen: a fast way for long vectors, and an older one for short ones that was not changed with it
-@ palate_core.noise.discrete_gaussian:sample_discrete_gaussian
-- n, sigma = int(n), int(sigma)
-+ n, sigma = int(n), int(sigma) * 9 // 10 if n < 4096 and sigma >= 64 else int(sigma)
-
-shares of many by a rounded root | random words
-bug: a node of more than 1,000 devices adds the noise of the next smaller square number of them
-seen: sqrt(m) sigma, rounded down to whole steps: nothing is missing where m is a square
-@ palate_common.rounds.shares:squares
-- for count in (1, 2, 3, 4):
-+ if number > 1000:
-+     return (math.isqrt(number),)
-+ for count in (1, 2, 3, 4):
-""",
-)

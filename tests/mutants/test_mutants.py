@@ -42,7 +42,6 @@ QUICK = {
         "accountant's integral cut off",
         "composition by the maximum",
         "no reserve for sampled steps",
-        "quarantine ignored by contributions",
     ],
     "idle rounds": ["c_max ignored", "no noise share when the update is zero"],
     "keystreams": ["16-bit seed", "keystream shared across fork"],

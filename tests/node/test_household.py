@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 import pytest
 from households import Household, listen
 
-from palate_core.errors import LockedError
+from palate_cli.cli import run
+from palate_core.errors import InputError, LockedError
 from palate_node.people import OWNER, HostedPeople
 
 
@@ -180,6 +181,29 @@ def test_a_node_needs_no_file_beside_its_folder(household: Household, tmp_path: 
         assert empty.of("any") is None
         with pytest.raises(LockedError):
             HostedPeople(tmp_path / "other", household.starter)
+
+
+@pytest.mark.parametrize("damaged", [b'{"token": "0', b'{"token": 5}'])
+def test_whose_settings_are_damaged_is_off_until_the_owner_gives_another_token(
+    household: Household, damaged: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    household.ask("anna", "/1/submit-listens", listen(3))
+    (household.home / "people" / "anna" / "person.json").write_bytes(damaged)
+    household.close()
+    assert run(["node", "add", str(household.home), "cleo"]) == 0
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"anna: switched off: {household.home}/people/anna/person.json must be as this node writes")
+    again = household.again()
+    assert [again.ask(name, "/list.json").status_code for name in ("anna", "ben")] == [401, 200], "the others go on"
+    assert "anna (off)" in (page := again.ask(OWNER, "/", basic=True).text)
+    assert "person.json must be" in page
+    again.tokens["anna"] = again.people.add("anna")
+    assert again.press(OWNER, "on", name="anna").status_code == 303
+    assert (again.ask("anna", "/list.json").status_code, again.items("anna")) == (200, ["mb-3"])
+    (again.home / "node.json").write_bytes(damaged[:9])
+    again.close()
+    with pytest.raises(InputError, match=r"node\.json must be as this node writes it"):
+        HostedPeople(again.home, again.starter)
 
 
 def test_who_has_lost_a_key_can_still_be_erased(household: Household) -> None:

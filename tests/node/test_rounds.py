@@ -85,9 +85,11 @@ def test_who_agrees_takes_part_at_once_with_the_others_and_nothing_of_the_node_l
         tokens = {name: people.add(name) for name in NAMES}
         for name, server in zip(NAMES, commons.servers, strict=True):
             people.invite(name, server.invitation(), epsilon=50.0)
-        other = commons.servers[0].invitation(population="others")
-        with pytest.raises(InputError, match="of 'readers'"):
-            people.invite(NAMES[0], other)
+        for other, word in (({"population": "others"}, "population"), ({"public_key": "ab" * 32}, "public_key")):
+            with pytest.raises(InputError, match=f"the invitation's {word} must be the service's"):
+                people.invite(NAMES[0], commons.servers[0].invitation(**other))
+        handed_over = {"public_key": "ab" * 32, "former_keys": [commons.service.public_key], "version": 2}
+        people.invite(NAMES[2], commons.servers[2].invitation(**handed_over))
     node = Household(home, starter, commons.people(home, starter), tokens)
     for person in node.people:
         person.device.consent.grant("store")

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from mechanism.checks import differential
 from palate_audit.evidence.evidence import Verdict
 from palate_client.rounds import contribution as path
-from palate_common.accounting.releases import account
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import ClippedUpdate, DenseBlock, Update
 from palate_common.rounds.shares import squares
@@ -23,6 +22,7 @@ from palate_core.errors import IntegrityError
 from palate_core.layout import BlockSpec
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import SeededSource
+from palate_sim.accounting import account
 from reference import cost
 from reference.cases import KINDS, cases, named_twice
 from reference.contribution import contribution, total

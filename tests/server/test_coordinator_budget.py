@@ -8,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from palate_common.accounting.releases import GaussianEvent, account
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.popularity import Popularity
 from palate_core.accounting import mu_of
@@ -26,6 +25,7 @@ from palate_server.rounds.coordinator import Coordinator
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.terms import RunTerms
+from palate_sim.accounting import GaussianEvent, account
 
 MakeRun = Callable[..., Any]
 

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import device_fleet
 import pytest
+from device_fleet import FleetPlan, run_fleet
 
 from palate_client.online.sync import SyncResult
 from palate_core.errors import IntegrityError
-from palate_sim.studies import device_fleet
-from palate_sim.studies.device_fleet import FleetPlan, run_fleet
 
 
 def test_a_device_with_a_newer_model_than_its_servers_syncs_with_the_one_it_has(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def test_a_run_ends_with_people_in_every_output(result: Result) -> None:
     assert len(result.people) == 3
     for person in result.people:
         assert all(each["title"] in FILMS for each in (*person["gets"], *person["popular"]))
-        assert any("because you liked Film" in each["reason"] for each in person["gets"])
+        reasons = [each["reason"] for each in person["gets"]]
+        assert any("because you had Film" in each for each in reasons), "whatever kind it was"
+        assert not any(each.count("you liked") or each.count(" had ") > 1 for each in reasons)
     shown, wide = (_printed(result, width) for width in (80, 400))
     assert all(each["reason"] in wide for person in result.people for each in person["gets"][:3]), "whole reasons"
     page, cell = result.report.read_text(encoding="utf-8"), result._repr_html_()
@@ -101,6 +104,18 @@ def test_rows_of_the_log_are_in_nothing_that_is_published(log: pd.DataFrame, res
     bare = palate.simulate(log, epsilon=50, out=tmp_path / "bare", settings=settings)
     assert (bare.people, (bare.folder / "people.json").exists()) == ([], False)
     assert "rows of the log" not in bare.report.read_text(encoding="utf-8")
+
+
+def test_a_run_says_that_the_words_of_its_titles_were_not_read(
+    log: pd.DataFrame, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sklearn", "sklearn.decomposition", "sklearn.feature_extraction.text"):
+        monkeypatch.setitem(sys.modules, name, None)
+    made = palate.simulate(log, epsilon=50, out=tmp_path / "run", settings={**QUICK, "evaluation.people": 0})
+    assert sum("needs scikit-learn, pip install" in warning for warning in made.summary["warnings"]) == 1
+    assert made.model.header.facts.n_features == 0
+    assert result.model.header.facts.n_features > 0
+    assert not any("scikit-learn" in warning for warning in result.summary["warnings"])
 
 
 def test_a_file_of_people_that_is_none_shows_nothing(result: Result, tmp_path: Path) -> None:
@@ -125,6 +140,34 @@ def test_titles_are_found_about_as_they_are_written(result: Result) -> None:
             asker.like("night")
         with pytest.raises(InputError, match="got 'zzz', like none"):
             asker.like("zzz")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["runs/oen", "moon town"], "got 'runs/oen'; did you mean 'runs/one', before the titles?"),
+        (["first-rum", "moon town"], "got 'first-rum'; did you mean 'runs/first-run', before the titles?"),
+        (["moon town", "first-run"], "got 'first-run'; did you mean 'runs/first-run', before the titles?"),
+        (["runs/other", "moon town"], "got 'runs/other'"),
+        (["runs/one/report.html", "moon town"], "got 'runs/one/report.html'"),
+        (["Face/Off"], "`title` must be of the run's 12 items, got 'Face/Off', like none of them"),
+        (["first-run"], "got 'first-run'; did you mean 'runs/first-run', before the titles?"),
+    ],
+)
+def test_a_mistyped_run_is_no_title(
+    result: Result,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    (tmp_path / "runs").mkdir()
+    for name in ("one", "first-run"):
+        (tmp_path / "runs" / name).symlink_to(result.folder, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    assert run(["recommend", *words]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_items_of_one_title_are_told_apart_by_their_ids_and_else_the_most_popular_is_meant(

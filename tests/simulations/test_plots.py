@@ -5,7 +5,6 @@ import pytest
 
 import palate_sim.plots as plots
 from palate_sim.plots import Plots, frontier
-from palate_sim.progress import wording
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 MEASURED = {
@@ -51,44 +50,6 @@ def test_every_figure_draws(sample):
         assert figure.layout.template.layout.paper_bgcolor == "rgba(0,0,0,0)"
 
 
-def test_a_model_has_one_name_and_one_colour_everywhere(result):
-    lines = {trace.name: trace.line.color for trace in plots.parts(result, "activity").data}
-    assert {"noised popularity", "item-kNN", "device-only", "EASE", "iALS", "Palate", "popularity"} == set(lines)
-    assert len(set(lines.values())) == 7
-    bars = {trace.name: list(trace.y) for trace in plots.quality(result).data}
-    assert bars["same privacy budget"] == ["noised popularity"]
-    assert bars["alone on each device"] == ["device-only"]
-
-
-def test_groups_stand_in_the_order_of_their_numbers(result):
-    names = list(plots.groups(result, "age").layout.yaxis.ticktext)
-    assert names == ["under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+"]
-
-
-def test_lines_are_named_in_a_legend(result):
-    for figure in (plots.parts(result, "activity"), plots.projection(result), frontier(MEASURED)):
-        assert figure.layout.showlegend
-        assert all(trace.name for trace in figure.data)
-
-
-def test_the_projection_shows_the_references_that_the_run_holds(result):
-    shapes = plots.projection(result).layout.shapes
-    assert [(shape.name, shape.showlegend) for shape in shapes] == [("EASE", True), ("popularity", True)]
-    result["baselines"]["off"] = {"recall_capped@20": 0.43}
-    assert "no privacy (dp off)" in texts(plots.projection(result))
-    assert list(plots.projection(result).data[0].x) == [4832, 48320, 483200]
-    assert plots.projection(result).layout.xaxis.type == "log"
-
-
-def test_rounds_are_counted_from_one_and_mean_rank_is_named(result):
-    figure = plots.rounds(result)
-    assert list(figure.data[0].x) == [1, 2, 3, 4]
-    assert "mean rank of held-out items" in texts(figure)
-    assert "1 = noised popularity" in texts(figure)
-    result["config"]["algorithm"]["name"] = "my-own"
-    assert "popularity" not in texts(plots.rounds(result))
-
-
 def test_every_figure_takes_a_run_without_its_numbers():
     for figure in every(Plots({"name": "x", "dp": "central"})):
         json.loads(figure.to_json())
@@ -115,20 +76,6 @@ def test_eps_axes_carry_delta_unit_adjacency_and_accountant(sample):
         assert "δ = 1e-5" in title or figure.layout.yaxis.title.text == "δ"
 
 
-def test_mean_rank_gets_a_panel_only_where_it_was_measured(result):
-    assert len(plots.rounds(result).data) == 2
-    for row in result["curve"]:
-        row["mean_rank"] = None
-    assert len(plots.rounds(result).data) == 1
-
-
-def test_below_each_round_stands_what_was_spent_up_to_then(result):
-    ticks = plots.rounds(result).layout.xaxis2.ticktext
-    spent = [wording.epsilon_text(row["epsilon"]) for row in result["curve"]]
-    assert ticks == tuple(f"{number}<br>ε {each}" for number, each in enumerate(spent, 1))
-    assert ticks[-1].endswith("ε 5")
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [({"dp": "off"}, "NO PRIVACY: dp off"), ({"noise": "seeded"}, "NOT FOR RELEASE: seeded noise")],
@@ -148,23 +95,6 @@ def test_text_from_data_is_escaped(result):
     for figure in (plots.quality(result), plots.parts(result, "taste"), plots.groups(result, evil)):
         assert evil not in texts(figure)
         assert "&lt;img" in texts(figure)
-
-
-def test_the_frontier_has_a_line_for_each_reference():
-    figure = frontier(MEASURED)
-    lines = {trace.name: list(trace.y) for trace in figure.data}
-    assert lines["Palate, 4,832 users"] == MEASURED["quality"]
-    assert lines["projected, 483,200 users"] == MEASURED["projected"]["100"]
-    assert lines["EASE"] == [0.42] * 4
-    assert len(lines) == 6
-    assert figure.layout.xaxis.type == "log"
-
-
-def test_a_model_that_devices_fuse_is_no_model_without_privacy(result):
-    result["baselines"] = {"palate_fused": result["baselines"]["noised_popularity"]}
-    bars = {trace.name: list(trace.y) for trace in plots.quality(result).data}
-    assert bars["same privacy budget"] == ["Palate, fused on devices"]
-    assert "reads everybody's history, no privacy" not in bars
 
 
 def test_content_only_spends_the_same_budget_where_there_is_one(result):

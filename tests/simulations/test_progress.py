@@ -125,39 +125,6 @@ def test_a_pipe_gets_plain_lines():
     ]
 
 
-def test_a_terminal_gets_a_spinner_that_ends_with_the_run():
-    console = screen(terminal=True)
-    threads = threading.active_count()
-    with Progress(console=console) as progress:
-        progress(EVENTS[0])
-        time.sleep(0.15)
-        progress(EVENTS[2])
-        assert threading.active_count() > threads
-        progress(EVENTS[-1])
-        assert settles_at(threads)
-    text = console.file.getvalue()
-    assert "round 1 (popularity)" in text
-    assert "round 1 of 2 (popularity)" in text
-
-
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_a_round_fits_the_terminal_by_leaving_out_what_matters_less(width):
-    console = screen(terminal=True, width=width)
-    with Progress(console=console) as progress:
-        progress(EVENTS[3])
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines() if "round 2 of 2" in line]
-    assert all(len(line) <= width for line in lines)
-    assert ("mean rank" in lines[0]) == (width == 120)
-
-
-def test_a_first_round_that_is_not_popularity_is_not_called_so():
-    console = screen()
-    with Progress(console=console) as progress:
-        progress({"event": "prepared", "name": "x", "algorithm": "my-own"})
-        progress({"event": "round", "round": 0, "rounds": 4})
-    assert console.file.getvalue().splitlines()[-1] == "round 1 of 5"
-
-
 STEP = {"event": "step", "step": "reading", "of": 3000, "unit": "rows", "seconds": 0.0, "over": False}
 
 
@@ -225,25 +192,6 @@ def test_a_step_says_how_far_it_is_and_how_long_it_will_take(event, seconds, tex
     assert said({**STEP, **event, "seconds": seconds}) == text
 
 
-def test_what_a_study_measured_is_a_line():
-    console = screen()
-    with Progress(console=console) as progress:
-        progress({"event": "measured", "seed": 1, "what": "10", "epsilon": 2.0, "value": 0.25})
-        progress({"event": "measured", "seed": 1, "what": "warm start", "words": "mean of releases", "value": 0.25})
-    assert console.file.getvalue().splitlines() == [
-        "seed 1 · 10 · ε 2 · 0.2500",
-        "seed 1 · warm start · mean of releases 0.2500",
-    ]
-
-
-def test_a_round_says_on_how_many_users_it_was_looked_at():
-    console = screen(width=140)
-    with Progress(console=console) as progress:
-        progress({**EVENTS[3], "low": 0.23, "high": 0.25, "looked_at": 2000})
-    said = "validation recall_capped@20 0.242 (0.230 – 0.250) · on 2,000 users · mean rank 0.251"
-    assert said in console.file.getvalue()
-
-
 def test_the_spinner_ends_with_an_error_too():
     threads = threading.active_count()
 
@@ -303,13 +251,6 @@ def test_the_table_ranks_models_and_ends_with_eps_and_the_report(result):
     assert "report: runs/demo/report.html" in text
 
 
-def test_a_long_report_path_stays_in_one_piece(result):
-    path = Path("/a") / ("very-long-folder-name/" * 8) / "report.html"
-    console = screen(width=60)
-    print_result(console, result, report=path)
-    assert console.file.getvalue().splitlines()[-2:] == [f"report: {path}", f"open it: xdg-open {path}"]
-
-
 @pytest.mark.parametrize("suffix", ["", "[99 negatives]"])
 def test_the_table_fits_80_columns_and_names_what_was_measured(result, suffix):
     for model in (result["metrics"], *result["baselines"].values()):
@@ -329,14 +270,3 @@ def test_the_table_fits_80_columns_and_names_what_was_measured(result, suffix):
 def test_the_table_is_stamped(result, change, words):
     assert words in shown(result_table({**result, **change}))
     assert words not in shown(result_table(result))
-
-
-def test_the_table_takes_a_bare_result():
-    assert "no privacy can be claimed" in shown(result_table({"name": "x", "dp": "central"}))
-
-
-def test_without_privacy_the_rounds_say_so_once():
-    console = screen()
-    with Progress(console=console) as progress:
-        progress({"event": "prepared", "name": "x", "privacy": {"dp": "off", "delta": 1e-5}})
-    assert console.file.getvalue().splitlines()[1] == "no privacy: nothing is noised"

@@ -11,7 +11,7 @@ import pytest
 from palate_core.errors import InputError
 from palate_sim.progress.wording import who_line
 from palate_sim.report import card as cards
-from palate_sim.report import charts, sentences, tables, write_report
+from palate_sim.report import charts, sentences, write_report
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 EVIL = "</script><script>alert('x')</script><img src=http://evil.example/a onerror=alert(1)>\"'{{ 7*7 }}"
@@ -146,21 +146,6 @@ def test_the_headline_says_what_how_good_and_how_private(result, card, tmp_path)
     assert "11.4 in 100" in words
 
 
-@pytest.mark.parametrize(
-    ("own", "words"),
-    [(0.2, "as well as"), (0.2009, "as well as"), (0.5, "2.5 times as well as"), (0.3, "50 % better"), (0.1, "50 % w")],
-)
-def test_the_headline_compares_in_plain_words(result, own, words):
-    result["metrics"]["recall_capped@20"] = own
-    result["baselines"] = {"popularity": {"recall_capped@20": 0.2}}
-    assert words in " ".join(sentences.headline(result).split())
-
-
-def test_the_headline_needs_no_baselines(result):
-    result["baselines"] = {}
-    assert sentences.headline(result) == "On ml-1m, Palate reaches recall_capped@20 0.341"
-
-
 def test_held_out_events_of_training_users_are_not_called_other_users(result):
     result["split"]["name"] = "leave-last-out"
     said = " ".join(sentences.lead(result))
@@ -214,7 +199,7 @@ def test_the_card_is_whole(result, card, tmp_path):
     groups = dict(cards.card_groups(card))
     assert list(groups) == [
         "What is claimed", "What it allows an attacker at most", "Mechanism", "Accounting", "Population and ledger",
-        "Audits on record", "Run and signature", "Versions", "References",
+        "Run and signature", "Versions", "References",
     ]  # fmt: skip
     beside = "(δ = 1e-5; unit: user: one installation; adjacency: zero-out; accountant: palate closed form)"
     assert dict(groups["What is claimed"])["ε of this run"] == f"5 {beside}"
@@ -223,30 +208,10 @@ def test_the_card_is_whole(result, card, tmp_path):
 
 
 def test_nothing_of_the_card_is_dropped(card):
-    card |= {"new": {"deep": {"key": "deep value"}}, "audit": [{"attack": "canary", "epsilon": 1.5}]}
+    card |= {"new": {"deep": {"key": "deep value"}}, "seen": [{"by": "canary", "epsilon": 1.5}]}
     shown = str(cards.card_groups(card))
-    for value in ("deep value", "attack canary, epsilon 1.5", *card["versions"].values(), *card["references"]):
+    for value in ("deep value", "by canary, epsilon 1.5", *card["versions"].values(), *card["references"]):
         assert str(value) in shown
-
-
-def test_a_release_key_of_a_newer_card_is_shown(card):
-    card["releases"][0]["witness_count"] = 3
-    header, rows = cards.releases(card)
-    assert header[-1] == "witness count"
-    assert [row[-1] for row in rows] == ["3", "", "", ""]
-
-
-def test_repairs_and_preparation_are_counted(result, card, tmp_path):
-    words = read(result, card, tmp_path).words
-    assert "duplicates 3" in words
-    assert "events out of order in time 236,175" in words
-    assert "users outside the (5,5)-core 5" in words
-    assert "skipped: test users without foldin 2" in words
-
-
-def test_warnings_come_before_the_first_section(result, card, tmp_path):
-    words = read(result, card, tmp_path).words
-    assert words.index("A warning of this run.") < words.index("Quality beside the baselines")
 
 
 @pytest.mark.parametrize(
@@ -305,13 +270,6 @@ def test_noise_of_each_device_is_not_said_to_be_shared(result, card, tmp_path):
     assert shared in read(result, card, tmp_path).words
 
 
-@pytest.mark.parametrize(("beside", "said"), [("ease", True), ("palate_fused", False), ("device_only", False)])
-def test_giving_up_privacy_is_spoken_of_where_a_model_did(result, card, beside, said):
-    result["baselines"] = {beside: result["baselines"]["ease"]}
-    caption = charts.build(result, card)["quality"].caption
-    assert ("giving up privacy" in caption) is said
-
-
 def test_hostile_text_stays_text(result, card, tmp_path):
     honest = read(result, card, tmp_path)
     result |= {"name": EVIL, "run": EVIL, "warnings": [EVIL], "accountant": EVIL, "created": EVIL}
@@ -362,15 +320,6 @@ def test_long_names_and_many_groups_are_kept_short(result, card, tmp_path):
     assert read(result, card, tmp_path).open == []
 
 
-def test_fewer_deciles_are_said(result, card):
-    view = result["by_part"]["activity"]
-    view["parts"] = [{"label": "1", "users": 9}, {"label": "2 to 7", "users": 8}]
-    view["models"] = {name: values[:2] for name, values in view["models"].items()}
-    chart = charts.build(result, card)["activity"]
-    assert [row[0] for row in chart.rows] == ["1 (9 users)", "2 to 7 (8 users)"]
-    assert "fewer than ten" in chart.caption
-
-
 def test_missing_parts_leave_their_sections_out(result, card, tmp_path):
     for key in ("projection", "by_group", "by_part", "repairs", "preparation", "split"):
         result[key] = None
@@ -388,37 +337,6 @@ def test_the_command_repeats_the_run(result, card, tmp_path):
     assert typed in read({**result, "command": typed}, card, tmp_path).words
 
 
-def test_an_old_report_is_replaced_whole(result, card, tmp_path):
-    (tmp_path / "report.html").write_text("old", encoding="utf-8")
-    read(result, card, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_a_failed_write_leaves_the_old_report(result, card, tmp_path, monkeypatch):
-    (tmp_path / "report.html").write_text("old", encoding="utf-8")
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_report(result, card, tmp_path)
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-
-
 def test_a_missing_folder_is_refused(result, card, tmp_path):
     with pytest.raises(InputError, match="`folder` must be an existing folder"):
         write_report(result, card, tmp_path / "none")
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (58_212, "58.2 kB"), (412_000_000, "412.0 MB"), (3.2e9, "3.20 GB")]
-)
-def test_bytes_in_decimal_units(count, text):
-    assert tables.bytes_text(count) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.41, "0.4 s"), (119.9, "119.9 s"), (250, "4 min 10 s")])
-def test_seconds(seconds, text):
-    assert tables.seconds_text(seconds) == text

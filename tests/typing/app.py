@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -217,35 +216,19 @@ def on_settings_page(device: palate.Device) -> str:
 
 
 def on_my_data(device: palate.Device, titles: dict[str, str]) -> str:
-    shown = device.serve_page(titles=titles, tags={"book-7": "Novel"}, seconds=60)
-    assert_type(shown, palate.LocalPage)
-    assert_type(shown.url, str)
-    assert_type(shown.wait(0.0), bool)
-    shown.close()
     assert_type(device.recommend(1)[0].told("de", titles=titles), str)
     assert_type(device.page(language=Path("fr.json"), titles=titles, tags={"book-7": ["Novel"]}), str)
     return device.page(language="de", actions="/palate", token=palate.new_key().hex())
 
 
-async def in_a_loop(home: Path, key: bytes) -> str:
-    async with palate.aio.open(home / "palate", app="shelf", key=key) as device:
-        assert_type(device, palate.aio.AsyncDevice)
-        assert_type(await device.consent.grant("store"), palate.Decision)
-        assert_type(await device.track("view", "book-7", value=40), palate.Tracked)
-        shown = await device.recommend(5, domain="books")
-        assert_type(shown, list[palate.Recommendation])
-        assert_type(await device.feedback(shown, {shown[0].item: "click"}), list[palate.Tracked])
-        task = device.sync_in_background(models_only=True)
-        assert_type(task, asyncio.Task[palate.SyncResult])
-        assert_type(await device.run(lambda it: it.loyalty().visits), int)
-        messenger = await device.messenger({"email": palate.apprise_sender("mailto://a@b.example")})
-        assert_type(await messenger.deliver(palate.Message("1", title="Hello")), palate.Delivery)
-        assert_type([line async for line in device.export_lines()], list[str])
-        assert_type(await device.erase(statement=True), palate.Statement)
-    opened = await palate.aio.open(home / "palate", app="shelf", key=key)
-    assert_type(await opened.enrolment(), palate.Enrolment | None)
-    await opened.close()
-    return await opened.page(language="de")
+def tested() -> palate.SyncResult:
+    clock = palate.testing.Clock()
+    with palate.testing.device(consents=("store",), clock=clock) as alone:
+        assert_type(alone, palate.Device)
+    clock.advance(days=1.5, hours=2)
+    with palate.testing.Server({"tea-1": "Green"}, clock=clock) as server, server.device() as device:
+        assert_type(device.enroll(server.invitation()), palate.Enrolment)
+        return device.sync()
 
 
 def on_leave(device: palate.Device) -> list[str]:
@@ -260,7 +243,6 @@ def on_leave(device: palate.Device) -> list[str]:
         left = device.erase(statement=Path("what-remains.json"))
         assert_type(left, palate.Statement)
         assert_type(left.anonymous(), palate.Statement)
-        assert_type(palate.Traces.of(left, "models/latest"), palate.Traces)
     except palate.LockedError:
         return []
     except palate.PalateError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import palate
-import palate.aio
 
 palate.open("here")  # error: call-arg
 palate.open("here", app="shelf", key="secret")  # error: arg-type
@@ -31,11 +30,3 @@ device.join(b"", b"", ["key"], number=7)  # error: arg-type
 device.privacy_report()["sent"]  # error: index
 palate.Limits(max_events="many")  # error: arg-type
 device.identity = "another"  # error: misc
-
-
-async def in_a_loop(device: palate.aio.AsyncDevice) -> None:
-    await device.track("stare", "book-7")  # error: arg-type
-    await device.recommend(10, True)  # error: call-arg
-    await device.consent.grant("train", "2")  # error: call-arg
-    await device.sync(minutes=3)  # error: call-arg
-    palate.aio.open("here", app="shelf", key="secret")  # error: arg-type

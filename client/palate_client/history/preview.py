@@ -26,6 +26,7 @@ from palate_client.history.files import members_of
 from palate_client.history.formats import LEFT, Left, Row
 from palate_client.history.rows import HistoryReading
 from palate_client.store.store import EventStore
+from palate_common.kinds import EventKind
 from palate_common.models.item_matching import ItemMatcher
 from palate_common.models.item_table import ItemTable
 from palate_core.errors import InputError
@@ -33,7 +34,7 @@ from palate_core.errors import InputError
 MOST_UNKNOWN = 1000
 """The most titles that `unknown_titles` names."""
 
-_Key = tuple[str, str, int | None]
+_Key = tuple[EventKind, str, int | None]
 """Kind, item and time: a second event of the same is the same."""
 
 
@@ -126,7 +127,7 @@ class HistoryPreview:
     left: Mapping[Left, int]
     _store: EventStore = field(repr=False)
     _sure: Mapping[_Key, float | None] = field(repr=False)
-    _perhaps: Mapping[tuple[str, int | None], Mapping[tuple[str, int | None], float | None]] = field(repr=False)
+    _perhaps: Mapping[tuple[str, int | None], Mapping[tuple[EventKind, int | None], float | None]] = field(repr=False)
 
     def __str__(self) -> str:
         if self.questions:
@@ -198,7 +199,7 @@ def preview_rows(
         parts: whether a title may be of an episode.
     """
     sure: dict[_Key, float | None] = {}
-    perhaps: dict[tuple[str, int | None], dict[tuple[str, int | None], float | None]] = {}
+    perhaps: dict[tuple[str, int | None], dict[tuple[EventKind, int | None], float | None]] = {}
     suggested: dict[tuple[str, int | None], tuple[str, ...]] = {}
     unknown, named = set[int](), dict[str, None]()
     for row in rows:

@@ -156,18 +156,6 @@ def language_of(wanted: str | Path | None = None) -> Language:
     return _read_shipped(BASE)
 
 
-def language_by_header(header: str) -> Language:
-    """The first language of a browser's `Accept-Language` for which there is a catalogue, else the environment's.
-
-    Browsers name languages in the order of preference.
-    """
-    for wish in header[:1000].split(","):
-        tag = wish.partition(";")[0].strip()
-        if _TAG.fullmatch(tag) and tag.partition("-")[0].lower() in shipped_languages():
-            return language_of(tag)
-    return language_of()
-
-
 @cache
 def shipped_languages() -> tuple[str, ...]:
     """The languages that come with the package, by the names of their files."""

@@ -1,1 +1,1 @@
-"""Leaving: what remains of an installation whose user leaves, and what a published model still has of it."""
+"""Leaving: what remains of an installation whose user leaves."""

@@ -1,7 +1,6 @@
 """Statement: what remains once this device's data is erased, or its user takes part no longer, in words and numbers.
 
     own ledger, journal, consent, enrolment -> Statement -> the caller, and a file that the person chose
-    Statement + a published model -> `palate_client.leaving.later_models` -> what that model still has
 
 It is made while the store is there, which keeps nothing of it, and is all that is left afterwards: no item, no event
 and no secret is in it.
@@ -509,7 +508,7 @@ def _still_to_come(made: Statement) -> Iterator[str]:
     yield (
         "What was released with your part in it keeps it, and so do models made of it, by at most that bound: no one"
         " can take it out. A later run gets nothing from this device. But it may start from an earlier model, and then"
-        " has what that had, within the same bound: `palate device verify` tells which it is"
+        " has what that had, within the same bound"
     )
     unfinished = list(made.unfinished_runs.items())
     if earlier := len(unfinished[:-NAMED]):

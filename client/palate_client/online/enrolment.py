@@ -114,9 +114,8 @@ def leave(store: EventStore, identity: SigningKey, *, seconds: float = _SECONDS)
     enrolment = enrolment_of(store, left=True)
     if enrolment is None:
         raise InputError("a device must be enrolled to leave its server, got one that isn't")
-    with Journal(store.file) as journal:
-        if journal.read_secret(LEAVING) is None:
-            journal.keep(LEAVING, json.dumps(asdict(DeletionAsked(answered=False))).encode())
+    if asked_to_delete(store) is None:
+        note_leaving(store, answered=False)
     request = make_leave(enrolment.population, enrolment.device, identity).to_bytes()
     with Https(enrolment.address, until=time.monotonic() + seconds) as https:
         reply = https.request("POST", ENROL_PATH, request, _json, most=_MOST_ANSWER)
@@ -130,8 +129,13 @@ def leave(store: EventStore, identity: SigningKey, *, seconds: float = _SECONDS)
         raise UnreachableError(f"the server must answer that it has deleted this device: {error}") from None
     if (answer.population, answer.device) != (enrolment.population, enrolment.device):
         raise RefusedError("the server must answer about this device, got an answer about another")
+    note_leaving(store, answered=True)
+
+
+def note_leaving(store: EventStore, *, answered: bool) -> None:
+    """Store that the server was asked to delete what it has of this device, and whether it has answered."""
     with Journal(store.file) as journal:
-        journal.keep(LEAVING, json.dumps(asdict(DeletionAsked(answered=True))).encode())
+        journal.keep(LEAVING, json.dumps(asdict(DeletionAsked(answered=answered))).encode())
 
 
 def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, seconds: float = _SECONDS) -> Enrolment:

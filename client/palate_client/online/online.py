@@ -80,7 +80,7 @@ class Online:
         if not agrees_to_online(self.consent):
             raise RefusedError("the user has not agreed to take part in training")
         began = require(self.service).began_with  # of all release keys of a population, the one that stays the same
-        return enroll(self.store, invited.model_copy(update={"public_key": began}), self.rounds.identity())
+        return self._enroll(invited.model_copy(update={"public_key": began}))
 
     @property
     def enrolment(self) -> Enrolment | None:
@@ -117,10 +117,16 @@ class Online:
                 policy=options.policy or Policy(),
                 consents=lambda: options.models_only or self._takes_part(enrolled=enrolled),
             )
-            session = Session(self.store, self.service, self.models, self.rounds, deadline, options.poll_seconds)
+            session = self._session(deadline, options.poll_seconds)
             return session.run(partial(session.fetch, server) if options.models_only else session.take_part)
 
         return run
+
+    def _enroll(self, invited: Invitation) -> Enrolment:
+        return enroll(self.store, invited, self.rounds.identity())
+
+    def _session(self, deadline: Deadline, poll_seconds: float) -> Session:
+        return Session(self.store, self.service, self.models, self.rounds, deadline, poll_seconds)
 
     def _takes_part(self, *, enrolled: bool) -> bool:
         """Whether the user agrees now, and hasn't left a server meanwhile where the device was enrolled."""
@@ -131,14 +137,5 @@ class Online:
         invited = invitation if isinstance(invitation, Invitation) else Invitation.from_json(invitation)
         if self.service is None:
             raise InputError("`service` must be given to `palate.open`: an invitation alone is no reason for trust")
-        for name in ("public_key", "population"):
-            expected, got = getattr(self.service, name), getattr(invited, name)
-            if expected != got and not (name == "public_key" and expected in invited.former_keys):
-                raise InputError(f"the invitation's {name} must be the service's, {expected:.16}, got {got:.16}")
-        pinned = {frozenset(keys) for keys in (self.service.witnesses, self.service.next_witnesses) if keys}
-        if pinned and (frozenset(invited.witnesses) not in pinned or invited.quorum != self.service.quorum):
-            raise InputError(
-                f"the invitation's witnesses must be the service's, {self.service.quorum} of "
-                f"{len(self.service.witnesses)}, got {invited.quorum} of {len(invited.witnesses)}, or other keys"
-            )
+        self.service.check_invitation(invited)
         return invited

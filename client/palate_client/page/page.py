@@ -83,9 +83,7 @@ def _is_address(text: str) -> bool:
     return not parts.scheme or bool(parts.hostname)
 
 
-def page_of(
-    facts: PageFacts, language: Language, titles: Mapping[str, str], actions: Actions | None, said: Child
-) -> str:
+def page_of(facts: PageFacts, language: Language, titles: Mapping[str, str], actions: Actions | None) -> str:
     """The page.
 
     Args:
@@ -93,13 +91,12 @@ def page_of(
         language: in which language.
         titles: item id -> its title; an item without one is named by its id.
         actions: buttons; None: it has none.
-        said: what an action did, above everything.
     """
     telling = _Telling(facts, language, titles, actions)
     return document(
         language,
         e("header", telling.head()),
-        e("main", said, (telling.section(name) for name in SECTIONS), id="main", tabindex="-1"),
+        e("main", (telling.section(name) for name in SECTIONS), id="main", tabindex="-1"),
         e(
             "footer",
             e("p", language.text("page.lead")),
@@ -108,25 +105,6 @@ def page_of(
         title=language.text("page.title", app=facts.app),
         form=None if actions is None else actions.source,
     )
-
-
-def notice(language: Language, key: str, statement: Statement | None = None) -> str:
-    """A page of one notice: `key` is its title, and `key`.lead its text; with a statement of what remains."""
-    remains = None if statement is None else e("section", _Telling.remains(language, statement))
-    return document(
-        language,
-        e("header", e("h1", language.text(key)), e("p", language.text(f"{key}.lead"))),
-        e("main", remains, id="main"),
-        title=language.text(key),
-        form=None,
-    )
-
-
-def outcome_note(language: Language, key: str, *, why: str = "") -> Element:
-    """What an action did, for `page_of`."""
-    bad = key == "done.failed"
-    text = language.parts(key, why=title_element(why)) if bad else [language.text(key)]
-    return e("p", text, class_="said bad" if bad else "said", role="status")
 
 
 def document(language: Language, *body: Element, title: str, form: str | None) -> str:

@@ -12,7 +12,8 @@ from itertools import chain
 from typing import Any
 
 from palate_client.language.language import Language
-from palate_client.recommend.adaptation.blending import EXPLORATION
+from palate_client.recommend.adaptation.blending import EXPLORATION, PROMOTED
+from palate_client.recommend.new_items import NEW_ITEM
 from palate_common.score_sources import POPULARITY
 
 DID: Mapping[str, str] = {
@@ -39,8 +40,10 @@ POPULAR = "popular with others"
 TASTE = "goes with your taste as a whole"
 TOGETHER = (": people who have it often have this too", ": people who have them often have this too")
 """What a reason adds if it comes from links: for one item, and for several."""
-WHY = {POPULARITY: POPULAR, EXPLORATION: "something new"}
+WHY = {POPULARITY: POPULAR, EXPLORATION: "something new", NEW_ITEM: "something new", PROMOTED: "promoted"}
 """Reasons that name no event, by source; of other sources it is `TASTE`."""
+WHY_ALONE = (EXPLORATION, PROMOTED)
+"""Sources whose reason never names an event."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +140,11 @@ def reason_in(
         titles: item id -> its title, in the place of the item table's; an item without one is named by its id.
         show: makes a piece of a title, such as an element of a page.
     """
-    if source == EXPLORATION:
-        yield language.text("reason.new")
+    if source in WHY_ALONE:
+        yield language.text("reason.new" if source == EXPLORATION else "reason.promoted")
     elif not (told := _named_in_reason(contributions)):
-        yield language.text("reason.popular" if source == POPULARITY else "reason.taste")
+        why = {POPULARITY: "reason.popular", NEW_ITEM: "reason.new"}
+        yield language.text(why.get(source, "reason.taste"))
     else:
         did = [
             list(_did(language, each, domain, show(titles.get(each.item) or each.title or each.item))) for each in told

@@ -10,21 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
 from palate_client.events import Event, Tracked
 from palate_client.loyalty import visits_of
 from palate_client.models import Models
-from palate_client.recommend.adaptation.blending import EXPLORATION, Blend, RecommendationOutcome
+from palate_client.recommend.adaptation.blending import AGAIN, EXPLORATION, PROMOTED, Blend, RecommendationOutcome
 from palate_client.recommend.adaptation.tuning import Tuning, tuning
+from palate_client.recommend.again import bought_again, unfinished
 from palate_client.recommend.interests import Interests
 from palate_client.recommend.recommender import ModelRecommender, Recommendation
+from palate_client.recommend.steering import Steering
 from palate_client.store.activity import Activity
 from palate_client.store.store import EventStore
 from palate_client.store.tracker import Tracker
 from palate_common.campaign import Campaign
 from palate_common.kinds import EventKind
+from palate_common.models.manifest import learned_by
 from palate_common.models.model import GlobalModel
 from palate_common.weighting import Weighting
 from palate_core.errors import InputError, PalateError
@@ -98,9 +102,16 @@ class Recommendations:
             return None
         interests = self._interests(published.items, published.manifest.recent_half_life_days)
         blend = Blend(self._store)
-        titles = None if published.table is None else published.table.titles
+        table = published.table
         made = ModelRecommender(
-            published.model, published.items, interests, domains=published.domains, blend=blend, titles=titles
+            published.model,
+            published.items,
+            interests,
+            domains=published.domains,
+            blend=blend,
+            titles=None if table is None else table.titles,
+            steering=Steering(interests.rows, table, published.rules, self._store.clock),
+            learned=learned_by(published.manifest)[1],
         )
         self._used = taken, made
         return made
@@ -138,11 +149,28 @@ class Recommendations:
             RecommendationOutcome(each.source, each.position, liked=each.item in did and self._counts(did[each.item]))
             for each, stored in zip(shown, tracked[: len(shown)], strict=True)
             if stored
+            and each.source not in (PROMOTED, AGAIN)  # they say nothing of what the device's sources are worth
         ]
         if counted:
             with suppress(PalateError, OSError):  # as in `track`, a failure of the machine raises no error
                 Blend(self._store).add(counted)
         return tracked
+
+    def buy_again(self, n: int) -> list[Recommendation]:
+        """See `Device.buy_again`."""
+        query = "SELECT item, coalesce(time, received) FROM events WHERE kind = 'purchase'"
+        found = bought_again(self._events(query), self._store.clock())
+        return self.recommender().listed_again(n, found, "purchase")
+
+    def unfinished(self, n: int) -> list[Recommendation]:
+        """See `Device.unfinished`."""
+        query = "SELECT item, coalesce(time, received), value FROM events WHERE kind IN ('play', 'view') AND value > 0"
+        recommender = self.recommender()
+        return recommender.listed_again(n, unfinished(self._events(query), recommender.lengths), "play")
+
+    def _events(self, query: str) -> list[tuple[Any, ...]]:
+        with self._store.transaction() as connection:
+            return connection.execute(query).fetchall()
 
     def fits(self, campaign: Campaign) -> bool:
         """Whether a campaign's item is in the top share of the catalogue for this user; False without a model."""

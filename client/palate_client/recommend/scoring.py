@@ -9,17 +9,19 @@ dismissed, the scores are those of `GlobalModel.scores`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.recommend.linked import Bonds, Linked, closer
+from palate_client.recommend.linked import Bonds, Linked, Triples, closer
+from palate_client.recommend.new_items import stand_in
 from palate_client.recommend.ranking import Ranking
-from palate_common.algorithms import Factors
+from palate_common.algorithms.base import Factors, Fold
 from palate_common.interactions import Interactions, Ints
+from palate_common.models.item_table import ItemTable
 from palate_common.models.model import GlobalModel
 from palate_common.score_sources import COLLABORATIVE, POPULARITY, family_of
 
@@ -43,6 +45,7 @@ class Taste:
         less: rows of dismissed items, sorted, none of them in the history.
         vector: the user's vector, or all scores.
         adds: returns the contributions of interactions, then of rows of `less`, to the vector; None if it is scores.
+        fold: the history folded in, before weights and without `less`; None if the vector is scores.
         weights: the weight of each part of the score, or of its family.
         amounts: source -> how much the links of interactions, then of rows of `less`, count.
         linked: source -> what they add to the items that links reach.
@@ -52,6 +55,7 @@ class Taste:
     less: npt.NDArray[np.int32]
     vector: Vector = field(repr=False)
     adds: Callable[[], Vector] | None = field(repr=False, default=None)
+    fold: Fold | None = field(repr=False, default=None)
     weights: Mapping[str, float] = field(repr=False, default_factory=dict)
     amounts: Mapping[str, Vector] = field(repr=False, default_factory=dict)
     linked: Mapping[str, Vector] = field(repr=False, default_factory=dict)
@@ -67,8 +71,33 @@ class Taste:
         return np.zeros((0, len(self.vector))) if self.adds is None else self.adds()
 
 
+@dataclass(frozen=True)
+class Added:
+    """What interactions, then rows of `less`, add to some items' scores.
+
+    Attributes:
+        rows: rows of the items.
+        scores: their scores.
+        all: float64 [nnz + less, len(rows)].
+        linked: the part of it that comes through links, of the same shape; None if the model has none.
+        said: source -> what links of the user's items say about these.
+    """
+
+    rows: Ints
+    scores: Vector = field(repr=False)
+    all: Vector = field(repr=False)
+    linked: Vector | None = field(repr=False, default=None)
+    said: Mapping[str, Triples] = field(repr=False, default_factory=dict)
+
+
 class Scorer(Protocol):
-    """Computes scores for one user; there are two implementations."""
+    """Computes scores for one user; there are two implementations.
+
+    Attributes:
+        new: rows of items that have a vector by their kinds alone.
+    """
+
+    new: frozenset[int]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -86,19 +115,16 @@ class Scorer(Protocol):
     def by_part(self, taste: Taste, rows: Ints) -> dict[str, Vector]:
         """The parts of the scores of some items."""
 
-    def contributions(self, taste: Taste, rows: Ints) -> tuple[Vector, Vector | None]:
-        """Contributions of interactions, then of rows of `less`, to items' scores: [nnz + less, len(rows)].
+    def contributions(self, taste: Taste, rows: Ints) -> Added:
+        """Contributions of the user's events to items' scores."""
 
-        Then the part of them that comes through links, of the same shape; None if the model has none.
-        """
-
-    def without(self, taste: Taste, rows: Ints, left: Sequence[Ints]) -> Vector:
+    def without(self, taste: Taste, added: Added, left: Sequence[Ints] | Ints) -> Vector:
         """Scores of some items for the same user without the interactions that are `left` out: [len(left), len(rows)].
 
         Args:
             taste: the user's taste.
-            rows: rows of the items.
-            left: for each case the places of one or more interactions.
+            added: contributions to these items.
+            left: for each case the places of one or more interactions; of one each, an array [n, 1] will do.
         """
 
     def likeness(self, rows: Ints) -> Vector:
@@ -111,18 +137,29 @@ class Scorer(Protocol):
         """The n items most similar to one, best first, of the rows `among` or all, and the similarities."""
 
 
-def scorer_of(model: GlobalModel) -> Scorer:
-    """The scorer for a model."""
+def scorer_of(model: GlobalModel, table: ItemTable | None = None, learned: int | None = None) -> Scorer:
+    """The scorer for a model.
+
+    Args:
+        model: the model.
+        table: facts about the items; None: there are none.
+        learned: of how many items, the first ones, the model was learned; None: of all.
+    """
     factors = model.algorithm.factors(model.state)
-    return ByScores(model) if factors is None else ByFactors(factors)
+    return ByScores(model) if factors is None else ByFactors(factors, table, learned)
 
 
 class ByFactors:
     """A scorer for scores that are products of vectors, to which links may add."""
 
-    def __init__(self, factors: Factors) -> None:
-        self._factors = factors
-        self._ranking = Ranking(factors.items(), factors.parts)
+    def __init__(self, factors: Factors, table: ItemTable | None = None, learned: int | None = None) -> None:
+        self._factors, self.new = factors, frozenset[int]()
+        vectors = factors.items()
+        if table is not None and learned is not None and learned < len(vectors):
+            vectors = vectors.copy()  # an algorithm may keep its own
+            popularity = factors.parts.get(POPULARITY, slice(0, 0))
+            self.new = frozenset(stand_in(vectors, popularity, table, learned))
+        self._ranking = Ranking(vectors, factors.parts)
         self._linked = Linked(factors.links, self._ranking.n_items)
         self._told = np.ones(len(factors.trust))  # columns that say what an item is like, not how popular it is
         self._told[factors.parts.get(POPULARITY, slice(0, 0))] = 0.0
@@ -139,7 +176,8 @@ class ByFactors:
         A source of links that has no weight of its own follows its family, as any part does.
         """
         columns = self._weights(weights)
-        vector, taken = self._factors.users(history)[0], np.zeros((0, len(columns)))
+        fold, taken = self._factors.fold(history), np.zeros((0, len(columns)))
+        vector = fold.vector
         amounts = {source: self._factors.amounts(source, history) for source in self._linked.sources}
         if len(less):
             together = history.with_interactions(less, np.ones(len(less)))
@@ -155,12 +193,12 @@ class ByFactors:
         linked = {source: self._linked.sums(source, items, own) for source, own in amounts.items()}
 
         def adds() -> Vector:
-            added = self._factors.events(history)
+            added = fold.events()
             if len(taken):
                 added = np.concatenate([added, taken])
             return added if (columns == 1).all() else added * columns  # x * 1 is x, and these are many numbers
 
-        return Taste(history, less, vector * columns, adds, weights, amounts, linked)
+        return Taste(history, less, vector * columns, adds, fold, weights, amounts, linked)
 
     def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
         """By exact search, beside which all items are scored that links add to."""
@@ -184,36 +222,36 @@ class ByFactors:
         parts = {name: vectors[:, part] @ taste.vector[part] for name, part in self._factors.parts.items()}
         return parts | {source: self._linked.at(sums, rows) for source, sums in taste.linked.items()}
 
-    def contributions(self, taste: Taste, rows: Ints) -> tuple[Vector, Vector | None]:
+    def contributions(self, taste: Taste, rows: Ints) -> Added:
         """By products with contributions to the user's vector, and links: their sum is the score but for a default."""
-        contributions: Vector = taste.added_vectors @ self._ranking.vectors(rows).T
+        found: Vector = taste.added_vectors @ self._ranking.vectors(rows).T
         if not taste.amounts:
-            return contributions, None
-        by_links = np.zeros(contributions.shape)
+            return Added(rows, self.scores(taste, rows), found)
+        said = {source: self._linked.between(source, taste.items, rows) for source in taste.amounts}
+        linked = np.zeros(found.shape)
         for source, own in taste.amounts.items():
-            first, second, said = self._linked.between(source, taste.items, rows)
-            by_links[first, second] += own[first] * said
-        return contributions + by_links, by_links
+            first, second, much = said[source]
+            linked[first, second] += own[first] * much
+        return Added(rows, self.scores(taste, rows), found + linked, linked, said)
 
-    def without(self, taste: Taste, rows: Ints, left: Sequence[Ints]) -> Vector:
+    def without(self, taste: Taste, added: Added, left: Sequence[Ints] | Ints) -> Vector:
         """By fold-in of all others up to `FEW_EVENTS`, since trust follows their number; else less contributions."""
-        history, nnz = taste.history, taste.history.nnz
+        history, nnz, rows = taste.history, taste.history.nnz, added.rows
         if not len(left):
             return np.zeros((0, len(rows)))
-        if nnz > FEW_EVENTS:
-            firsts = np.cumsum([0, *map(len, left[:-1])])
-            out: Vector = np.add.reduceat(self.contributions(taste, rows)[0][np.concatenate(left)], firsts)
-            return self.scores(taste, rows) - out
-        fewer, kept = _fewer(history, left), _kept(history, left)
-        users = self._factors.users(fewer) - self._factors.users(history)
-        found: Vector = (taste.vector + users * self._weights(taste.weights)) @ self._ranking.vectors(rows).T
+        if nnz > FEW_EVENTS or taste.fold is None:
+            return added.scores - _sums(added.all, left)
+        kept = _kept(history, left)
+        users = (taste.fold.subsets(kept) - taste.fold.vector) * self._weights(taste.weights)
+        found: Vector = (taste.vector + users) @ self._ranking.vectors(rows).T
+        fewer = history.subsets(kept) if taste.amounts else history
         for source, own in taste.amounts.items():
             amounts = np.tile(own, (len(left), 1))
             amounts[:, :nnz][~kept] = 0.0
             amounts[:, :nnz][kept] = self._factors.amounts(source, fewer) * _weight(taste.weights, source)
-            first, second, said = self._linked.between(source, taste.items, rows)
-            table = np.zeros((len(taste.items), len(rows)))
-            table[first, second] = said
+            table = np.zeros(added.all.shape)
+            first, second, much = added.said[source]
+            table[first, second] = much
             found += amounts @ table
         return found
 
@@ -256,21 +294,21 @@ class ByFactors:
 
         At most is: of an item with the same direction, or by a link of the item, whichever is more.
         """
-        alone = Interactions(
-            np.arange(len(items) + 1),
-            np.asarray(items, np.int32),
-            np.ones(len(items), np.float32),
-            self._ranking.n_items,
-        )
+        ends, ones = np.arange(len(items) + 1), np.ones(len(items), np.float32)
+        alone = Interactions(ends, np.asarray(items, np.int32), ones, self._ranking.n_items)
+        together = Interactions(ends[[0, -1]], alone.indices, ones, alone.n_items)
         amounts = {source: self._factors.amounts(source, alone) for source in self._linked.sources}
-        says = np.linalg.norm(self._factors.users(alone) * self._told, axis=1)
+        own = self._factors.fold(together).subsets(np.eye(len(items), dtype=np.bool_))
+        says = np.linalg.norm(own * self._told, axis=1)
         hears = np.linalg.norm(self._ranking.vectors(rows) * self._told, axis=1)
         scales = [np.abs(own) * self._linked.scale(source, items) for source, own in amounts.items()]
         most = np.maximum(np.sum(scales, axis=0), TINY)
         one, other, said = zip(*(self._linked.between(source, items, rows) for source in amounts), strict=True)
-        own = np.concatenate([each * amounts[source][at] for source, at, each in zip(amounts, one, said, strict=True)])
+        shares = np.concatenate(
+            [each * amounts[source][at] for source, at, each in zip(amounts, one, said, strict=True)]
+        )
         first, second = np.concatenate(one), np.concatenate(other)
-        return first, second, own / np.maximum(says[first] * hears[second], most[first])
+        return first, second, shares / np.maximum(says[first] * hears[second], most[first])
 
 
 def _weight(weights: Mapping[str, float], source: str) -> float:
@@ -278,7 +316,15 @@ def _weight(weights: Mapping[str, float], source: str) -> float:
     return weights.get(source, weights.get(family_of(source), 1.0))
 
 
-def _kept(history: Interactions, left: Sequence[Ints]) -> npt.NDArray[np.bool_]:
+def _sums(added: Vector, left: Sequence[Ints] | Ints) -> Vector:
+    """What is `left` out, added up: [len(left), n]."""
+    if isinstance(left, np.ndarray):
+        return added[left[:, 0]]
+    sums: Vector = np.add.reduceat(added[np.concatenate(left)], np.cumsum([0, *map(len, left[:-1])]))
+    return sums
+
+
+def _kept(history: Interactions, left: Sequence[Ints] | Ints) -> npt.NDArray[np.bool_]:
     """Which interactions of one user's history are in it without those that are `left` out: [len(left), nnz]."""
     kept = np.ones((len(left), history.nnz), np.bool_)
     for one, out in zip(kept, left, strict=True):
@@ -286,18 +332,11 @@ def _kept(history: Interactions, left: Sequence[Ints]) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def _fewer(history: Interactions, left: Sequence[Ints]) -> Interactions:
-    """One user's history without what is `left` out: a history each."""
-    kept = _kept(history, left)
-    places, ends = np.nonzero(kept)[1], np.append(0, np.cumsum(kept.sum(axis=1)))
-    return Interactions(ends, history.indices[places], history.weights[places], history.n_items)
-
-
 class ByScores:
     """A scorer for algorithms that return all scores at once."""
 
     def __init__(self, model: GlobalModel) -> None:
-        self._model = model
+        self._model, self.new = model, frozenset[int]()
         self._n = model.header.facts.n_items
         self._nobody = self._of([])[0]
 
@@ -335,18 +374,22 @@ class ByScores:
         """The whole score as one part."""
         return {COLLABORATIVE if taste.history.nnz else POPULARITY: taste.vector[rows]}
 
-    def contributions(self, taste: Taste, rows: Ints) -> tuple[Vector, Vector | None]:
+    def contributions(self, taste: Taste, rows: Ints) -> Added:
         """The change of the score if one interaction is left out: they need not sum to the score."""
-        each = list(np.arange(taste.history.nnz)[:, None])
-        return self.scores(taste, rows) - self.without(taste, rows, each), None
+        scores, n = self.scores(taste, rows), taste.history.nnz
+        found = Added(rows, scores, np.zeros((0, len(rows))))
+        return replace(found, all=scores - self.without(taste, found, list(np.arange(n)[:, None])))
 
-    def without(self, taste: Taste, rows: Ints, left: Sequence[Ints]) -> Vector:
-        """By the model's scores of what is left."""
-        found = np.zeros((len(left), len(rows)))
+    def without(self, taste: Taste, added: Added, left: Sequence[Ints] | Ints) -> Vector:
+        """By the model's scores of what is left; in an array, by what was found to be added."""
+        if isinstance(left, np.ndarray):
+            return added.scores - _sums(added.all, left)
+        found = np.zeros((len(left), len(added.rows)))
         for first in range(0, len(left), HISTORIES_AT_ONCE):
             part = slice(first, first + HISTORIES_AT_ONCE)
-            found[part] = self._model.scores(_fewer(taste.history, left[part]))[:, rows]
-        found += self.scores(taste, rows) - self._model.scores(taste.history)[0, rows]
+            some = taste.history.subsets(_kept(taste.history, left[part]))
+            found[part] = self._model.scores(some)[:, added.rows]
+        found += added.scores - self._model.scores(taste.history)[0, added.rows]
         return found
 
     def bonds(self, rows: Ints) -> Bonds | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial, reduce
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,21 +18,21 @@ class Selection:
     Args:
         rows: item id -> its row.
         domains: the domain of each item, in row order; None: all have the same.
-        hidden: rows that are never shown: of items in quarantine.
+        offered: returns the rows that may be listed now; None for all.
 
     Raises:
         InputError: the number of domains isn't that of items.
     """
 
     def __init__(
-        self, rows: Mapping[str, int], domains: Sequence[str] | None = None, hidden: Rows | None = None
+        self,
+        rows: Mapping[str, int],
+        domains: Sequence[str] | None = None,
+        offered: Callable[[], Rows | None] = lambda: None,
     ) -> None:
         if domains is not None and len(domains) != len(rows):
             raise InputError(f"`domains` must have one for each of {len(rows)} items, got {len(domains)}")
-        self._rows = rows
-        self._shown: Rows | None = None
-        if hidden is not None and len(hidden):
-            self._shown = np.setdiff1d(np.arange(len(rows)), hidden)
+        self._rows, self._offered = rows, offered
         within: dict[str, list[int]] = {}
         for row, domain in enumerate(domains or ()):
             within.setdefault(domain, []).append(row)
@@ -44,19 +43,25 @@ class Selection:
         """Rows of the items that the model knows, sorted."""
         return np.unique(np.array([self._rows[item] for item in items if item in self._rows], np.int64))
 
-    def allowed_rows(self, items: Iterable[str] | None, domain: str | None) -> Rows | None:
-        """Rows that may be recommended, sorted; None for all.
+    def allowed_rows(self, items: Iterable[str] | None, domain: str | None, chosen: Rows | None = None) -> Rows | None:
+        """Rows that may be recommended, sorted; None for all. With `chosen`, only those.
 
         Raises:
             InputError: no item has this domain.
         """
         given = (
-            self._shown,
             None if domain is None else self.within(domain),
             None if items is None else self.known_rows(items),
+            self._offered(),
+            chosen,
         )
         sets = [each for each in given if each is not None]
-        return reduce(partial(np.intersect1d, assume_unique=True), sets) if sets else None
+        if len(sets) < 2:
+            return sets[0] if sets else None
+        count = np.zeros(len(self._rows), np.uint8)
+        for rows in sets:
+            count[rows] += 1
+        return np.flatnonzero(count == len(sets))
 
     def within(self, domain: str) -> Rows:
         """Rows of a domain's items, sorted.

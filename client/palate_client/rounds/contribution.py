@@ -21,7 +21,6 @@ from palate_client.rounds.purposes import purpose_of
 from palate_common.accounting.sampled import event_mu2
 from palate_common.algorithms import EventAlgorithm
 from palate_common.algorithms.base import facts_of
-from palate_common.algorithms.parts.quarantine import learned_from
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import ClippedSum, ClippedUpdate
@@ -285,7 +284,7 @@ class Contributor:
             return add_shares(self._clip_joined(plan, model, histories), charged, source)
         if not isinstance(model.algorithm, EventAlgorithm):  # a whole user's part is not what the plan has charged
             raise RefusedError("an algorithm for single events must derive from EventAlgorithm, and does not")
-        return event_steps(model.algorithm, model.state, plan, learned_from(histories, model.state), source)
+        return event_steps(model.algorithm, model.state, plan, histories, source)
 
     def join(self, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
         """Take part in one masked attempt; returns the device's state machine for its messages.
@@ -354,7 +353,6 @@ class Contributor:
             raise IntegrityError("the model must have the algorithm, settings and facts that the plan names")
         if model.algorithm.unit != ("user" if plan.events is None else "event"):
             raise RefusedError("the algorithm must be one of the plan's unit, got another")
-        _ = model.quarantined  # refuse what marks no items of the catalogue before it is charged
         if self.catalogue not in (None, header.catalogue):
             raise RefusedError("the catalogue must be the one this device has its items from, got another")
         if header.facts.n_items != self.histories.n_items:
@@ -408,7 +406,7 @@ class Contributor:
 
     def _train_and_clip(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
         """The clipped contributions of a batch. Only here does behaviour become an update."""
-        update = model.algorithm.contribute(model.state, plan.round, learned_from(histories, model.state))
+        update = model.algorithm.contribute(model.state, plan.round, histories)
         if update.n_users != histories.n_users:
             raise InputError(f"an algorithm must contribute once a user, {histories.n_users}, got {update.n_users}")
         return clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)

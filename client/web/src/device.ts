@@ -55,6 +55,9 @@ export interface OpenOptions extends HostOptions {
   readonly keeping?: Keeping;
 }
 
+/** What `recommend` takes. */
+export type ListOptions = Omit<RecommendOptions, "where"> & { readonly where?: string | ((facts: ItemFacts) => boolean) };
+
 /** What the user agreed to, for each purpose. A purpose that wasn't granted is denied. */
 export class Consent {
   constructor(
@@ -199,9 +202,25 @@ export class Device {
     return this.link.call("interests", [catalogue]) as Promise<InterestsNow>;
   }
 
-  /** Recommended items, best first. Items that the user hid or dismissed are never among them. */
-  async recommend(n = 10, options: RecommendOptions = {}): Promise<Recommendation[]> {
-    return this.listed("recommend", [n, options]) as Promise<Recommendation[]>;
+  /**
+   * Recommended items, best first. Items that the user hid or dismissed are never among them.
+   *
+   * `where` may be a function, which this page calls with the facts of each item: a filter as text is quicker.
+   */
+  async recommend(n = 10, { where, ...options }: ListOptions = {}): Promise<Recommendation[]> {
+    if (typeof where !== "function") return this.listed("recommend", [n, where === undefined ? options : { ...options, where }]) as Promise<Recommendation[]>;
+    const found = (await this.items(options.items)).filter(where).map(({ item }) => item);
+    return this.listed("recommend", [n, { ...options, items: found }]) as Promise<Recommendation[]>;
+  }
+
+  /** What the user has bought and may want again, first what was bought often and lately, and not a moment ago. */
+  async buyAgain(n = 10): Promise<Recommendation[]> {
+    return this.listed("buyAgain", [n]) as Promise<Recommendation[]>;
+  }
+
+  /** What the user has begun to play and not finished, latest first; of items with `seconds` in the item table. */
+  async unfinished(n = 10): Promise<Recommendation[]> {
+    return this.listed("unfinished", [n]) as Promise<Recommendation[]>;
   }
 
   /** How much each of the user's events adds to the item's score. */

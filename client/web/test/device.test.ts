@@ -1,9 +1,8 @@
 import { erase, isCharging, isIdle, isUnmetered, open, type Policy } from "../src/index.js";
 import { forbidden } from "../src/policy.js";
 import { fromHex } from "../src/records/bytes.js";
-import { SigningKey } from "../src/records/signing.js";
 import { environment, equal, ok, refused, test, vectors } from "./harness.js";
-import { plainModel, POPULATION, publish } from "./published.js";
+import { plainModel } from "./published.js";
 import { place, reader, sampleFiles, SERVICE } from "./sample.js";
 
 test("device: without consent nothing is stored; what is granted, revoked and tracked outlives the page", async () => {
@@ -271,23 +270,6 @@ test("device: a sync that is asked to stop before it begins uses no network", as
   const policy = { window: () => asked.push("window") > 0 };
   const { ended, requests } = await device.sync({ modelsOnly: true, models: "http://localhost:1/models", signal: AbortSignal.abort(), policy });
   equal([ended, requests, asked], ["stopped", 0, []]);
-  await device.erase();
-});
-
-test("device: a published model that marks no items of its catalogue as in quarantine is refused, and the former one stays", async () => {
-  const key = await SigningKey.fromSecret(new Uint8Array(32).fill(5));
-  const device = await open(await place({ service: { ...SERVICE, publicKey: key.publicKey, population: POPULATION } }));
-  await device.consent.grant("store");
-  const items = Array.from({ length: 30 }, (_, row) => `own-${row}`);
-  await device.updateModel(await publish(key, 1, items, plainModel(items)));
-  for (const marked of [new Uint8Array(29), new Uint8Array(30).fill(2)]) {
-    const files = await publish(key, 2, items, plainModel(items, 0, 1, { quarantined: { dtype: "U8", shape: [marked.length], data: marked } }));
-    await refused(() => device.updateModel(files), /must mark some of 30 items/);
-  }
-  equal([(await device.model())?.version, (await device.recommend(5)).length], [1, 5]);
-  const out = new Uint8Array(30).fill(1, 0, 28);
-  await device.updateModel(await publish(key, 2, items, plainModel(items, 0, 1, { quarantined: { dtype: "U8", shape: [30], data: out } })));
-  equal((await device.recommend(5)).map(({ item }) => item).sort(), ["own-28", "own-29"]);
   await device.erase();
 });
 

@@ -1,1 +1,1 @@
-"""Accounting beyond one release: what many cost together, and sums in which single events take part by chance."""
+"""Accounting beyond one release: sums in which single events take part by chance."""

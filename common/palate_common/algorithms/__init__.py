@@ -3,14 +3,13 @@
 `__all__` names everything that an algorithm in another package needs.
 """
 
-from palate_common.algorithms.base import Algorithm, EventAlgorithm, Factors, ItemRows, PublicFacts, Reach, State
+from palate_common.algorithms.base import Algorithm, EventAlgorithm, Factors, PublicFacts, Reach, State
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.registry import (
     add_adapter,
     admit,
     algorithm_class,
     algorithm_names,
-    first_state,
     grown_state,
     lent,
     make_algorithm,
@@ -28,7 +27,6 @@ __all__ = [
     "EventAlgorithm",
     "Factors",
     "Interactions",
-    "ItemRows",
     "Layout",
     "Links",
     "OuterBlock",
@@ -41,7 +39,6 @@ __all__ = [
     "admit",
     "algorithm_class",
     "algorithm_names",
-    "first_state",
     "grown_state",
     "lent",
     "make_algorithm",

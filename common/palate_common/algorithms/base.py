@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -33,8 +33,6 @@ from palate_core.plan import RoundPlan
 
 State = dict[str, npt.NDArray[Any]]
 """Named public arrays: all that an algorithm knows between rounds, and what a model file holds."""
-ItemRows = Mapping[str, tuple[npt.NDArray[np.integer[Any]], ...]]
-"""Block -> the items of the places along each of its first axes, see `Algorithm.item_rows`."""
 
 
 class PublicFacts(BaseModel):
@@ -87,6 +85,22 @@ def facts_of(plan: RoundPlan) -> PublicFacts:
         ) from None
 
 
+@dataclass(frozen=True)
+class Fold:
+    """One user's vector. Private: it stays on the device.
+
+    Attributes:
+        vector: as `Factors.users` gives it, float64 [k].
+        events: returns what each interaction adds, as `Factors.events` does.
+        subsets: returns the vectors of users who have a part each of the history, `kept` bool [n, nnz]: those of
+            `Factors.users`, but for rounding, float64 [n, k].
+    """
+
+    vector: Float64 = field(repr=False)
+    events: Callable[[], Float64] = field(repr=False)
+    subsets: Callable[[npt.NDArray[np.bool_]], Float64] = field(repr=False)
+
+
 class Factors(Protocol):
     """Scores in factorised form: a score is the dot product of a user's vector and an item's vector.
 
@@ -121,6 +135,12 @@ class Factors(Protocol):
 
         The rows sum to the user's vector, apart from a default part that comes from no event.
         """
+
+    def fold(self, history: Interactions) -> Fold:
+        """One user's vector, and what else a device asks about it: where that can be computed together, override it."""
+        return Fold(
+            self.users(history)[0], lambda: self.events(history), lambda kept: self.users(history.subsets(kept))
+        )
 
     @property
     def links(self) -> Mapping[str, Links]:
@@ -168,8 +188,7 @@ class Algorithm(ABC):
     item_arrays: ClassVar[tuple[str, ...]] = ()
     """Arrays of the state with a row for each item of the catalogue, in its order, that mean the same in every run.
 
-    While an item is in quarantine such a row stays as it was published, see `item_rows`. Directions that each run finds
-    anew mean something else in the next one.
+    Directions that each run finds anew mean something else in the next one.
     """
 
     @abstractmethod
@@ -221,22 +240,6 @@ class Algorithm(ABC):
     @abstractmethod
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
         """On the device: float [n_users, n_items], higher is better, finite; seen items are not masked."""
-
-    def item_rows(self, state: State, round_: int) -> ItemRows:
-        """Which items the numbers of a contribution are of, so that a run can leave items out; all blocks, by name.
-
-        Of a block of the layout it says for its first axes, one after the other, whose place each is: rows in the
-        catalogue, int [n], or [n, 2] where a place is of two items. () of a block that is of no items. A sum has 0 in
-        each place of an item in quarantine (`palate_common.algorithms.parts.quarantine`).
-
-        By default no block is named. A run with items in quarantine is refused where one isn't.
-        """
-        return {}
-
-    @classmethod
-    def leaves_items_out(cls) -> bool:
-        """Whether it defines `item_rows`."""
-        return cls.item_rows is not Algorithm.item_rows
 
     def reach(self, block: str) -> Reach:
         """What is promised of a block of `contribute`, by its name. By default nothing but the joint clip."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from palate_common.algorithms.base import Algorithm, Factors, ItemRows, PublicFacts, Reach, State
+from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, Reach, State
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import Float64, OuterBlock, Update
 from palate_common.score_sources import POPULARITY
@@ -118,10 +118,6 @@ class Popularity(Algorithm):
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """Each user's item weights, L2 norm 1."""
         return popularity_update(histories)
-
-    def item_rows(self, state: State, round_: int) -> ItemRows:
-        """The counts are the items', in their order."""
-        return {COUNTS: (np.arange(self.facts.n_items),)}
 
     def reach(self, block: str) -> Reach:
         """Counts have norm 1 by themselves, and are never negative; of another's `contribute` nothing is promised."""

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from palate_common.algorithms.base import Algorithm, EventAlgorithm, PublicFacts, State
-from palate_common.algorithms.parts.quarantine import QUARANTINED, as_frozen, check_items, inputs_in_state, unheard
 from palate_common.extras import to_install
 from palate_core.errors import InputError
 
@@ -151,7 +150,7 @@ def make_algorithm(name: str, settings: Mapping[str, Any], facts: PublicFacts) -
 
 
 def grown_state(algorithm: Algorithm, state: State, n_items: int, inputs: State) -> State:
-    """A state over a catalogue to whose end items were added: see `Algorithm.grown`. None of them is in quarantine.
+    """A state over a catalogue to whose end items were added: see `Algorithm.grown`.
 
     **Guarantees:** a new item costs nothing: what was released stays as it is, and the rest is made of public inputs.
 
@@ -163,22 +162,7 @@ def grown_state(algorithm: Algorithm, state: State, n_items: int, inputs: State)
     """
     seen = {name: inputs[name] for name in algorithm.public_inputs if name in inputs}
     found = algorithm.grown(state | seen, n_items)
-    kept = {name: array for name, array in found.items() if name not in seen}
-    if (marked := state.get(QUARANTINED)) is not None:
-        kept[QUARANTINED] = np.pad(marked, (0, n_items - len(marked)))
-    return kept
-
-
-def first_state(algorithm: Algorithm, inputs: State) -> State:
-    """The public state before round 0 of a run with these public inputs, and which items are in quarantine.
-
-    Raises:
-        InputError: items are in quarantine, and the algorithm can't leave them out.
-    """
-    state = {**algorithm.opening(inputs), **inputs_in_state(inputs)}
-    if inputs_in_state(inputs):
-        check_items((block.name for block in algorithm.layout(state, 0)), algorithm.item_rows(state, 0))
-    return state
+    return {name: array for name, array in found.items() if name not in seen}
 
 
 def next_state(
@@ -189,12 +173,7 @@ def next_state(
     noise: Mapping[str, float],
     inputs: State,
 ) -> State:
-    """The public state after a release. `release` sees the `inputs` that the algorithm names; the state drops them.
-
-    Of items in quarantine it sees nothing, and their rows stay: see `palate_common.algorithms.parts.quarantine`.
-    """
+    """The public state after a release. `release` sees the `inputs` that the algorithm names; the state drops them."""
     seen = {name: inputs[name] for name in algorithm.public_inputs if name in inputs}
-    heard = unheard(sums, inputs, algorithm.item_rows(state, round_)) if inputs_in_state(inputs) else sums
-    released = algorithm.release(state | seen, round_, heard, noise)
-    kept = {name: array for name, array in released.items() if name not in seen}
-    return {**as_frozen(kept, inputs, algorithm.item_arrays), **inputs_in_state(inputs)}
+    released = algorithm.release(state | seen, round_, sums, noise)
+    return {name: array for name, array in released.items() if name not in seen}

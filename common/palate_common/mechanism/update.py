@@ -219,8 +219,9 @@ class OuterBlock:
         """
         squares, dots = self._moments
         squares, dots = (scale * np.sqrt(squares)) ** 2, scale * dots
+        shift = shift if square else np.zeros(len(shift))  # off nothing nothing is taken, however often
         most = np.maximum(squares - 2 * shift * dots + shift**2 * square, 0.0)
-        whole = np.rint(shift) if square else np.zeros(len(shift))
+        whole = np.rint(shift)
         for _ in range(2):  # with T, and with 0 for those whom it doesn't fit
             dot, taken = whole * dots, whole**2 * square
             root = np.sqrt(np.maximum(dot**2 + squares * (most - taken), 0.0))

@@ -3,8 +3,9 @@
     >>> facts_of({"item_id": "7", "title": "Toy Story (1995)", "genres": "Comedy|Family", "imdbId": "114709", "stock": 3})
     ItemFacts(item='7', title='Toy Story', year=1995, alternatives=(), kinds=('Comedy', 'Family'), ids={'imdb': '114709'}, more={'stock': 3})
 
-A column's name decides what it is, in whatever case: `item_id` or `id`, `title`, `year`, `alternatives`, `kinds` or
-`genres`, a scheme of public ids such as `imdb` or `imdbId`; any other is for the app. Several are separated by "|".
+A column's name decides what it is, in whatever case: `item_id` or `id`, `title`, `year`, `alternatives`, `kinds`,
+`genres` or `categories`, a scheme of public ids such as `imdb` or `imdbId`, `from` and `until`, as seconds or ISO 8601;
+any other is for the app. Several are separated by "|".
 """  # noqa: E501 # a doctest has the line that Python prints
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from palate_common.models.item_matching import split_title
-from palate_common.models.item_table import ItemFacts, ItemTable, Value
+from palate_common.models.item_table import MOST_NUMBER, ItemFacts, ItemTable, Value
+from palate_common.models.where import ALIASES
 from palate_core.errors import InputError
 
 TABLES = (".csv", ".json")
@@ -52,11 +55,17 @@ def facts_of(row: Mapping[str, object]) -> ItemFacts:
         raise InputError(f"a row of items must have an id as {', '.join(ITEM)}, got {', '.join(map(str, row))!r:.80}")
     title, dated, others = split_title(str(named.pop("title", None) or ""))
     year = str(named.pop("year", None) or "").removesuffix(".0")
-    kinds = named.pop("kinds", None), named.pop("genres", None)
+    kinds = [named.pop(name, None) for name in ("kinds", *ALIASES)]
     known = {name: value for name, value in named.items() if value not in (None, "")}
     ids = {scheme: str(value) for name, value in known.items() if (scheme := scheme_of(name))}
     alternatives = (*others, *_several(named.pop("alternatives", None)))
     more = {name: _value(value) for name, value in named.items() if name not in ITEM and scheme_of(name) is None}
+    more |= {name: seconds_of(more[name], name) for name in ("from", "until") if more.get(name) is not None}
+    if region := _several(more.pop("region", None)):
+        more["region"] = region
+    for name in ("picture", "link"):
+        if not re.match(r"https?://", str(more.get(name) or "https://")):
+            raise InputError(f"`{name}` of an item must be an address with https://, got {more[name]!r:.80}")
     return ItemFacts(
         str(named[key]),
         title,
@@ -66,6 +75,32 @@ def facts_of(row: Mapping[str, object]) -> ItemFacts:
         ids,
         {name: value for name, value in more.items() if value is not None},
     )
+
+
+def seconds_of(value: object, name: str) -> float:
+    """A time in seconds since 1970.
+
+    Args:
+        value: that, or ISO 8601 with a time zone; a date alone is its first second in UTC, or as `until` its end.
+        name: what it is.
+
+    Raises:
+        InputError: it is no time.
+    """
+    try:
+        given = value
+        if isinstance(given, str):
+            given = date.fromisoformat(given) if len(given) == len("2026-12-24") else datetime.fromisoformat(given)
+        if isinstance(given, datetime) and given.tzinfo is not None:
+            return given.timestamp()
+        if isinstance(given, date) and not isinstance(given, datetime):
+            given += timedelta(days=name == "until")
+            return datetime(given.year, given.month, given.day, tzinfo=UTC).timestamp()
+        if isinstance(given, (int, float)) and not isinstance(given, bool) and abs(given) <= MOST_NUMBER:
+            return float(given)
+    except (ValueError, OverflowError):
+        pass
+    raise InputError(f"`{name}` must be seconds since 1970, or ISO 8601 with a time zone, got {value!r:.80}")
 
 
 def read_facts(path: Path, name: str) -> ItemTable:

@@ -33,6 +33,9 @@ Value = str | float | int | bool | None | tuple[str, ...]
 TITLE, YEAR, ALTERNATIVES, KINDS = "title", "year", "alternatives", "kinds"
 COLUMNS = (TITLE, YEAR, ALTERNATIVES, KINDS)
 """The columns that every table may have."""
+OFFER = ("price", "stock", "from", "until", "region", "age", "picture", "link", "seconds")
+"""Further columns that filters know in every table: what a shop says of an item, and how long it is. `from` and `until`
+are in seconds since 1970; an item that isn't in stock (false, or 0 and less), or whose time it isn't, is in no list."""
 MOST_COLUMNS = 64
 """Columns and schemes of ids at most."""
 MOST_TEXT = 2048
@@ -211,13 +214,30 @@ def read_table(data: bytes, items: Sequence[str]) -> ItemTable:
     Raises:
         IntegrityError: as `ItemTable.from_bytes`.
     """
-    bare, most = _STRING.sub(b"", data), min(2**12 + 32 * len(items), MOST_VALUES)
+    return table_of(parse_table(data, len(items)), items)
+
+
+def parse_table(data: bytes, n_items: int) -> Any:
+    """The JSON of a table of at most so many items, which is bounded before it is parsed.
+
+    Raises:
+        IntegrityError: it is larger, or no JSON.
+    """
+    bare, most = _STRING.sub(b"", data), min(2**12 + 32 * n_items, MOST_VALUES)
     if sum(map(bare.count, (b",", b"[", b"{"))) > most:
-        raise IntegrityError(f"an item table of {len(items)} items must have at most {most} values, got more")
+        raise IntegrityError(f"an item table of {n_items} items must have at most {most} values, got more")
     try:
-        value = json.loads(data.decode(), parse_constant=_no_number)
+        return json.loads(data.decode(), parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise IntegrityError("an item table must be JSON, got something else") from None
+
+
+def table_of(value: Any, items: Sequence[str]) -> ItemTable:
+    """The table of its JSON.
+
+    Raises:
+        IntegrityError: as `ItemTable.from_bytes`.
+    """
     match value:
         case {"columns": dict(columns), "format": 1, "ids": dict(ids), "items": n} if n == len(items):
             whole = len(value) == 4 and not isinstance(n, bool) and not isinstance(value["format"], bool)

@@ -15,6 +15,8 @@ from typing import Any, Final, Literal, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from palate_common import system
+from palate_common.models.item_changes import CHANGES, TABLE
+from palate_common.models.rules import RULES
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.canonical import canonical_json, digest, read_canonical
 from palate_core.log.consistency import Shown
@@ -27,8 +29,7 @@ from palate_core.log.signing import verify
 MANIFEST_TAG = "palate/model/1"
 MANIFEST, SIGNATURE = "manifest.json", "signature"
 ITEMS, DOMAINS = "items", "domains"
-TABLE = "item-table.z"
-BESIDE = (ITEMS, DOMAINS, TABLE)
+BESIDE = (ITEMS, DOMAINS, TABLE, CHANGES, RULES)
 """What is published beside a model; only `ITEMS` is always there."""
 MODEL, COMPACT = "model.safetensors", "model.int8.safetensors.z"
 EXTENDS = "extends"

@@ -20,7 +20,6 @@ import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate_common.algorithms import Algorithm, PublicFacts, State, grown_state, make_algorithm
-from palate_common.algorithms.parts.quarantine import Rows, rows_of
 from palate_common.interactions import Interactions
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.canonical import canonical_json, digest
@@ -57,28 +56,9 @@ class GlobalModel:
         """The algorithm the state belongs to."""
         return make_algorithm(self.header.algorithm, self.header.settings, self.header.facts)
 
-    @cached_property
-    def quarantined(self) -> Rows:
-        """Rows of the items that no list shows and nothing is learned about, rising.
-
-        Raises:
-            IntegrityError: the state says something else of them than which they are.
-        """
-        return rows_of(self.state, self.header.facts.n_items)
-
-    @property
-    def item_arrays(self) -> State:
-        """The arrays with a row for each item, which stays as it is while the item is in quarantine."""
-        return {name: self.state[name] for name in self.algorithm.item_arrays if name in self.state}
-
     def scores(self, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
-        """Each user's score of each item, float [n_users, n_items]; items in quarantine come last."""
-        scores = self.algorithm.scores(self.state, histories)
-        if len(self.quarantined):
-            scores = np.array(scores, np.float64)
-            least = scores.min(axis=1, keepdims=True, initial=0.0)
-            scores[:, self.quarantined] = least - np.maximum(np.abs(least), 1.0)
-        return scores
+        """Each user's score of each item, float [n_users, n_items]."""
+        return self.algorithm.scores(self.state, histories)
 
     def expected_ratings(self, histories: Interactions) -> npt.NDArray[np.float64] | None:
         """Expected ratings, float64 [n_users, n_items], or None where the algorithm learns no ratings."""

@@ -4,6 +4,8 @@
     signature                 Ed25519, over manifest.json
     items, domains            the catalogue, one a line; only `items` is always there
     item-table.z              what else is public about them, see `palate_common.models.item_table`
+    item-changes.z            what has changed of that since, see `palate_common.models.item_changes`
+    rules.json                what the operator wants of lists, see `palate_common.models.rules`
     model.safetensors         the model
     model.int8.safetensors.z  the same for download, see `palate_common.models.compact`; a device needs one of the two
 
@@ -13,10 +15,11 @@ Servers and devices share one reader, which checks signature, sizes, hashes and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ import numpy as np
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
 from palate_common.models.compact import compact_unpacked, deflate, expand, most_of
+from palate_common.models.item_changes import CHANGES, TABLE, files_of, table_from
 from palate_common.models.item_table import ItemTable
 from palate_common.models.manifest import (
     BESIDE,
@@ -36,7 +40,6 @@ from palate_common.models.manifest import (
     MOST_BYTES,
     MOST_SIGNED,
     SIGNATURE,
-    TABLE,
     FileFacts,
     FileSource,
     Folder,
@@ -50,6 +53,7 @@ from palate_common.models.manifest import (
     signed_file,
 )
 from palate_common.models.model import GlobalModel
+from palate_common.models.rules import RULES, Rule, rules_from_bytes, rules_to_bytes
 from palate_common.records.files import make_folder, write_durably
 from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_core.log.canonical import canonical_json, digest
@@ -57,12 +61,14 @@ from palate_core.log.consistency import Shown
 from palate_core.log.signing import SigningKey
 
 __all__ = [
+    "CHANGES",
     "COMPACT",
     "DOMAINS",
     "ITEMS",
     "MANIFEST",
     "MANIFEST_TAG",
     "MODEL",
+    "RULES",
     "SIGNATURE",
     "TABLE",
     "Contents",
@@ -124,8 +130,16 @@ class Published:
         Raises:
             IntegrityError: what was signed is no table of these items.
         """
-        data = self.files.get(TABLE)
-        return None if data is None else ItemTable.from_bytes(data, self.items)
+        return table_from(self.files, self.items)
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """What the operator wants of every list.
+
+        Raises:
+            IntegrityError: what was signed are no rules.
+        """
+        return rules_from_bytes(self.files[RULES]) if RULES in self.files else ()
 
 
 @dataclass(frozen=True)
@@ -172,6 +186,8 @@ def pack(
     population: str,
     shown: Shown,
     table: ItemTable | None = None,
+    rules: Sequence[Rule] = (),
+    former: Mapping[str, bytes] = MappingProxyType({}),
 ) -> dict[str, bytes]:
     """The files of a published model, the signature last.
 
@@ -183,11 +199,23 @@ def pack(
         population: whose model it is.
         shown: the ledger's present state: `Ledger.shown()`.
         table: what else is public about the items; those that it lacks have no facts.
+        rules: what the operator wants of every list.
+        former: files of the model before it, of which devices have the item table.
 
     Raises:
         IntegrityError: another catalogue than the model's.
     """
-    return contents(model, catalogue, facts, population=population, public_key=key.public, table=table).sign(key, shown)
+    made = contents(
+        model,
+        catalogue,
+        facts,
+        population=population,
+        public_key=key.public,
+        table=table,
+        rules=rules,
+        former=former,
+    )
+    return made.sign(key, shown)
 
 
 def contents(
@@ -198,6 +226,8 @@ def contents(
     population: str,
     public_key: str,
     table: ItemTable | None = None,
+    rules: Sequence[Rule] = (),
+    former: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Contents:
     """What is published of a model.
 
@@ -208,6 +238,8 @@ def contents(
         population: whose model it is.
         public_key: the release key that will sign it.
         table: as for `pack`.
+        rules: as for `pack`.
+        former: as for `pack`.
 
     Raises:
         IntegrityError: as `pack`.
@@ -219,7 +251,9 @@ def contents(
     if catalogue.domains is not None:
         files[DOMAINS] = lines(catalogue.domains)
     if table is not None:
-        files[TABLE] = table.over(catalogue.items).to_bytes()
+        files |= files_of(table.over(catalogue.items), former)
+    if rules:
+        files[RULES] = rules_to_bytes(rules)
     said = {
         **facts,
         "population": population,
@@ -328,7 +362,7 @@ def collect(
     names = [*(name for name in BESIDE if name in manifest.files), *chosen]
     files = {name: kept[name] if name in kept else signed_file(source, manifest, name, most=most) for name in names}
     found = unpack(signed | files, public_key=public_key, most=most)
-    _ = found.table  # one that can't be read is refused before the model is used
+    _ = found.table, found.rules  # what can't be read is refused before the model is used
     return found
 
 

@@ -108,14 +108,6 @@ class CloseEntry(_Entry):
     facts: dict[str, Any]
 
 
-class AuditEntry(_Entry):
-    """What an audit has found of a run that is over."""
-
-    kind: Literal["audit"] = "audit"
-    run: Name
-    facts: dict[str, Any]
-
-
 class PublishEntry(_Entry):
     """A model is published; a later one has a larger log, and so a higher version.
 
@@ -210,7 +202,6 @@ Entry = (
     | ChargeEntry
     | SealEntry
     | CloseEntry
-    | AuditEntry
     | PublishEntry
     | LostEntry
     | RestoredEntry

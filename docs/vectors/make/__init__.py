@@ -43,6 +43,7 @@ from .sharing import sharing
 from .signature import signature
 from .statement import statement
 from .sums import sums
+from .where import where
 from .witnessed import witnessed
 
 FOLDER = Path(__file__).parents[1]
@@ -80,6 +81,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "models.json": models,
     "items.json": items,
     "histories.json": histories,
+    "where.json": where,
 }
 """Of the mechanism: lists of cases, each of which says in words what it shows."""
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.algorithms.parts.quarantine import inputs_of, learned_from
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import whole_direction
@@ -46,11 +45,6 @@ def contributed() -> dict[str, Any]:
         ("als, most items in the head", "als", {}, plain, als_state(rng, n, 140, 2), items, histories, [2]),
         ("als, pairs and votes", "als", vote, features, als_linked(rng, n), items, histories, [1, 3]),
         ("a survey", "analytics", survey, asked, {}, list(questions), answers, [0]),
-    ]
-    out = inputs_of([3, 20, int(rows[2][0])], n, {})
-    cases += [
-        ("popularity, items in quarantine", "popularity", {}, plain, out, items, histories, [0]),
-        ("als, items in quarantine", "als", {}, plain, als_state(rng, n, 40, 4) | out, items, histories, [1]),
     ]
     return {"cases": [_contributed(*case) for case in cases]}
 
@@ -114,8 +108,7 @@ def _contributed(
     made = []
     for round_ in rounds:
         layout = algorithm.layout(model.state, round_)
-        learned = learned_from(histories, model.state)
-        clipped = clip(algorithm.contribute(model.state, round_, learned), layout, clip_norm=1.0, grid=2**20)
+        clipped = clip(algorithm.contribute(model.state, round_, histories), layout, clip_norm=1.0, grid=2**20)
         integers = [clipped.vector(user).astype("<i4") for user in range(histories.n_users)]
         made.append(
             {

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from palate_client.service import Service
-from palate_common.accounting.releases import GaussianEvent, account
 from palate_common.accounting.sampled import sampled_mu2
 from palate_core.accounting import charged_mu2, epsilon_of, mu_of, sigma_for, split_budget, total_mu2
 from palate_core.cohort_terms import share_sigma, shares_slack
 from palate_core.errors import InputError
 from palate_core.plan import RoundPlan
+from palate_sim.accounting import GaussianEvent, account
 
 from .admission import CENTRAL, LOCAL, OFF, base, cohort, unmasked
 from .digits import digits

@@ -301,8 +301,6 @@ def _populations() -> Iterator[tuple[str, Steps]]:
         [*opened, charge("a", 0, 0), seal("a", 0, 0), charge("a", 0, 1), seal("a", 0, 1)],
     )
     yield "a model of a run that is open", [*opened, publish("a"), close("a"), publish("a"), publish("a")]
-    audit = {"kind": "audit", "run": "a", "facts": {}}
-    yield "an audit of a run that is open", [*opened, audit, close("a"), audit]
     for name, facts in (
         ("dp distributed", {"dp": "distributed"}),
         ("sampled steps", {"dp": "local", "inclusion": 0.5}),

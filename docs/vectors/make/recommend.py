@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ import numpy as np
 from palate_client.device import open_device
 from palate_client.recommend.recommender import Recommendation
 from palate_common.algorithms import PublicFacts
-from palate_common.algorithms.parts.quarantine import inputs_of
 from palate_common.models.compact import compact, expand
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
 from palate_common.weighting import Weighting
@@ -73,7 +72,6 @@ def recommend() -> dict[str, Any]:
         ("more than 60 events in a minute", _als_model(items, sources=1, links=True), burst, None, "plain"),
         ("comments, returns and kinds of an app's own", _als_model(items, sources=1, links=True), said, None, _OWN),
         ("shown often", _als_model(items, sources=0, links=False), often, None, "plain"),
-        ("items in quarantine", _quarantining(_als_model(items, sources=1, links=True)), at, None, "plain"),
     ):
         packed = compact(model)
         cases.append(
@@ -103,11 +101,6 @@ _OWN = Weighting({"unboxed": 0.5, "sold on": -1.0, "*": 1.0}, combine="sum", cap
 def _popularity_model() -> GlobalModel:
     counts = np.array([(7 * n) % 48 + n / 64 for n in range(48)], np.float32)
     return _model_of("popularity", {}, {"counts": counts}, [f"item-{number:02d}" for number in range(48)])
-
-
-def _quarantining(model: GlobalModel) -> GlobalModel:
-    """The model with the most popular item of each domain in quarantine, and one that is similar to many."""
-    return replace(model, state=model.state | inputs_of([0, 1, 11, 35], model.header.facts.n_items, {}))
 
 
 def _als_model(items: Sequence[str], *, sources: int, links: bool) -> GlobalModel:

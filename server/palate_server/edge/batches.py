@@ -4,7 +4,7 @@
     look     (wait, enough)                     ->
                                                 <-  who is online, each with what it declares
     exchange (id, kind, have, wait, requests)   ->
-                                                <-  turn, and the answers since then
+                                                <-  turn, and the answers since then, or a sum of masked vectors
     register (identities, who is revoked)       ->    (to an edge on another host)
     home     (device -> seconds)                ->
     close                                       ->
@@ -38,7 +38,8 @@ GONE_SECONDS: Final = 60.0
 IDENTITY_BYTES: Final = 32
 """Bytes of a device's identity, of which a register tells many in a frame."""
 SHARED: Final = 2**32 - 1
-"""The number of the frame that is no device's: what all messages begin with, or who is revoked."""
+"""The number of the frame that is no device's: what all messages begin with, or who is revoked; or what devices sign
+beside masked vectors that the edge is to add up, and in a reply their sum."""
 CLAIM: Final = struct.Struct("<IB")
 """What a look's frame begins with: for how many milliseconds the device still stays, and what it takes. What shows that
 follows, see `proofs`."""

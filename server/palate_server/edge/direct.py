@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from palate_core.errors import IntegrityError
@@ -43,21 +45,13 @@ class LinkService:
         """Answer a batch."""
         if scope["type"] != "http":
             return
-        parts, more = list[bytes](), True
-        while more:
-            found = await receive()
-            if found["type"] == "http.disconnect":
-                return
-            parts.append(found.get("body", b""))
-            more = found.get("more_body", False)
-        status, body = 200, b""
         try:
-            body = await self._room.answer(b"".join(parts))
+            reply = Response(await self._room.answer(await Request(scope, receive).body()))
+        except ClientDisconnect:
+            return
         except IntegrityError:
-            status = 400
-        length = [(b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": length})
-        await send({"type": "http.response.body", "body": body})
+            reply = Response(status_code=400)
+        await reply(scope, receive, send)
 
 
 class DirectLink:

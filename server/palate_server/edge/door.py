@@ -94,9 +94,9 @@ class DeviceDoor:
         try:
             if scope["method"] != "POST":
                 raise RefusedRequestError(405, "another method")
-            asked, proof = self._verified(scope)
+            asked, proof, identity = self._verified(scope)
             if asked.answers:
-                taken = await self._body(asked, proof, receive)
+                taken = await self._body(asked, proof, identity, receive)
             message = await self._next(asked, proof, receive)
         except VersionError:
             await _reply(send, 426, {"palate-versions": f"{VERSIONS[0]}-{VERSIONS[1]}"})
@@ -110,8 +110,8 @@ class DeviceDoor:
             headers = ({} if message is None else message.headers()) | ({"palate-taken": taken} if taken else {})
             await _reply(send, 204 if message is None else 200, headers, b"" if message is None else message.body)
 
-    def _verified(self, scope: Scope) -> tuple[ExchangeRequest, bytes]:
-        """Who asks what, by the headers alone, and the proof of it."""
+    def _verified(self, scope: Scope) -> tuple[ExchangeRequest, bytes, str]:
+        """Who asks what, by the headers alone, the proof of it, and the device's identity."""
         headers = dict[str, str]()
         for name, value in scope["headers"]:
             if name in _ALL:
@@ -136,7 +136,7 @@ class DeviceDoor:
         if asked.length > self._most:
             raise RefusedRequestError(413, "a body larger than any answer")
         self._check_time(asked)
-        return asked, proof_of(headers)
+        return asked, proof_of(headers), known.identity
 
     def _check_time(self, asked: ExchangeRequest) -> None:
         """Refuse a time that isn't near ours, or not above the device's latest: the request was taken before."""
@@ -147,7 +147,7 @@ class DeviceDoor:
         if len(self._times) > MOST_TIMES:
             self._times.popitem(last=False)
 
-    async def _body(self, asked: ExchangeRequest, proof: bytes, receive: Receive) -> str:
+    async def _body(self, asked: ExchangeRequest, proof: bytes, identity: str, receive: Receive) -> str:
         """Read an answer and take it; one that nobody waits for is read away. A device has one body at a time."""
         most = self._room.most_of(asked.device, asked.answers)
         if most is not None and asked.length > most:
@@ -159,10 +159,10 @@ class DeviceDoor:
             async with limit:
                 self._reading[asked.device] = limit
                 if most is None:
-                    await _drop(receive, asked.length)
+                    await _read(receive, asked.length, keep=False)
                     return self._room.why_not(asked.device, asked.answers)
                 async with self._space.of(asked.length):
-                    data = await _read(receive, asked.length)
+                    data = await _read(receive, asked.length, keep=True)
         except TimeoutError:
             raise RefusedRequestError(408, "a body that didn't come in time, or comes anew") from None
         finally:
@@ -170,7 +170,7 @@ class DeviceDoor:
                 del self._reading[asked.device]
         if hashlib.sha256(data).hexdigest() != asked.body:
             raise RefusedRequestError(400, "another body than was signed")
-        return self._room.take(asked.device, asked.answers, data, proof)
+        return self._room.take(asked.device, asked.answers, data, proof, identity)
 
     async def _next(self, asked: ExchangeRequest, proof: bytes, receive: Receive) -> ServerMessage | None:
         """The next message, as long as the device waits for it."""
@@ -221,45 +221,27 @@ class _Space:
                 turn.set_result(None)
 
 
-async def _read(receive: Receive, length: int) -> bytes:
-    """A body of this length.
+async def _read(receive: Receive, length: int, *, keep: bool) -> bytes:
+    """A body of this length; nothing of one that isn't kept.
 
     Raises:
         RefusedRequestError: it has another one.
         ConnectionResetError: nobody is there any more.
     """
-    parts, size = list[bytes](), 0
-    while True:
-        found = await receive()
-        if found["type"] == "http.disconnect":
-            raise ConnectionResetError
-        parts.append(found.get("body", b""))
-        size += len(parts[-1])
-        if size > length:
-            raise RefusedRequestError(400, "a longer body than was signed")
-        if not found.get("more_body", False):
-            break
-    if size != length:
-        raise RefusedRequestError(400, "a shorter body than was signed")
-    return b"".join(parts)
-
-
-async def _drop(receive: Receive, length: int) -> None:
-    """Read a body away.
-
-    Raises:
-        RefusedRequestError: it is longer than was signed.
-        ConnectionResetError: nobody is there any more.
-    """
-    more = True
+    parts, left, more = list[bytes](), length, True
     while more:
         found = await receive()
         if found["type"] == "http.disconnect":
             raise ConnectionResetError
-        length -= len(found.get("body", b""))
-        if length < 0:
+        part: bytes = found.get("body", b"")
+        left, more = left - len(part), found.get("more_body", False)
+        if left < 0:
             raise RefusedRequestError(400, "a longer body than was signed")
-        more = found.get("more_body", False)
+        if keep:
+            parts.append(part)
+    if left:
+        raise RefusedRequestError(400, "a shorter body than was signed")
+    return b"".join(parts)
 
 
 async def _disconnected(receive: Receive) -> None:

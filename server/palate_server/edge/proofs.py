@@ -91,16 +91,26 @@ class Proofs:
         self._latest[device] = proof, asked
         return asked
 
-    def answered(self, device: int, exchange: str, data: bytes) -> bytes:
+    def answered(self, device: int, exchange: str, data: bytes, added: int | None = None) -> bytes:
         """What a device has answered to an exchange, of an answer with its proof.
+
+        Args:
+            device: the device.
+            exchange: the exchange.
+            data: the proof and the answer; or what is left of one that was added to a sum, as only the edge knows.
+            added: bytes that such an answer had.
 
         Raises:
             IntegrityError: it hasn't signed that.
         """
         end = data.find(_END, 0, MOST_PROOF)
         asked, answer = self._read(device, data[: max(0, end)]), data[end + len(_END) :]
-        said = exchange, len(answer), hashlib.sha256(answer).hexdigest()
-        if asked is None or (asked.answers, asked.length, asked.body) != said:
+        said = exchange, len(answer) if added is None else added
+        if (
+            asked is None
+            or (asked.answers, asked.length) != said
+            or (added is None and asked.body != hashlib.sha256(answer).hexdigest())
+        ):
             raise IntegrityError("an answer must be one that its device has signed for this exchange, got another")
         return answer
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from palate_common.rounds.exchange import Availability, MessageKind, framed
@@ -36,6 +37,7 @@ from palate_server.edge.batches import (
     split,
     unpack,
 )
+from palate_server.edge.partial_sum import answer_bytes
 from palate_server.edge.proofs import MOST_PROOF, Proofs
 from palate_server.edge.told_register import next_part
 from palate_server.folder.edges import OWN
@@ -98,12 +100,13 @@ class Edges:
         link: carries the batches.
         proofs: judges what edges on other hosts say of devices, and has the register that they are told; None: there
             are none on other hosts.
+        adds: whether an edge, by name, may add up masked vectors, of which the coordinator then sees their sum alone.
     """
 
-    def __init__(self, link: EdgeLink, proofs: Proofs | None = None) -> None:
-        self.link, self._proofs = link, proofs
-        self._edge_of: dict[int, str] = {}
-        self._own = set[str]()
+    def __init__(self, link: EdgeLink, proofs: Proofs | None, adds: Callable[[str], bool]) -> None:
+        self.link, self._proofs, self._adds = link, proofs, adds
+        self._at: dict[int, _Seen] = {}
+        self._own, self.adding = set[str](), set[str]()
         self._told: dict[str, tuple[int, int]] = {}
         self._tries: dict[str, int] = {}
         self._saying: dict[str, tuple[str, float, tuple[int, int] | None]] = {}
@@ -119,6 +122,7 @@ class Edges:
         self._hear(0.0 if any(there.values()) else wait)
         there = self.link.edges()
         self._own = {edge for edge, name in there.items() if name == OWN}
+        self.adding = {edge for edge, name in there.items() if name and self._adds(name)}
         self._told = {edge: each for edge, each in self._told.items() if edge in there}
         self._tries = {edge: each for edge, each in self._tries.items() if edge in there}
         return set({name: edge for edge, name in there.items() if name}.values())
@@ -142,13 +146,25 @@ class Edges:
             self._note(found, edge, reply)
         if self._proofs is not None:
             self._proofs.forget()
-        self._edge_of = {device: each.edge for device, each in found.items()}
+        self._at = found
         return {device: each.available for device, each in found.items()}
 
     def of(self, device: int, live: set[str]) -> set[str]:
         """The edge at which a device was seen; any that lives, if that one doesn't."""
-        edge = self._edge_of.get(device)
-        return {edge} if edge in live else live
+        seen = self._at.get(device)
+        return {seen.edge} if seen is not None and seen.edge in live else live
+
+    def look(self, live: set[str]) -> dict[str, str]:
+        """Ask edges who is there, without waiting for it: the questions, each with its edge, for `moved`."""
+        seconds, most = 2 * COLLECT_SECONDS, self._most_look()
+        return {self.link.send(edge, _NOW, seconds=seconds, most=most): edge for edge in live}
+
+    def moved(self, edge: str, reply: bytes | None, among: Collection[int]) -> list[int]:
+        """Those of some devices that came to an edge after they were seen at another, by its reply to a look."""
+        former, self._at = self._at, dict(self._at)
+        if reply is not None:
+            self._note(self._at, edge, reply)
+        return [each for each in among if each in former and former[each].edge != edge == self._at[each].edge]
 
     def ask(self, batches: Mapping[str, bytes], *, seconds: float) -> Iterator[tuple[str, bytes]]:
         """Ask edges small things, and yield each one's reply as it comes; one that is gone isn't waited for."""
@@ -163,15 +179,17 @@ class Edges:
                 live = self.live()
                 waiting = {asked: edge for asked, edge in waiting.items() if edge in live}
 
-    def answer_of(self, edge: str, device: int, exchange: str, data: bytes) -> bytes:
-        """A device's answer, as an edge forwards it.
+    def answer_of(self, edge: str, device: int, exchange: str, data: bytes, added: int | None = None) -> bytes:
+        """A device's answer, as an edge forwards it; what it has signed with a vector, if its edge has added that.
 
         Raises:
-            IntegrityError: the edge is on another host, and the device hasn't signed that.
+            IntegrityError: the edge is on another host, and the device hasn't signed that; or it may not add.
         """
+        if added is not None and edge not in self.adding:
+            raise IntegrityError("an edge must be let add before it sends a sum, got one that isn't")
         if self._proofs is None or edge in self._own:
             return data
-        return self._proofs.answered(device, exchange, data)
+        return self._proofs.answered(device, exchange, data, added)
 
     def _say(self, there: Mapping[str, str]) -> None:
         """Greet nodes that have no name yet, and tell edges on other hosts the next part of the register.
@@ -248,10 +266,11 @@ class EdgeMessenger:
     Args:
         link: carries the batches.
         proofs: see `Edges`.
+        adds: see `Edges`; by default the server's own may.
     """
 
-    def __init__(self, link: EdgeLink, proofs: Proofs | None = None) -> None:
-        self._edges = Edges(link, proofs)
+    def __init__(self, link: EdgeLink, proofs: Proofs | None = None, adds: Callable[[str], bool] = OWN.__eq__) -> None:
+        self._edges = Edges(link, proofs, adds)
         self.heard: set[int] = set()
         """The devices that have answered anything in the latest attempt."""
 
@@ -317,23 +336,39 @@ class EdgeTransport:
         most = MOST_HEAD + MOST_BATCH + answer + 2 * MOST_PROOF * len(self._cohort)
         name, left = secrets.token_hex(16), dict.fromkeys(request.to)
         until, desks = time.monotonic() + self._timeout, dict[str, _Desk]()
+        # A vector that is asked for elsewhere could come twice: in a sum of which it can't be taken off.
+        stays = request.attempt is not None and any(map(request.attempt.signed, request.to))
+        quiet, looks = time.monotonic(), dict[str, str]()
         while left and (seconds := until - time.monotonic()) > 0:
             live = self._edges.live()
             for edge in live - desks.keys():
-                desks[edge] = _Desk(name, request, [each for each in left if edge in self._edges.of(each, live)], left)
+                there = [each for each in left if edge in self._edges.of(each, live)]
+                desks[edge] = _Desk(name, request, there, left, adds=edge in self._edges.adding)
             desks = {edge: desk for edge, desk in desks.items() if edge in live}
             for edge, desk in desks.items():
                 if desk.is_due():
                     wait = min(COLLECT_SECONDS, seconds)
                     desk.ask(self._edges.link, edge, desk.next_batch(begun, wait), wait + COLLECT_SECONDS, most)
-            waiting = {desk.asked: edge for edge, desk in desks.items() if desk.asked}
+            if not stays and len(live) > 1 and time.monotonic() > quiet + 2 * COLLECT_SECONDS:
+                quiet, looks = time.monotonic(), self._edges.look(live)
+            waiting = {desk.asked: edge for edge, desk in desks.items() if desk.asked} | looks
             if not waiting:
                 time.sleep(min(PAUSE, seconds))
                 continue
             for asked, reply in self._edges.link.replies(waiting, seconds=min(NEWS, seconds)):
                 edge = waiting[asked]
+                if looks.pop(asked, None):
+                    if edge in desks and (moved := self._edges.moved(edge, reply, left)):
+                        desks[edge].add(moved)
+                    continue
+                heard = desks[edge].hear(reply)
+                if heard:
+                    quiet = time.monotonic()
                 try:
-                    for device, data in desks[edge].hear(reply):
+                    if heard and heard[0][0] == SHARED:
+                        self._take_sum(request, edge, name, heard, left)
+                        continue
+                    for device, data in heard:
                         if device in left:
                             found = self._edges.answer_of(edge, device, name, data)
                             del left[device]
@@ -341,6 +376,26 @@ class EdgeTransport:
                             yield device, found
                 except IntegrityError as error:  # the edge is false: the rest of the reply isn't looked at
                     logger.warning("%s", error)
+
+    def _take_sum(self, request: Request, edge: str, name: str, frames: list[Frame], left: dict[int, None]) -> None:
+        """Take a sum of vectors whose devices have all signed for them, and none was heard before; or nothing of it.
+
+        Raises:
+            IntegrityError: the edge is false.
+        """
+        ((_, total), *each), attempt = frames, request.attempt
+        devices = {device for device, _ in each}
+        if not devices & left.keys():  # it was heard, and is told again
+            return
+        if attempt is None or not devices <= left.keys() or len(devices) < len(each):
+            raise IntegrityError("a sum must be of devices that are asked and weren't heard, each once, got others")
+        length = answer_bytes(attempt.terms.size, attempt.terms.bits)
+        signatures = {device: self._edges.answer_of(edge, device, name, data, length) for device, data in each}
+        if not attempt.receive_sum(signatures, total):
+            raise IntegrityError("a sum must be of vectors that its devices have signed for, got another")
+        for device in devices:
+            del left[device]
+        self._heard |= devices
 
 
 def _kind(request: Request) -> str:
@@ -355,6 +410,10 @@ def _body(values: Mapping[str, bytes]) -> bytes:
     return b"".join(named) + values.get("request", b"")
 
 
+_Part = tuple[dict[str, Any], list[Frame]]
+"""What a batch with requests has in its head beside what all have, and its frames."""
+
+
 class _Desk:
     """An exchange at one edge.
 
@@ -363,18 +422,22 @@ class _Desk:
         request: what is asked.
         devices: the devices that are asked there.
         left: devices that haven't answered anywhere.
+        adds: whether the edge adds up masked vectors.
 
     Attributes:
         asked: the question that is under way; "" while there is none.
     """
 
     _have: int
-    _unsent: Iterator[list[Frame]]
-    _frames: list[Frame] | None
-    _further: list[Frame] | None
+    _unsent: Iterator[_Part]
+    _part: _Part | None
+    _further: _Part | None
 
-    def __init__(self, name: str, request: Request, devices: list[int], left: Mapping[int, object]) -> None:
+    def __init__(
+        self, name: str, request: Request, devices: Iterable[int], left: Mapping[int, object], *, adds: bool
+    ) -> None:
         self._name, self._own, self._devices, self._left = name, request.own, dict.fromkeys(devices), left
+        self._adding = request.attempt if adds else None
         self._shared = request.shared["plan"] if request.own is None else _body(request.shared)
         self._boot, self.asked, self._next = "", "", 0.0
         self._begin()
@@ -390,11 +453,14 @@ class _Desk:
         self.asked, self._next = link.send(edge, batch, seconds=seconds, most=most), time.monotonic() + seconds
 
     def hear(self, reply: bytes | None) -> list[Frame]:
-        """The answers of a reply by devices that are asked there; what was lost is asked again after a pause."""
+        """The answers of a reply by devices that are asked there, or its sum; what was lost is asked again, later."""
         self.asked, self._next = "", 0.0
         try:
             if reply is not None:
-                return [(device, answer) for device, answer in self._read(reply) if device in self._devices]
+                frames = self._read(reply)
+                if frames and frames[0][0] == SHARED:
+                    return frames
+                return [(device, answer) for device, answer in frames if device in self._devices]
         except IntegrityError as error:
             logger.warning("%s", error)
         self._next = time.monotonic() + PAUSE
@@ -404,11 +470,17 @@ class _Desk:
         """The next batch to the edge: requests, and with the last of them, or after it, the question for answers."""
         asks = wait if self._further is None else 0.0
         head: dict[str, Any] = {"ask": EXCHANGE, "exchange": self._name, "have": self._have, "wait": asks}
-        return pack(head) if self._frames is None else pack(head | begun, [(SHARED, self._shared), *self._frames])
+        return pack(head) if self._part is None else pack(head | begun | self._part[0], self._part[1])
+
+    def add(self, devices: list[int]) -> None:
+        """Ask more devices there."""
+        self._devices |= dict.fromkeys(devices)
+        self._unsent = chain(filter(None, (self._part, self._further)), self._unsent, self._parts(devices))
+        self._part, self._further = next(self._unsent, None), next(self._unsent, None)
 
     def _read(self, reply: bytes) -> list[Frame]:
         """The answers of a reply; notes whether the edge must be asked anew."""
-        head, frames = unpack(reply, most=len(self._devices))
+        head, frames = unpack(reply, most=len(self._devices) + (self._adding is not None))
         try:
             boot, known = str(head["boot"]), bool(head["known"])
             turn = int(head["turn"]) if known else 0
@@ -420,11 +492,21 @@ class _Desk:
         else:
             self._boot = boot
             self._have = max(self._have, turn)
-            self._frames, self._further = self._further, next(self._unsent, None)  # it has the latest ones
+            self._part, self._further = self._further, next(self._unsent, None)  # it has the latest one
         return frames
 
     def _begin(self) -> None:
-        """Begin anew, with the requests to who hasn't answered, in lists that fit in a batch."""
-        own, left = self._own, (device for device in self._devices if device in self._left)
-        self._have, self._unsent = 0, split((device, b"" if own is None else _body(own(device))) for device in left)
-        self._frames, self._further = next(self._unsent, None), next(self._unsent, None)
+        """Begin anew, with the requests to who hasn't answered, in parts that fit in a batch."""
+        self._have, self._unsent = 0, self._parts(self._devices)
+        self._part, self._further = next(self._unsent, None), next(self._unsent, None)
+
+    def _parts(self, devices: Iterable[int]) -> Iterator[_Part]:
+        """The parts with the requests to some devices; of those whose vectors are added up each by what is signed."""
+        own, adding, groups = self._own, self._adding, dict[bytes, list[int]]()
+        for device in devices:
+            if device in self._left:
+                groups.setdefault(b"" if adding is None else adding.signed(device), []).append(device)
+        for signed, group in groups.items():
+            adds = {"adds": [adding.terms.size, adding.terms.bits]} if adding is not None and signed else {}
+            for frames in split((device, b"" if own is None else _body(own(device))) for device in group):
+                yield adds, [(SHARED, signed or self._shared), *frames]

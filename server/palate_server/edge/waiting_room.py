@@ -35,6 +35,7 @@ from palate_server.edge.batches import (
     split,
     unpack,
 )
+from palate_server.edge.partial_sum import PartialSum
 from palate_server.edge.proofs import proven
 from palate_server.edge.told_register import ToldRegister
 
@@ -67,10 +68,12 @@ class OpenExchange:
         most: bytes of the largest answer.
         shared: what the bodies of all messages begin with.
         own: device -> the rest of its message, until it has answered.
+        parts: what devices sign beside masked vectors -> the sum of those that have come.
+        part: device -> the one that its vector is added to.
         done: devices that have.
         answers: device -> its answer, as long as no turn has it.
         turn: number of the latest turn; its answers are kept until the next one is asked for.
-        sent: the answers of that turn.
+        sent: the answers of that turn; or, with its sum first, what devices have signed whose vectors are in it.
         fresh: bytes of the answers that no turn has.
         news: set when an answer has come.
     """
@@ -82,6 +85,8 @@ class OpenExchange:
     most: int
     shared: bytes
     own: dict[int, bytes] = field(default_factory=dict)
+    parts: dict[bytes, PartialSum] = field(default_factory=dict)
+    part: dict[int, PartialSum] = field(default_factory=dict)
     done: set[int] = field(default_factory=set)
     answers: dict[int, bytes] = field(default_factory=dict)
     turn: int = 0
@@ -89,16 +94,29 @@ class OpenExchange:
     fresh: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def next_turn(self) -> list[Frame]:
-        """The answers that no turn has had, as far as they make a batch."""
+    def take(self, device: int, answer: bytes, identity: str, proof: bytes | None) -> None:
+        """Take the answer of a device that is waited for: its vector into a sum, or all of it as it is."""
+        del self.own[device]
+        self.done.add(device)
+        part = self.part.get(device)
+        kept = 0 if part is None else part.add(device, answer, identity, proof)
+        if not kept:
+            self.answers[device] = answer if proof is None else proven(proof, answer)
+            kept = len(self.answers[device])
+        self.fresh += kept
+
+    def next_turn(self) -> None:
+        """Make a turn of the answers that none has had, as far as they make a batch; if there are none, of a sum."""
         found, size = list[Frame](), 0
         for device, data in list(self.answers.items()):
             if found and size + len(data) > MOST_BATCH:
                 break
             found.append((device, self.answers.pop(device)))
             size += len(data)
+        if not found:
+            found = next((frames for part in self.parts.values() if (frames := part.take())), [])
+            size = sum(len(data) for _, data in found[1:])
         self.turn, self.sent, self.fresh = self.turn + 1, found, self.fresh - size
-        return found
 
     @property
     def ready(self) -> bool:
@@ -168,15 +186,12 @@ class WaitingRoom:
         found = self._open
         return "twice" if found is not None and found.name == exchange and device in found.done else "late"
 
-    def take(self, device: int, exchange: str, answer: bytes, proof: bytes = b"") -> Taken:
+    def take(self, device: int, exchange: str, answer: bytes, proof: bytes = b"", identity: str = "") -> Taken:
         """Take a device's answer, unless nobody waits for it any more; on another host it goes on with its proof."""
         found = self._open
         if found is None or self.most_of(device, exchange) is None:
             return self.why_not(device, exchange)
-        del found.own[device]
-        found.done.add(device)
-        found.answers[device] = answer if self._register is None else proven(proof, answer)
-        found.fresh += len(found.answers[device])
+        found.take(device, answer, identity, None if self._register is None else proof)
         if found.ready:
             found.news.set()
         return "yes"
@@ -290,12 +305,17 @@ class WaitingRoom:
     async def _begin(self, name: str, head: Mapping[str, Any], frames: list[Frame]) -> None:
         """Begin an exchange with some devices, or add these to it, and wake those that wait."""
         (_, shared), *own = frames
-        found = self._open
+        found, adds = self._open, head.get("adds")
         if found is None or found.name != name:
             kind, seconds, most = MessageKind(head["kind"]), float(head["seconds"]), int(head["most"])
-            found = self._open = OpenExchange(name, kind, seconds, self._clock() + seconds, most, shared)
+            before = b"" if adds else shared
+            found = self._open = OpenExchange(name, kind, seconds, self._clock() + seconds, most, before)
         new = {device: data for device, data in own if device not in found.done}
         found.own |= new
+        if adds:
+            if shared not in found.parts:
+                found.parts[shared] = PartialSum(shared, size=int(adds[0]), bits=int(adds[1]))
+            found.part |= dict.fromkeys(new, found.parts[shared])
         for device in new:
             self._home.pop(device, None)
         await self._wake(list(new))

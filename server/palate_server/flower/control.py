@@ -65,7 +65,7 @@ license = "Apache-2.0"
 publisher = "palate"
 [tool.flwr.app.components]
 serverapp = "palate_server.service.serverapp:main"
-clientapp = "palate_client.flower:node_app"
+clientapp = "palate_server.service.serverapp:main"
 """
 """The `pyproject.toml` of a Flower app, without which no run can be started; nothing installs or loads it."""
 

@@ -13,11 +13,11 @@ from typing import BinaryIO, cast
 
 from palate_core.errors import InputError
 from palate_server.folder.config import parse_config
-from palate_server.folder.server_folder import FORMAT_FILE, PANEL_FILE, QUARANTINE_FILE, TABLE_FILE
+from palate_server.folder.server_folder import FORMAT_FILE, PANEL_FILE, RULES_FILE, TABLE_FILE
 
 CONFIG = "server.toml"
 FILES = (CONFIG, "items", "key")
-FURTHER = (TABLE_FILE, PANEL_FILE, QUARANTINE_FILE, FORMAT_FILE)
+FURTHER = (TABLE_FILE, RULES_FILE, PANEL_FILE, FORMAT_FILE)
 """Files that a folder may have."""
 FOLDERS = ("keys", "runs", "public", "tls")
 DATABASES = ("ledger.db", "enrolment.db")

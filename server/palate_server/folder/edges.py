@@ -95,7 +95,7 @@ class EdgeGrant(BaseModel):
         return self.model_copy(update={"name": f"{self.name}/{number}"})
 
 
-def grant_edge(site: Site, name: str, host: str, *, authority: str) -> EdgeGrant:
+def grant_edge(site: Site, name: str, host: str, *, authority: str, adds: bool = False) -> EdgeGrant:
     """Let another host be an edge; a name that has a grant gets it again, with what is configured now.
 
     Args:
@@ -103,6 +103,7 @@ def grant_edge(site: Site, name: str, host: str, *, authority: str) -> EdgeGrant
         name: the edge's.
         host: the name or address by which that host reaches this one.
         authority: PEM of the authority of the gateway's certificate.
+        adds: whether it may add up masked vectors, which is then for it to do right.
 
     Raises:
         InputError: the name or the host is none, or the server has no link for other hosts.
@@ -117,7 +118,7 @@ def grant_edge(site: Site, name: str, host: str, *, authority: str) -> EdgeGrant
         )
     chain, secret = site.certificate
     ends = min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(chain.read_bytes()))
-    now = {"host": host, "ends": int(ends.timestamp())}
+    now = {"host": host, "ends": int(ends.timestamp()), "adds": adds}
     if not path.exists():
         path.parent.mkdir(mode=0o700, exist_ok=True)
         create_durably(path, canonical_json({"key": secrets.token_hex(KEY_BYTES), **now}), mode=0o600)
@@ -168,12 +169,15 @@ def key_of(site: Site, name: str) -> bytes | None:
     """The key of an edge; None: there is none of this name."""
     if name == OWN:
         return site.superlink_secret.read_bytes()
-    if not NAMED.fullmatch(name):
-        return None
     try:
-        return bytes.fromhex(_kept(site.folder, name.partition("/")[0])["key"])
-    except (OSError, ValueError, KeyError, InputError):
+        return bytes.fromhex(_granted(site, name)["key"])
+    except (ValueError, KeyError):
         return None
+
+
+def adds(site: Site, name: str) -> bool:
+    """Whether an edge may add up masked vectors: the server's own, and others by their grants."""
+    return name == OWN or _granted(site, name).get("adds") is True
 
 
 def token_for(key: bytes, purpose: str) -> str:
@@ -250,6 +254,14 @@ def _toml(sections: dict[str, object]) -> str:
 
 def _value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)  # TOML has no pairs of surrogates
+
+
+def _granted(site: Site, name: str) -> dict[str, Any]:
+    """What is kept of the edge that says this name; empty: there is none."""
+    try:
+        return _kept(site.folder, name.partition("/")[0]) if NAMED.fullmatch(name) else {}
+    except (OSError, ValueError, InputError):
+        return {}
 
 
 def _kept(folder: Path, name: str) -> dict[str, Any]:

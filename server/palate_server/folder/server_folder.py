@@ -3,7 +3,7 @@
     server.toml, items    the configuration and the catalogue; features.npy, if items have public features
     item-table.json       what devices get of the items beside their ids, if the operator gave any
     panel.safetensors     the public model of people who share their log openly, if there are any
-    quarantine.json       which items are in quarantine; none before a first one was
+    rules.json            what the operator wants of every list, if anything
     key, keys/            the release key (mode 0600); public keys of former ones, and the next one until it is in use
     ledger.db             the population's privacy ledger
     enrolment.db          tokens (hashed), devices, quarantines, exclusions with their evidence
@@ -43,6 +43,7 @@ from palate_common.algorithms.parts.panel import check_panel
 from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.models.item_rows import read_facts
 from palate_common.models.item_table import ItemTable
+from palate_common.models.rules import Rule, rules_from_bytes
 from palate_common.records.files import write_durably
 from palate_common.records.key_file import load_key
 from palate_core.errors import InputError, IntegrityError, PalateError
@@ -52,7 +53,6 @@ from palate_core.log.consistency import SPENT
 from palate_core.log.notes import MOST_NOTE, Note, read_note
 from palate_core.log.signing import SigningKey
 from palate_server.folder.config import ServerConfig, read_config
-from palate_server.folder.quarantine import Quarantine
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
 
@@ -69,8 +69,8 @@ ABOUT, MOST_ABOUT = "palate", 2**16
 """Name of what is said about a panel in its file, and the most bytes of that."""
 TABLE_FILE = "item-table.json"
 """Titles and other facts of the items in a server folder."""
-QUARANTINE_FILE = "quarantine.json"
-"""Which items are in quarantine."""
+RULES_FILE = "rules.json"
+"""What the operator wants of every list."""
 MOST_FEATURES = 1024
 """The most features of an item."""
 
@@ -138,12 +138,13 @@ class Site:
 
     @property
     def items_stamp(self) -> tuple[int, ...]:
-        """Another one once `items`, features, facts, panel or the latest model may have changed."""
+        """Another one once `items`, features, facts, rules, panel or the latest model may have changed."""
         features, found = self.config.training.features, list[int]()
         for path in (
             self.items_file,
             self.panel_file,
             self.table_file,
+            self.rules_file,
             self.models / "latest",
             *([self.folder / features] * bool(features)),
         ):
@@ -186,11 +187,6 @@ class Site:
         return self.folder / PANEL_FILE
 
     @property
-    def quarantine(self) -> Quarantine:
-        """The items in quarantine."""
-        return Quarantine(self.folder / QUARANTINE_FILE)
-
-    @property
     def panel_about(self) -> dict[str, str]:
         """What the operator said of the panel's log: `origin` and `licence`; {} without a panel."""
         try:
@@ -215,6 +211,20 @@ class Site:
             InputError: it isn't what `palate serve items` wrote.
         """
         return read_facts(self.table_file, TABLE_FILE) if self.table_file.exists() else None
+
+    @property
+    def rules_file(self) -> Path:
+        """The file of what the operator wants of every list."""
+        return self.folder / RULES_FILE
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """What the operator wants of every list, as the file has it now.
+
+        Raises:
+            IntegrityError: it isn't what `palate serve rules` wrote.
+        """
+        return rules_from_bytes(self.rules_file.read_bytes()) if self.rules_file.exists() else ()
 
     def _panel(self) -> State:
         """The panel's model; {} if nobody shares their log."""

@@ -25,7 +25,6 @@ from palate_core.accounting import round_up
 from palate_core.cohort_terms import MAX_ATTEMPTS
 from palate_core.errors import BudgetError, InputError, IntegrityError
 from palate_core.log.entries import (
-    AuditEntry,
     BudgetEntry,
     ChargeEntry,
     CloseEntry,
@@ -46,7 +45,6 @@ from palate_core.reserved_delta import uses_reserve
 from palate_server.ledger.interim_looks import InterimLooks
 
 __all__ = [
-    "AuditEntry",
     "BudgetEntry",
     "ChargeEntry",
     "CloseEntry",
@@ -164,7 +162,7 @@ class History:
                 self.former_keys |= {entry.old_key}
                 self._present_key = entry.new_key
                 self.lost_key = self.lost_key if entry.old_signature else entry.old_key
-            case PublishEntry() | AuditEntry():
+            case PublishEntry():
                 pass
 
     def admit(self, entry: Entry) -> None:
@@ -201,9 +199,6 @@ class History:
             case PublishEntry():
                 if entry.run is not None and (entry.run not in self._runs or not self._runs[entry.run].closed):
                     raise InputError(f"`run` must be closed before its model is published, got {entry.run!r}")
-            case AuditEntry():
-                if not (entry.run in self._runs and self._runs[entry.run].closed):
-                    raise InputError(f"an audit must be of a run that is closed, got {entry.run!r}: close it first")
             case LostEntry() | WitnessesEntry():
                 pass
             case RestoredEntry():

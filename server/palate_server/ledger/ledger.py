@@ -41,7 +41,7 @@ from palate_server.ledger.extract import Extract, verify_extract, write_extract
 from palate_server.ledger.ledger_file import KIND, LedgerFile
 
 _MODELS = ("population", "budget", "publish", "restored", "witnesses", "handover")
-_OTHERS = ("open", "seal", "close", "audit")
+_OTHERS = ("open", "seal", "close")
 """Kinds of the last entry when a server publishes a model, and when other programs may do so."""
 
 __all__ = ["KIND", "Charge", "Checkpoint", "Entry", "Extract", "Ledger", "verify_extract"]
@@ -166,15 +166,6 @@ class Ledger(LedgerFile):
         """
         with self._view(write=True) as connection:
             self._append(connection, kind="close", run=run, facts=dict(facts))
-
-    def enter_audit(self, run: str, facts: Mapping[str, Any]) -> None:
-        """Record the result of an audit of a closed run; it costs no privacy.
-
-        Raises:
-            InputError: the run is unknown or open, or the facts aren't JSON.
-        """
-        with self._view(write=True) as connection:
-            self._append(connection, kind="audit", run=run, facts=dict(facts))
 
     def publish(self, run: str | None, model_hash: str, manifest: str | None = None) -> Checkpoint:
         """Record that a model is published; returns the log's state, whose size is the model's version.

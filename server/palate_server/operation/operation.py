@@ -26,7 +26,6 @@ from palate_core.log.notes import Note
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.presence import SeenByQuarter
-from palate_server.folder.quarantine import QuarantineFullError
 from palate_server.folder.server_folder import Site, site_signs
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.ledger import Ledger
@@ -34,9 +33,8 @@ from palate_server.ledger.mirror import Mirror
 from palate_server.ledger.witnesses import UncosignedError, Witnesses
 from palate_server.operation import runs
 from palate_server.operation.absences import Absences
-from palate_server.operation.dismissals import SOONEST, Dismissals
+from palate_server.operation.dismissals import NEWS, SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError, fit
-from palate_server.operation.left_out import check_quarantine
 from palate_server.operation.messenger import MessageTransport
 from palate_server.operation.releases import catalogue_out, publish_items
 from palate_server.operation.restraint import restraint_of
@@ -87,7 +85,7 @@ class Operation:
         self._restraint, self._absences = restraint_of(site), Absences()
         self._progress, self._shelf = ActivityFile(site.progress_file), ModelShelf(site.round_models)
         self._dismissals = Dismissals(messenger.send_home)
-        self._not_before = 0.0
+        self._not_before = self._news_until = 0.0
         self._items_stamp, self._items_refused, self._items_again = tuple[int, ...](), "", 0.0
         self._presence = SeenByQuarter(self._register)
 
@@ -124,7 +122,10 @@ class Operation:
                 soon = self.config.release.automatic and just_closed(ledger, now=now, within=SOONEST)
             if now < due:
                 online = self._online(wait=min(IDLE, due - now))
-                self._dismissals.send(online, seconds=SOONEST if soon else due - now)
+                if now < self._news_until:
+                    self._dismissals.send(online, seconds=NEWS, least=NEWS)
+                else:
+                    self._dismissals.send(online, seconds=SOONEST if soon else due - now)
                 sleep(GATHERING)
 
     def _take_over(self, ledger: Ledger) -> None:
@@ -229,7 +230,8 @@ class Operation:
                     self.events.tell("items added", count=len(found.items), version=found.version)
                 else:  # the ledger was restored
                     self.events.tell("published", run=found.manifest.model_dump().get("run"), version=found.version)
-                self._not_before = max(self._not_before, now + SOONEST)
+                self._news_until = now + SOONEST
+                self._not_before = max(self._not_before, self._news_until)
         self._items_stamp, self._items_refused, self._items_again = stamp, refused, now + TRY_AGAIN[0]
 
     def _step(self, ledger: Ledger, *, now: float) -> None:
@@ -245,7 +247,6 @@ class Operation:
                 if self._items_refused:
                     return
                 check_budgets(self.config, ledger, now=now)
-                check_quarantine(self.site, ledger)
             cohort = self._gather(kind, least=least)
             if cohort is not None:
                 run = run or self._begin(ledger, survey)
@@ -257,7 +258,7 @@ class Operation:
                 self._surveys.put_off(now=time.time())
             else:
                 self._not_before = time.time() + self.config.cohort.pause_seconds
-        except (BudgetError, QuarantineFullError) as error:
+        except BudgetError as error:
             self.events.tell("refused", reason=str(error))
             self._not_before = time.time() + max(self.config.cohort.pause_seconds, 3600.0)
         except (WitnessError, UncosignedError) as error:

@@ -27,6 +27,7 @@ from palate_common.algorithms import State
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue, read_lines
+from palate_common.models.item_changes import CHANGES, table_from
 from palate_common.models.manifest import (
     EXTENDS,
     ITEMS,
@@ -39,6 +40,7 @@ from palate_common.models.manifest import (
 )
 from palate_common.models.model import GlobalModel
 from palate_common.models.published import Contents, Published
+from palate_common.models.rules import RULES, rules_to_bytes
 from palate_common.records.files import write_durably
 from palate_common.survey import SURVEYING
 from palate_common.system import lock_folder
@@ -195,8 +197,7 @@ def check_keeps(items: Iterable[str], had: Iterable[str], name: str) -> None:
     if lost := sorted(set(had) - set(items)):
         more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
         raise InputError(
-            f"{name} must keep each item that devices have, and lacks {lost[0]!r:.80}{more}: a list only grows, and "
-            "`palate serve quarantine --add` takes an item out of all lists"
+            f"{name} must keep each item that devices have, and lacks {lost[0]!r:.80}{more}: a list only grows"
         )
 
 
@@ -241,7 +242,7 @@ def publish_items(site: Site) -> Published | None:
     """
     with publishing(site):
         added, inputs = added_items(site), site.public_inputs
-        former = latest(site) if added or _has_other_facts(site) or _is_behind(site) else None
+        former = latest(site) if added or _has_others(site) or _is_behind(site) else None
         if former is None:
             return None
         check_config(site.config, n_items=len(site.catalogue.items), inputs=inputs)
@@ -253,14 +254,22 @@ def publish_items(site: Site) -> Published | None:
             return _write(site, ledger, model, site.catalogue, facts | more, _card_of(site, former))
 
 
-def _has_other_facts(site: Site) -> bool:
-    """Whether the latest model was published with other facts about its items than the folder has."""
-    name = latest_manifest(site)
+def _has_others(site: Site) -> bool:
+    """Whether the latest model was published with other facts about its items, or rules, than the folder has."""
+    name, had = latest_manifest(site), _beside(site)
     if name is None:
         return False
-    table, had = site.table, (site.models / name / published.TABLE)
-    made = None if table is None else table.over(read_lines(_items_out(site) or b"")).to_bytes()
-    return made != (had.read_bytes() if had.exists() else None)
+    items = read_lines(_items_out(site) or b"")
+    table, out = site.table, table_from(had, items)
+    facts = (None if each is None else each.over(items).to_bytes() for each in (table, out))
+    return len({*facts}) > 1 or rules_to_bytes(site.rules) != had.get(RULES, rules_to_bytes(()))
+
+
+def _beside(site: Site) -> dict[str, bytes]:
+    """The files of facts and rules that the latest model was published with."""
+    name = latest_manifest(site)
+    paths = () if name is None else (site.models / name / each for each in (published.TABLE, CHANGES, RULES))
+    return {path.name: path.read_bytes() for path in paths if path.exists()}
 
 
 def _is_behind(site: Site) -> bool:
@@ -558,7 +567,14 @@ def _write(
     if former is not None and (version := listed(site)[0][0]) > (size := ledger.checkpoint().size):
         raise IntegrityError(f"a model must have a version above {version}, got {size + 1}")
     made = published.contents(
-        model, catalogue, facts, population=site.config.population, public_key=key.public, table=site.table
+        model,
+        catalogue,
+        facts,
+        population=site.config.population,
+        public_key=key.public,
+        table=site.table,
+        rules=site.rules,
+        former=_beside(site),
     )
     witness = Witness(site.witness)
     witness.check()

@@ -7,14 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from palate_common.algorithms.parts.panel import has_panel
-from palate_common.algorithms.parts.quarantine import QUARANTINED
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.files import make_folder
 from palate_common.survey import SURVEYING, Survey
 from palate_core.errors import InputError
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation.left_out import quarantined
 from palate_server.operation.releases import catalogue_out, warm_inputs
 from palate_server.operation.survey_results import result_of, write_result
 from palate_server.operation.surveys import as_run
@@ -42,11 +40,8 @@ def begin(site: Site, ledger: Ledger, survey: Survey | None) -> RunTerms:
         inputs, about = dict[str, Any](), dict[str, Any]()
     else:
         inputs, about = warm_inputs(site)
-        out = quarantined(site, ledger)
-        inputs = {**inputs, **site.public_inputs, **out}
+        inputs = {**inputs, **site.public_inputs}
         about |= {"panel": site.panel_about} if has_panel(inputs) else {}
-        if out:
-            about |= {"quarantined": int(out[QUARANTINED].sum())}
     if survey is None and (had := catalogue_out(site)) is not None and had.hash != catalogue.hash:
         raise InputError("a run must be over the items of the latest model, which devices have, got others")
     terms = next_terms(

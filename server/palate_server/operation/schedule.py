@@ -58,20 +58,6 @@ def latest_training(ledger: Ledger) -> CloseEntry | None:
     return next(closed, None)
 
 
-def trainings(ledger: Ledger) -> int:
-    """How many trainings have ended with a release."""
-    entries = ledger.entries()
-    others = untrained(entries)
-    return sum(
-        isinstance(each, CloseEntry) and each.run not in others and bool(each.facts.get("releases")) for each in entries
-    )
-
-
-def training_goes_on(ledger: Ledger) -> bool:
-    """Whether a training is open: it goes on with the items that were in quarantine when it began."""
-    return (run := unfinished_run(ledger)) is not None and run not in untrained(ledger.entries())
-
-
 def untrained(entries: Iterable[Entry]) -> set[str]:
     """The runs that train nothing: surveys."""
     return {entry.run for entry in entries if entry.kind == "open" and entry.facts.get("algorithm") == SURVEYING}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from palate_common.algorithms import State, first_state, make_algorithm, next_state
+from palate_common.algorithms import State, make_algorithm, next_state
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_core.errors import IntegrityError
 from palate_core.log.entries import Entry
@@ -39,7 +39,7 @@ class Replay:
     def __init__(self, terms: RunTerms, inputs: State | None = None) -> None:
         self._terms, self._inputs = terms, inputs or {}
         self.algorithm = make_algorithm(terms.algorithm, terms.settings, terms.facts)
-        self.model = GlobalModel(model_header(terms, 0), first_state(self.algorithm, self._inputs))
+        self.model = GlobalModel(model_header(terms, 0), self.algorithm.opening(self._inputs))
         self.round = 0
 
     def apply(self, noisy: NoisyAggregate) -> GlobalModel:

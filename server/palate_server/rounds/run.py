@@ -88,12 +88,14 @@ class Request:
         own: with masks, makes the values for one device, when they are sent: the `request`, in the first exchange with
             sub-cohorts the `directory` of its own; None without masks.
         step: with masks, the number of the step.
+        attempt: with masks, what takes sums of vectors where a transport has them in the place of answers.
     """
 
     to: Collection[int]
     shared: Mapping[str, bytes]
     own: Callable[[int], Mapping[str, bytes]] | None = None
     step: int = 0
+    attempt: Subcohorts | None = None
 
 
 class Transport(Protocol):
@@ -170,7 +172,7 @@ def masked_request(attempt: Subcohorts, opened: Mapping[str, bytes]) -> Request:
         found = {"request": attempt.request(device)}
         return {**found, "directory": attempt.directory(device)} if opened and not together else found
 
-    return Request(asked, shared, own, int(attempt.step))
+    return Request(asked, shared, own, int(attempt.step), attempt)
 
 
 def run_rounds(

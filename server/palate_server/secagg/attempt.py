@@ -29,6 +29,7 @@ from palate_core.masks.transcript import AttemptTerms
 from palate_server.secagg.cohort import first_stage
 from palate_server.secagg.conduct import Conduct
 from palate_server.secagg.stage import Attempt, Stage, UnmaskedSum
+from palate_server.secagg.sum import InputStage
 
 
 class Unmasking:
@@ -116,6 +117,29 @@ class Unmasking:
                 self.conduct.unsigned.add(device)
             return False
         self._answered.add(device)
+        return True
+
+    @property
+    def signed(self) -> bytes:
+        """What devices sign now beside their masked vectors, which `receive_sum` takes; empty at any other step."""
+        return self._current.signed if isinstance(self._current, InputStage) else b""
+
+    def receive_sum(self, signatures: Mapping[int, bytes], total: bytes) -> bool:
+        """Take the packed sum of some devices' masked vectors, with the signature of each; returns whether it was used.
+
+        It shows that they have sent vectors for this list. That it is their sum nobody but who has added can know.
+        """
+        stage = self._current
+        if not isinstance(stage, InputStage) or not signatures.keys() <= stage.asked_set - self._answered:
+            return False
+        try:
+            if not signatures:
+                raise IntegrityError("a sum must be of somebody's vectors, got nobody's")
+            stage.accept_sum(signatures, memoryview(total))
+        except IntegrityError:
+            self.dropped["malformed"] += 1
+            return False
+        self._answered |= signatures.keys()
         return True
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ all; what becomes of one changes nothing for another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.signing import SigningKey
@@ -73,10 +73,24 @@ class Subcohorts:
         """The directory that goes to one device, with the plan."""
         return self._named[self.place[device]]
 
+    def signed(self, device: int) -> bytes:
+        """What a device signs now beside its masked vector: the same for all of its sub-cohort, see `Unmasking`."""
+        return self.machines[self.place[device]].signed
+
     def receive(self, device: int, answer: bytes) -> bool:
         """Take one answer; returns whether it was used."""
+        machine = self._open_of(device)
+        return machine is not None and machine.receive(device, answer)
+
+    def receive_sum(self, signatures: Mapping[int, bytes], total: bytes) -> bool:
+        """Take a sum of masked vectors of one sub-cohort, see `Unmasking`; returns whether it was used."""
+        machine = self._open_of(min(signatures, default=-1))
+        return machine is not None and machine.receive_sum(signatures, total)
+
+    def _open_of(self, device: int) -> Unmasking | None:
+        """The attempt of a device, if it goes on."""
         machine = self.machines[self.place[device]] if device in self.place else None
-        return machine is not None and machine in self._open and machine.receive(device, answer)
+        return machine if machine in self._open else None
 
     def close(self) -> None:
         """End the step of each. One that ends without a sum is left out of the attempt.

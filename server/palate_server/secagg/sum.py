@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from palate_common.secagg.evidence import ShownBox, ShownPiece
@@ -38,8 +40,8 @@ class InputStage(BaseStage):
         super().__init__(held.attempt, held.toss, held.ids(held.u1))
         self._held, self._receipts = held, receipts
         self._list = pack_flags(held.u1)
-        self._payload = members_payload(held.cohort.binding, self._list)
-        self._signature = sign(held.attempt.key, MEMBERS, self._payload)
+        self.signed = members_payload(held.cohort.binding, self._list)
+        self._signature = sign(held.attempt.key, MEMBERS, self.signed)
         self._signatures: dict[int, bytes] = {}
         self._sum = PackedSum(self.terms.size, self.terms.bits)
         self._survivors = np.zeros(len(held.cohort), np.bool_)
@@ -50,12 +52,17 @@ class InputStage(BaseStage):
 
     def accept(self, device: int, body: memoryview) -> None:
         """Add a masked vector to the sum, and keep the signature on the U1 for which it is masked."""
-        vector, signature = body[:-SIGNATURE], bytes(body[-SIGNATURE:])
-        check_signature(self.attempt.directory.identities[device], INPUT, self._payload, signature)
-        self._sum.add(vector)
-        member = member_of(self._held.cohort, device)
-        self._signatures[member] = signature
-        self._survivors[member] = True
+        self.accept_sum({device: bytes(body[-SIGNATURE:])}, body[:-SIGNATURE])
+
+    def accept_sum(self, signatures: Mapping[int, bytes], total: memoryview) -> None:
+        """Add the sum of the masked vectors of some devices that were asked, all of it or nothing."""
+        for device, signature in signatures.items():
+            check_signature(self.attempt.directory.identities[device], INPUT, self.signed, signature)
+        self._sum.add(total)
+        for device, signature in signatures.items():
+            member = member_of(self._held.cohort, device)
+            self._signatures[member] = signature
+            self._survivors[member] = True
 
     def close(self) -> Stage:
         """Devices that have shared, but sent no vector, have dropped out: their mask keys will be opened."""

@@ -37,11 +37,9 @@ from palate_server.folder.edges import ends_of_edges
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import RESTARTS, EventSummary, at, told_reason
 from palate_server.folder.server_folder import Site
-from palate_server.operation.left_out import too_many
 from palate_server.operation.outlook import local
 from palate_server.operation.releases import added_items
 from palate_server.operation.restraint import restraint_of
-from palate_server.operation.schedule import trainings
 from palate_server.operation.terms import DAY, budgets_of, cost_of
 from palate_server.rounds.cohort import least_of
 from palate_server.service.parts import is_alive
@@ -64,8 +62,6 @@ BROKEN = (
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """No more can be written: of the disk, of this account's quota, of a file."""
 NO_ROOM = "make room, and look again: what else is wrong can't be read before"
-NAMED = 5
-"""So many items in quarantine are named in one line."""
 FULL = 1 / 8
 """Part of `problems.disk_mib` below which a disk is full rather than low."""
 
@@ -455,18 +451,6 @@ def _items(seen: _Seen) -> Iterator[ServerProblem]:
         yield _problem("items_waiting", said=f"{len(added):,} item(s) were added, and devices don't have them yet")
 
 
-def _quarantine(seen: _Seen) -> Iterator[ServerProblem]:
-    """Items that nothing is learned about."""
-    with seen.site.reading() as ledger:
-        found = seen.site.quarantine.items(trainings=trainings(ledger))
-    if not found:
-        return
-    names = ", ".join(f"{each.item:.40}" for each in found[:NAMED]) + (", ..." if len(found) > NAMED else "")
-    full = too_many(seen.site, {each.item for each in found})
-    said = f"{len(found):,} item{'' if len(found) == 1 else 's'} in quarantine: {names}"
-    yield _problem("quarantine_full" if full else "items_quarantined", said=said)
-
-
 def _backup(seen: _Seen) -> Iterator[ServerProblem]:
     """A backup that is too old for what has changed since."""
     site, hours = seen.site, seen.site.config.problems.backup_hours
@@ -488,8 +472,7 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
 
 
 _LOOKS: tuple[Callable[[_Seen], Iterable[ServerProblem]], ...] = (
-    _running, _witnesses, _disks, _certificates, _edges, _clock, _keys, _configuration, _ledger, _items, _quarantine,
-    _happened,
+    _running, _witnesses, _disks, _certificates, _edges, _clock, _keys, _configuration, _ledger, _items, _happened,
     _backup,
 )  # fmt: skip
 """Each tells one kind of things; one that fails is a problem itself, and keeps none of the others from being told."""

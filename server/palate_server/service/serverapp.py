@@ -22,7 +22,7 @@ from palate_core.errors import LockedError, PalateError
 from palate_server.edge.direct import DirectLink
 from palate_server.edge.proofs import Proofs
 from palate_server.edge.transport import EdgeLink, EdgeMessenger
-from palate_server.folder.edges import key_of
+from palate_server.folder.edges import adds, key_of
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.logs import PartLog
@@ -47,7 +47,7 @@ def main(folder: Path) -> int:
             _show_life(lock.path)
             with Enrolments(site.enrolment_file) as register:
                 proofs = Proofs(register, site.config.population, site.config.gateway.path)
-                Operation(site, EdgeMessenger(link_of(site), proofs)).serve()
+                Operation(site, EdgeMessenger(link_of(site), proofs, partial(adds, site))).serve()
     except Exception as error:
         text = str(error) if isinstance(error, PalateError) else type(error).__name__
         EventLog(site.events).tell("failed", kind=type(error).__name__, error=text)

@@ -23,7 +23,7 @@ from benchmarks.sheet import Part, Table, main
 ROOT = Path(__file__).parents[3]
 BAR, AFTER = 90.0, 15.0
 """CPU seconds after `git clone` in all, and of them after the install."""
-PERSONAL = re.compile(r"^ {2}\S.*\bbecause you liked ", re.MULTILINE)
+PERSONAL = re.compile(r"^ {2}\S.*\bbecause you (?:had|liked) ", re.MULTILINE)
 """A recommended title with a reason of the person's own."""
 TICKS = os.sysconf("SC_CLK_TCK")
 

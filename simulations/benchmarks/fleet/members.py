@@ -10,9 +10,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from device_fleet import FleetPlan, run_fleet  # of docs/examples
+
 from palate_common.enrolment import Invitation
 from palate_core.device.floors import Floors
-from palate_sim.studies.device_fleet import FleetPlan, run_fleet
 
 
 def main(file: Path) -> None:

@@ -30,7 +30,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "core: device": ("common/palate_core/device/*.py",),
     "core: log": tuple(f"common/palate_core/log/{name}.py" for name in LOG),
     "contributions": ("common/palate_common/mechanism/*.py", "common/palate_common/rounds/*.py"),
-    "accounting of several": ("common/palate_common/accounting/*.py",),
+    "accounting of several": ("common/palate_common/accounting/*.py", "simulations/palate_sim/accounting.py"),
     "blame": ("common/palate_common/secagg/*.py",),
     "layouts and clips of algorithms": tuple(f"common/palate_common/algorithms/{name}.py" for name in ALGORITHMS),
     "device: rounds": ("client/palate_client/rounds/*.py",),

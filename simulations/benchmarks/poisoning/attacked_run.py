@@ -37,10 +37,10 @@ from palate_core.noise.randomness import SecureSource
 from palate_core.noise_share import ClearSum, NoisedVector
 from palate_core.plan import MAX_USERS, Noise, RoundPlan, read_plan
 from palate_core.privacy_mode import DpMode
-from palate_server.flower.transport import GridTransport
 from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.run import Request, run_rounds
 from palate_server.rounds.terms import RunTerms, make_terms
+from palate_sim.engines.grid_transport import GridTransport
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import node_size
 

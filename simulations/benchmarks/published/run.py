@@ -137,6 +137,7 @@ PARTS = {"comparison": Part(comparison, comparison_tables), "statistics": Part(s
 
 
 if __name__ == "__main__":
-    fedavg, ease = (importlib.import_module(name) for name in ("dp_fedavg", "dp_ease"))  # of docs/examples
-    with lent(fedavg.DpFedAvg), lent(ease.DpEase):
+    # of docs/examples
+    als, fedavg, ease = (importlib.import_module(name) for name in ("dp_als", "dp_fedavg", "dp_ease"))
+    with lent(als.DpAls), lent(fedavg.DpFedAvg), lent(ease.DpEase):
         main(__doc__, PARTS, Path(__file__).parent, seeds=3, protocol=PROTOCOL)

@@ -1,7 +1,7 @@
 """What ranking on a device costs, whether its explanations hold, and what its knobs do.
 
-PYTHONPATH=simulations python simulations/benchmarks/ranking/run.py --data PATH [--parts speed,memory,explain,knobs] \\
-    [--seeds 3]
+PYTHONPATH=simulations python simulations/benchmarks/ranking/run.py --data PATH \\
+    [--parts speed,memory,explain,knobs,filters,facts] [--seeds 3]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 import palate
 from benchmarks.measure import ML_SMALL, prepared_of, rehearsed
+from benchmarks.ranking.filters import ITEMS, facts_of_items, facts_tables, filtered, filters_tables
 from benchmarks.ranking.knobs import EPSILON, OFF, N, knobs, knobs_tables, met
 from benchmarks.sheet import Part, Table, main
 from palate_client.recommend.ranking import Ranking
@@ -88,11 +89,21 @@ def _with_state(model: GlobalModel, state: dict[str, Any], n_items: int) -> Glob
     return GlobalModel(header, {name: array for name, array in state.items() if name != "table"})
 
 
-def speed(_: Path, __: int) -> Any:
-    """The search and the whole call against numpy's product, CPU time, in one process."""
+def _trained() -> tuple[Interactions, GlobalModel]:
+    """A log, and a model of it."""
     log = synthetic(10_000, 5000)
     settings = {"embedding_size": SIZE - 1, "rounds": 4}
-    base = rehearse(log, algorithm="als", settings=settings, epsilon=EPSILON, delta=1e-5, seed=0)
+    return log, rehearse(log, algorithm="als", settings=settings, epsilon=EPSILON, delta=1e-5, seed=0)
+
+
+def filters(_: Path, __: int) -> Any:
+    """A list with filters, rules and so on beside one without."""
+    return filtered(tiled(_trained()[1], ITEMS), QUERIES)
+
+
+def speed(_: Path, __: int) -> Any:
+    """The search and the whole call against numpy's product, CPU time, in one process."""
+    log, base = _trained()
     figures = []
     for label, make in (("trained, tiled", tiled), ("Gaussian", gaussian)):
         for n_items in (100_000, 1_000_000):
@@ -285,6 +296,8 @@ PARTS = {
     "memory": Part(memory, memory_tables),
     "explain": Part(explain, explain_tables),
     "knobs": Part(knobs, knobs_tables),
+    "filters": Part(filters, filters_tables),
+    "facts": Part(facts_of_items, facts_tables),
 }
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Real devices in threads: enrol, say so in a line, and sync again and again until the time is up or stdin ends.
+"""Real devices in threads, many in several processes: enrol, say so in a line, and sync until stdin or the time ends.
 
 python fleet.py JOB.json
 
-A line on stdin is a purpose to which all of them agree from then on.
+A line on stdin is a purpose to which all of them agree from then on. In one process more threads than some hundred
+starve each other.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import subprocess
 import sys
 import tempfile
 import threading
@@ -19,9 +21,38 @@ from typing import Any
 import palate
 from palate_client.service import Service
 
+EACH = 125
+"""The most devices in a process."""
+
 
 def main(file: Path) -> None:
     job = json.loads(file.read_text())
+    (several if len(job["invitations"]) > EACH else alone)(job)
+
+
+def several(job: dict[str, Any]) -> None:
+    """Devices in processes of their own, which begin one after another: who enrols later has a higher number."""
+    fleets = list[subprocess.Popen[str]]()
+    with tempfile.TemporaryDirectory() as home:
+        for first in range(0, len(job["invitations"]), EACH):
+            part = {name: job[name][first : first + EACH] for name in ("invitations", "purposes")}
+            file = Path(home) / f"{first}.json"
+            file.write_text(json.dumps(job | part | {"first": first}))
+            command = [sys.executable, __file__, str(file)]
+            fleets.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            fleets[-1].stdout.readline()
+        print("enrolled", flush=True)
+        for line in sys.stdin:
+            for fleet in fleets:
+                print(line, end="", file=fleet.stdin, flush=True)
+        for fleet in fleets:
+            fleet.stdin.close()
+        counted = [json.loads(fleet.stdout.read()) for fleet in fleets]
+    print(json.dumps({name: sum(each[name] for each in counted) for name in counted[0]}), flush=True)
+
+
+def alone(job: dict[str, Any]) -> None:
+    """Devices in threads of this process."""
     first = json.loads(job["invitations"][0])
     floors = palate.Floors(allow_central=True, allow_seeded=job["seeded"]).for_few()
     service = Service(
@@ -39,16 +70,17 @@ def main(file: Path) -> None:
 
     with tempfile.TemporaryDirectory() as home:
 
-        def one(number: int) -> None:
+        def one(place: int) -> None:
+            number = job["first"] + place
             rng = random.Random(number)  # noqa: S311 - when a device comes and goes
-            with palate.open(Path(home) / str(number), app="bench", key=palate.new_key(), service=service) as device:
-                for purpose in ("store", *job["purposes"][number]):
+            with palate.open(Path(home) / str(place), app="bench", key=palate.new_key(), service=service) as device:
+                for purpose in ("store", *job["purposes"][place]):
                     device.consent.grant(purpose, version="1")
                 for step in range(5):
                     device.track(job["kind"], f"item-{(number * 13 + step * step * 7) % 200}")
                 with turn:
-                    turn.wait_for(lambda: turns[0] == number)
-                    device.enroll(job["invitations"][number])
+                    turn.wait_for(lambda: turns[0] == place)
+                    device.enroll(job["invitations"][place])
                     devices.append(device)
                     turns[0] += 1
                     turn.notify_all()
@@ -65,7 +97,7 @@ def main(file: Path) -> None:
                             totals[name] += getattr(result, name)
                     over.wait(result.next if job["patient"] and result.next else 1.0)
 
-        threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(count)]
+        threads = [threading.Thread(target=one, args=(place,), daemon=True) for place in range(count)]
         for thread in threads:
             thread.start()
         enrolled.wait()

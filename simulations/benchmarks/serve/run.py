@@ -1,7 +1,7 @@
 """What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
 
 PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,large,idle,kills,restore,\\
-    looks,outside,hour,soak,door,register,thousand,half] [--seeds KILLS]
+    looks,outside,hour,soak,door,register,thousand,half,sums] [--seeds KILLS]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from benchmarks.serve.door import EXCHANGES, half_open, register, transport, wai
 from benchmarks.serve.hour import hour, hour_tables
 from benchmarks.serve.looking import looks
 from benchmarks.serve.restoring import lost_and_restored
+from benchmarks.serve.sums import BITS, DEVICES, NUMBERS, sums
 from benchmarks.serve.thousand import thousand
 from benchmarks.serve.world import World, totals
 from benchmarks.sheet import Part, Table, main
@@ -34,10 +35,10 @@ from palate_server.operation.releases import latest
 from palate_server.service.setup import make_site
 
 ROUND_BAR, IDLE_BAR, ONLINE_BAR = 150.0, 2.0, 3.0
-SHARE, SOON, MOMENTS, HELD = 0.85, 100.0, 30, 64.0
+SHARE, SOON, MOMENTS, HELD, MORE = 0.85, 100.0, 30, 64.0, 1.3
 COHORT, ROUNDS, LARGE, FEATURES = 100, 2, 20_000, 64
 ENROLLED, PRESENT, WATCHED = 10_000, 100, 40.0
-DOOR, WAITING, HALF, REAL, BROWSING = (300, 1_000, 3_000), 10_000, 9_900, 1_000, 3
+DOOR, WAITING, HALF, REAL, BROWSING = (300, 1_000, 3_000), 10_000, 10_000, 1_000, 3
 TRANSPORT = ("gateway", "edge", "SuperLink", "ServerApp")
 PAUSES = (24 * 3600.0, 600.0)
 REGISTERS = ("enrolment.db",)
@@ -515,8 +516,8 @@ def registers_tables(figures: Any) -> list[Table]:
 
 
 def thousands(_: Path, __: int) -> Any:
-    """A thousand real devices with secure noise, browsers among them; and with seeded noise beside a simulation."""
-    return [thousand(REAL, BROWSING, noise="secure"), thousand(REAL, 0, noise="seeded")]
+    """A thousand real devices, browsers among them: with seeded noise beside a simulation; and with secure noise."""
+    return [thousand(REAL, BROWSING, noise="seeded"), thousand(REAL, BROWSING, noise="secure")]
 
 
 def thousands_tables(figures: Any) -> list[Table]:
@@ -555,9 +556,35 @@ def halves_tables(figures: Any) -> list[Table]:
         gateway, edge = (mine[part] / mine["open"] / 1000 for part in ("gateway", "edge"))
         bar = f"<= {HELD:g} kB: {_met(gateway + edge <= HELD)}"
         rows.append((what, f"{mine['open']:,}", f"{gateway:.1f} kB", f"{edge:.1f} kB", bar))
-    note = f"The gateway ends such connections after ten seconds. {_loaded([figures])}"
+    note = f"The gateway ends such connections after ten seconds, here after an hour. {_loaded([figures])}"
     header = ("a connection has sent", "open at once", "gateway, each", "edge, each", "bar")
     return [Table("Half-open connections", header, rows, note)]
+
+
+def partial_sums(_: Path, repetitions: int) -> Any:
+    """Vectors of three hundred devices at one edge and at three, which add them up or don't."""
+    return [[sums(edges, adds=adds) for edges in (1, 3) for adds in (False, True)] for _ in range(repetitions)]
+
+
+def partial_sums_tables(found: Any) -> list[Table]:
+    """One row an arrangement."""
+    rows, first = [], dict[bool, float]()
+    for number, each in enumerate(found[0]):
+        if not all(other[number]["same"] and other[number]["heard"] == DEVICES for other in found):
+            raise PalateError("each sum must be that of all vectors, got another")
+        spent, edge = (float(np.mean([other[number][part] for other in found])) for part in ("coordinator", "edge"))
+        share = spent / first.setdefault(each["adds"], spent)
+        verdict = f"{share:.2f} (<= {MORE:g}: {_met(share <= MORE)})" if each["edges"] > 1 else "1"
+        added = "added at the edges" if each["adds"] else "one by one"
+        size = f"{each['bytes'] / 1e6:.1f} MB"
+        rows.append((str(each["edges"]), added, size, f"{1000 * spent:.0f}", verdict, f"{1000 * edge:.0f}"))
+    header = ("edges", "vectors", "to the coordinator", "its CPU-ms", "of one edge's", "each edge's CPU-ms")
+    note = (
+        f"Input step of {DEVICES} devices, {NUMBERS:,} numbers of {BITS} bits each; edges on other hosts, which "
+        f"show what each device has signed; without Flower. Mean of {len(found)}. Each sum is bit for bit that of all "
+        "vectors."
+    )
+    return [Table("Partial sums", header, rows, note)]
 
 
 PARTS = {
@@ -574,6 +601,7 @@ PARTS = {
     "soak": Part(soak, soak_tables),
     "thousand": Part(thousands, thousands_tables),
     "half": Part(halves, halves_tables),
+    "sums": Part(partial_sums, partial_sums_tables),
 }
 
 

@@ -1,6 +1,6 @@
 """A thousand real devices, three of them browsers, in one masked round; with seeded noise it is the simulation's, too.
 
-nginx -> edge -> SuperLink -> ServerApp, with secure noise; and again with seeded noise, beside a simulation in memory
+nginx -> edge -> SuperLink -> ServerApp, with seeded noise, beside a simulation in memory; and again with secure noise
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ population = "bench"
 [privacy]
 dp = "{dp}"
 noise = "{noise}"
-epsilon = 2.0
+epsilon = {epsilon}
 lifetime_epsilon = 1000.0
 period_epsilon = 1000.0
 dropout = {dropout}
@@ -100,9 +100,10 @@ class World:
         exchange_seconds: float = 30.0,
         wait_seconds: float = 20.0,
         automatic: bool = True,
-        algorithm: str = "dp-als",
+        algorithm: str = "sgd",
         origins: Sequence[str] = (),
         items: Sequence[str] = ITEMS,
+        epsilon: float = 2.0,
     ) -> None:
         ports = free_ports()
         given: dict[str, Any] = {
@@ -113,7 +114,7 @@ class World:
             "settings": settings,
         }
         given |= {"exchange_seconds": exchange_seconds, "wait_seconds": wait_seconds, "noise": noise}
-        given |= {"automatic": str(automatic).lower(), "algorithm": algorithm}
+        given |= {"epsilon": epsilon, "automatic": str(automatic).lower(), "algorithm": algorithm}
         given["origins"] = json.dumps(list(origins))
         text = CONFIG.format(**given, ports=ports)
         self.folder, self.items = folder, items
@@ -253,7 +254,7 @@ class World:
         file = self.folder / f"fleet-{time.monotonic_ns()}.json"
         job = {"invitations": self.invitations(count), "seconds": stop_after, "churn": churn, "patient": patient}
         job |= {"windows": list(windows), "purposes": [list(each) for each in purposes] or [["train"]] * count}
-        job["kind"] = kind
+        job |= {"kind": kind, "first": 0}
         job["seeded"] = self.site.config.privacy.noise is Noise.SEEDED
         file.write_text(json.dumps(job))
         script = str(Path(__file__).with_name("fleet.py"))

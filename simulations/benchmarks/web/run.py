@@ -98,7 +98,7 @@ def cohort(_: Path, __: int) -> Any:
             try:
                 web, own = together(browsers, world, liked, worker=False, count=BROWSERS, until="closed")
                 done, aborted = world.events("round"), len(world.events("aborted"))
-                same = simulated(world, liked)[-1] == final(world)
+                same = simulated(world, liked)[-1].hash == final(world)
                 released = releases(world)
             finally:
                 world.stop()

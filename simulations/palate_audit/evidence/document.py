@@ -92,11 +92,6 @@ def read(data: bytes) -> tuple[Section, ...]:
         raise InputError("an audit must be the JSON that `palate audit` writes, got something else") from None
 
 
-def created(data: bytes) -> str:
-    """When a file that `read` takes was written, UTC."""
-    return str(json.loads(data).get("created", ""))
-
-
 def together(before: Sequence[Section], now: Sequence[Section]) -> tuple[Section, ...]:
     """The parts of an audit; a new part replaces an old one of the same name."""
     parts = {section.name: section for section in (*before, *now)}

@@ -2,7 +2,7 @@
 
 | name | shape | drawn as |
 |---|---|---|
-| `facts` | `{name: number or text}`: `canaries`, `rounds`, `alpha`, `thresholds`, `worst_group`, ... | tiles; what `--record` puts on the privacy card |
+| `facts` | `{name: number or text}`: `canaries`, `rounds`, `alpha`, `thresholds`, `worst_group`, ... | tiles |
 | `scores` | list of `histogram(...)` | one histogram each, canaries in and out |
 | `roc` | list of `roc(...)` | log-log, with the ceiling that the claim implies |
 | `tables` | list of `{"title": text, "header": [text, ...], "rows": [[cell, ...], ...]}` | tables |

@@ -29,9 +29,6 @@ import numpy as np
 from palate_audit.harness.canary_algorithm import CanaryAlgorithm, CanaryTable, Part, carried, members
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released, Vector
-from palate_client import flower
-from palate_client.flower import Host, Shards, node_app
-from palate_common.accounting.releases import GaussianEvent, account
 from palate_common.algorithms import PublicFacts
 from palate_common.rounds.wire import REFUSED, ContributionHeader, decode_local, decode_share, encode_share
 from palate_core.accounting import charged_mu2, epsilon_of, mu_of, sigma_for
@@ -43,11 +40,14 @@ from palate_core.log.signing import SigningKey
 from palate_core.noise_share import ClearSum
 from palate_core.plan import MAX_USERS, Noise, RoundPlan, read_plan
 from palate_core.privacy_mode import PrivacyMode, mode_of
-from palate_server.flower.transport import GridTransport
 from palate_server.rounds.cohort import FINE
 from palate_server.rounds.run import Request, Transport, open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
+from palate_sim.accounting import GaussianEvent, account
+from palate_sim.engines import client_app
+from palate_sim.engines.client_app import Host, Shards, node_app
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.grid_transport import GridTransport
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 SHARES = (0.2, 0.3, 0.5)
@@ -124,7 +124,7 @@ class Reasons(logging.Handler):
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Listen to devices meanwhile."""
-        logger = logging.getLogger(flower.__name__)
+        logger = logging.getLogger(client_app.__name__)
         level = logger.level
         logger.setLevel(logging.INFO)
         logger.addHandler(self)

@@ -68,9 +68,8 @@ def _result(records: RunRecords) -> Finding:
         expected["curve"] = (points, places if places else points)
     if isinstance(card.get("population"), dict):
         expected["epsilon"] = (result.get("epsilon"), card.get("epsilon"))
-        if not card.get("audit"):  # a card that was made anew for an audit counts the runs until then
-            spent = card["population"].get("spent_epsilon")
-            expected["population_epsilon"] = (result.get("population_epsilon"), spent)
+        spent = card["population"].get("spent_epsilon")
+        expected["population_epsilon"] = (result.get("population_epsilon"), spent)
     wrong = [name for name, (found, owed) in expected.items() if found != owed]
     if wrong:
         found, owed = expected[wrong[0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -10,8 +11,6 @@ import typer
 
 from palate_client.consent import Purpose
 from palate_client.device import Device, open_device
-from palate_client.leaving.later_models import Traces
-from palate_client.leaving.statement import Statement
 from palate_client.online.enrolment import enrolment_of
 from palate_client.service import Service
 from palate_client.store.vault import new_key
@@ -35,20 +34,24 @@ Preset = Annotated[str, typer.Option(help="What events count: movies, music, new
 
 def _device(store: Path, key: Path, app: str, service: Service | None = None, preset: str = "plain") -> Device:
     """Open the device with the key in the file; where no service is named, with the one that it is enrolled at."""
-    try:
-        secret = key.read_bytes()
-        mode = key.stat().st_mode
-    except OSError as error:
-        raise InputError(
-            f"`--key` must be a file that `palate device open` made, got {key}: {error.strerror}"
-        ) from None
-    if mode & 0o077:
-        raise InputError(f"`--key` must be readable by its owner alone, got mode {mode & 0o777:o}: chmod 600 {key}")
-    device = open_device(store, app=app, key=secret, service=service, preset=preset)
+    device = open_device(store, app=app, key=_private(key, "key"), service=service, preset=preset)
     enrolment = enrolment_of(device.store) if service is None else None
     if enrolment is not None:
         device.service = Service(public_key=enrolment.public_key, population=enrolment.population)
     return device
+
+
+def _private(path: Path, option: str) -> bytes:
+    """What a file has that only its owner may read."""
+    try:
+        found, mode = path.read_bytes(), path.stat().st_mode
+    except OSError as error:
+        raise InputError(
+            f"`--{option}` must be a file that `palate device open` or `serve` made, got {path}: {error.strerror}"
+        ) from None
+    if mode & 0o077:
+        raise InputError(f"`--{option}` must be its owner's alone to read, got mode {mode & 0o777:o}: chmod 600 {path}")
+    return found
 
 
 @app.command("open")
@@ -199,6 +202,33 @@ def statement(
 
 
 @app.command()
+def serve(
+    store: Store,
+    key: Key,
+    token: Annotated[Path, typer.Option(metavar="FILE", help="The token's file, made if there is none.")],
+    app: App = "palate",
+    public_key: KnownKey = None,
+    population: KnownPopulation = None,
+    preset: Preset = "plain",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On loopback; 0: any.")] = 0,
+) -> None:
+    """Let programs in other languages use the store, by JSON over loopback, until Ctrl-C.
+
+    A request has the token, as `Authorization: Bearer TOKEN`; /openapi.json says what can be asked.
+    """
+    from palate_client.bridge.bridge import Bridge
+
+    if not token.exists():
+        create_durably(token, secrets.token_urlsafe(32).encode(), mode=0o600)
+    with (
+        _device(store, key, app, _service(public_key, population), preset) as device,
+        Bridge(device, _private(token, "token").decode("ascii", "replace").strip(), port) as bridge,
+    ):
+        typer.echo(f"{bridge.url}  the description: {bridge.url}/openapi.json  the token: {token}")
+        bridge.wait()
+
+
+@app.command()
 def erase(
     store: Store,
     key: Key,
@@ -218,19 +248,6 @@ def erase(
     typer.echo("erased")
 
 
-@app.command()
-def verify(
-    statement: Annotated[Path, typer.Argument(help="What `erase --statement` or `statement --json` wrote.")],
-    model: Annotated[Path, typer.Argument(help="The folder of a published model, with its privacy card.")],
-    others: Annotated[
-        list[Path] | None, typer.Argument(metavar="[OTHER]...", help="Models that it started from, or in between.")
-    ] = None,
-) -> None:
-    """Print what a published model still has of the installation that a statement is of; it needs no store."""
-    made = Statement.from_bytes(_bytes(statement, "statement").rstrip(b"\n"))
-    typer.echo(str(Traces.of(made, model, *(others or ()))))
-
-
 def _service(public_key: str | None, population: str | None) -> Service | None:
     """The service, if it is named."""
     if (public_key is None) != (population is None):
@@ -242,10 +259,3 @@ def _service(public_key: str | None, population: str | None) -> Service | None:
 
 def _named(item: str, title: str) -> str:
     return f"{title} [{item}]" if title else item
-
-
-def _bytes(path: Path, name: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"`{name}` must be a readable file, got {path}: {error.strerror}") from None

@@ -24,7 +24,11 @@ Name = Annotated[str, typer.Argument(help="The person, of a-z, 0-9 and -.")]
 
 
 def _people(home: Path, model: str = "films") -> HostedPeople:
-    return HostedPeople(home, starter(model))
+    people = HostedPeople(home, starter(model))
+    for person in people:
+        for what, why in person.said.items():
+            typer.echo(f"{person.name}: {what}: {why}", err=True)
+    return people
 
 
 @app.command()

@@ -1,8 +1,7 @@
-"""`palate device enroll | leave | sync | fleet`: a device, or hundreds of them, at a real server."""
+"""`palate device enroll | leave | sync`: a device at a real server."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,6 @@ from palate_client.service import Service
 from palate_common.enrolment import Invitation
 from palate_core.device.floors import Floors
 from palate_core.errors import InputError
-from palate_sim.studies.device_fleet import FleetPlan, run_fleet, summary
 
 ACCEPTABLE = ("central", "seeded", "unmasked", "off", "few")
 FAILED: frozenset[Ended] = frozenset({"unreachable", "rejected", "failed", "not enrolled", "busy"})
@@ -120,55 +118,5 @@ def sync(
         raise typer.Exit(1)
 
 
-def fleet(
-    devices: Annotated[int, typer.Argument(metavar="N", help="How many devices.")],
-    tokens: Annotated[Path, typer.Option(metavar="FILE", help="Invitations, one a line, at least N.")],
-    stores: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Keep the stores here: another fleet goes on with the same devices.",
-            show_default=False,
-        ),
-    ] = None,
-    seconds: Seconds = 600.0,
-    epsilon: Epsilon = 8.0,
-    accept: Accept = "",
-    poll: Poll = 2.0,
-    events: Annotated[int, typer.Option(min=0, help="Items of the catalogue that each device has liked.")] = 10,
-    spread: Annotated[float, typer.Option(min=0, help="Seconds over which the devices start.")] = 0.0,
-    vanish: Annotated[float, typer.Option(min=0, max=1, help="Share that disconnects in the middle of a round.")] = 0.0,
-    slow: Annotated[float, typer.Option(min=0, help="Seconds of delay of each step of a device.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of events and disconnections.")] = 0,
-    processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the devices.")] = 1,
-) -> None:
-    """Run N real devices, each with its own store, keys and sockets, and print their results."""
-    invitations = read_invitations(tokens)
-    if not 1 <= devices <= len(invitations):
-        raise InputError(f"N must be 1 to the {len(invitations)} invitations of {tokens}, got {devices}")
-    floors = floors_of(accept)
-    with tempfile.TemporaryDirectory(prefix="palate-fleet-") as temporary:
-        plan = FleetPlan(
-            folder=stores or Path(temporary),
-            floors=floors,
-            epsilon=epsilon,
-            seconds=seconds,
-            poll_seconds=poll,
-            events=events,
-            spread=spread,
-            vanish=vanish,
-            slow=slow,
-            seed=seed,
-            processes=processes,
-        )
-        members = run_fleet(plan, invitations[:devices])
-    rows = summary(members)
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        typer.echo(f"{name:<{width}}  {value}")
-    if not any(member.result is not None for member in members):
-        raise typer.Exit(1)
-
-
-for command in (enroll, leave, sync, fleet):
+for command in (enroll, leave, sync):
     app.command()(command)

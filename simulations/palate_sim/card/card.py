@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
-from palate_common.accounting.releases import GaussianEvent, account
 from palate_core.accounting import ACCOUNTANT, ACCOUNTANT_VERSION, delta_of, epsilon_of, total_mu2
 from palate_core.errors import IntegrityError
 from palate_core.log.canonical import canonical_json
@@ -19,6 +18,7 @@ from palate_core.plan import Noise
 from palate_core.privacy_mode import PrivacyMode
 from palate_server.ledger.extract import Extract
 from palate_server.rounds.terms import RunTerms
+from palate_sim.accounting import GaussianEvent, account
 from palate_sim.card.guarantee import adversary, collusion_threshold, guarantee, mechanism, panel_words, stamp
 
 CARD_TAG = "palate/privacy-card/1"
@@ -37,7 +37,7 @@ NORMS = {
     "event": "L2 of each event's gradient by itself, in every step, exact on the integer grid",
 }
 
-_KINDS = ("open", "charge", "seal", "close", "audit")
+_KINDS = ("open", "charge", "seal", "close")
 
 EXCLUSIONS = (
     ("participation, timing, dropout and enrolment", "zero-out adjacency: an installation always takes part"),
@@ -89,7 +89,6 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "model_hash": closed["model_hash"],
         "builds_on": about.get("builds_on"),
         "panel": about.get("panel"),
-        **({"quarantined": about["quarantined"]} if about.get("quarantined") else {}),
         "stamp": stamp(terms),
         "guarantee": guarantee(terms, epsilon=epsilon, mu=mu, together=lifetime),
         "unit": UNITS[terms.unit],
@@ -139,7 +138,6 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "witnesses": "each device's own ledger, and the operator's witness folder"
         if about.get("deployed")
         else "none: rollback of the ledger is not checkable from this folder",
-        "audit": [entry.body["facts"] for entry in entries["audit"]],
         "references": ["NIST SP 800-226 (2025)", "Dong, Roth and Su (2022)", "Canonne, Kamath and Steinke (2020)"],
     }
 
@@ -196,9 +194,7 @@ def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
     panel = terms.about.get("panel")
     if panel is not None:
         said.append((f"the log that the {panel['users']:,} people of the panel have opened", panel_words(terms)))
-    if terms.inputs is not None and (
-        terms.facts.n_features or not {"builds_on", "panel", "quarantined"} & set(terms.about)
-    ):
+    if terms.inputs is not None and (terms.facts.n_features or not {"builds_on", "panel"} & set(terms.about)):
         said.append(("public inputs, such as item features", "taken as made from public facts, not from behaviour"))
     if extract.other_unprotected:
         said.append(

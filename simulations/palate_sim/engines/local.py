@@ -14,16 +14,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from palate_client.flower import Host, Shards, node_app
 from palate_common.algorithms.registry import algorithm_class, is_admitted, is_lent
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import load_key
 from palate_common.system import forks
-from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import Request, Transport, open_run, run_rounds
 from palate_sim.cores import usable_cores
+from palate_sim.engines.client_app import Host, Shards, node_app
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.grid_transport import GridTransport
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import Job, OnRelease, Outcome
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger

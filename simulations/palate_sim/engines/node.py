@@ -14,10 +14,10 @@ from typing import NamedTuple
 from flwr.app import Context
 from pydantic import TypeAdapter, ValidationError
 
-from palate_client.flower import Host, Shards, node_app
 from palate_common.interactions import map_interactions
 from palate_core.device.floors import Floors
 from palate_core.errors import InputError
+from palate_sim.engines.client_app import Host, Shards, node_app
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 HISTORIES, DEVICES, PUBLIC_KEY, FLOORS, SIZE = "histories", "devices", "public-key", "floors", "users-per-node"

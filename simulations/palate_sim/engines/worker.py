@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from palate_client.flower import Host, Shards, node_app
 from palate_common.algorithms.registry import admit, algorithm_class
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
-from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
+from palate_sim.engines.client_app import Host, Shards, node_app
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.grid_transport import GridTransport
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.shared_histories import Place
 

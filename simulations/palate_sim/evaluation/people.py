@@ -3,7 +3,8 @@
     the test users, the model -> some_people -> people.json, the report, the terminal, a notebook
 
 They are rows of the log, shown to whoever gave it; nothing that is published has them. Who they are is drawn by the
-seed, whatever they get. The lists are those that were judged, without exploration, and the reasons are a device's own.
+seed, whatever they get. The lists are those that were judged, without exploration, and the reasons are a device's own,
+but that they "had" what it would say they liked, bought or played: a row may be any of these.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from palate_client.recommend.recommender import ModelRecommender
+from palate_client.recommend.explanation import TOGETHER
+from palate_client.recommend.recommender import ModelRecommender, Recommendation
 from palate_common.models.model import GlobalModel
 from palate_sim.evaluation.on_device import GivenInterests
 from palate_sim.evaluation.sampling import SHOWN
@@ -74,7 +76,11 @@ def some_people(
                 "held_out": len(target),
                 "had": named(sorted(rng.permutation(had)[:NAMED].tolist(), key=lambda row: -int(counts[row]))),
                 "gets": [
-                    {"title": each.title or each.item, "reason": each.reason, "held_out": each.item in theirs}
+                    {
+                        "title": each.title or each.item,
+                        "reason": _of_rows(each),
+                        "held_out": each.item in theirs,
+                    }
                     for each in shown
                 ],
                 "popular": [
@@ -84,3 +90,15 @@ def some_people(
             }
         )
     return found
+
+
+def _of_rows(shown: Recommendation) -> str:
+    """The reason of a device, for a person of whom nobody knows what they did with an item."""
+    if not shown.because:
+        return shown.reason
+    *others, last = (
+        (each.title or each.item) + (f" ({each.domain})" if each.domain not in (None, shown.domain) else "")
+        for each in shown.because
+    )
+    often = next((each for each in TOGETHER if shown.reason.endswith(each)), "")
+    return f"because you had {', '.join(others)}{' and ' if others else ''}{last}{often}"

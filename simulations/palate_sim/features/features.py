@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def item_features(
         if not Path(source).is_file():
             raise InputError(f"`{name}` must be {', '.join(SOURCES)} or {KNOWN}, got {source!r}")
         return components(distinct(read_matrix(Path(source), items, name)))
-    if catalogue is None or not {"title", "genres"} & set(catalogue.columns):
+    if catalogue is None or not _has_facts(catalogue):
         if source == "auto":
             return _of_ids(items)
         raise InputError(f"`{name}` {source} needs titles or genres, and this data has none")
@@ -88,6 +89,17 @@ def _of_ids(items: Sequence[str]) -> Matrix | None:
         return item_features(pd.DataFrame({"item_id": list(items), "title": list(items)}), items, "text")
     except InputError:
         return None
+
+
+def unread_titles(catalogue: pd.DataFrame | None, items: Sequence[str]) -> str | None:
+    """What a run says where "auto" has nothing but ids that read like titles, and no scikit-learn; else None."""
+    if _has_facts(catalogue) or not are_titles(items) or find_spec("sklearn") is not None:
+        return None
+    return f"Ids that read like titles are no features here: that needs scikit-learn, {to_install('text')}."
+
+
+def _has_facts(catalogue: pd.DataFrame | None) -> bool:
+    return catalogue is not None and bool({"title", "genres"} & set(catalogue.columns))
 
 
 def joined_features(

@@ -25,7 +25,7 @@ _NAMES = {
     "global_mean": "global mean", "user_mean": "user mean", "user_item_biases": "user and item biases",
     "ials": "iALS", "device_only": "device-only", "content_only": "content only", "off": "no privacy (dp off)",
 }  # fmt: skip
-_POPULARITY_FIRST = frozenset({"als", "dp-als", "popularity"})
+_POPULARITY_FIRST = frozenset({"als", "popularity"})
 
 
 def best_first(value: float, metric: str) -> float:

@@ -45,7 +45,6 @@ _GROUPS: dict[str, dict[str, str]] = {
         "population": "population", "checkpoint.size": "ledger entries", "checkpoint.root": "ledger root",
         "checkpoint": "ledger", "witnesses": "witnesses",
     },
-    "Audits on record": {"audit": "audit"},
     "Run and signature": {
         "run": "run", "created": "created", "model_hash": "model hash", "public_key": "public key",
         "signature": "signature", "schema": "card schema",
@@ -55,7 +54,7 @@ _GROUPS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 _APART = frozenset({
     "guarantee", "delta_curve", "releases", "exclusions", "epsilon", "epsilon_requested", "delta", "accountant",
-    "second_accountant", "stamp", "population.spent_epsilon", "population.budget_epsilon", "audit",
+    "second_accountant", "stamp", "population.spent_epsilon", "population.budget_epsilon",
 })  # fmt: skip
 _HASH = re.compile(r"[0-9a-f]{40,}")
 
@@ -67,7 +66,6 @@ def card_groups(card: Mapping[str, Any]) -> list[tuple[str, Rows]]:
         "What is claimed": _claim(card),
         "What it allows an attacker at most": _risk(card, left),
         "Population and ledger": _population(card),
-        "Audits on record": _audits(card),
     }
     found: list[tuple[str, Rows]] = []
     for title, labels in _GROUPS.items():
@@ -175,27 +173,6 @@ def _population(card: Mapping[str, Any]) -> Rows:
             value = population[key]
             rows.append((label, "no limit set" if value is None else epsilon_text(value) + _beside(card)))
     return rows
-
-
-def _audits(card: Mapping[str, Any]) -> Rows:
-    """What audits have found, part by part."""
-    rows: Rows = []
-    for audit in card.get("audit") or []:
-        parts = audit.get("parts") if isinstance(audit, Mapping) else None
-        if not isinstance(parts, Mapping):
-            rows.append(("audit", _value([audit])))
-            continue
-        for name, found in parts.items():
-            alarms = found.get("alarms") or []
-            told = [f"{found.get('passed')} passed, {len(alarms)} alarms, {found.get('not_checkable')} not checkable"]
-            told += [f"ALARM: {test}" for test in alarms]
-            for bound, numbers in (found.get("bounds") or {}).items():
-                ratio, epsilon = numbers.get("ratio"), numbers.get("epsilon")
-                told.append(f"{bound}: ε ≥ {value_text(epsilon)}, {value_text(ratio)} of the claim")
-            known = {"passed", "alarms", "not_checkable", "bounds"}
-            told += [f"{words(key)} {value_text(value)}" for key, value in found.items() if key not in known]
-            rows.append((f"{name}, {str(audit.get('date'))[:10]}", "; ".join(told)))
-    return rows or ([("audits", "none on record")] if "audit" in card else [])
 
 
 def _value(value: Any) -> str:

@@ -35,7 +35,7 @@ from palate_sim.engines.local import run_local
 from palate_sim.evaluation.curve import LearningCurve
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.run.budget import check_budget, check_ledger, set_budget
-from palate_sim.run.clock import Clock
+from palate_sim.run.cost_meter import CostMeter
 from palate_sim.run.outcome import Trained, write_outcome
 from palate_sim.run.result import Result
 from palate_sim.run.run_folder import RunFolder, check_new, create, default_folder
@@ -237,7 +237,7 @@ def check_engine(config: SimulationConfig) -> None:
 
 
 def _run(started: Started, notify: Notify) -> Result:
-    clock = Clock()
+    clock = CostMeter()
     folder, config, terms, prepared = started.folder, started.config, started.terms, started.prepared
     train = prepared.split.train
     sizes = {"users": train.n_users, "items": train.n_items, "interactions": train.nnz}

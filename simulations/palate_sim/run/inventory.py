@@ -10,7 +10,7 @@ and `report.html`, or for the devices' ledger. Whoever changes a file without th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -97,22 +97,12 @@ def write_inventory(folder: RunFolder, run: str, key: SigningKey, *, soon: Mappi
     named = [name for name in listed(folder.path) if name not in soon and not name.endswith(BESIDE)]
     files = {name: facts_of(folder.path / name) for name in named}
     files |= {name: FileDigest(sha256=digest(data), bytes=len(data)) for name, data in soon.items()}
-    _write(folder, run, files, key)
-
-
-def renew_inventory(folder: RunFolder, key: SigningKey, names: Collection[str]) -> None:
-    """Sign files that were written anew; of all others the inventory says what it said. Nothing if there is none.
-
-    Raises:
-        IntegrityError: the inventory isn't the one that was signed.
-    """
-    try:
-        data = (folder.path / FILES).read_bytes()
-    except FileNotFoundError:
-        return
-    old = read_inventory(data)
-    old.check(key.public)
-    _write(folder, old.run, old.files | {name: facts_of(folder.path / name) for name in names}, key)
+    said = {
+        "run": run,
+        "files": {name: facts.model_dump() for name, facts in sorted(files.items())},
+        "public_key": key.public,
+    }
+    folder.write(FILES, canonical_json({**said, "signature": key.sign(FILES_TAG, canonical_json(said))}))
 
 
 def read_inventory(data: bytes) -> Inventory:
@@ -125,12 +115,3 @@ def read_inventory(data: bytes) -> Inventory:
         return Inventory.model_validate(read_canonical(data, most=MOST))
     except ValidationError:
         raise IntegrityError(f"{FILES} must be the list of a run's files, and is not") from None
-
-
-def _write(folder: RunFolder, run: str, files: Mapping[str, FileDigest], key: SigningKey) -> None:
-    said = {
-        "run": run,
-        "files": {name: facts.model_dump() for name, facts in sorted(files.items())},
-        "public_key": key.public,
-    }
-    folder.write(FILES, canonical_json({**said, "signature": key.sign(FILES_TAG, canonical_json(said))}))

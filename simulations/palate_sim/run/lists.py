@@ -12,7 +12,7 @@ import csv
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -38,6 +38,8 @@ SUGGESTED = 5
 """Titles that a message suggests, at most."""
 ALIKE, SURE, APART = 0.6, 0.85, 0.05
 """Likeness of letters from which a title is suggested, and from which it is taken if all others are further apart."""
+LIKE_A_RUN = 0.8
+"""Likeness of letters from which what is no title is a mistyped run."""
 MOST_FILE = 2**24
 """Bytes of a file of titles at most."""
 
@@ -48,12 +50,16 @@ def newest_run(folder: Path = RUNS) -> Path:
     Raises:
         InputError: there is none.
     """
-    found = [path for path in folder.glob("*") if RunFolder(path).finished]
+    found = _runs(folder)
     if not found:
         raise InputError(
             f"`run` must be the folder of a finished run, got none in {folder}: `palate simulate` makes one"
         )
     return max(found, key=lambda path: ((path / "result.json").stat().st_mtime, path.name))
+
+
+def _runs(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*") if RunFolder(path).finished]
 
 
 class Asker(Closing):
@@ -176,6 +182,7 @@ class Asker(Closing):
         """The item that is meant."""
         if (item := self._sure(text)) is not None:
             return item
+        _check_no_run(text)
         title, year, others = split_title(text)
         near = self._matcher.match(title, year, alternatives=others).items or self._near(normal_title(title), year)
         if len(near) == 1:
@@ -200,6 +207,15 @@ class Asker(Closing):
         best = sorted(likeness, key=lambda item: -likeness[item])[: SUGGESTED + 1]
         after = likeness[best[1]] if len(best) > 1 else 0.0
         return tuple(best[:1] if best and likeness[best[0]] >= max(SURE, after + APART) else best)
+
+
+def _check_no_run(text: str) -> None:
+    """Refuse what isn't a title as it is written, and is like a run's name, or a path in a folder that there is."""
+    names = {name: str(path) for path in _runs(RUNS) for name in (path.name, str(path))}
+    near, folder = get_close_matches(text, names, 1, LIKE_A_RUN), Path(text).parent
+    if near or (folder != Path() and folder.is_dir()):
+        hint = f"; did you mean {names[near[0]]!r}, before the titles?" if near else ""
+        raise InputError(f"`run` must be the folder of a finished run, got {text!r:.80}{hint}")
 
 
 def _titles_in(path: Path) -> list[str]:

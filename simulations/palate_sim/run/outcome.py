@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from palate_common.accounting.releases import GaussianEvent
-from palate_common.algorithms.als.algorithm import Als
+from palate_common.algorithms.als.algorithm import FEATURES, Als
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.item_table import ItemTable
 from palate_common.records.key_file import load_key
@@ -28,9 +27,10 @@ from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
+from palate_sim.accounting import GaussianEvent
 from palate_sim.card.card import card_payload, sign_card
 from palate_sim.card.second_accountant import PLD_MOST, epsilon_pld, pld_interval
-from palate_sim.config import SimulationConfig
+from palate_sim.config import FeaturesConfig, SimulationConfig
 from palate_sim.data.features import published_facts
 from palate_sim.engines import Outcome
 from palate_sim.evaluation.domains import by_domain
@@ -51,10 +51,11 @@ from palate_sim.evaluation.recency import judge_recency
 from palate_sim.evaluation.sampling import TESTED, some_heldout
 from palate_sim.evaluation.saved_lists import Evaluation, save_split
 from palate_sim.evaluation.views import by_part
+from palate_sim.features.features import unread_titles
 from palate_sim.metrics import RATING_METRICS
 from palate_sim.preparation.preparation import Prepared, describe_split
 from palate_sim.progress.people import PEOPLE_FILE
-from palate_sim.run.clock import Clock
+from palate_sim.run.cost_meter import CostMeter
 from palate_sim.run.inventory import FILES, MARK, write_inventory
 from palate_sim.run.result import PrivacyCard, Result
 from palate_sim.run.run_folder import RunFolder
@@ -95,7 +96,7 @@ def write_outcome(
     trained: Trained,
     ledger: Ledger,
     notify: Notify,
-    clock: Clock,
+    clock: CostMeter,
 ) -> Result:
     """Publish the model, close the ledger, judge, and write every file of the run folder."""
     from palate_sim.report import write_report
@@ -272,6 +273,8 @@ def _judged(
         "left_out": own.left_out,
     }
     omitted = [f"The baseline {name} was left out: {reason}." for name, reason in left_out.items()]
+    if config.features == FeaturesConfig() and FEATURES in trained.outcome.model.algorithm.public_inputs:
+        omitted += filter(None, [unread_titles(prepared.catalogue, split.items)])
     return result | {"warnings": [*_warnings(result, trained, own, evaluations), *omitted]}
 
 

@@ -17,8 +17,6 @@ from palate_core.errors import IntegrityError
 from palate_sim.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
-
     from palate_sim.plots import Plots
 
 
@@ -116,14 +114,6 @@ class Result:
         from palate_sim.plots import Plots
 
         return Plots(self.summary, self.card)
-
-    def item_table(self) -> pa.Table:
-        """What the model knows of items, as a pyarrow table: ids, titles, popularity, vectors; see `run.item_table`."""
-        from palate_sim.progress.wording import epsilon_line, stamp
-        from palate_sim.run.item_table import item_table
-
-        privacy = " · ".join(part for part in (stamp(self.summary), epsilon_line(self.summary)) if part)
-        return item_table(self._published, run=self.summary["run"], privacy=privacy)
 
     @property
     def report(self) -> Path:

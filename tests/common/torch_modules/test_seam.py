@@ -143,18 +143,6 @@ def test_a_user_sends_the_same_bits_alone_and_among_others(name: str, settings: 
         assert np.array_equal(alone.vector(0), together.vector(user))
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_the_places_of_an_item_move_its_own_rows_and_no_others(name: str) -> None:
-    algorithm, state, _ = started(name)
-    sums = {spec.name: np.zeros(spec.shape) for spec in algorithm.layout(state, 1)}
-    usual = algorithm.release(state, 1, sums, dict.fromkeys(sums, 0.1))
-    (places,) = algorithm.item_rows(state, 1)["rows"]
-    sums["rows"][places == state["head"][4]] = 9.0
-    moved = algorithm.release(state, 1, sums, dict.fromkeys(sums, 0.1))
-    changed = {each: np.unique(np.nonzero(usual[each] != moved[each])[0]).tolist() for each in usual}
-    assert {tuple(rows) for rows in changed.values()} == {(), (4,)}
-
-
 def test_features_of_the_head_travel_with_a_model_that_uses_them_only() -> None:
     for name, there in (("torch-two-tower", True), ("torch-mf", False)):
         algorithm, state, _ = started(name)

@@ -67,15 +67,6 @@ def test_json_is_all_that_is_printed(palate: Any, work: Path) -> None:
     assert card["series"]["card"]["adjacency"] == "zero-out"
 
 
-def test_an_audit_goes_on_record(palate: Any, work: Path) -> None:
-    assert palate("audit", "ledger", "run", "--out", "audit.json", cwd=work).code == 0
-    done = palate("audit", "card", "run", "--record", "audit.json", cwd=work)
-    assert (done.code, done.err) == (0, "")
-    (entry,) = json.loads((work / "run" / "privacy_card.json").read_text())["audit"]
-    assert entry["parts"]["ledger"]["alarms"] == []
-    assert palate("audit", "ledger", "run", cwd=work).code == 0
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -91,9 +82,6 @@ def test_an_audit_goes_on_record(palate: Any, work: Path) -> None:
         (("ledger", "run", "--public-key", "abc"), "`--public-key` must be 64 hexadecimal digits"),
         (("ledger", "run", "--out", "log.csv/deep"), "`--out` must be"),
         (("ledger", "run", "--out", "run/result.json"), "`--out` must be a new file or an audit's"),
-        (("card", "run", "--record", "none.json"), "`--record` must be a readable file"),
-        (("card", "run", "--record", "log.csv"), "an audit must be the JSON"),
-        (("card", "run", "--ledger", "log.ledger.db"), "`--ledger` must be given with --record"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(

@@ -9,12 +9,9 @@ from typing import Any
 
 import pytest
 
-from palate_common.accounting.releases import epsilon_closed
 from palate_common.records.key_file import load_key
-from palate_core.errors import IntegrityError
 from palate_core.log.canonical import digest
-from palate_core.log.signing import SigningKey
-from palate_sim.card.card import verify_card
+from palate_sim.accounting import epsilon_closed
 from palate_sim.run.result import Result
 
 BY_NAME = {
@@ -22,7 +19,6 @@ BY_NAME = {
     "seeded": ("--noise", "seeded"),
     "off": ("--dp", "off"),
     "tiny": ("--epsilon", "0.0101", "--rounds", "1"),
-    "filtered": ("--set", "filters.user_core=5", "--set", "filters.item_core=3"),
 }
 
 
@@ -64,20 +60,6 @@ def unsigned(card: Any) -> dict[str, Any]:
     return {name: value for name, value in card.items() if name not in ("public_key", "signature")}
 
 
-def test_no_entry_of_a_card_can_be_changed(run: Path) -> None:
-    card = read(run, "privacy_card.json")
-    for name, value in unsigned(card).items():
-        forged = {**card, name: [value, "changed"]}
-        with pytest.raises(IntegrityError):
-            verify_card(forged, public_key=public_key(run))
-        with pytest.raises(IntegrityError):
-            verify_card({key: part for key, part in card.items() if key != name}, public_key=public_key(run))
-    with pytest.raises(IntegrityError):
-        verify_card(card, public_key=SigningKey.generate().public)
-    with pytest.raises(IntegrityError):
-        verify_card({**card, "more": 1}, public_key=public_key(run))
-
-
 def test_the_card_names_the_published_model(run: Path) -> None:
     card, manifest = read(run, "privacy_card.json"), read(run, "model/manifest.json")
     assert card["model_hash"] == digest((run / "model" / "model.safetensors").read_bytes()) == manifest["model_hash"]
@@ -86,7 +68,7 @@ def test_the_card_names_the_published_model(run: Path) -> None:
     assert result["run"] == card["run"] == manifest["run"]
 
 
-@pytest.mark.parametrize("name", ["central", "seeded", "tiny", "filtered"])
+@pytest.mark.parametrize("name", ["central", "seeded", "tiny"])
 def test_the_claim_follows_from_the_listed_releases(runs: Any, name: str) -> None:
     card = read(Path(runs[name][0]), "privacy_card.json")
     multipliers = [(release["sigma"] ** 2 - 4) ** 0.5 / release["sensitivity"] for release in card["releases"]]
@@ -100,18 +82,11 @@ def test_the_claim_follows_from_the_listed_releases(runs: Any, name: str) -> Non
     assert deltas == sorted(deltas, reverse=True)
 
 
-@pytest.mark.parametrize("name", ["central", "seeded", "tiny", "filtered"])
+@pytest.mark.parametrize("name", ["central", "seeded", "tiny"])
 def test_a_second_accountant_agrees(runs: Any, name: str) -> None:
     card = read(Path(runs[name][0]), "privacy_card.json")
     assert card["second_accountant"]["name"] == "dp-accounting PLD"
     assert card["second_accountant"]["epsilon"] == pytest.approx(card["epsilon"], abs=1e-6)
-
-
-def test_what_was_done_to_the_data_is_an_exclusion(runs: Any) -> None:
-    said = [entry["what"] for entry in read(Path(runs["filtered"][0]), "privacy_card.json")["exclusions"]]
-    assert any("data preparation" in what and "outside the (5,3)-core" in what for what in said)
-    said = [entry["what"] for entry in read(Path(runs["central"][0]), "privacy_card.json")["exclusions"]]
-    assert not any("data preparation" in what for what in said)
 
 
 def test_the_card_says_whom_it_protects_and_what_it_rests_on(central: Path) -> None:
@@ -122,13 +97,6 @@ def test_the_card_says_whom_it_protects_and_what_it_rests_on(central: Path) -> N
     assert card["implied_risk"]["tpr_at_fpr_0.01"] < 0.2
     assert card["mechanism"]["random_bits"] == ("AES-256-CTR, a fresh key from the operating system for each release")
     assert "not checkable" in card["witnesses"]
-
-
-def test_the_guarantee_never_says_less_than_was_spent(runs: Any) -> None:
-    for name in ("central", "seeded", "tiny"):
-        card = read(Path(runs[name][0]), "privacy_card.json")
-        said = float(re.search(r"eps = ([\d.]+) and delta", card["guarantee"])[1])
-        assert card["epsilon"] <= said < card["epsilon"] + 0.0011
 
 
 # Every eps that a person meets stands beside its delta, unit, adjacency and accountant.

@@ -1,4 +1,4 @@
-"""`palate device statement`, `erase --statement` and `verify`: what remains, from a shell."""
+"""`palate device statement` and `erase --statement`: what remains, from a shell."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def said(*arguments: str) -> str:
     return done.output
 
 
-def test_what_remains_is_said_written_and_checked_with_a_model(store: list[str], tmp_path: Path) -> None:
+def test_what_remains_is_said_and_written(store: list[str], tmp_path: Path) -> None:
     sample = palate.sample()
     service = ["--public-key", sample.service.public_key, "--population", sample.service.population]
     assert "`palate device statement`" in said("report", *store)
@@ -40,8 +40,4 @@ def test_what_remains_is_said_written_and_checked_with_a_model(store: list[str],
     assert "book-7" not in text + mine.read_text()
     made = Statement.from_bytes(mine.read_bytes())
     assert Statement.from_bytes(preview.read_bytes().rstrip()) == made.model_copy(update={"final": False})
-    for statement, words in ((mine, ""), (preview, "The statement was not made to erase")):
-        found = said("verify", str(statement), str(sample.folder))
-        assert "it has nothing of this installation" in found
-        assert words in found
     assert said("open", *store).startswith("0 event(s)")

@@ -56,23 +56,6 @@ def repaired(rows: list[Any]) -> Iterable[Any]:
     yield from ((f"once-{place}", "i1", 3, 9) for place in range(40))
 
 
-def ids(change: Callable[[str], Any], column: int = 1, first: int = 7) -> Callable[[list[Any]], Iterable[Any]]:
-    """Rows of which the first ones have another id."""
-
-    def changed(rows: list[Any]) -> Iterable[Any]:
-        for place, row in enumerate(rows):
-            cells = list(row)
-            cells[column] = change(cells[column]) if place < first else cells[column]
-            yield cells
-
-    return changed
-
-
-def numbered(rows: list[Any]) -> list[Any]:
-    """The same with numbers for ids."""
-    return [(int(user[1:]), int(item[1:]), *rest) for user, item, *rest in rows]
-
-
 def lonely(rows: list[Any]) -> list[Any]:
     """Each user has one item that nobody else has."""
     return [*rows, *((f"u{user}", f"own-{user}", 5, 1_600_000_000) for user in range(300))]
@@ -111,19 +94,11 @@ LOGS = {
         },
         encoding="utf-8-sig",
     ),
-    "unordered times": Odd(lambda rows: rows[::-1], {"repairs": {"times_out_of_order": 3354 - 300}}),
-    "times in milliseconds": Odd(
-        lambda rows: [(*row[:3], row[3] * 1000) for row in rows], {"repairs": {"times_rescaled": 3354}}
-    ),
-    "times that stand still": Odd(lambda rows: [(*row[:3], 7) for row in rows]),
-    "ids of mixed types": Odd(lambda rows: ids(lambda i: f"{i}.0")(numbered(rows)), {"repairs": {"ids_unified": 7}}),
     "items that no training user has": Odd(
         lonely,
         {SPLIT: {"items_of_no_training_user": 60}},  # those of the validation and the test users
     ),
     "names that file formats trip over": Odd(spelled),
-    "utf-16": Odd(spelled, {"repairs": {"read_as_utf16": 1}}, encoding="utf-16"),
-    "latin-1": Odd(ids(lambda _: "Amélie"), {"repairs": {"names_read_as_latin1": 7}}, encoding="latin-1"),
     "kinds that weigh nothing": Odd(
         kinds,
         {"preparation": {"rows_of_kinds_without_weight": 336}},
@@ -133,7 +108,6 @@ LOGS = {
     "a user with thousands of items": Odd(
         lambda rows: [*rows, *(("glutton", f"i{item}", 3, item) for item in range(4000))]
     ),
-    "an item that everybody has": Odd(lambda rows: [*rows, *((f"u{user}", "all", 3, user) for user in range(300))]),
     "weights beyond float32": Odd(
         kinds,
         options=("--set", "data.weights={buy=1e300, refund=1e-300}", "--set", "positives.combine=sum"),

@@ -1,18 +1,19 @@
-"""`palate device enroll`, `sync` and `fleet`: from a shell, at a real edge."""
+"""`palate device enroll` and `sync` from a shell, and the fleet of docs/examples, at a real edge."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from device_fleet import FleetPlan, Member, run_fleet, summary
 
 from palate_cli.cli import run
 from palate_common.rounds.exchange import PATH
+from palate_core.errors import InputError
 from palate_server.folder.enrolments import Enrolments
-from palate_sim.studies import device_fleet
-from palate_sim.studies.device_fleet import FleetPlan, Member, run_fleet, summary
 
 
 def palate(*words: object) -> int:
@@ -48,23 +49,17 @@ def test_a_device_from_a_shell(fleet: Any, tmp_path: Path, capsys: pytest.Captur
     assert said.startswith("rejected (the server must accept a request of this device, got status 401: ")
 
 
-def test_a_fleet_takes_part_and_its_stores_are_used_again(
-    fleet: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], pool: ThreadPoolExecutor
-) -> None:
+def test_a_fleet_takes_part_and_its_stores_are_used_again(fleet: Any, tmp_path: Path, pool: ThreadPoolExecutor) -> None:
     mine = fleet(0)
-    tokens = tmp_path / "tokens"
-    tokens.write_text("\n".join(mine.deployment.invitation(mine.run.key.public).to_json() for _ in range(3)) + "\n")
-    words = ("device", "fleet", 3, "--tokens", tokens, "--stores", tmp_path / "stores", "--accept", "central,seeded")
-    first = pool.submit(palate, *words, "--seconds", 60, "--poll", 0.1, "--events", 4)
+    invitations = [mine.deployment.invitation(mine.run.key.public) for _ in range(3)]
+    plan = FleetPlan(folder=tmp_path / "stores", floors=mine.floors, seconds=60.0, poll_seconds=0.1, events=4)
+    first = pool.submit(run_fleet, plan, invitations)
     outcome = mine.order(nodes=3, timeout=20)()
-    assert first.result() == 0
+    found = dict(summary(first.result()))
     assert [release["users"] for release in outcome["releases"]] == [3], outcome
-    table = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
-    found = {name.strip(): value.strip() for name, value in table.items()}
     assert (found["devices"], found["took part"], found["ended: come back"]) == ("3", "3", "3")
-    assert palate(*words, "--seconds", 1, "--processes", 2) == 0  # nobody enrols a second time
-    table = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
-    assert {name.strip(): value.strip() for name, value in table.items()}["ended: time"] == "3"
+    again = run_fleet(replace(plan, seconds=1.0, processes=2), invitations)  # nobody enrols a second time
+    assert dict(summary(again))["ended: time"] == "3"
     with Enrolments(mine.deployment.site.enrolment_file) as register:
         assert len(register.devices()) == 3
 
@@ -98,9 +93,8 @@ def test_members_vanish_without_a_word_and_a_bad_start_holds_up_nobody(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("device", "fleet", "2", "--tokens", "{tokens}"), "N must be 1 to the 0 invitations"),
-        (("device", "fleet", "2", "--tokens", "/nowhere"), "can be read"),
-        (("device", "fleet", "2", "--tokens", "{bad}"), "an invitation must be JSON"),
+        (("device", "enroll", "/nowhere", "--store", "{store}", "--key", "{key}"), "can be read"),
+        (("device", "enroll", "{bad}", "--store", "{store}", "--key", "{key}"), "an invitation must be JSON"),
         (
             ("device", "sync", "--store", "{store}", "--key", "{key}", "--accept", "all"),
             "`--accept` must be of",
@@ -125,5 +119,5 @@ def test_a_summary_says_why_devices_failed() -> None:
     failed = [Member(None, "no way in", 1.0, False)] * 2
     assert ("  no way in", "2") in summary(failed)
     assert ("took part", "0") in summary(failed)
-    with pytest.raises(device_fleet.InputError, match="at least one"):
+    with pytest.raises(InputError, match="at least one"):
         run_fleet(FleetPlan(folder=Path("x")), [])

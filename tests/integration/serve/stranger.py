@@ -31,7 +31,7 @@ license = "Apache-2.0"
 publisher = "other"
 [tool.flwr.app.components]
 serverapp = "other.server:app"
-clientapp = "palate_client.flower:node_app"
+clientapp = "other.client:app"
 """
 SOCKET = {
     "Connection": "Upgrade",

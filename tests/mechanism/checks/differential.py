@@ -88,11 +88,11 @@ RUNS: Mapping[str, Whole] = {
     "als": Whole("als", _ALS, clip_norm=0.4),
     "als, pairs and votes": Whole("als", {**_ALS, "pair_items": 12, "vote_share": 0.2}, grid=2**20, per_node=7),
     "als, in parts": Whole("als", _ALS, clip_norm=2.5, per_node=USERS, parts=True),
-    "dp-als": Whole("dp-als", {"rounds": 3, "embedding_size": 4}),
     "event-mf": Whole("event-mf", {**_ALS, "user_steps": 2}, per_node=1, mode=LOCAL, events=1.0),
     "event-mf, sampled": Whole("event-mf", {**_ALS, "inclusion": 0.5}, per_node=1, mode=LOCAL, events=0.5),
     "popularity": Whole("popularity", clip_norm=0.3, grid=1000),
     "sgd": Whole("sgd", {"rounds": 3, "embedding_size": 4}, clip_norm=0.05, per_node=6),
+    "sgd, newton": Whole("sgd", {"rounds": 3, "embedding_size": 4, "optimizer": "newton"}),
     "a survey": Whole(SURVEYING, SURVEY.model_dump(mode="json"), per_node=1),
 }
 """Every algorithm that comes with Palate without torch; others that are registered are run as they come."""

@@ -34,7 +34,6 @@ from mechanism.harness.watched_run import WatchedRun, memory, release_key
 from palate_audit.evidence.evidence import Finding
 from palate_client.device import Device, open_device
 from palate_client.events import Event
-from palate_client.flower import Host
 from palate_client.rounds.participation import Masked
 from palate_client.service import Service
 from palate_common.mechanism.update import Int64
@@ -48,6 +47,7 @@ from palate_core.masks.attempt_terms import attempt_terms
 from palate_core.masks.directory import Directory
 from palate_core.plan import Noise, RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL, PrivacyMode
+from palate_sim.engines.client_app import Host
 from reference.message import noised
 
 TEST = "own device"

@@ -22,7 +22,7 @@ from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.ledger.own_ledger import OwnLedger
-from palate_common.algorithms import EventAlgorithm, first_state
+from palate_common.algorithms import EventAlgorithm
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
 from palate_common.survey import SURVEYING, Survey
 from palate_core.plan import Sampling
@@ -64,7 +64,7 @@ def _wrong() -> Iterator[str]:
 def _ask_by(operator: LyingOperator, case: SettingsCase) -> None:
     """Let the operator's plan be one of an algorithm, at its first round."""
     algorithm = case.algorithm()
-    state = first_state(algorithm, dict(case.inputs))
+    state = algorithm.opening(dict(case.inputs))
     items = [f"item-{row}" for row in range(ITEMS)]
     if case.name == SURVEYING:
         items = list(Survey.model_validate(dict(case.settings)).questions())

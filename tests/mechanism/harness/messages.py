@@ -22,12 +22,12 @@ import numpy as np
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.production import SHARES, WIDTH, Production, ProductionRun
 from palate_audit.harness.target import Contributions, Released, Vector
-from palate_common.accounting.releases import GaussianEvent, account
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.wire import decode_local
 from palate_core.errors import InputError
 from palate_core.layout import DUMMIES
 from palate_core.plan import RoundPlan
+from palate_sim.accounting import GaussianEvent, account
 
 PLACES = 2
 """Runs of `WIDTH` coordinates that a message has in each block: one is its canary's, the others are no canary's."""

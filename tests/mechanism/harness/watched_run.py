@@ -22,7 +22,6 @@ from flwr.app import ConfigRecord, Error, Message
 from flwr.clientapp import ClientApp
 
 from palate_audit.harness.production import memory, release_key
-from palate_client.flower import RECORD, Host, Shards, node_app
 from palate_common.algorithms import State
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Int64
@@ -32,12 +31,13 @@ from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Step, step_of
 from palate_core.plan import Noise, SignedPlan
-from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.client_app import RECORD, Host, Shards, node_app
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.grid_transport import GridTransport
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
 

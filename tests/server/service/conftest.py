@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from mechanism.secagg.hostile import PLANS, Turn
-from palate_client.flower import Host, Shards
 from palate_common.interactions import Interactions
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
 from palate_core.device.floors import Floors
@@ -27,6 +26,7 @@ from palate_server.operation.operation import Operation
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import Request, run_round
 from palate_server.service.setup import make_site
+from palate_sim.engines.client_app import Host, Shards
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 
@@ -49,7 +49,7 @@ pause_seconds = {pause}
 attempts = {attempts}
 """
 DEFAULTS: dict[str, Any] = {
-    "epsilon": 4.0, "lifetime": 100.0, "period": 100.0, "dropout": 0.13, "every_hours": 720.0, "algorithm": "dp-als",
+    "epsilon": 4.0, "lifetime": 100.0, "period": 100.0, "dropout": 0.13, "every_hours": 720.0, "algorithm": "sgd",
     "features": "",
     "size": 8, "wait": 0.2, "pause": 0.0, "attempts": 3,
 }  # fmt: skip

@@ -394,7 +394,7 @@ def test_witnesses_of_two_ledgers_are_a_fork(lost: Any, tmp_path: Path) -> None:
     for name in ("one", "two"):
         restore(lost, tmp_path / name, lost.witness)
         with lost.site.ledger() as ledger:
-            ledger.enter_audit(lost.models[0][2]["run"], {"by": name})
+            ledger.open_run(name, {})
         publish(lost.site, lost.models[0][2]["run"], lambda extract: b"card")
         models.append(lost.site.models)
     with pytest.raises(IntegrityError, match=r"got two of the size \d+: forked"):

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from palate_cli.cli import run
+from palate_cli.commands.node import run as run_node
 from palate_cli.commands.serve.folder import init
 from palate_core.errors import InputError
 from palate_server.folder.backup import write_backup
@@ -98,7 +99,11 @@ def test_image_compose_file_chart_and_units_are_of_one_server() -> None:
     assert server["healthcheck"]["test"][1:] == json.loads(
         re.search(r"HEALTHCHECK .*? CMD (.*)$", image, re.MULTILINE)[1]
     )  # type: ignore[index]
-    for each in (server, backup):
+    home = yaml.safe_load((DEPLOY / "node.yaml").read_text())["services"]["node"]
+    assert {volume.partition(":")[2] for volume in home["volumes"]} <= mounted
+    assert f"127.0.0.1:{inspect.signature(run_node).parameters['port'].default}:" in home["ports"][0]
+    assert home["command"] == ["node", "run", "/site/node", "--listen", "0.0.0.0"]  # noqa: S104 # in its own network
+    for each in (server, backup, home):
         assert (each["read_only"], each["cap_drop"], each["security_opt"]) == (True, ["ALL"], ["no-new-privileges"])
     chart = DEPLOY / "helm" / "palate"
     about = yaml.safe_load((chart / "Chart.yaml").read_text())

@@ -18,6 +18,7 @@ from palate_server.flower.guard import REGISTER, REGISTERING, TokenGuard
 from palate_server.folder import certificates
 from palate_server.folder.edges import (
     OWN,
+    adds,
     end_grant,
     grant_edge,
     grant_of,
@@ -91,6 +92,14 @@ def test_the_same_name_keeps_its_key_until_its_grant_is_ended(site: Site) -> Non
     with pytest.raises(InputError, match="must be an edge's, got 'one'"):
         end_grant(site, "one")
     assert grant("one", "a.example").key != first.key
+
+
+def test_an_edge_adds_only_where_its_latest_grant_says_so(site: Site, tmp_path: Path) -> None:
+    given = ["serve", "edge", str(site.folder), "one", "--host", "a.example", "--out", str(tmp_path / "one.edge")]
+    names = (OWN, "one", "one/3", "two", "../one")
+    for options, added in (([], [True, False, False]), (["--adds"], [True] * 3), ([], [True, False, False])):
+        assert run([*given, *options]) == 0
+        assert [adds(site, name) for name in names] == [*added, False, False]
 
 
 @pytest.mark.parametrize("name", ["", OWN, "One", "a/b", "../a", "a" * 41])

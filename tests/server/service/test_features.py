@@ -54,7 +54,7 @@ def test_every_run_is_given_the_features_and_new_items_get_vectors_from_them(
         (np.full((12, 2), np.nan), "als", "must be finite"),
         (np.full((12, 2), "x"), "als", "must be one matrix of numbers"),
         (None, "als", "must be a NumPy file"),
-        (KINDS, "dp-als", "must be empty: dp-als has no use for features"),
+        (KINDS, "popularity", "must be empty: popularity has no use for features"),
     ],
 )
 def test_odd_features_are_refused_before_anything_is_made(

@@ -384,17 +384,6 @@ def test_what_events_tell_is_a_problem_until_something_better_happens(site: Site
     assert "MemoryError" in wrong(site)["serverapp_failed"].said
 
 
-def test_items_in_quarantine_are_told_until_they_are_lifted(site: Site) -> None:
-    site.quarantine.add(["item-1"], until=2)
-    assert "1 item in quarantine: item-1" in wrong(site)["items_quarantined"].said
-    site.quarantine.add([f"item-{row}" for row in range(len(site.catalogue.items))], until=2)
-    found = wrong(site)
-    assert list(found) == ["quarantine_full"]
-    assert found["quarantine_full"].said.endswith(", ...")
-    site.quarantine.lift([each.item for each in site.quarantine.items(trainings=0)], trainings=0)
-    assert wrong(site) == {}
-
-
 def test_a_model_that_a_start_could_not_publish_again_is_told_until_the_next_start(site: Site) -> None:
     for told, stays in (({}, False), ({"run": "20260101T000000-abcdef"}, True)):
         tell(site, "held", reason="because of this", **told)

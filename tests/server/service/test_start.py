@@ -15,6 +15,7 @@ from palate.starter import FOLDERS
 from palate_cli.cli import run
 from palate_cli.commands.serve.questions import read_catalogue
 from palate_cli.commands.serve.running import _card_maker
+from palate_client.starter import KEY_FILE
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel, ModelHeader
@@ -109,7 +110,9 @@ def test_the_catalogue_is_the_models_or_a_longer_one(tmp_path: Path, capsys: pyt
     words = ["serve", "init", "--profile", "pilot", "--population", "p", "--devices", "5", "--start", "sample", "--yes"]
     assert run([*words, str(tmp_path / "own")]) == 0
     own = Site.at(tmp_path / "own")
-    assert "it starts from a model of 2,000 others" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "it starts from a model of 2,000 others" in said
+    assert f"vouches for: {(FOLDERS['sample'] / KEY_FILE).read_text().strip()}\n" in said
     assert own.catalogue.items == from_start(FOLDERS["sample"], None).items
     assert own.config.training.settings == {"former_discount": 1.0}
     assert (own.config.cohort.size, own.config.training.every_hours) == (5, 24.0)

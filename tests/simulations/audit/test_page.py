@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 
 from palate_audit import AuditResult
-from palate_audit.attacks.measured import near
-from palate_audit.attacks.rates import Estimate
 from palate_audit.evidence import document
 from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
 from palate_audit.evidence.series import NAMES, histogram, roc
@@ -152,11 +150,6 @@ def test_a_run_that_claims_nothing_is_never_headed_nothing_found(stamp: str) -> 
     assert repr(result).startswith(f"audit: {stamp}, nothing is claimed")
 
 
-def test_the_facts_of_a_mechanism_are_its_claim() -> None:
-    facts = {"claimed_epsilon": 2.0, "delta": 1e-6, "unit": "user", "adjacency": "zero-out"}
-    assert "ε = 2 at δ = 1e-06" in shown(render([section(series={"facts": facts})]))
-
-
 def test_controls_stand_apart_from_passes() -> None:
     works = replace(Finding.checked("membership, control", True, "succeeds: AUC 1"), control=True)
     broken = replace(Finding.missing("other, control", "too weak"), control=True)
@@ -167,28 +160,3 @@ def test_controls_stand_apart_from_passes() -> None:
     assert "membership, control works succeeds" in page
     assert "membership pass AUC 0.6" in page
     assert document.read(document.write([attacks]))[0].findings == attacks.findings
-
-
-def test_how_it_was_made_is_said() -> None:
-    page = shown(render([section()]))
-    for words in ("palate audit mechanism --seed 7", "0123abcd"):
-        assert words in page, words
-
-
-def test_names_of_a_legend_are_whole_and_no_two_lines_look_alike() -> None:
-    names = [f"{attack}, likelihood ratio: {view}" for attack in ("interaction membership", "user membership")
-             for view in ("clipped update (server, central)", "noised share (server, no masks)", "releases (anybody)",
-                          "model learned with dp off")]  # fmt: skip
-    figure = plots.rocs([roc(name, [0.0, 0.01, 1.0], [0.0, 0.05, 1.0], mu=1.0) for name in names])
-    drawn = [trace for trace in figure.data if trace.line.shape == "hv"]
-    assert [trace.name.replace("<br>", " ") for trace in drawn] == names
-    assert len({(trace.line.color, trace.line.dash) for trace in drawn}) == len(names)
-    assert figure.layout.height - figure.layout.margin.b >= 400
-    assert figure.layout.legend.y < 0
-
-
-def test_a_figure_at_its_ceiling_is_explained() -> None:
-    assert near(Estimate(0.05, 0.04, 0.06), 0.114) == ""
-    assert "the claim allows" in near(Estimate(0.110, 0.08, 0.14), 0.114)
-    assert "within chance" in near(Estimate(0.130, 0.08, 0.18), 0.114)
-    assert "p-value decides" in near(Estimate(0.130, 0.12, 0.18), 0.114)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from palate_client.store.store import EventStore
 from palate_common.score_sources import COLLABORATIVE, CONTENT, PANEL, POPULARITY, family_of
 
-EXPLORATION = "exploration"
+EXPLORATION, PROMOTED, AGAIN = "exploration", "promoted", "again"
 SOURCES = (POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION)
 PRIOR = 30.0
 """Weight of the prior: as many impressions at the mean rate of all sources."""

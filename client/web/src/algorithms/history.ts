@@ -2,7 +2,7 @@
 
 import { RefusedError } from "../errors.js";
 import type { Block } from "../mechanism/update.js";
-import { quarantined, type GlobalModel } from "../models/model.js";
+import type { GlobalModel } from "../models/model.js";
 
 /** One user's items, rising, and their weights. */
 export interface History {
@@ -23,14 +23,6 @@ export function historyOf(items: Iterable<readonly [number, number]>, nItems: nu
   }
   const indices = Int32Array.from(weights.keys()).sort();
   return { indices, weights: Float32Array.from(indices, (item) => weights.get(item) as number), nItems };
-}
-
-/** The history without the items in quarantine: what a device contributes from. */
-export function learnedFrom(history: History, model: GlobalModel): History {
-  const out = new Set(quarantined(model));
-  if (!out.size) return history;
-  const kept = Array.from(history.indices.keys()).filter((at) => !out.has(history.indices[at]));
-  return { indices: Int32Array.from(kept, (at) => history.indices[at]), weights: Float32Array.from(kept, (at) => history.weights[at]), nItems: history.nItems };
 }
 
 /** The blocks that a device sends for a history in a round, before they are clipped. */

@@ -28,7 +28,7 @@ import type { ImportReport } from "../portability.js";
 import { blended, totals, type RecommendationOutcome } from "../recommend/adaptation/blending.js";
 import { tuning, type Tuning } from "../recommend/adaptation/tuning.js";
 import type { Explanation } from "../recommend/explanation.js";
-import { EXPLORATION } from "../recommend/factors.js";
+import { EXPLORATION, PROMOTED } from "../recommend/factors.js";
 import { Interests } from "../recommend/interests.js";
 import type { OwnModel } from "../recommend/own_model.js";
 import { Recommender, type RecommendOptions, type Recommendation, type ScoreOptions, type Similar } from "../recommend/recommender.js";
@@ -230,8 +230,19 @@ export class Host {
 
   async recommend(n: number, options: RecommendOptions): Promise<Recommendation[]> {
     const { recommender } = await this.ranker();
+    if ([options.where, options.pin, options.boost, options.diversityBy].some((each) => each !== undefined)) await recommender.steerable();
     const tuned = options.tuned !== false && options.explore === undefined;
     return recommender.recommend(n, options, tuned ? (await this.tuning()).factor : 1);
+  }
+
+  async buyAgain(n: number): Promise<Recommendation[]> {
+    const [{ recommender }, { boughtAgain }] = [await this.ranker(), await loaded(import("../models/apart.js"))];
+    return recommender.listedAgain(n, boughtAgain(this.store.rows, this.store.clock()), "purchase");
+  }
+
+  async unfinished(n: number): Promise<Recommendation[]> {
+    const [{ recommender }, { unfinished }] = [await this.ranker(), await loaded(import("../models/apart.js"))];
+    return recommender.listedAgain(n, unfinished(this.store.rows, (item) => recommender.lengthOf(item)), "play");
   }
 
   async explain(item: string, options: ScoreOptions): Promise<Explanation> {
@@ -269,7 +280,8 @@ export class Host {
     const before = new Set(this.store.rows.slice(-2 * asked.length).map(({ id }) => id));
     const tracked = await this.added(asked);
     const counted = shownItems.flatMap(({ item, source, position }, place): RecommendationOutcome[] => {
-      if (tracked[place] !== "stored" || before.has(asked[place].nonce)) return [];
+      // What was promoted or is the user's own says nothing of what the device's sources are worth.
+      if (tracked[place] !== "stored" || before.has(asked[place].nonce) || source === PROMOTED || source === "again") return [];
       const event = did.get(item);
       return [{ source, position, liked: event !== undefined && this.weighting.counts(event.kind, event.value) }];
     });
@@ -546,8 +558,8 @@ export class Host {
     if (this.used?.of !== of) {
       const { items, domains, model, manifest } = published;
       const interests = new Interests(this.store, items, this.weighting, manifest.recentHalfLifeDays);
-      const recommender = published.table().then((table) =>
-        Recommender.of(model, items, interests, () => this.store.counts, domains, undefined, (item) => table?.title(item) ?? ""),
+      const recommender = Promise.all([published.table(), published.rules()]).then(([table, rules]) =>
+        Recommender.of(model, items, interests, () => this.store.counts, domains, undefined, { table, rules, clock: this.store.clock, learned: manifest.learned }),
       );
       const made = { of, recommender };
       made.recommender.catch(() => this.used === made && (this.used = null));
@@ -560,7 +572,7 @@ export class Host {
 /** The methods that a device, in this tab or another, asks a host for. */
 const METHODS = [
   "track", "decide", "consents", "history", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue", "items",
-  "interests", "adopt", "recommend", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
+  "interests", "adopt", "recommend", "buyAgain", "unfinished", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
   "reacted", "allow", "allowed", "deliveries", "inControl", "arm", "loyalty", "enroll", "enrolment", "leave", "sync", "privacyReport",
   "openLog", "exportLines", "importLines", "ownHistory", "statement", "erase",
 ] as const;

@@ -91,7 +91,7 @@ export interface Statement {
   readonly server: AtServer | null;
   /** It in words. */
   readonly text: string;
-  /** It as canonical JSON, which `palate device verify` reads. */
+  /** It as canonical JSON. */
   readonly file: string;
 }
 

@@ -4,8 +4,7 @@
  *     own ledger, journal, consent, enrolment -> Statement -> the caller
  *
  * It is made while the store is there, which keeps nothing of it, and is all that is left afterwards: no item, no event and no secret
- * is in it. Its file is that of Python's device: `palate device verify` says of it what a published model still has. It isn't signed: the
- * person trusts their own device.
+ * is in it. Its file is that of Python's device. It isn't signed: the person trusts their own device.
  */
 
 import type { Purpose } from "../consent.js";

@@ -72,7 +72,7 @@ function* told(made: Said): Generator<string> {
 /** Lines on what was published, and what is still to come. */
 function* stillToCome(made: Said): Generator<string> {
   if (!made.rounds.some(({ contributed }) => contributed)) return;
-  yield "What was released with your part in it keeps it, and so do models made of it, by at most that bound: no one can take it out. A later run gets nothing from this device. But it may start from an earlier model, and then has what that had, within the same bound: `palate device verify` tells which it is";
+  yield "What was released with your part in it keeps it, and so do models made of it, by at most that bound: no one can take it out. A later run gets nothing from this device. But it may start from an earlier model, and then has what that had, within the same bound";
   const runs = new Map<string, number[]>();
   for (const { contributed, run, round } of made.rounds) if (contributed && run !== made.ended) runs.set(run, [...(runs.get(run) ?? []), round]);
   const earlier = runs.size - NAMED;

@@ -184,13 +184,14 @@ function outerSteps(block: OuterBlock, scale: number, grid: number): Steps {
  * The shift T in whole steps, and the scale of the rows, the largest with |r s a - T c| <= |s a - t c|: rounding t to T can
  * lengthen what is sent, along c, and the rows give way. Where no scale will do, T is 0.
  */
-function wholeShift(block: OuterBlock, scale: number, shift: number): [number, number] {
+function wholeShift(block: OuterBlock, scale: number, asked: number): [number, number] {
   const [norm, inner] = moments(block);
   const square = sumSquares(block.along ?? new Float64Array());
+  const shift = square ? asked : 0; // off nothing nothing is taken, however often
   const squares = (scale * Math.sqrt(norm)) ** 2;
   const dots = scale * inner;
   const most = Math.max(squares - 2 * shift * dots + shift ** 2 * square, 0);
-  let [whole, factor] = [square ? roundEven(shift) : 0, 0];
+  let [whole, factor] = [roundEven(shift), 0];
   for (let pass = 0; pass < 2; pass += 1) {
     const [dot, taken] = [whole * dots, whole ** 2 * square];
     const root = Math.sqrt(Math.max(dot ** 2 + squares * (most - taken), 0));

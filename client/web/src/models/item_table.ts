@@ -17,7 +17,7 @@ const MOST_VALUES = 2 ** 23;
 /** Texts of a list at most, such as an item's other titles. */
 export const MOST_TEXTS = 100;
 /** The columns that every table may have. */
-const COLUMNS = ["title", "year", "alternatives", "kinds"];
+export const COLUMNS = ["title", "year", "alternatives", "kinds"];
 const NAME = /^[a-z][a-z0-9_]{0,63}$/;
 
 /** What is public about one item. */
@@ -58,19 +58,11 @@ export class ItemTable {
 
   /** Reads a table that was inflated. */
   static read(data: Uint8Array, items: readonly string[]): ItemTable {
-    const most = Math.min(2 ** 12 + 32 * items.length, MOST_VALUES);
-    let value: Json;
-    try {
-      const text = textOf(data);
-      const bare = text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"?/gs, "");
-      let values = 0;
-      for (let at = 0; at < bare.length; at += 1) values += Number(",[{".includes(bare[at]));
-      if (values > most) throw new IntegrityError(`an item table of ${items.length} items must have at most ${most} values, got more`);
-      value = JSON.parse(text) as Json;
-    } catch (error) {
-      if (error instanceof IntegrityError) throw error;
-      throw new IntegrityError("an item table must be JSON, got something else");
-    }
+    return ItemTable.of(parseTable(data, items.length), items);
+  }
+
+  /** The table of its JSON. */
+  static of(value: Json, items: readonly string[]): ItemTable {
     const { columns, format, ids, items: n } = (isObject(value) ? value : {}) as { [name: string]: Json };
     if (!isObject(columns) || !isObject(ids) || format !== 1 || n !== items.length || Object.keys(value as object).length !== 4)
       throw new IntegrityError(`an item table must be of format 1 and ${items.length} items, got something else`);
@@ -86,6 +78,27 @@ export class ItemTable {
     for (const [name, column] of own) check(name, column as Json[], Object.hasOwn(known, name) ? known[name] : [isValue, "texts, numbers, true, false or lists of texts"]);
     for (const [name, column] of schemes) check(name, column as Json[], text);
     return new ItemTable(items, new Map(own as [string, Value[]][]), new Map(schemes as [string, (string | null)[]][]));
+  }
+
+  /** The table over items that begin with these, with others' facts in some rows. */
+  with(news: ItemTable, rows: readonly number[], items: readonly string[]): ItemTable {
+    const put = <T>(old: ReadonlyMap<string, readonly (T | null)[]>, others: ReadonlyMap<string, readonly (T | null)[]>) =>
+      new Map([...new Set([...old.keys(), ...others.keys()])].sort().map((name) => {
+        const column: (T | null)[] = Array.from(items, (_, row) => old.get(name)?.[row] ?? null);
+        rows.forEach((row, place) => (column[row] = others.get(name)?.[place] ?? null));
+        return [name, column] as const;
+      }));
+    return new ItemTable(items, put<Value>(this.columns, news.columns), put<string>(this.ids, news.ids));
+  }
+
+  /** The names of columns and of schemes of ids in which something is known. */
+  get names(): string[] {
+    return [...this.columns, ...this.ids].filter(([, column]) => column.some((each) => each !== null)).map(([name]) => name);
+  }
+
+  /** A column, or the ids of a scheme; undefined: there is none. */
+  column(name: string): readonly Value[] | undefined {
+    return this.columns.get(name) ?? this.ids.get(name);
   }
 
   /** The facts of an item; undefined: the table doesn't have it. */
@@ -116,8 +129,24 @@ export class ItemTable {
   }
 }
 
-type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
 type Fits = readonly [(value: Json) => boolean, string];
+
+/** The JSON of a table of at most so many items, which is bounded before it is parsed. */
+export function parseTable(data: Uint8Array, nItems: number): Json {
+  const most = Math.min(2 ** 12 + 32 * nItems, MOST_VALUES);
+  try {
+    const text = textOf(data);
+    const bare = text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"?/gs, "");
+    let values = 0;
+    for (let at = 0; at < bare.length; at += 1) values += Number(",[{".includes(bare[at]));
+    if (values > most) throw new IntegrityError(`an item table of ${nItems} items must have at most ${most} values, got more`);
+    return JSON.parse(text) as Json;
+  } catch (error) {
+    if (error instanceof IntegrityError) throw error;
+    throw new IntegrityError("an item table must be JSON, got something else");
+  }
+}
 
 /** Bytes of the largest table of so many items, unpacked. */
 export const mostOfTable = (nItems: number): number => Math.min(2 ** 16 + 4096 * nItems, 2 ** 26);

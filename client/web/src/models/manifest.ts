@@ -39,6 +39,8 @@ export interface Manifest extends Shown {
   readonly publication: Included<PublishEntry> | null;
   /** Of how many other people it knows, where too few have taken part in its population: 0 where it knows of nobody; null: enough have. */
   readonly elsewhere: number | null;
+  /** Of how many items, the first ones, it was learned: all, unless it was put over more since. */
+  readonly learned: number;
   /** What the population had spent, as mu^2; infinite where it isn't said. */
   readonly spentMu2: number;
 }
@@ -86,6 +88,7 @@ export async function readManifest(data: Uint8Array, signature: Uint8Array, publ
     publication,
     version: shown.checkpoint.size,
     elsewhere: othersOf(fields),
+    learned: learnedOf(fields),
     spentMu2: number("spent_mu2") ?? Infinity,
   };
 }
@@ -95,6 +98,11 @@ function othersOf(fields: Fields): number | null {
   const users = ((fields.has("starts_from") ? fields.get("starts_from") : null) as { users?: unknown } | null)?.users;
   if (typeof users === "number" && Number.isInteger(users) && users > 0) return users;
   return fields.get("releases") === 0 ? 0 : null;
+}
+
+function learnedOf(fields: Fields): number {
+  const { items, model_hash: hash } = ((fields.has("extends") ? fields.get("extends") : null) ?? {}) as { items?: unknown; model_hash?: unknown };
+  return typeof hash === "string" && typeof items === "number" && Number.isInteger(items) ? items : fields.whole("items");
 }
 
 /** Members that are of the state which a manifest shows, and not of what it says. */

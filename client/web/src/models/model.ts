@@ -154,20 +154,6 @@ export function readModel(data: Uint8Array): GlobalModel {
   return { header: readModelHeader(metadata), state: tensors };
 }
 
-const QUARANTINED = "quarantined";
-
-/** Rows of the items that no list shows and nothing is learned about, rising; see `quarantine.py`. */
-export function quarantined({ state, header }: GlobalModel): readonly number[] {
-  const { nItems } = header.facts;
-  const marked = state.get(QUARANTINED);
-  if (!marked) return [];
-  const numbers = numbersOf(marked);
-  if (marked.kind !== "U8" || marked.shape.length !== 1 || numbers.length !== nItems || numbers.some((each) => each > 1)) {
-    throw new IntegrityError(`the array ${QUARANTINED} must mark some of ${nItems} items, got something else`);
-  }
-  return Array.from(numbers.keys()).filter((row) => numbers[row]);
-}
-
 /** The model of a plan, whose file must have the hash that the plan names. */
 export function readNamedModel(data: Uint8Array, hash: string): GlobalModel {
   if (digest(data) !== hash) throw new IntegrityError("the model must be the one the plan names, got another");

@@ -16,10 +16,11 @@ import { Fields } from "../records/fields.js";
 import { sameCheckpoint } from "../records/merkle.js";
 import type { Service } from "../service.js";
 import { Factors } from "../recommend/factors.js";
-import { DOMAINS, ITEMS, type Journal, MANIFEST, SIGNATURE, TABLE, UNPACKED } from "../store/journal.js";
+import { CHANGES, DOMAINS, ITEMS, type Journal, MANIFEST, RULES, SIGNATURE, TABLE, UNPACKED } from "../store/journal.js";
 import { expandUnpacked, inflate, mostOf } from "./compact.js";
 import type { ItemTable } from "./item_table.js";
-import { quarantined, type GlobalModel } from "./model.js";
+import type { GlobalModel } from "./model.js";
+import type { Rule } from "./rules.js";
 import { catalogueHash, checkRecorded, evidenceOf, MOST_SIGNED, readManifest, type Manifest } from "./manifest.js";
 
 /** Bytes of the largest answer that names a server's newest model. */
@@ -41,6 +42,8 @@ export interface Published {
   readonly id: string;
   /** Titles and other facts of `items`; null: none were published. Read once, when it is asked for. */
   readonly table: () => Promise<ItemTable | null>;
+  /** What the operator wants of every list; likewise. */
+  readonly rules: () => Promise<readonly Rule[]>;
 }
 
 export class Models {
@@ -109,7 +112,7 @@ export class Models {
     if (editions.at(-1)?.manifest === id) return false;
     const files = await this.collect(source, manifest, signed, have ?? (await this.journal.files().catch(() => new Map<string, Uint8Array>())));
     const published = await this.unpack(files);
-    await published.table(); // one that can't be read is refused before the model is used
+    await Promise.all([published.table(), published.rules()]); // what can't be read is refused before the model is used
     const evidence = evidenceOf(signed.get(MANIFEST) as Uint8Array, signed.get(SIGNATURE) as Uint8Array);
     const { checkpoint, population, version } = manifest;
     const { pinned } = this.service;
@@ -141,7 +144,7 @@ export class Models {
   /** The files of a model: unchanged ones are those of the one in use. */
   private async collect(source: FileSource, manifest: Manifest, signed: ReadonlyMap<string, Uint8Array>, have: ReadonlyMap<string, Uint8Array>): Promise<Map<string, Uint8Array>> {
     const files = new Map(signed);
-    for (const name of [ITEMS, DOMAINS, TABLE]) {
+    for (const name of [ITEMS, DOMAINS, TABLE, CHANGES, RULES]) {
       if (!manifest.files.has(name)) continue;
       const kept = have.get(name);
       files.set(name, kept && (await names(manifest, name, kept)) ? kept : await this.signedFile(source, manifest, name));
@@ -165,7 +168,7 @@ export class Models {
     const manifest = await this.manifest(files);
     const [plain, kinds] = [files.get(UNPACKED) as Uint8Array, files.get(DOMAINS)];
     let named = true;
-    for (const name of [DOMAINS, TABLE]) {
+    for (const name of [DOMAINS, TABLE, CHANGES, RULES]) {
       const data = files.get(name);
       named &&= data ? await names(manifest, name, data) : !manifest.files.has(name);
     }
@@ -179,8 +182,10 @@ export class Models {
     if (!fits) throw new IntegrityError("model and items must be the ones the manifest names, and are not");
     tryOut(model, items.length);
     let read: Promise<ItemTable | null> | undefined;
-    const table = (): Promise<ItemTable | null> => (read ??= tableOf(files.get(TABLE), items));
-    return { manifest, model, items, domains, id: digest(files.get(MANIFEST) as Uint8Array), table };
+    const table = (): Promise<ItemTable | null> => (read ??= tableOf(files, items));
+    const ruled = files.get(RULES);
+    const rules = async (): Promise<readonly Rule[]> => (ruled ? (await import("./apart.js")).rulesFrom(ruled) : []);
+    return { manifest, model, items, domains, id: digest(files.get(MANIFEST) as Uint8Array), table, rules };
   }
 }
 
@@ -233,8 +238,9 @@ async function names(manifest: Manifest, name: string, data: Uint8Array): Promis
   return facts?.bytes === data.length && facts.sha256 === hex(await sha256Async(data));
 }
 
-async function tableOf(data: Uint8Array | undefined, items: readonly string[]): Promise<ItemTable | null> {
-  return data ? (await import("./apart.js")).ItemTable.fromBytes(data, items) : null;
+async function tableOf(files: ReadonlyMap<string, Uint8Array>, items: readonly string[]): Promise<ItemTable | null> {
+  const data = files.get(TABLE);
+  return data ? (await import("./apart.js")).tableFrom(data, files.get(CHANGES), items) : null;
 }
 
 /** Lines of ids: as many as the manifest says, each ended. */
@@ -246,7 +252,6 @@ function lines(data: Uint8Array | undefined, count: number): string[] {
 
 /** Refuses a model that can't score a user without events, which can't be used at all, or whose links are none. */
 function tryOut(model: GlobalModel, nItems: number): void {
-  quarantined(model); // refuse what marks no items of the catalogue
   const wrong = () => new IntegrityError(`a model must score its ${nItems} items with finite numbers, and does not`);
   let scores: Float64Array;
   let factors: Factors;

@@ -331,7 +331,8 @@ class Telling {
 
   private reason({ source, because, reason }: Recommendation): Child {
     if (source === "exploration") return this.language.text("reason.new");
-    if (!because.length) return this.language.text(source === "popularity" ? "reason.popular" : "reason.taste");
+    if (source === "promoted") return this.language.text("reason.promoted");
+    if (!because.length) return this.language.text(source === "popularity" ? "reason.popular" : source === "content:new" ? "reason.new" : "reason.taste");
     const what = because.map(({ item, kind, domain, title }) => {
       const named = reason.includes(`${title || item} (`) && domain !== null ? this.language.say("reason.domain", { item: this.title(item), domain }) : this.title(item);
       return this.language.say(`reason.${kind}`, { item: named });

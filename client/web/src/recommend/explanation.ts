@@ -17,7 +17,7 @@ export const [TOLD, LEAST] = [3, 0.1];
 const POPULAR = "popular with others";
 export const TASTE = "goes with your taste as a whole";
 /** Reasons that name no event, by source; of other sources it is `TASTE`. */
-export const WHY: Readonly<Record<string, string>> = { popularity: POPULAR, exploration: "something new" };
+export const WHY: Readonly<Record<string, string>> = { popularity: POPULAR, exploration: "something new", "content:new": "something new", promoted: "promoted" };
 
 /** The contribution of one item of the user's history to a score. */
 export interface Contribution {

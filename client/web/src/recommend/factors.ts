@@ -13,13 +13,15 @@ import { numbersOf, type GlobalModel, type ModelHeader } from "../models/model.j
 import { settingOf, signalOf } from "../algorithms/facts.js";
 import { effectiveCount, sum, type History } from "./interests.js";
 
-export const [POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION] = ["popularity", "collaborative", "content", "panel", "exploration"];
+export const [POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION, PROMOTED] = ["popularity", "collaborative", "content", "panel", "exploration", "promoted"];
 const LINKED: readonly (readonly [source: string, name: string])[] = [["collaborative:pairs", "pairs"], [PANEL, "open"]];
 const TINY = 1e-12;
 /** Links count with the number of items to this power. */
 const GAINS: ReadonlyMap<string, number> = new Map([["collaborative:pairs", 0.25], [PANEL, 0.5]]);
 /** Trust in content directions after k items is (k / (k + this))^2. */
 const [CONTENT_SCALE, TRUSTED_AFTER] = [7, 10];
+/** The most counts of events whose trust is kept. */
+const MOST_COUNTS = 256;
 const FOLD_EXPONENT = -0.3;
 const SCORE_EXPONENT = 0.1;
 
@@ -64,10 +66,13 @@ export interface Links {
   readonly scale: Float32Array;
 }
 
-/** A user's vector, and what each interaction adds to it: they sum to it, apart from a default part that comes from no event. */
+/** A user's vector, and what else is asked about it. */
 export interface Folded {
   readonly vector: Float64Array;
-  readonly event: (place: number) => Float64Array;
+  /** What each interaction adds to it, row after row: they sum to it, apart from a default part that comes from no event. */
+  readonly events: () => Float64Array;
+  /** The vector of the same user without some of the interactions, by their places, and how many items of equal weight tell as much as the others. */
+  readonly without: (out: readonly number[]) => { readonly vector: Float64Array; readonly count: number };
 }
 
 export class Factors {
@@ -76,6 +81,8 @@ export class Factors {
   readonly links: readonly Links[];
   /** Shrinkage of each column after ten events. It weights columns when two items are compared. */
   readonly trust: Float64Array;
+  /** Vectors of new items in the place of their own. */
+  readonly standIns = new Map<number, Float64Array>();
   private readonly places: Int32Array | null;
 
   private constructor(
@@ -100,8 +107,13 @@ export class Factors {
 
   /** How much the links of each interaction count. */
   amounts(source: string, history: History): Float64Array {
-    const gain = (this.gain.get(source) ?? 0) * Math.max(effectiveCount(history.weights), 1) ** (GAINS.get(source) ?? 0);
+    const gain = (this.gain.get(source) ?? 0) * this.growth(source, effectiveCount(history.weights));
     return Float64Array.from(history.weights, (weight) => weight * gain);
+  }
+
+  /** The factor on these for a history that tells as much as so many items of equal weight. */
+  growth(source: string, count: number): number {
+    return Math.max(count, 1) ** (GAINS.get(source) ?? 0);
   }
 
   /** Scores of all items by products of vectors, double precision; written to `scores`, one for each item. */
@@ -113,12 +125,15 @@ export class Factors {
       if (width === 1) addColumn(scores, data, part[0]);
       else addProducts(scores, data, part, rows);
     }
+    for (const [row, own] of this.standIns) scores[row] = own.reduce((total, each, column) => total + each * vector[column], 0);
     return scores;
   }
 
   /** The vector of one item; written to `found`. */
   vector(row: number, found = new Float64Array(this.width)): Float64Array {
-    for (const { first, width, rows, data } of this.tables) {
+    const own = this.standIns.get(row);
+    if (own) found.set(own);
+    else for (const { first, width, rows, data } of this.tables) {
       const place = rows ? (this.places as Int32Array)[row] : row;
       for (let column = 0; column < width; column += 1) found[first + column] = place < 0 ? 0 : data[place * width + column];
     }
@@ -141,7 +156,7 @@ export class Factors {
 
   private static ranked(counts: Numbers, nItems: number): Factors {
     const table: Table = { first: 0, width: 1, rows: null, data: Float32Array.from(counts) };
-    const fold = (): Folded => ({ vector: Float64Array.of(1), event: () => new Float64Array(1) });
+    const fold = ({ indices }: History): Folded => ({ vector: Float64Array.of(1), events: () => new Float64Array(indices.length), without: () => ({ vector: Float64Array.of(1), count: 1 }) });
     return new Factors(nItems, [table], [{ source: POPULARITY, first: 0, width: 1 }], [], fold, new Map(), Float64Array.of(1));
   }
 }
@@ -197,32 +212,68 @@ function alsFactors(
   for (const [name, each] of Object.entries({ counts: along, weight: basisFold })) checkAll(name, each, Number.isFinite);
   const strength = head ? numbers(state, "strength") : new Float32Array(0);
   const accuracy = head ? numbers(state, "accuracy") : new Float32Array(0);
-  const tasteWeights = (count: number) => Float64Array.from({ length: width }, (_, column) => {
-    const evidence = count * strength[column];
-    return (evidence / (1 + evidence)) ** ((1 + accuracy[column] ** 2) / 2) * accuracy[column];
-  });
+  // Histories of a list and its reasons have few counts, and a power takes long.
+  const trusts = new Map<number, Float64Array>();
+  const tasteWeights = (count: number): Float64Array => {
+    const found = trusts.get(count) ?? new Float64Array(width);
+    if (trusts.has(count)) return found;
+    for (let column = 0; column < width; column += 1) {
+      const evidence = count * strength[column];
+      found[column] = (evidence / (1 + evidence)) ** ((1 + accuracy[column] ** 2) / 2) * accuracy[column];
+    }
+    if (trusts.size === MOST_COUNTS) trusts.clear();
+    trusts.set(count, found);
+    return found;
+  };
   const contentTrust = (count: number) => (count / (count + CONTENT_SCALE)) ** 2;
 
   const folded = ({ indices, weights }: History): Folded => {
     const seen = Array.from(indices, (row) => (places ? places[row] : row));
-    const own = effectiveCount(weights.filter((_, place) => seen[place] >= 0));
-    const [taste, trusted] = [tasteWeights(own), contentTrust(effectiveCount(weights))];
-    const add = (at: number, sums: Float64Array): Float64Array => {
+    // What an interaction adds before trust, to some numbers of an array.
+    const add = (at: number, sums: Float64Array, first: number): void => {
       const [row, place, weight] = [indices[at], seen[at], weights[at]];
-      if (place >= 0) sums[0] += along[place] * weight;
+      if (place >= 0) sums[first] += along[place] * weight;
       for (let column = 0; basis && place >= 0 && column < width; column += 1)
-        sums[1 + column] += basisFold[place] * basis.data[place * width + column] * weight * taste[column];
+        sums[first + 1 + column] += basisFold[place] * basis.data[place * width + column] * weight;
       if (content) {
         const factor = popularity[row] ** fold;
         for (let column = 0; column < content.shape[1]; column += 1)
-          sums[contentFirst + column] += factor * content.data[row * content.shape[1] + column] * weight * trusted;
+          sums[first + contentFirst + column] += factor * content.data[row * content.shape[1] + column] * weight;
       }
-      return sums;
     };
-    const vector = new Float64Array(end);
-    for (let at = 0; at < indices.length; at += 1) add(at, vector);
-    if (!seen.some((place) => place >= 0)) vector[0] = 1;
-    return { vector, event: (at) => add(at, new Float64Array(end)) };
+    const trusted = (own: number, all: number): Float64Array => {
+      const trust = new Float64Array(end).fill(contentTrust(all), contentFirst);
+      trust[0] = 1;
+      trust.set(tasteWeights(own), 1);
+      return trust;
+    };
+    const rows = (): Float64Array => {
+      const table = new Float64Array(indices.length * end);
+      for (let at = 0; at < indices.length; at += 1) add(at, table, at * end);
+      return table;
+    };
+    const sums = new Float64Array(end);
+    for (let at = 0; at < indices.length; at += 1) add(at, sums, 0);
+    const inHead = weights.filter((_, place) => seen[place] >= 0);
+    const trust = trusted(effectiveCount(inHead), effectiveCount(weights));
+    const vector = times(sums.slice(), trust);
+    if (!inHead.length) vector[0] = 1;
+    let made: { table: Float64Array; own: number[]; all: number[] } | undefined;
+    const left = ([n, total, squares]: readonly number[], out: readonly number[]): [number, number] => {
+      for (const at of out) [n, total, squares] = [n - 1, total - weights[at], squares - weights[at] ** 2];
+      return [n, n ? total ** 2 / squares : 0];
+    };
+    const without = (out: readonly number[]): { vector: Float64Array; count: number } => {
+      const told = (those: Float32Array): number[] => [those.length, sum(those), sum(those.map((each) => each ** 2))];
+      const { table, own, all } = (made ??= { table: rows(), own: told(inHead), all: told(weights) });
+      const rest = sums.slice();
+      for (const at of out) for (let column = 0; column < end; column += 1) rest[column] -= table[at * end + column];
+      const [[n, count], [, whole]] = [left(own, out.filter((at) => seen[at] >= 0)), left(all, out)];
+      times(rest, trusted(count, whole));
+      if (!n) rest[0] = 1;
+      return { vector: rest, count: whole };
+    };
+    return { vector, events: () => times(rows(), trust), without };
   };
   const trust = Float64Array.of(1, ...tasteWeights(TRUSTED_AFTER), ...new Array<number>(end - contentFirst).fill(contentTrust(TRUSTED_AFTER)));
   return make(nItems, tables, parts, links, folded, gain, trust);
@@ -300,13 +351,19 @@ function lifted(data: Numbers, width: number, factor: (row: number) => number): 
   return made;
 }
 
+/** Each row of a table times factors of its columns, in its place. */
+export function times(table: Float64Array, factors: Float64Array): Float64Array {
+  for (let first = 0; first < table.length; first += factors.length) for (let column = 0; column < factors.length; column += 1) table[first + column] *= factors[column];
+  return table;
+}
+
 /** A column times a number, over all items. */
 function addColumn(scores: Float64Array, data: Float32Array, by: number): void {
   for (let row = 0; row < scores.length; row += 1) scores[row] += data[row] * by;
 }
 
 /** Products of a table's rows with a vector; four rows at once, so that the processor has four sums to make side by side. No arrays are made in it. */
-function addProducts(scores: Float64Array, data: Float32Array, vector: Float64Array, rows: Int32Array | null): void {
+export function addProducts(scores: Float64Array, data: Float32Array | Float64Array, vector: Float64Array, rows: Int32Array | null): void {
   const width = vector.length;
   const count = data.length / width;
   let row = 0;

@@ -11,13 +11,15 @@ import { shown } from "../events.js";
 import { explorationOf, weightsOf, type Counts } from "./adaptation/blending.js";
 import type { fusedWeights } from "./adaptation/fusion.js";
 import { diverse } from "./diversity.js";
-import { inWords, LEAST, TASTE, TOLD, WHY, type Because, type Contribution, type Explanation } from "./explanation.js";
+import { inWords, TASTE, WHY, type Because, type Contribution, type Explanation } from "./explanation.js";
 import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
-import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY } from "./factors.js";
-import { numbersOf, quarantined, type GlobalModel } from "../models/model.js";
-import { entries, focus, sum, type Interests, type Look } from "./interests.js";
-import { highest, Scorer, type Taste } from "./scoring.js";
+import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY, PROMOTED } from "./factors.js";
+import { numbersOf, type GlobalModel } from "../models/model.js";
+import { entries, focus, type Interests, type Look } from "./interests.js";
+import { namedEvents } from "./reasons.js";
+import { highest, Scorer, type Added, type Taste } from "./scoring.js";
 import { Selection } from "./selection.js";
+import type { Facts, Steer, Steering, Steers } from "./steering.js";
 
 const [POOL, SHORT] = [4, 10];
 /** How far a list departs from the highest scores if nothing is said; what the setting is for the three options at 1. */
@@ -30,7 +32,7 @@ export interface Recommendation {
   readonly item: string;
   /** Comparable only within a list. */
   readonly score: number;
-  /** popularity, collaborative, content, panel or exploration; or one of several of a family, such as "content:titles". */
+  /** popularity, collaborative, content, panel or exploration; one of several of a family, such as "content:titles"; or promoted: by a rule, a pin or a boost. */
   readonly source: string;
   /** Why it is recommended, as text for the user. */
   readonly reason: string;
@@ -60,7 +62,7 @@ export interface ScoreOptions {
   readonly debias?: number;
 }
 
-export interface RecommendOptions extends ScoreOptions {
+export interface RecommendOptions extends ScoreOptions, Steers {
   /** Leave out items on which the user has positive events; true unless it is false. */
   readonly filterAlreadyLikedItems?: boolean;
   /** Further items to leave out. */
@@ -75,6 +77,9 @@ export interface RecommendOptions extends ScoreOptions {
   readonly tuned?: boolean;
 }
 
+const TINY = 1e-30;
+const NO_FACTS: Facts = { table: null, rules: [], clock: () => 0, learned: Infinity };
+
 /** Recommendations from a model and one user's interests. */
 export class Recommender {
   private readonly scorer: Scorer;
@@ -84,6 +89,9 @@ export class Recommender {
   /** Learns weights of the sources; null: the model has no several sources of public features. */
   private fuse: typeof fusedWeights | null = null;
   private fused: Record<string, number> = {};
+  private steering: Steering | null = null;
+  /** Rows of items that have a vector by their kinds alone. */
+  private fresh: ReadonlySet<number> = new Set();
   private made: { look: Look; of: string; taste: Taste; contributed: readonly (Contribution["kind"] | null)[] } | undefined;
 
   private constructor(
@@ -93,21 +101,34 @@ export class Recommender {
     private readonly counts: () => Counts,
     domains: readonly string[] | null,
     private readonly rng: Rng,
-    private readonly titleOf: (item: string) => string,
+    private readonly facts: Facts,
   ) {
     if (model.header.facts.nItems !== items.length) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems} items, got ${items.length}`);
     this.scorer = new Scorer(Factors.of(model, items.length));
-    this.selection = new Selection(interests.rows, domains, quarantined(model));
+    this.selection = new Selection(interests.rows, domains);
     const popular = model.state.get("counts");
     this.popularity = popular ? numbersOf(popular) : new Float32Array(items.length).fill(1);
   }
 
   /** The recommender for a model; what only some models need is loaded for them. */
-  static async of(model: GlobalModel, items: readonly string[], interests: Interests, counts: () => Counts, domains: readonly string[] | null = null, rng: Rng = RANDOM, titleOf: (item: string) => string = () => ""): Promise<Recommender> {
-    const made = new Recommender(model, items, interests, counts, domains, rng, titleOf);
+  static async of(model: GlobalModel, items: readonly string[], interests: Interests, counts: () => Counts, domains: readonly string[] | null = null, rng: Rng = RANDOM, facts: Facts = NO_FACTS): Promise<Recommender> {
+    const made = new Recommender(model, items, interests, counts, domains, rng, facts);
+    if (facts.table || facts.rules.length) await made.steerable();
+    if (facts.table && facts.learned < items.length) made.fresh = (await import("../models/apart.js")).standIn(made.scorer.factors, facts.table, facts.learned);
     const several = made.scorer.sources.some((source) => source !== CONTENT && familyOf(source) === CONTENT);
     if (several) made.fuse = (await import("../models/apart.js")).fusedWeights;
     return made;
+  }
+
+  /** Loads what `where`, `pin`, `boost` and `diversityBy` need. */
+  async steerable(): Promise<void> {
+    const { Steering } = await import("../models/apart.js");
+    const steering = (this.steering ??= new Steering(this.interests.rows, this.facts.table, this.facts.rules, this.facts.clock));
+    this.selection.offered = () => steering.offered();
+  }
+
+  private titleOf(item: string): string {
+    return this.facts.table?.title(item) ?? "";
   }
 
   /** Recommended items, best first. Items that the user hid or dismissed are never among them. */
@@ -116,14 +137,20 @@ export class Recommender {
     checkItems("filterItems", options.filterItems);
     checkItems("items", options.items);
     const mix = mixOf(options);
-    const allowed = this.selection.allowedRows(options.items, options.domain);
+    const steer = this.steering?.steer(n, options);
+    const allowed = this.selection.allowedRows(options.items, options.domain, steer?.rows);
     const { taste, look, counts } = this.current(mix.debias, options.domain);
     const own = options.filterAlreadyLikedItems === false ? [] : taste.history.indices;
     const without = [...look.unwanted, ...own, ...this.selection.knownRows(options.filterItems ?? [])];
+    const first = steer?.first(n, without, allowed) ?? [];
+    n -= first.length;
+    without.push(...first);
     const wide = POOL * Math.max(n, SHORT);
     let out = [...without, ...look.resting];
     let pool: ArrayLike<number> = this.scorer.top(taste, wide, out, allowed);
-    let order = this.rerank(taste, pool, n, mix.diversity);
+    const lifted = steer?.lifted(pool, n, allowed, (rows) => this.scorer.scores(taste, rows), (among) => this.scorer.top(taste, Math.max(n, 1), out, among));
+    pool = lifted?.pool ?? pool;
+    let order = this.rerank(taste, pool, n, mix.diversity, [], steer, lifted?.lifts);
     if (order.length < n && out.length > without.length) {
       // Items that pause come after all others.
       out = without;
@@ -138,11 +165,32 @@ export class Recommender {
       const other = this.scorer.taste(drawn, less, this.weights(counts, 1)); // without popularity
       const kept = order.slice(0, order.length - places.length);
       const candidates = this.scorer.topOnce(other, wide, [...out, ...kept], allowed);
-      const found = this.rerank(other, candidates, places.length, mix.diversity, kept);
+      const found = this.rerank(other, candidates, places.length, mix.diversity, kept, steer);
       order = kept;
       found.forEach((row, place) => order.splice(places[place], 0, row));
     }
-    return this.withReasons(taste, order, new Set(places), pool);
+    const promoted = new Set([...first, ...(lifted?.risen ?? [])]);
+    if (!pool.length) pool = first;
+    return this.withReasons(taste, [...first, ...order], new Set(places.map((place) => place + first.length)), pool, promoted);
+  }
+
+  /** Items of the user's own, in this order, as far as a list may have them. */
+  listedAgain(n: number, found: ReadonlyMap<string, number>, kind: Contribution["kind"]): Recommendation[] {
+    checkCount(n);
+    const allowed = this.selection.allowedRows(undefined, undefined);
+    const [out, may] = [new Set(this.interests.look().unwanted), allowed && Int32Array.from(allowed)];
+    const listed = [...found].filter(([item]) => this.selection.knownRows([item]).some((row) => !out.has(row) && (may?.includes(row) ?? true)));
+    return listed.slice(0, n).map(([item, score], position) => {
+      const [title, domain] = [this.titleOf(item), this.selection.domain(this.selection.row(item))];
+      const because = { item, kind, domain, title };
+      return { item, score, source: "again", reason: inWords([{ ...because, score: Math.max(score, TINY), linked: 0 }], domain), because: [because], position, title };
+    });
+  }
+
+  /** The seconds of an item; 0: not known. */
+  lengthOf(item: string): number {
+    const seconds = this.facts.table?.get(item)?.more.seconds;
+    return typeof seconds === "number" ? seconds : 0;
   }
 
   /** Items to ask a new user about, those first whose answers tell most. */
@@ -163,7 +211,8 @@ export class Recommender {
     const [row, mix] = [this.selection.row(item), mixOf(options)];
     const { taste } = this.current(mix.debias, options.domain);
     const score = this.scorer.scores(taste, [row])[0];
-    const contributions = this.contributions(taste, row);
+    const added = this.scorer.contributions(taste, row);
+    const contributions = this.told(taste, added, highest(added.all, added.all.length, [], null));
     const rest = score - contributions.reduce((total, each) => total + each.score, 0);
     const domain = this.selection.domain(row);
     const total = (of: (each: Contribution) => number) => contributions.reduce((sum, each) => sum + of(each), 0);
@@ -222,20 +271,25 @@ export class Recommender {
   }
 
   /** Reranks a pool, best first, for diversity, also towards the rows `beside`; the first n. */
-  private rerank(taste: Taste, pool: ArrayLike<number>, n: number, diversity: number, beside: readonly number[] = []): number[] {
+  private rerank(taste: Taste, pool: ArrayLike<number>, n: number, diversity: number, beside: readonly number[] = [], steer?: Steer | null, lifts?: Float64Array): number[] {
     const rows = Array.from(pool);
     if (!diversity || rows.length < 2) return rows.slice(0, n);
     const all = [...rows, ...beside];
-    return diverse(this.scorer.scores(taste, rows), this.scorer.likeness(all), n, diversity, beside.length, this.scorer.bonds(all)).map((place) => rows[place]);
+    const scores = this.scorer.scores(taste, rows).map((score, place) => score + (lifts?.[place] ?? 0));
+    const likeness = steer?.likeness;
+    return diverse(scores, likeness?.(all) ?? this.scorer.likeness(all), n, diversity, beside.length, likeness ? null : this.scorer.bonds(all)).map((place) => rows[place]);
   }
 
   /** Recommendations of rows, with source and reason. */
-  private withReasons(taste: Taste, order: readonly number[], explored: ReadonlySet<number>, pool: ArrayLike<number>): Recommendation[] {
+  private withReasons(taste: Taste, order: readonly number[], explored: ReadonlySet<number>, pool: ArrayLike<number>, promoted: ReadonlySet<number>): Recommendation[] {
     if (!order.length) return [];
     const parts = [...this.scorer.byPart(taste, order)];
     const usual = pool === order ? new Map(parts) : this.scorer.byPart(taste, pool);
     const means = parts.map(([name]) => (usual.get(name) as Float64Array).reduce((total, each) => total + each, 0) / pool.length);
-    const named = this.named(taste, order, pool);
+    const places = new Map(Array.from(pool, (row, place) => [row, place]));
+    const at = order.map((row, place) => (explored.has(place) ? -1 : (places.get(row) ?? -1)));
+    const added = order.map((row, place) => (at[place] < 0 ? null : this.scorer.contributions(taste, row)));
+    const named = namedEvents(this.scorer, taste, pool, at, added);
     return order.map((row, place) => {
       const score = parts.reduce((total, [, part]) => total + part[place], 0);
       // The source is the part furthest above its mean over the pool; a part that adds nothing can't be it.
@@ -244,53 +298,22 @@ export class Recommender {
         const above = part[place] ? part[place] - means[at] : -Infinity;
         if (source === "" || above > most) [source, most] = [name, above];
       });
+      if (this.fresh.has(row)) source = "content:new";
       if (explored.has(place)) source = EXPLORATION;
-      const said = explored.has(place) ? [] : this.contributions(taste, row, named[place]);
+      else if (promoted.has(row)) source = PROMOTED;
+      const said = source === EXPLORATION || source === PROMOTED ? [] : this.told(taste, added[place], named[place]);
       const because = said.map(({ item, kind, domain, title }) => ({ item, kind, domain, title }));
       const reason = said.length ? inWords(said, this.selection.domain(row)) : (WHY[source] ?? TASTE);
       return { item: this.items[row], score, source, reason, because, position: place, title: this.titleOf(this.items[row]) };
     });
   }
 
-  /**
-   * What the reason of each item names, as places in the user's history: without it the item would stand lower.
-   *
-   * Those without any one of which it would; else the two or three without which, together, it would. What everybody is
-   * shown is not said to come from somebody's events, then.
-   */
-  private named(taste: Taste, order: readonly number[], pool: ArrayLike<number>): number[][] {
-    const scores = this.scorer.scores(taste, pool);
-    const fewer = this.scorer.without(taste, pool, Array.from(taste.history.indices, (_, place) => [place]));
-    const means = fewer.map((each) => sum(each) / each.length);
-    const places = new Map(Array.from(pool, (row, place) => [row, place]));
-    const above = (all: Float64Array, place: number) => all.reduce((n, each) => n + Number(each > all[place]), 0);
-    const largest = (events: number[], of: (event: number) => number) => events.sort((one, other) => of(other) - of(one)).slice(0, TOLD);
-    const several: { number: number; place: number; before: number; events: number[] }[] = [];
-    const named = order.map((row, number) => {
-      const place = places.get(row);
-      if (place === undefined) return []; // it was explored
-      const added = this.scorer.contributions(taste, row).all.subarray(0, fewer.length);
-      const [most, before] = [added.reduce((largest, each) => Math.max(largest, each), 0), above(scores, place)];
-      const able = [...fewer.keys()].filter((event) => added[event] > 0 && added[event] >= LEAST * most);
-      const alone = able.filter((event) => above(fewer[event], place) > before);
-      if (alone.length) return largest(alone, (event) => added[event]);
-      const best = largest(able, (event) => means[event] - fewer[event][place]);
-      for (let n = 2; n <= best.length; n += 1) several.push({ number, place, before, events: largest(best.slice(0, n), (event) => added[event]) });
-      return [];
-    });
-    const rest = this.scorer.without(taste, pool, several.map(({ events }) => events));
-    several.forEach(({ number, place, before, events }, at) => {
-      if (!named[number].length && above(rest[at], place) > before) named[number] = events;
-    });
-    return named;
-  }
-
-  /** The contributions of events to an item's score, largest first; of those `named`, or of all. */
-  private contributions(taste: Taste, row: number, named?: readonly number[]): Contribution[] {
-    const { all, linked } = this.scorer.contributions(taste, row);
+  /** What is said of some events that add to an item's score. */
+  private told(taste: Taste, added: Added | null, places: ArrayLike<number>): Contribution[] {
     const kinds = this.made?.contributed ?? [];
-    return Array.from(named ?? highest(all, all.length, [], null), (at) => {
+    return Array.from(added ? places : [], (at) => {
       const [row, item] = [taste.items[at], this.items[taste.items[at]]];
+      const { all, linked } = added as Added;
       return { item, kind: kinds[at] ?? "dismiss", score: all[at], domain: this.selection.domain(row), linked: linked[at], title: this.titleOf(item) };
     });
   }

@@ -2,8 +2,8 @@
  * Scoring: a model's scores for the user of this device, exactly searched; the parts that they are the sum of, and what is alike.
  */
 
-import { familyOf, type Factors, type Links } from "./factors.js";
-import { withInteractions, type History } from "./interests.js";
+import { addProducts, familyOf, times, type Factors, type Folded, type Links } from "./factors.js";
+import { effectiveCount, withInteractions, type History } from "./interests.js";
 
 /** A dismissed item subtracts this share of what it would add as a positive one. */
 const LESS = 0.5;
@@ -17,8 +17,10 @@ export interface Taste {
   /** Rows of the interactions, then those of dismissed items. */
   readonly items: Int32Array;
   readonly vector: Float64Array;
-  /** Contributions of interactions, then of dismissed items, to the vector; worked out when they are first asked for. */
-  readonly added: () => readonly Float64Array[];
+  /** The history folded in, before weights and without what was dismissed. */
+  readonly fold: Folded;
+  /** Contributions of interactions, then of dismissed items, to the vector, row after row; worked out when they are first asked for. */
+  readonly added: () => Float64Array;
   /** The weight of each part of the score, or of its family. */
   readonly weights: Readonly<Record<string, number>>;
   /** Source -> how much the links of interactions, then of dismissed items, count. */
@@ -27,6 +29,12 @@ export interface Taste {
   readonly linked: ReadonlyMap<string, ReadonlyMap<number, number>>;
   /** Scores of all items, once they were searched. */
   scores?: Float64Array | Float32Array;
+}
+
+/** What interactions, then dismissed items, add to the score of one item; and the part that comes through links. */
+export interface Added {
+  readonly all: Float64Array;
+  readonly linked: Float64Array;
 }
 
 /** What one item's links say about another: the place of each, and how much. */
@@ -58,15 +66,16 @@ export class Scorer {
     const { factors } = this;
     const columns = new Float64Array(factors.width);
     for (const { source, first, width } of factors.parts) columns.fill(weightOf(weights, source), first, first + width);
-    const { vector, event } = factors.users(history);
+    const fold = factors.users(history);
+    const vector = fold.vector.slice();
     const taken: Float64Array[] = [];
     const amounts = new Map(this.links.map(({ source }) => [source, factors.amounts(source, history)]));
     if (less.length) {
       const together = withInteractions(history, less, new Float64Array(less.length).fill(1));
-      const folded = factors.users(together);
+      const [events, { width }] = [factors.users(together).events(), factors];
       const places = Array.from(less, (row) => together.indices.indexOf(row));
       for (const place of places) {
-        const much = folded.event(place).map((each) => -LESS * each);
+        const much = events.slice(place * width, (place + 1) * width).map((each) => -LESS * each);
         much[0] = 0;
         taken.push(much);
         much.forEach((each, column) => (vector[column] += each));
@@ -83,10 +92,14 @@ export class Scorer {
       amounts.set(each.source, own);
       linked.set(each.source, sumsOf(each, items, own));
     }
-    const scaled = (values: Float64Array) => values.map((each, column) => each * columns[column]);
-    let found: readonly Float64Array[] | undefined;
-    const added = () => (found ??= [...Array.from(history.indices, (_, place) => event(place)), ...taken].map(scaled));
-    return { history, items, vector: scaled(vector), added, weights, amounts, linked };
+    let found: Float64Array | undefined;
+    const joined = () => {
+      const all = new Float64Array(items.length * factors.width);
+      all.set(fold.events());
+      taken.forEach((much, place) => all.set(much, (history.indices.length + place) * factors.width));
+      return times(all, columns);
+    };
+    return { history, items, vector: times(vector, columns), fold, added: () => (found ??= joined()), weights, amounts, linked };
   }
 
   /** Rows of the n highest scores, best first, of equals the lower row first; of the rows `among`, or all. */
@@ -138,12 +151,10 @@ export class Scorer {
     return found;
   }
 
-  /** Contributions of interactions, then of dismissed items, to the score of one item; and the part that comes through links. */
-  contributions(taste: Taste, row: number): { all: Float64Array; linked: Float64Array } {
-    const vector = this.factors.vector(row, this.own);
-    const added = taste.added();
-    const [all, linked] = [new Float64Array(added.length), new Float64Array(added.length)];
-    for (let place = 0; place < all.length; place += 1) all[place] = dot(added[place], vector);
+  /** Contributions of interactions, then of dismissed items, to the score of one item. */
+  contributions(taste: Taste, row: number): Added {
+    const [all, linked] = [new Float64Array(taste.items.length), new Float64Array(taste.items.length)];
+    addProducts(all, taste.added(), this.factors.vector(row, this.own), null);
     for (const each of this.links) {
       const own = taste.amounts.get(each.source) as Float64Array;
       for (const [place, , much] of between(each, taste.items, [row])) linked[place] += own[place] * much;
@@ -152,24 +163,67 @@ export class Scorer {
     return { all, linked };
   }
 
-  /** Scores of some items for the same user without the interactions that are `left` out, each time by their places. */
-  without(taste: Taste, rows: ArrayLike<number>, left: readonly (readonly number[])[]): Float64Array[] {
-    const { indices, weights, nItems } = taste.history;
+  /**
+   * A function that returns scores of some items for the same user without the interactions that are left out, by their places.
+   *
+   * By fold-in of all others up to `FEW_EVENTS`, since trust follows their number; else less contributions.
+   *
+   * @param events - those that will be left out, rising.
+   * @param known - contributions to items, by their places in `rows`, that need not be computed again.
+   */
+  without(taste: Taste, rows: ArrayLike<number>, events: readonly number[], known: ReadonlyMap<number, Added>): (out: readonly number[]) => Float64Array {
+    const { factors } = this;
+    const { indices } = taste.history;
     const scores = this.scores(taste, rows);
     if (indices.length <= FEW_EVENTS) {
-      const liked = (history: History) => this.scores(this.taste(history, new Int32Array(0), taste.weights), rows);
-      const all = liked(taste.history);
-      return left.map((out) => {
-        const others = liked({ indices: indices.filter((_, place) => !out.includes(place)), weights: weights.filter((_, place) => !out.includes(place)), nItems });
-        return scores.map((score, at) => score - (all[at] - others[at]));
+      const vectors = new Float64Array(rows.length * factors.width);
+      for (let place = 0; place < rows.length; place += 1) vectors.set(factors.vector(rows[place], this.own), place * factors.width);
+      const columns = new Float64Array(factors.width);
+      for (const { source, first, width } of factors.parts) columns.fill(weightOf(taste.weights, source), first, first + width);
+      // What links of each event say, and of all: they count for more or less with the number of events.
+      const links = this.links.map((each) => {
+        const [own, said, all] = [taste.amounts.get(each.source) as Float64Array, Array.from(indices, (): [number, number][] => []), new Float64Array(rows.length)];
+        for (const [one, other, much] of between(each, indices, rows)) {
+          said[one].push([other, own[one] * much]);
+          all[other] += own[one] * much;
+        }
+        return { source: each.source, said, all };
       });
+      const before = effectiveCount(taste.history.weights);
+      return (out) => {
+        const { vector, count } = taste.fold.without(out);
+        for (let column = 0; column < vector.length; column += 1) vector[column] = (vector[column] - taste.fold.vector[column]) * columns[column];
+        const found = scores.slice();
+        addProducts(found, vectors, vector, null);
+        for (const { source, said, all } of links) {
+          const grown = factors.growth(source, count) / factors.growth(source, before);
+          for (let place = 0; place < found.length; place += 1) found[place] += (grown - 1) * all[place];
+          for (const event of out) for (const [other, much] of said[event]) found[other] -= grown * much;
+        }
+        return found;
+      };
     }
-    const found = left.map(() => scores.slice());
-    for (let at = 0; at < rows.length; at += 1) {
-      const { all } = this.contributions(taste, rows[at]);
-      left.forEach((out, place) => out.forEach((each) => (found[place][at] -= all[each])));
+    const [places, count] = [new Map(events.map((event, at) => [event, at])), events.length];
+    const some = new Float64Array(count * factors.width);
+    const added = taste.added();
+    events.forEach((event, at) => some.set(added.subarray(event * factors.width, (event + 1) * factors.width), at * factors.width));
+    const table = Array.from({ length: rows.length }, (_, place) => {
+      const found = new Float64Array(count);
+      const all = known.get(place)?.all;
+      if (all) return found.map((_, at) => all[events[at]]);
+      addProducts(found, some, factors.vector(rows[place], this.own), null);
+      return found;
+    });
+    const items = Int32Array.from(events, (event) => indices[event]);
+    for (const each of this.links) {
+      const own = taste.amounts.get(each.source) as Float64Array;
+      for (const [one, other, much] of between(each, items, rows)) if (!known.has(other)) table[other][one] += own[events[one]] * much;
     }
-    return found;
+    return (out) => {
+      const found = scores.slice();
+      for (let place = 0; place < found.length; place += 1) for (const event of out) found[place] -= table[place][places.get(event) as number];
+      return found;
+    };
   }
 
   /** Vectors whose cosine is the similarity of items, apart from `bonds`: a table with a row for each. */

@@ -5,13 +5,13 @@ import { shown } from "../events.js";
 import { rising } from "./interests.js";
 
 export class Selection {
+  /** The rows that may be listed now; null for all. */
+  offered: () => ArrayLike<number> | null = () => null;
   private readonly domains = new Map<string, number[]>();
 
   constructor(
     private readonly rows: ReadonlyMap<string, number>,
     private readonly named: readonly string[] | null,
-    /** Rows that are never shown: of items in quarantine. */
-    private readonly hidden: readonly number[] = [],
   ) {
     if (named && named.length !== rows.size) throw new InputError(`\`domains\` must have one for each of ${rows.size} items, got ${named.length}`);
     named?.forEach((domain, row) => {
@@ -26,14 +26,17 @@ export class Selection {
     return rising(items.flatMap((item) => this.rows.get(item) ?? []));
   }
 
-  /** Rows that may be recommended, rising; null for all. */
-  allowedRows(items: readonly string[] | undefined, domain: string | undefined): ArrayLike<number> | null {
-    const within = domain === undefined ? null : this.within(domain);
-    const named = items === undefined ? null : this.knownRows(items);
-    const out = new Set(this.hidden);
-    if (!out.size && !(named && within)) return named ?? within;
-    const own = named && within ? new Set(within) : null;
-    return Array.from(named ?? within ?? this.rows.values()).filter((row) => !out.has(row) && (own?.has(row) ?? true));
+  /** Rows that may be recommended, rising; null for all. With `chosen`, only those. */
+  allowedRows(items: readonly string[] | undefined, domain: string | undefined, chosen: ArrayLike<number> | null = null): ArrayLike<number> | null {
+    const given = [items === undefined ? null : this.knownRows(items), domain === undefined ? null : this.within(domain), this.offered(), chosen];
+    const sets = given.filter((each) => each !== null);
+    if (sets.length < 2) return sets[0] ?? null;
+    const count = new Uint8Array(this.rows.size);
+    for (const rows of sets) for (let place = 0; place < rows.length; place += 1) count[rows[place]] += 1;
+    const found = new Int32Array(count.length);
+    let end = 0;
+    for (let row = 0; row < count.length; row += 1) if (count[row] === sets.length) found[end++] = row;
+    return found.subarray(0, end);
   }
 
   /** Rows of a domain's items, rising. */

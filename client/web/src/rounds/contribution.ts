@@ -7,13 +7,13 @@
  */
 
 import { contributionOf } from "../algorithms/algorithm.js";
-import { type History, learnedFrom } from "../algorithms/history.js";
+import { type History } from "../algorithms/history.js";
 import { InputError, IntegrityError, RefusedError } from "../errors.js";
 import type { ChargedPlan, DeviceLedger } from "../ledger/device_ledger.js";
 import { clip } from "../mechanism/clipping.js";
 import { addShare, inTheClear, shareSource } from "../mechanism/shares.js";
 import { DUMMIES, layoutSize, type Block, type Clipped } from "../mechanism/update.js";
-import { namedBy, quarantined, readNamedModel } from "../models/model.js";
+import { namedBy, readNamedModel } from "../models/model.js";
 import type { SigningKey } from "../records/signing.js";
 import { MaskedDevice } from "../secagg/attempt.js";
 import type { Directory } from "../secagg/directory.js";
@@ -114,10 +114,9 @@ export class Contributor {
       throw new IntegrityError("the model must have the algorithm, settings and facts that the plan names");
     }
     const contribution = await contributionOf(plan);
-    quarantined(model); // what marks no items of the catalogue is refused before it is charged
     if (model.header.catalogue !== histories.catalogue) throw new RefusedError("the catalogue must be the one this device has its items from, got another");
     if (plan.facts.nItems !== histories.nItems) throw new RefusedError(`the catalogue must have ${histories.nItems} items, got ${plan.facts.nItems}`);
-    return [verified, (history) => contribution(model, plan.round, learnedFrom(history, model))];
+    return [verified, (history) => contribution(model, plan.round, history)];
   }
 
   /** Remembers the state of the ledger that the plan shows, then charges it. */

@@ -14,8 +14,8 @@ const [EDITIONS, FILES, REFUSALS, CONTACTS, OPENED, SENT] = [
   "journal/models", "journal/files/", "journal/refusals", "journal/contacts", "journal/opened", "journal/sent",
 ];
 /** The files that a model is made of; its numbers are inflated once. */
-export const [MANIFEST, SIGNATURE, ITEMS, DOMAINS, TABLE, UNPACKED] = ["manifest.json", "signature", "items", "domains", "item-table.z", "model.int8.safetensors"];
-const NAMES = [MANIFEST, SIGNATURE, ITEMS, DOMAINS, TABLE, UNPACKED];
+export const [MANIFEST, SIGNATURE, ITEMS, DOMAINS, TABLE, CHANGES, RULES, UNPACKED] = ["manifest.json", "signature", "items", "domains", "item-table.z", "item-changes.z", "rules.json", "model.int8.safetensors"];
+const NAMES = [MANIFEST, SIGNATURE, ITEMS, DOMAINS, TABLE, CHANGES, RULES, UNPACKED];
 /** The most refusals, contacts and opened logs that are kept. */
 const KEPT = 1000;
 

@@ -27,6 +27,9 @@ try {
     await measured("an event, then a list", 40, async (at) => (await globalThis.track(1000 + at)) + (await globalThis.list()));
     const lists = await page.evaluate(() => globalThis.held(30));
     console.log(`${count} x ${width}: longest task of the page: ${held || "below 50"} ms during the sync that takes the model, ${lists || "below 50"} ms while lists are made`);
+    await page.evaluate(() => globalThis.equip());
+    await measured("a list by three rules", 100, () => globalThis.ruled());
+    await measured("a filtered list", 100, () => globalThis.filtered());
     await page.close();
   }
 } finally {

@@ -46,7 +46,7 @@ from palate_common.algorithms.als.vote import (
     winning_weight,
 )
 from palate_common.algorithms.als.warm import FORMER_COUNTS, FORMER_PRODUCTS
-from palate_common.algorithms.base import Algorithm, Factors, ItemRows, PublicFacts, Reach, State
+from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, Reach, State
 from palate_common.algorithms.parts.links import MOST_LINKS, Links
 from palate_common.algorithms.parts.panel import PANEL_INPUTS
 from palate_common.algorithms.popularity import COUNTS, Ranked, popularity_layout, popularity_update
@@ -170,19 +170,6 @@ class Als(Algorithm):
             cast = self._ballots(state, histories)
             blocks += (DenseBlock(cast[source]) for source in votes)
         return Update(tuple(blocks), histories.n_users)
-
-    def item_rows(self, state: State, round_: int) -> ItemRows:
-        """Counts are the items'; products those of the head; each pair is of two items."""
-        if round_ == 0:
-            return {COUNTS: (np.arange(self.facts.n_items),)}
-        paired = state.get(PAIR_HEAD, np.zeros(0, np.int32))
-        both = np.stack(np.triu_indices(len(paired), 1), axis=1)
-        return {
-            PRODUCTS: (state.get("head", np.zeros(0, np.int32)),),  # a round of votes alone has no head yet
-            PAIRS_BLOCK: (paired[both],),
-            TRACE: (),
-            **dict.fromkeys(BALLOTS.values(), ()),
-        }
 
     def reach(self, block: str) -> Reach:
         """Each block's norm is 1 at most by itself; counts, pairs and trace are never negative."""

@@ -11,7 +11,7 @@ directions, and the amount of links, depend on the effective number of events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from palate_common.algorithms.als.content import content_trust
 from palate_common.algorithms.als.pairs import link_amounts
 from palate_common.algorithms.als.taste import TINY, chance_direction, relative_popularity, taste_weights, weighted_sums
-from palate_common.algorithms.base import Factors, State
+from palate_common.algorithms.base import Factors, Fold, State
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.interactions import Interactions, segment_sum
@@ -35,6 +35,12 @@ LINKS: Mapping[str, str] = {PAIRS: "pairs", PANEL: "open"}
 """Score source -> the name under which a state has its links."""
 GAINS: Mapping[str, float] = {PAIRS: 0.25, PANEL: 0.5}
 """Score source -> links count with the number of a user's events to this power, as the trust in directions grows."""
+
+Folded = tuple[
+    Interactions, slice | npt.NDArray[np.bool_], slice, Float64, Callable[[npt.NDArray[np.float64]], Float64]
+]
+"""Events that count for some columns of one user's vector, their places in the history, the columns, what each adds
+before trust, and the trust after so many events."""
 
 
 class AlsFactors(Factors):
@@ -111,6 +117,8 @@ class AlsFactors(Factors):
 
     def users(self, histories: Interactions) -> Float64:
         """Level, taste and content taste: float64 [n_users, k]."""
+        if histories.n_users == 1:
+            return self.fold(histories).vector[None]
         seen = self._within_head(histories)
         level = np.where(seen.counts()[:, None] > 0, weighted_sums(seen, self._along), 1.0)
         columns = [level]
@@ -124,16 +132,44 @@ class AlsFactors(Factors):
 
     def events(self, history: Interactions) -> Float64:
         """What each interaction of one user adds to their vector: float64 [nnz, k]."""
-        seen, vectors = self._within_head(history), np.zeros((history.nnz, list(self.parts.values())[-1].stop))
+        return self.fold(history).events()
+
+    def fold(self, history: Interactions) -> Fold:
+        """One user's vector; the directions of their items are looked up once, whatever is asked about it."""
+        parts, vector = list(self._folded(history)), np.zeros(list(self.parts.values())[-1].stop)
+        trusts = [trust(own.effective_counts()) for own, _, _, _, trust in parts]
+        for (own, _, columns, rows, _), trust in zip(parts, trusts, strict=True):
+            vector[columns] = (segment_sum(rows, own.indptr) * trust)[0]
+        if not parts[0][0].nnz:
+            vector[0] = 1.0
+
+        def events() -> Float64:
+            vectors = np.zeros((history.nnz, len(vector)))
+            for (_, places, columns, rows, _), trust in zip(parts, trusts, strict=True):
+                vectors[places, columns] = rows * trust
+            return vectors
+
+        def subsets(kept: npt.NDArray[np.bool_]) -> Float64:
+            vectors = np.zeros((len(kept), len(vector)))
+            for own, places, columns, rows, trust in parts:
+                there, weights = kept[:, places].astype(np.float64), own.weights.astype(np.float64)
+                counts = (there @ weights) ** 2 / np.maximum(there @ weights**2, TINY)
+                vectors[:, columns] = (there @ rows) * trust(counts)
+            vectors[~kept[:, parts[0][1]].any(axis=1), 0] = 1.0
+            return vectors
+
+        return Fold(vector, events, subsets)
+
+    def _folded(self, history: Interactions) -> Iterator[Folded]:
+        """The parts of one user's vector: its sums are over these events' rows, times trust in so many events."""
+        seen = self._within_head(history)
         shown = slice(None) if seen.nnz == history.nnz else self._places[history.indices] >= 0
-        vectors[shown, 0] = self._along[seen.indices, 0] * seen.weights
+        yield seen, shown, slice(0, 1), self._along[seen.indices] * seen.weights[:, None], _in_full
         if self._head is not None:
             taste = self._each("basis", seen, self._state["weight"])
-            vectors[shown, self.parts[COLLABORATIVE]] = taste * self._taste_weights(seen.effective_counts())
+            yield seen, shown, self.parts[COLLABORATIVE], taste, self._taste_weights
         if CONTENT in self._state:
-            content = self._each(CONTENT, history, self.popularity)
-            vectors[:, self.content] = content * content_trust(history.effective_counts())
-        return vectors
+            yield history, slice(None), self.content, self._each(CONTENT, history, self.popularity), content_trust
 
     @cached_property
     def links(self) -> Mapping[str, Links]:
@@ -253,9 +289,7 @@ class AlsFactors(Factors):
 
     def _along_directions(self, name: str, histories: Interactions, weight: npt.NDArray[np.floating]) -> Float64:
         """Each user's sum of the directions of their items, weighted by weight^fold: float64 [n_users, width]."""
-        # Only the rows of items that occur are computed, each once: a device's few events need few rows of the table.
-        if histories.n_users == 1:
-            return segment_sum(self._each(name, histories, weight), histories.indptr)
+        # Only the rows of items that occur are computed, each once.
         used = np.flatnonzero(np.bincount(histories.indices, minlength=histories.n_items)).astype(np.int32)
         places = np.zeros(histories.n_items, np.int32)
         places[used] = np.arange(len(used), dtype=np.int32)
@@ -272,3 +306,8 @@ class AlsFactors(Factors):
         """The directions of `items` times weight^fold, float64 [len(items), width]."""
         rows: Float64 = (weight[items].astype(np.float64) ** self._fold)[:, None] * self._state[name][items]
         return rows
+
+
+def _in_full(counts: Float64) -> Float64:
+    """The level is trusted in full after any number of items, float64 [n_users, 1]."""
+    return np.ones((len(counts), 1))

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.base import State
-from palate_common.algorithms.parts.quarantine import rows_of
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.mechanism.update import Float64
 from palate_core.errors import InputError
@@ -84,7 +83,7 @@ def combined_counts(counts: Float64, noise: float, former: State, users: int) ->
     Args:
         counts: noised, [n_items].
         noise: their standard deviation.
-        former: arrays of `hand_over`, and which items are in quarantine.
+        former: arrays of `hand_over`.
         users: of this run; former counts are scaled to this number.
 
     Returns:
@@ -93,13 +92,11 @@ def combined_counts(counts: Float64, noise: float, former: State, users: int) ->
     if not noise:  # exact counts need no others
         return counts, 0.0
     known = former["former_known"] > 0
-    heard = known.copy()
-    heard[rows_of(former, len(counts))] = False  # what is in quarantine was sent by nobody: it hasn't drifted
     growth = users / float(former["former_users"][0])
     old, old_noise = former[FORMER_COUNTS].astype(np.float64) * growth, float(former["former_noise"][0]) * growth
     # A difference beyond both noises is drift, which is proportional to the count.
-    excess = np.square(counts - old)[heard].sum() - heard.sum() * (noise**2 + old_noise**2)
-    energy = np.square(old)[heard].sum() - heard.sum() * old_noise**2
+    excess = np.square(counts - old)[known].sum() - known.sum() * (noise**2 + old_noise**2)
+    energy = np.square(old)[known].sum() - known.sum() * old_noise**2
     drift = min(excess / energy, 1.0) if min(excess, energy) > 0 else 0.0
     variance = np.where(known, old_noise**2 + drift * np.maximum(old, 0.0) ** 2, np.inf)
     share = 1 / (1 + noise**2 / variance)

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, Reach, State
+from palate_common.algorithms.base import Algorithm, PublicFacts, Reach, State
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.reconstruction import TINY, matrices, outer_svec, symmetric_size
 from palate_common.algorithms.parts.server_steps import momentum_step, newton_direction
@@ -279,13 +279,6 @@ class Sgd(Algorithm):
         if self._moments_share:
             blocks.append(DenseBlock(outer_svec(columns) * sent[:, None]))
         return Update(tuple(blocks), histories.n_users)
-
-    def item_rows(self, state: State, round_: int) -> ItemRows:
-        """Counts and ratings are the items'; changes those of the head."""
-        if round_ == 0:
-            every = (np.arange(self.facts.n_items),)
-            return {COUNTS: every, RATINGS: every, MEAN: ()}
-        return {CHANGE: (state[HEAD],), MOMENTS: ()}
 
     def reach(self, block: str) -> Reach:
         """Counts are never negative. A change may have the whole norm."""

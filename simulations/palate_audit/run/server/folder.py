@@ -50,6 +50,7 @@ OPEN = frozenset(
         REGISTER,
         "panel.safetensors",
         "item-table.json",
+        "rules.json",
         "tls",
         "state",
         "logs",

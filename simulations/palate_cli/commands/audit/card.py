@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
-from palate_core.errors import InputError
 from palate_sim.progress.wording import clean
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished run.")]
@@ -24,20 +23,6 @@ PublicKey = Annotated[
 
 def card(
     folder: Folder,
-    record: Annotated[
-        Path | None,
-        typer.Option(
-            "--record",
-            metavar="FILE",
-            help="First enter this audit.json in the ledger, and sign a new card; needs the run's key.",
-        ),
-    ] = None,
-    ledger: Annotated[
-        Path | None,
-        typer.Option(
-            "--ledger", metavar="PATH", help="With --record: the population's ledger. Default: the run's own."
-        ),
-    ] = None,
     public_key: PublicKey = None,
     out: Out = None,
     as_json: Json = False,
@@ -46,10 +31,6 @@ def card(
     from palate_audit.run.card import audit_card
 
     check_out(out)
-    if record is not None:
-        _record(folder, record, ledger)
-    elif ledger is not None:
-        raise InputError("`--ledger` must be given with --record: a card is checked against the folder's own extract")
     section = audit_card(folder, public_key=public_key)
     if not as_json:
         try:
@@ -58,17 +39,6 @@ def card(
             # A forged card may have a list in the place of a number: the findings say so, and are shown.
             typer.echo("the card can't be shown: it isn't one that Palate writes")
     conclude([section], out=out, as_json=as_json)
-
-
-def _record(folder: Path, audit: Path, ledger: Path | None) -> None:
-    """Enter an audit in the ledger."""
-    from palate_audit.run import record
-
-    try:
-        data = audit.read_bytes()
-    except OSError as error:
-        raise InputError(f"`--record` must be a readable file, got {audit}: {error.strerror}") from None
-    record.record(folder, data, ledger=ledger)
 
 
 def _show(found: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ def grant(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="The edge's name; without one all are listed.")] = "",
     host: Annotated[str, typer.Option(help="The name or address by which its host reaches this one.")] = "",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the grant goes: NAME.edge.")] = None,
+    adds: Annotated[bool, typer.Option("--adds", help="Let it add up masked vectors: see docs/edges.md.")] = False,
     end: Annotated[bool, typer.Option("--end", help="Let it be an edge no more.")] = False,
 ) -> None:
     """Let another host be an edge of this server: write the secret file that `palate edge` takes there."""
@@ -36,7 +37,8 @@ def grant(
     if not host:
         raise InputError("`--host` must be the name or address by which the edge reaches this server, got none")
     make_certificates(site)  # before, for what the grant takes of them; and after, for the host that it is for
-    found, path = grant_edge(site, name, host, authority=trust_anchor(site)), out or Path(f"{name}.edge")
+    found = grant_edge(site, name, host, authority=trust_anchor(site), adds=adds)
+    path = out or Path(f"{name}.edge")
     make_certificates(site)
     try:
         write_durably(path, found.model_dump_json().encode(), mode=0o600)

@@ -250,6 +250,7 @@ def _tell(folder: Path, site: Site, start: Published | None) -> None:
     if start is not None:
         users = start.model.header.facts.n_users
         typer.echo(f"it starts from a model of {users:,} others, of {start.manifest.population!r}")
+        typer.echo(f"its key, which only its folder vouches for: {start.manifest.public_key}")
         if (start.manifest.model_extra or {}).get("dp") == "off":
             typer.echo("that one was made without noise: it protects nobody whose log it was learned from")
     typer.echo(f"release key: {site.key().public}")

@@ -11,7 +11,7 @@ from palate_cli.commands.serve import (
     edges,
     folder,
     items,
-    quarantine,
+    rules,
     running,
     status,
 )
@@ -32,11 +32,11 @@ app.command("certificate")(certificate.certificate)
 app.command("config")(folder.config)
 app.command("panel")(folder.panel)
 app.command("items")(items.items)
+app.command("rules")(rules.rules)
 app.command("enroll")(access.enroll)
 app.command("devices")(access.devices)
 app.command("revoke")(access.revoke)
 app.command("pardon")(access.pardon)
-app.command("quarantine")(quarantine.quarantine)
 app.command("evidence")(access.evidence)
 app.command("edge")(edges.grant)
 app.command("resume")(running.resume)

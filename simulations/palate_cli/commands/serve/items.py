@@ -27,7 +27,7 @@ def items(
 ) -> None:
     """Add items, or say more of them: the server publishes its model with that once no run is open; it may run or not.
 
-    An item that devices have stays: `palate serve quarantine --add` takes one out of all lists.
+    An item that devices have stays.
     """
     from palate_server.folder.server_folder import Site
     from palate_server.service.setup import add_items, new_items, read_items, read_table

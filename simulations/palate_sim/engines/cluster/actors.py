@@ -16,15 +16,15 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.flower import Host, Shards, node_app
 from palate_common.interactions import Interactions
 from palate_core.device.participation import KeptPlan, Seen
 from palate_core.errors import InputError
 from palate_core.log.merkle import Checkpoint
 from palate_core.plan import ChargedPlan
-from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
+from palate_sim.engines.client_app import Host, Shards, node_app
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.grid_transport import GridTransport
 from palate_sim.engines.ledger.device_ids import Ids
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger, joined
 from palate_sim.engines.worker import Shared, Start
@@ -172,7 +172,7 @@ class RayWorker:
         return (found[0] if found else None), time.process_time()
 
     def shard(self, node: int) -> tuple[Interactions, Sequence[int]]:
-        """The histories of a node (`palate_client.flower.HistorySource`), counted from 0."""
+        """The histories of a node (`palate_sim.engines.client_app.HistorySource`), counted from 0."""
         if self._shard is not None and self._shard[0] == node:
             first = node * self._start.users_per_node
             return self._shard[1], range(first, first + self._shard[1].n_users)

@@ -26,8 +26,8 @@ import ray
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from palate_client.flower import Shards
 from palate_core.errors import InputError, PalateError
+from palate_sim.engines.client_app import Shards
 from palate_sim.engines.cluster.actors import ClusterStart, LedgerKeeper, RayWorker, anywhere, arrays_of
 from palate_sim.engines.worker import Advanced, Answered, Asked, Failed, Lost, Shared, begin
 from palate_sim.engines.workers import ONE_THREAD

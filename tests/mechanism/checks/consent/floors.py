@@ -32,7 +32,6 @@ from mechanism.harness.probe_algorithm import PLAIN, Gesture
 from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from mechanism.harness.watched_run import memory, release_key
 from palate_audit.evidence.evidence import Finding
-from palate_client.flower import Host
 from palate_client.service import Service
 from palate_common.algorithms import algorithm_names
 from palate_common.algorithms.registry import COUNTING
@@ -43,6 +42,7 @@ from palate_core.errors import PalateError, RefusedError
 from palate_core.log.signing import SigningKey
 from palate_core.plan import Noise, RoundPlan, Sampling
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL
+from palate_sim.engines.client_app import Host
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.node import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE, close_host, host_from_config
 

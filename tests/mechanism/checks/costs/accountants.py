@@ -20,8 +20,6 @@ from mechanism.harness.watched_run import release_key
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
 from palate_client.service import Service
-from palate_common.accounting import releases
-from palate_common.accounting.releases import GaussianEvent
 from palate_common.accounting.sampled import attempt_mu2, sampled_mu2
 from palate_core import accounting
 from palate_core.accounting import epsilon_of, mu_of
@@ -29,6 +27,8 @@ from palate_core.cohort_terms import shares_slack
 from palate_core.errors import InputError
 from palate_core.plan import MAX_STEPS, Sampling
 from palate_core.privacy_mode import MODES
+from palate_sim import accounting as releases
+from palate_sim.accounting import GaussianEvent
 from reference import cost
 from reference.ledgers import RESERVED_ATTEMPTS
 

@@ -29,8 +29,6 @@ import numpy as np
 from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
-from palate_common.accounting import releases
-from palate_common.accounting.releases import GaussianEvent
 from palate_common.accounting.sampled import noise_for, sampled_mu2
 from palate_core import accounting
 from palate_core.accounting import mu_of, sigma_for
@@ -44,6 +42,8 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.budget import BudgetSchedule
 from palate_server.rounds.terms import RunTerms, make_terms
 from palate_server.service.setup import make_databases, server_toml
+from palate_sim import accounting as releases
+from palate_sim.accounting import GaussianEvent
 from reference.cost import ATTEMPT_FAILS
 
 TEST = "accountants of others"

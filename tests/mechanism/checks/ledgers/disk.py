@@ -118,7 +118,6 @@ def _population() -> Iterator[str]:
             "seal": lambda: ledger.seal(**place, release_hash=HASH),  # type: ignore[arg-type]
             "close_run": lambda: ledger.close_run("one", {}),
             "publish": lambda: ledger.publish("one", HASH),
-            "enter_audit": lambda: ledger.enter_audit("one", {}),
             "set_witnesses": lambda: ledger.set_witnesses([witness], 1),
             "hand_over": lambda: ledger.hand_over(old, new),
             "start_anew": lambda: ledger.start_anew(new.public, newest),

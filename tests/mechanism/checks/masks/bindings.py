@@ -73,7 +73,6 @@ ENTRIES: tuple[Mapping[str, Any], ...] = (
      "facts": {"sigma": 64}},
     {"kind": "seal", "run": "one", "round": 1, "attempt": 1, "release_hash": HASH},
     {"kind": "close", "run": "one", "facts": {}},
-    {"kind": "audit", "run": "one", "facts": {}},
     {"kind": "publish", "run": "one", "model_hash": HASH, "manifest": HASH},
     {"kind": "lost"},
     {"kind": "restored", "base": 1, "spent": 0.5, "witness_size": 2, "witness_root": HASH, "created": "2026",

@@ -40,10 +40,10 @@ from palate_common.records.key_file import save_key
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.plan import Noise
-from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
 from palate_sim import steps
 from palate_sim.engines import local, worker
+from palate_sim.engines.grid_transport import GridTransport
 from palate_sim.engines.job import Job
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.worker import Advanced, Start, Worker

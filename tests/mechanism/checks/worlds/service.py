@@ -31,7 +31,6 @@ from mechanism.checks.side_outputs import difference, heard, plain, scrubbed
 from mechanism.harness.probe_run import crowd
 from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
-from palate_client.flower import Host, Shards
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability, MessageKind, ServerMessage
 from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, PalateError
@@ -46,6 +45,7 @@ from palate_server.operation.operation import Operation
 from palate_server.operation.releases import publish
 from palate_server.service.setup import make_site
 from palate_server.service.status import unpublished
+from palate_sim.engines.client_app import Host, Shards
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 

@@ -1,1 +1,0 @@
-"""The device for an event loop: every call is awaited, and none of them holds the loop."""

@@ -1,0 +1,1 @@
+"""The device for hosts in other languages, by JSON over loopback."""

@@ -1,1 +1,0 @@
-"""Published private recommenders, beside which Palate's own is judged."""
