@@ -19,7 +19,8 @@ from palate_client.delivery.message import Message
 from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import Reason
 from palate_client.rounds.contribution import Contributor
-from palate_client.rounds.survey_answers import Behaviour, SurveyEvent, answers, as_interactions
+from palate_client.rounds.loyalty_answers import SurveyEvent
+from palate_client.rounds.survey_answers import Behaviour, answers, as_interactions
 from palate_common.interactions import Interactions
 from palate_common.records.closing import Closing
 from palate_common.survey import Survey

@@ -69,6 +69,7 @@ PRODUCTION = (
     "palate_common",
     "palate_client",
     "palate_server",
+    "palate_sim.accounting",
     "palate_sim.card.card",
     "palate_sim.engines",
     "palate_torch",
