@@ -1,9 +1,10 @@
-/** Apart: what only some models and apps need, loaded together: item tables, rules, filters, fused weights, questions, a model of the app's own. */
+/** Apart: what only some models and apps need, loaded together: item tables, rules, filters, fused weights, questions, profiles, a model of the app's own. */
 
 export { fusedWeights } from "../recommend/adaptation/fusion.js";
 export { boughtAgain, unfinished } from "../recommend/again.js";
 export { standIn } from "../recommend/new_items.js";
 export { byOwnModel } from "../recommend/own_model.js";
+export { answersOf, ProfileItems } from "../recommend/profile.js";
 export { questions } from "../recommend/questions.js";
 export { Steering } from "../recommend/steering.js";
 export { tableFrom } from "./item_changes.js";

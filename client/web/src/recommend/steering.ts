@@ -5,6 +5,7 @@
  * Nothing of it is about the user but what they hid, which no rule outranks, and nothing of it leaves the device.
  */
 
+import type { Answers } from "./profile.js";
 import { InputError } from "../errors.js";
 import { shown } from "../events.js";
 import type { ItemTable, Value } from "../models/item_table.js";
@@ -33,6 +34,8 @@ export interface Facts {
   readonly clock: () => number;
   /** Of how many items, the first ones, the model was learned. */
   readonly learned: number;
+  /** What the user said of themselves. */
+  readonly profile?: Answers | null;
 }
 
 /** What one list's candidates become by boosts. */
