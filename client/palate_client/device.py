@@ -626,9 +626,9 @@ class Device(Closing):
             InputError: they are no answers.
             PalateError: the store can't be read or written.
         """
-        from palate_client.recommend.profile import Profile  # here: as the parts
+        from palate_client.recommend.profile import UserProfile  # here: as the parts
 
-        profile = Profile(self.store)
+        profile = UserProfile(self.store)
         if answers is not None:
             profile.keep(answers)
         return profile.answers()

@@ -26,7 +26,7 @@ MOST, MOST_TEXT = 16, 100
 """Columns of a profile, and answers of each; characters of an answer."""
 
 
-class Profile:
+class UserProfile:
     """The profile of a store's user.
 
     Args:

@@ -21,7 +21,7 @@ from palate_client.recommend.adaptation.blending import AGAIN, EXPLORATION, PROM
 from palate_client.recommend.adaptation.tuning import Tuning, tuning
 from palate_client.recommend.again import bought_again, unfinished
 from palate_client.recommend.interests import Interests
-from palate_client.recommend.profile import Profile
+from palate_client.recommend.profile import UserProfile
 from palate_client.recommend.recommender import ModelRecommender, Recommendation
 from palate_client.recommend.steering import Steering
 from palate_client.store.activity import Activity
@@ -114,7 +114,7 @@ class Recommendations:
             titles=None if table is None else table.titles,
             steering=Steering(interests.rows, table, published.rules, self._store.clock),
             learned=learned_by(published.manifest)[1],
-            profile=Profile(self._store, table, published.model.state.get(COUNTS)),
+            profile=UserProfile(self._store, table, published.model.state.get(COUNTS)),
         )
         self._used = taken, made
         return made

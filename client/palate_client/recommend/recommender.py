@@ -38,7 +38,7 @@ from palate_client.recommend.explanation import (
 from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.interests import Interests, Look
 from palate_client.recommend.new_items import NEW_ITEM
-from palate_client.recommend.profile import KIND, Profile
+from palate_client.recommend.profile import KIND, UserProfile
 from palate_client.recommend.questions import questions
 from palate_client.recommend.reasons import named_events
 from palate_client.recommend.scoring import TINY, Added, Taste, Vector, scorer_of
@@ -150,7 +150,7 @@ class ModelRecommender:
         titles: Mapping[str, str] | None = None,
         steering: Steering | None = None,
         learned: int | None = None,
-        profile: Profile | None = None,
+        profile: UserProfile | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
         header = model.header

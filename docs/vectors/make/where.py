@@ -14,7 +14,7 @@ import numpy as np
 from palate_client.device import open_device
 from palate_client.recommend.again import bought_again, unfinished
 from palate_client.recommend.interests import Interests
-from palate_client.recommend.profile import Profile
+from palate_client.recommend.profile import UserProfile
 from palate_client.recommend.recommender import ModelRecommender
 from palate_client.recommend.steering import Steering
 from palate_common.algorithms.popularity import COUNTS
@@ -191,7 +191,7 @@ def _profiled(model: GlobalModel, did: Sequence[Mapping[str, Any]]) -> dict[str,
         device.profile(answers)
         for n in range(4):
             interests = Interests(device.store, TABLE_OF.items, device.weighting)
-            profile = Profile(device.store, TABLE_OF, model.state[COUNTS])
+            profile = UserProfile(device.store, TABLE_OF, model.state[COUNTS])
             steering, titles = Steering(interests.rows, TABLE_OF, (), lambda: NOW), TABLE_OF.titles
             recommender = ModelRecommender(
                 model, TABLE_OF.items, interests, titles=titles, steering=steering, profile=profile
