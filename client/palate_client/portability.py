@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from palate_client.consent import Consent
 from palate_client.events import HISTORY, Event, Tracked, check_kind, event_from, event_line
 from palate_client.recommend.adaptation.blending import Blend
-from palate_client.recommend.profile import UserProfile
+from palate_client.recommend.facts.profile import UserProfile
 from palate_client.store.pace import Pace
 from palate_client.store.store import EventStore
 from palate_core.errors import InputError, PalateError

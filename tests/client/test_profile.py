@@ -11,7 +11,7 @@ import pytest
 
 import palate
 from palate import Device, Service
-from palate_client.recommend.profile import FADED
+from palate_client.recommend.facts.profile import FADED
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.item_table import ItemFacts, ItemTable

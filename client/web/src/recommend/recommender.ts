@@ -16,11 +16,11 @@ import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
 import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY, PROMOTED } from "./factors.js";
 import { numbersOf, type GlobalModel } from "../models/model.js";
 import { entries, focus, type Interests, type Look } from "./interests.js";
-import type { ProfileItems } from "./profile.js";
+import type { ProfileItems } from "./facts/profile.js";
 import { namedEvents } from "./reasons.js";
 import { highest, Scorer, type Added, type Taste } from "./scoring.js";
 import { Selection } from "./selection.js";
-import type { Facts, Steer, Steering, Steers } from "./steering.js";
+import type { Facts, Steer, Steering, Steers } from "./facts/steering.js";
 
 const [POOL, SHORT] = [4, 10];
 /** How far a list departs from the highest scores if nothing is said; what the setting is for the three options at 1. */

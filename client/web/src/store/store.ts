@@ -60,7 +60,7 @@ interface Meta {
   readonly counts: Readonly<Record<string, readonly [number, number]>>;
   /** Number of an import of a history -> the service that it is from. */
   readonly imports: Readonly<Record<number, string>>;
-  /** What the user said of themselves, see `recommend/profile.ts`; null: nothing. */
+  /** What the user said of themselves, see `recommend/facts/profile.ts`; null: nothing. */
   readonly profile: Readonly<Record<string, readonly string[]>> | null;
 }
 

@@ -1,10 +1,10 @@
-/** Profile: what a user said of themselves, as a few well-known items for first lists; as `palate_client.recommend.profile`. */
+/** Profile: what a user said of themselves, as a few well-known items for first lists; as `palate_client.recommend.facts.profile`. */
 
-import { InputError } from "../errors.js";
-import { shown } from "../events.js";
-import type { EventKind } from "../kinds.js";
-import type { ItemTable } from "../models/item_table.js";
-import type { History } from "./interests.js";
+import { InputError } from "../../errors.js";
+import { shown } from "../../events.js";
+import type { EventKind } from "../../kinds.js";
+import type { ItemTable } from "../../models/item_table.js";
+import type { History } from "../interests.js";
 
 /** Column of the item table -> what the user said of it. */
 export type Answers = Readonly<Record<string, readonly string[]>>;
