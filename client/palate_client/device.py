@@ -608,8 +608,33 @@ class Device(Closing):
         """Store a `hide`: the item isn't recommended again; scores of other items don't change."""
         return self.track("hide", item)
 
+    def profile(self, answers: Mapping[str, str | Sequence[str]] | None = None) -> dict[str, list[str]]:
+        """What the user says of themselves, such as at sign-up, for lists until they have done something here.
+
+        Of each answer the best known items weigh a little, of which the published item table has it in that column. It
+        counts less with each item that counts for the taste, and nothing from ten on. It is never sent, and is in no
+        contribution, survey or loyalty figure; `reset_taste` and `erase` delete it.
+
+        Args:
+            answers: column of the item table -> one or several of its texts, such as {"kinds": ["Comedy"]}, in the
+                place of former answers; {}: none. None: leave them as they are.
+
+        Returns:
+            The answers that are kept; none without the user's consent to `store`.
+
+        Raises:
+            InputError: they are no answers.
+            PalateError: the store can't be read or written.
+        """
+        from palate_client.recommend.facts.profile import UserProfile  # here: as the parts
+
+        profile = UserProfile(self.store)
+        if answers is not None:
+            profile.keep(answers)
+        return profile.answers()
+
     def reset_taste(self) -> None:
-        """From now on ignore older events and older feedback. All stays in the store.
+        """From now on ignore the profile, older events and older feedback. All but the profile stays in the store.
 
         Items that the user hid or dismissed are still not recommended.
 

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from palate_client.consent import Consent
 from palate_client.events import HISTORY, Event, Tracked, check_kind, event_from, event_line
 from palate_client.recommend.adaptation.blending import Blend
+from palate_client.recommend.facts.profile import UserProfile
 from palate_client.store.pace import Pace
 from palate_client.store.store import EventStore
 from palate_core.errors import InputError, PalateError
@@ -29,8 +30,8 @@ BATCH = 25
 CHECKPOINT = 100
 """Batches after which SQLite's log is moved to the main file, so that no commit of another thread has to."""
 OWN = (
-    "consent", "outcome", "reset", "first", "sent", "refusal", "model", "contact", "participation", "channel",
-    "delivery", "problem", "unread", "opened",
+    "consent", "outcome", "profile", "reset", "first", "sent", "refusal", "model", "contact", "participation",
+    "channel", "delivery", "problem", "unread", "opened",
 )  # fmt: skip
 """Types of lines of an export that are no events and belong to its device: an import skips them."""
 MAX_LINE = 2**16
@@ -81,6 +82,8 @@ def export_lines(store: EventStore, *, app: str) -> Iterator[str]:
         yield _line({"type": "consent", **fields, "time": decision.time})
     for source, (shown, liked) in Blend(store).counts().items():
         yield _line({"type": "outcome", "source": source, "shown": shown, "liked": liked})
+    if answers := UserProfile(store).answers():
+        yield _line({"type": "profile", "answers": answers})
     if mark := store.reset_mark():
         yield _line({"type": "reset", "events": mark})
     if (first := store.first()) is not None:

@@ -13,7 +13,7 @@ import palate
 from benchmarks.worlds.surveys import DELTA, MONDAY, Asked, World, experiment_answers, truth
 from palate_common.interactions import Interactions
 from palate_common.rounds.wire import REFUSED, decode
-from palate_common.survey import Survey
+from palate_common.survey import CHOSEN, Survey
 from palate_core.accounting import mu_of
 from palate_core.errors import InputError
 from palate_core.log.signing import SigningKey
@@ -23,7 +23,7 @@ from palate_server.rounds.run import open_run
 from palate_server.surveys.analytics import DEFINITIONS, comparisons, cost, figures
 
 NOW = 1_795_824_000.0  # 2026-11-28 00:00 UTC
-SURVEY = Survey(first_day=MONDAY, channels=("email",), experiments=("new-model",))
+SURVEY = Survey(first_day=MONDAY, channels=("email",), experiments=("new-model",), asks=tuple(CHOSEN))
 ASKED = Asked(epsilon=1.0, dp="central", survey=SURVEY)
 
 

@@ -9,7 +9,7 @@ stored. The constants were chosen on validation users (`simulations/benchmarks/o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -38,10 +38,15 @@ def in_session(history: Interactions, session: Sequence[int]) -> Interactions:
     """The history with rows that the user just saw, last one last; of a row twice the later counts."""
     if not session:
         return history
+    return with_rows(history, {row: LAST * FADES**place for place, row in enumerate(dict.fromkeys(reversed(session)))})
+
+
+def with_rows(history: Interactions, more: Mapping[int, float]) -> Interactions:
+    """The history with some rows, which weigh so many times as much as its items on average."""
     usual = float(history.weights.mean()) if history.nnz else 1.0
     weights: dict[int, float] = dict(zip(history.indices.tolist(), history.weights.tolist(), strict=True))
-    for place, row in enumerate(dict.fromkeys(reversed(session))):
-        weights[row] = weights.get(row, 0.0) + LAST * usual * FADES**place
+    for row, times in more.items():
+        weights[row] = weights.get(row, 0.0) + times * usual
     rows = np.array(sorted(weights), np.int32)
     found = np.array([weights[row] for row in rows.tolist()], np.float32)
     return Interactions(np.array([0, len(rows)]), rows, found, history.n_items)

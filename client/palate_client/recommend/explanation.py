@@ -14,6 +14,7 @@ from typing import Any
 from palate_client.language.language import Language
 from palate_client.recommend.adaptation.blending import EXPLORATION, PROMOTED
 from palate_client.recommend.facts.new_items import NEW_ITEM
+from palate_client.recommend.facts.profile import KIND
 from palate_common.score_sources import POPULARITY
 
 DID: Mapping[str, str] = {
@@ -38,6 +39,7 @@ TOLD, LEAST = 3, 0.1
 """The most events in a reason; each must contribute at least this share of the first one's contribution."""
 POPULAR = "popular with others"
 TASTE = "goes with your taste as a whole"
+PROFILED = "because of your profile"
 TOGETHER = (": people who have it often have this too", ": people who have them often have this too")
 """What a reason adds if it comes from links: for one item, and for several."""
 WHY = {POPULARITY: POPULAR, EXPLORATION: "something new", NEW_ITEM: "something new", PROMOTED: "promoted"}
@@ -52,7 +54,7 @@ class Contribution:
 
     Attributes:
         item: the item.
-        kind: the kind of the event on it with the highest weight.
+        kind: the kind of the event on it with the highest weight; "profile" of one that only stands for the profile.
         score: its contribution; below 0 for an item that the user dismissed.
         domain: the item's domain; None if there is only one.
         linked: the part of `score` that comes through links between the two items; 0 if the model has none.
@@ -112,7 +114,7 @@ def in_words(contributions: tuple[Contribution, ...], domain: str | None = None)
     """
     told = _named_in_reason(contributions)
     if not told:
-        return POPULAR
+        return PROFILED if _profiled(contributions) else POPULAR
     did = [
         f"{DID.get(each.kind, CHOSE)} {each.title or each.item}"
         + (f" ({each.domain})" if each.domain not in (None, domain) else "")
@@ -144,7 +146,7 @@ def reason_in(
         yield language.text("reason.new" if source == EXPLORATION else "reason.promoted")
     elif not (told := _named_in_reason(contributions)):
         why = {POPULARITY: "reason.popular", NEW_ITEM: "reason.new"}
-        yield language.text(why.get(source, "reason.taste"))
+        yield language.text("reason.profile" if _profiled(contributions) else why.get(source, "reason.taste"))
     else:
         did = [
             list(_did(language, each, domain, show(titles.get(each.item) or each.title or each.item))) for each in told
@@ -168,9 +170,15 @@ def _did(language: Language, each: Contribution, domain: str | None, title: Any)
 
 
 def _named_in_reason(contributions: tuple[Contribution, ...]) -> tuple[Contribution, ...]:
-    """Those that a reason names."""
+    """Those that a reason names; none if a profile says more, whose items the user didn't choose."""
     least = max(LEAST * contributions[0].score, 0.0) if contributions else 0.0
-    return tuple(each for each in contributions if each.score > 0 and each.score >= least)[:TOLD]
+    told = tuple(each for each in contributions if each.score > 0 and each.score >= least)[:TOLD]
+    return () if _profiled(told) else tuple(each for each in told if each.kind != KIND)
+
+
+def _profiled(contributions: tuple[Contribution, ...]) -> bool:
+    """Whether nothing contributes more than an item that stands for the user's profile."""
+    return bool(contributions) and contributions[0].kind == KIND and contributions[0].score > 0
 
 
 def _together(told: tuple[Contribution, ...]) -> bool:

@@ -20,12 +20,14 @@ from palate_client.models import Models
 from palate_client.recommend.adaptation.blending import AGAIN, EXPLORATION, PROMOTED, Blend, RecommendationOutcome
 from palate_client.recommend.adaptation.tuning import Tuning, tuning
 from palate_client.recommend.facts.again import bought_again, unfinished
+from palate_client.recommend.facts.profile import UserProfile
 from palate_client.recommend.facts.steering import Steering
 from palate_client.recommend.interests import Interests
 from palate_client.recommend.recommender import ModelRecommender, Recommendation
 from palate_client.store.activity import Activity
 from palate_client.store.store import EventStore
 from palate_client.store.tracker import Tracker
+from palate_common.algorithms.popularity import COUNTS
 from palate_common.campaign import Campaign
 from palate_common.kinds import EventKind
 from palate_common.models.manifest import learned_by
@@ -112,6 +114,7 @@ class Recommendations:
             titles=None if table is None else table.titles,
             steering=Steering(interests.rows, table, published.rules, self._store.clock),
             learned=learned_by(published.manifest)[1],
+            profile=UserProfile(self._store, table, published.model.state.get(COUNTS)),
         )
         self._used = taken, made
         return made

@@ -22,7 +22,7 @@ from palate_client.events import check_items
 from palate_client.language.language import language_of
 from palate_client.recommend.adaptation.blending import AGAIN, EXPLORATION, PROMOTED, Blend, exploration_of, weights_of
 from palate_client.recommend.adaptation.fusion import fused_weights
-from palate_client.recommend.baskets import basket_taste, in_session, list_scores
+from palate_client.recommend.baskets import basket_taste, in_session, list_scores, with_rows
 from palate_client.recommend.discovery import NEW, mix_of
 from palate_client.recommend.diversity import diverse
 from palate_client.recommend.evidence import NOTHING
@@ -37,6 +37,7 @@ from palate_client.recommend.explanation import (
 )
 from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.facts.new_items import NEW_ITEM
+from palate_client.recommend.facts.profile import KIND, UserProfile
 from palate_client.recommend.facts.steering import Filter, Steer, Steering
 from palate_client.recommend.interests import Interests, Look
 from palate_client.recommend.questions import questions
@@ -130,6 +131,7 @@ class ModelRecommender:
         titles: item id -> title.
         steering: public facts and rules; None: there are none.
         learned: of how many items, the first ones, the model was learned; None: of all.
+        profile: what the user said of themselves; None: nothing. It isn't used by a model that learns ratings.
         rng: random numbers for exploration; they needn't be secure, as a recommendation is not a release.
 
     Raises:
@@ -148,6 +150,7 @@ class ModelRecommender:
         titles: Mapping[str, str] | None = None,
         steering: Steering | None = None,
         learned: int | None = None,
+        profile: UserProfile | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
         header = model.header
@@ -167,7 +170,8 @@ class ModelRecommender:
         self._fuse, self._fused = several if fuse is None else fuse, dict[str, float]()
         self._taste: Taste | None = None
         self._look: Look | None = None
-        self._made_of: tuple[float, str | None, list[int], dict[str, tuple[float, float]]] = (0.0, None, [], {})
+        self._made_of: tuple[object, ...] = ()
+        self._profile, self._said = None if model.learns_ratings else profile, dict[int, float]()
         self._weighed = NOTHING.positives.weigh(interests.weighting, None)
         _recommenders.add(self)
 
@@ -200,7 +204,7 @@ class ModelRecommender:
             steer = self._steering.steer(n, where=where, pin=pin, boost=boost, diversity_by=diversity_by) or FREE
             allowed = self._selection.allowed_rows(items, domain, steer.rows)
             taste, look, counts = self._current(mix.debias, domain, context)
-            own = taste.history.indices if filter_already_liked_items else taste.history.indices[:0]
+            own = self._own(taste) if filter_already_liked_items else taste.history.indices[:0]
             without = np.concatenate([look.unwanted, own, self._selection.known_rows([*filter_items, *context])])
             may = self._may(allowed) if steer.marks else None
             first = steer.pinned[~np.isin(steer.pinned, without)]
@@ -305,7 +309,7 @@ class ModelRecommender:
         with self._lock:
             domain = self._selection.domain(int(rows[0]))
             taste, look, _ = self._current(0.0, domain)
-            without = np.concatenate([look.unwanted, taste.history.indices])
+            without = np.concatenate([look.unwanted, self._own(taste)])
             among = self._selection.allowed_rows(None, domain)
             n_items = len(self._items) if among is None else len(among)
             best = self._scorer.top(taste, n=math.ceil(reach * n_items), without=without, among=among)
@@ -361,7 +365,8 @@ class ModelRecommender:
         """The user's taste for a domain, recomputed after a new event or reaction; its interests and counts."""
         session = [row for item in context if (row := self._interests.rows.get(item)) is not None]
         look, counts = self._interests.look(), {} if self._blend is None else self._blend.counts()
-        made_of = (debias, domain, session, counts)
+        said = {} if self._profile is None else self._profile.weights(look.interactions.nnz)
+        made_of = (debias, domain, session, counts, said)
         if self._taste is None or self._made_of != made_of or self._look is not look:
             kept = ~np.isin(look.interactions.indices, look.dismissed)
             history = look.recent.entries(kept)
@@ -373,10 +378,18 @@ class ModelRecommender:
                 self._fused = fused_weights(self._scorer, history)
             session = [row for row in session if row not in look.dismissed]
             history = in_session(history, session)
+            known = {*history.indices.tolist(), *look.unwanted.tolist()}
+            self._said = {row: weight for row, weight in said.items() if row not in known}
+            history = with_rows(history, self._said) if self._said else history
             self._taste = self._scorer.taste(history, look.dismissed, _weights(counts, debias, self._fused))
             self._weighed = look.weighed.only(kept)
             self._look, self._made_of = look, made_of
         return self._taste, look, counts
+
+    def _own(self, taste: Taste) -> Rows:
+        """The rows that the user has themselves: those of a profile are recommended, too."""
+        rows: Rows = taste.history.indices.astype(np.int64)
+        return rows[~np.isin(rows, [*self._said])] if self._said else rows
 
     def _best(self, taste: Taste, n: int, without: Rows, allowed: Rows | None) -> Rows:
         if allowed is None or len(allowed) > FEW:
@@ -482,7 +495,7 @@ class ModelRecommender:
         told = iter(
             Contribution(
                 item := self._items[row],
-                known[code],
+                KIND if row in self._said else known[code],
                 more,
                 self._selection.domain(row),
                 through,

@@ -260,6 +260,7 @@ class EventStore(Closing):
             _set(connection, "reset", connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
             connection.execute(
                 "DELETE FROM meta WHERE name LIKE 'shown %' OR name LIKE 'liked %' OR name LIKE 'lately %'"
+                " OR name = 'profile'"
             )
             self._generation += 1
             _set(connection, "generation", self._generation)

@@ -144,7 +144,17 @@ export class Device {
     return this.track("hide", item);
   }
 
-  /** From now on ignores older events and older feedback. All stays in the store, and what was hidden stays hidden. */
+  /**
+   * What the user says of themselves, such as at sign-up, for lists until they have done something here; it is never sent.
+   *
+   * @param answers - column of the item table -> one or several of its texts, in the place of former answers; left out: they stay.
+   * @returns the answers that are kept; none without the user's consent to `store`.
+   */
+  async profile(answers?: Readonly<Record<string, string | readonly string[]>>): Promise<Record<string, readonly string[]>> {
+    return this.link.call("profile", [answers]) as Promise<Record<string, readonly string[]>>;
+  }
+
+  /** From now on ignores the profile, older events and older feedback. All but the profile stays in the store, and what was hidden stays hidden. */
   async resetTaste(): Promise<void> {
     await this.link.call("resetTaste", []);
   }

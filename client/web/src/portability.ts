@@ -22,7 +22,7 @@ const BATCH = 25;
 const HISTORY = "history-";
 /** Types of lines of an export that are no events and belong to its device: an import skips them. */
 const OWN = [
-  "consent", "outcome", "reset", "first", "sent", "refusal", "model", "contact", "participation", "channel", "delivery",
+  "consent", "outcome", "profile", "reset", "first", "sent", "refusal", "model", "contact", "participation", "channel", "delivery",
   "problem", "unread", "opened",
 ];
 
@@ -46,6 +46,7 @@ export function exportLines(store: EventStore, report: PrivacyReport, messages: 
   const add = (type: string, entries: readonly object[]): void => entries.forEach((each) => lines.push({ type, ...each }));
   for (const { purpose, granted, version, time } of store.decisions) lines.push({ type: "consent", purpose, granted, version, time });
   for (const [source, [shown, liked]] of Object.entries(store.counts)) if (source !== "lately") lines.push({ type: "outcome", source, shown, liked });
+  if (store.profile) lines.push({ type: "profile", answers: store.profile });
   if (store.reset) lines.push({ type: "reset", events: store.reset });
   if (store.first !== null) lines.push({ type: "first", time: store.first });
   add("event", store.rows.map(plain));

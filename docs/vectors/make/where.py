@@ -6,19 +6,22 @@ import base64
 import json
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from palate_client.device import open_device
 from palate_client.recommend.facts.again import bought_again, unfinished
+from palate_client.recommend.facts.profile import UserProfile
 from palate_client.recommend.facts.steering import Steering
 from palate_client.recommend.interests import Interests
 from palate_client.recommend.recommender import ModelRecommender
+from palate_common.algorithms.popularity import COUNTS
 from palate_common.models.compact import compact, expand, inflate
 from palate_common.models.item_changes import CHANGES, TABLE, changes_of, table_from
 from palate_common.models.item_table import ItemFacts, ItemTable
+from palate_common.models.model import GlobalModel
 from palate_common.models.rules import rules_from, rules_from_bytes, rules_to_bytes
 from palate_common.models.where import ItemColumns, parse
 from palate_core.errors import InputError, IntegrityError
@@ -158,6 +161,7 @@ def _steered(rules: bytes) -> dict[str, Any]:
             now[0] = event["at"]
             device.track(event["kind"], event["item"])
         now[0] = NOW
+        found["profile"] = _profiled(model, did)
         for ruled in (False, True):
             interests = Interests(device.store, items, device.weighting)
             made = rules_from_bytes(rules) if ruled else ()
@@ -174,6 +178,27 @@ def _steered(rules: bytes) -> dict[str, Any]:
         new = {"n": 30, "discovery": 0}
         found |= {"learned": 30, "new_model": base64.b64encode(packed).decode(), "new": _list(fresh.recommend(**new))}
     return found | {"lists": lists}
+
+
+def _profiled(model: GlobalModel, did: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """First lists by what a user said of themselves, beside so many of their events."""
+    answers, lists = {"kinds": ["Comedy"], "author": ["author-3", "author-4"]}, []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_device(folder, app="vectors", key=SECRET, clock=lambda: NOW) as device,
+    ):
+        device.consent.grant("store")
+        device.profile(answers)
+        for n in range(4):
+            interests = Interests(device.store, TABLE_OF.items, device.weighting)
+            profile = UserProfile(device.store, TABLE_OF, model.state[COUNTS])
+            steering, titles = Steering(interests.rows, TABLE_OF, (), lambda: NOW), TABLE_OF.titles
+            recommender = ModelRecommender(
+                model, TABLE_OF.items, interests, titles=titles, steering=steering, profile=profile
+            )
+            lists.append(_list(recommender.recommend(8, explore=0)))
+            device.track("like", did[n]["item"], time=NOW)
+    return {"answers": answers, "liked": [each["item"] for each in did[:3]], "lists": lists}
 
 
 def _changes() -> dict[str, Any]:

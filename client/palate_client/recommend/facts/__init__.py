@@ -1,1 +1,1 @@
-"""Lists by public facts of items: filters and rules, items that are new, what is bought or watched again."""
+"""Lists by public facts of items: filters and rules, items that are new, a profile, what is bought or watched again."""

@@ -155,6 +155,15 @@ export class Host {
 
   async resetTaste(): Promise<void> {
     await this.store.resetTaste();
+    this.used = null;
+  }
+
+  async profile(answers: unknown): Promise<Record<string, readonly string[]>> {
+    if (answers !== undefined) {
+      await this.store.keepProfile((await loaded(import("../models/apart.js"))).answersOf(answers));
+      this.used = null;
+    }
+    return { ...this.store.profile };
   }
 
   // Models and lists.
@@ -571,7 +580,7 @@ export class Host {
       const { items, domains, model, manifest } = published;
       const interests = new Interests(this.store, items, this.weighting, manifest.recentHalfLifeDays);
       const recommender = Promise.all([published.table(), published.rules()]).then(([table, rules]) =>
-        Recommender.of(model, items, interests, () => this.store.counts, domains, undefined, { table, rules, clock: this.store.clock, learned: manifest.learned }),
+        Recommender.of(model, items, interests, () => this.store.counts, domains, undefined, { table, rules, clock: this.store.clock, learned: manifest.learned, profile: this.store.profile }),
       );
       const made = { of, recommender };
       made.recommender.catch(() => this.used === made && (this.used = null));
@@ -583,7 +592,7 @@ export class Host {
 
 /** The methods that a device, in this tab or another, asks a host for. */
 const METHODS = [
-  "track", "decide", "consents", "history", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue", "items",
+  "track", "decide", "consents", "history", "profile", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue", "items",
   "interests", "adopt", "recommend", "buyAgain", "unfinished", "explain", "similarItems", "goesWith", "rankLists", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "setReason",
   "reacted", "allow", "allowed", "deliveries", "inControl", "arm", "loyalty", "enroll", "enrolment", "leave", "sync", "privacyReport",
   "openLog", "exportLines", "importLines", "ownHistory", "statement", "erase",

@@ -332,13 +332,15 @@ class Telling {
   private reason({ source, because, reason }: Recommendation): Child {
     if (source === "exploration") return this.language.text("reason.new");
     if (source === "promoted") return this.language.text("reason.promoted");
+    if (because[0]?.kind === "profile") return this.language.text("reason.profile");
     if (!because.length) return this.language.text(source === "popularity" ? "reason.popular" : source === "content:new" ? "reason.new" : "reason.taste");
-    const what = because.map(({ item, kind, domain, title }) => {
+    const told = because.filter(({ kind }) => kind !== "profile");
+    const what = told.map(({ item, kind, domain, title }) => {
       const named = reason.includes(`${title || item} (`) && domain !== null ? this.language.say("reason.domain", { item: this.title(item), domain }) : this.title(item);
       return this.language.say(`reason.${kind}`, { item: named });
     });
     const together = /: people who have (it|them) often have this too$/.test(reason);
-    return this.language.say(together ? "reason.together" : "reason.because", { n: because.length, what: this.language.listParts(what) });
+    return this.language.say(together ? "reason.together" : "reason.because", { n: told.length, what: this.language.listParts(what) });
   }
 
   *left(): Generator<Child> {

@@ -14,6 +14,8 @@ const DID: Readonly<Record<string, string>> = {
 };
 /** The most events in a reason; each must contribute at least this share of the first one's contribution. */
 export const [TOLD, LEAST] = [3, 0.1];
+/** The kind of a contribution of an item that comes from the user's profile. */
+export const PROFILE = "profile";
 const POPULAR = "popular with others";
 export const TASTE = "goes with your taste as a whole";
 /** Reasons that name no event, by source; of other sources it is `TASTE`. */
@@ -61,16 +63,22 @@ export interface Because {
   readonly title: string;
 }
 
-/** The contributions that a reason names: the largest, if they add anything. */
+/** Whether what contributes most only stands for the user's profile. */
+function profiled(contributions: readonly Because[]): boolean {
+  return contributions[0]?.kind === PROFILE;
+}
+
+/** The contributions that a reason names: the largest, if they add anything; none if a profile says more. */
 function telling(contributions: readonly Contribution[]): readonly Contribution[] {
   const least = contributions.length ? Math.max(LEAST * contributions[0].score, 0) : 0;
-  return contributions.filter(({ score }) => score > 0 && score >= least).slice(0, TOLD);
+  const told = contributions.filter(({ score }) => score > 0 && score >= least).slice(0, TOLD);
+  return profiled(told) ? [] : told.filter(({ kind }) => kind !== PROFILE);
 }
 
 /** A reason that names the events with the largest contributions, or popularity if there are none. */
 export function inWords(contributions: readonly Contribution[], domain: string | null): string {
   const told = telling(contributions);
-  if (!told.length) return POPULAR;
+  if (!told.length) return profiled(contributions) && contributions[0].score > 0 ? "because of your profile" : POPULAR;
   const did = told.map((each) => `${DID[each.kind] ?? "chose"} ${each.title || each.item}${each.domain === null || each.domain === domain ? "" : ` (${each.domain})`}`);
   const because = `because you ${did.length === 1 ? did[0] : `${did.slice(0, -1).join(", ")} and ${did[did.length - 1]}`}`;
   const total = (of: (each: Contribution) => number) => told.reduce((sum, each) => sum + of(each), 0);

@@ -12,11 +12,12 @@ import { explorationOf, weightsOf, type Counts } from "./adaptation/blending.js"
 import type { fusedWeights } from "./adaptation/fusion.js";
 import type { inSession } from "./baskets.js";
 import { diverse } from "./diversity.js";
-import { inWords, TASTE, WHY, type Because, type Contribution, type Explanation } from "./explanation.js";
+import { inWords, PROFILE, TASTE, WHY, type Because, type Contribution, type Explanation } from "./explanation.js";
 import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
 import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY, PROMOTED } from "./factors.js";
 import { numbersOf, type GlobalModel } from "../models/model.js";
 import { entries, focus, type Interests, type Look } from "./interests.js";
+import type { ProfileItems } from "./facts/profile.js";
 import { namedEvents } from "./reasons.js";
 import { highest, Scorer, type Added, type Taste } from "./scoring.js";
 import { Selection } from "./selection.js";
@@ -96,6 +97,7 @@ export class Recommender {
   private steering: Steering | null = null;
   /** Rows of items that have a vector by their kinds alone. */
   private fresh: ReadonlySet<number> = new Set();
+  private profile: ProfileItems | null = null;
   private made: { look: Look; of: string; taste: Taste; contributed: readonly (Contribution["kind"] | null)[] } | undefined;
 
   private constructor(
@@ -119,6 +121,7 @@ export class Recommender {
     const made = new Recommender(model, items, interests, counts, domains, rng, facts);
     if (facts.table || facts.rules.length) await made.steerable();
     if (facts.table && facts.learned < items.length) made.fresh = (await import("../models/apart.js")).standIn(made.scorer.factors, facts.table, facts.learned);
+    if (facts.table && facts.profile) made.profile = new (await import("../models/apart.js")).ProfileItems(facts.profile, facts.table, made.popularity);
     const several = made.scorer.sources.some((source) => source !== CONTENT && familyOf(source) === CONTENT);
     if (several) made.fuse = (await import("../models/apart.js")).fusedWeights;
     return made;
@@ -151,7 +154,7 @@ export class Recommender {
     const steer = this.steering?.steer(n, options);
     const allowed = this.selection.allowedRows(options.items, options.domain, steer?.rows);
     const { taste, look, counts } = this.current(mix.debias, options.domain, context);
-    const own = options.filterAlreadyLikedItems === false ? [] : taste.history.indices;
+    const own = options.filterAlreadyLikedItems === false ? [] : this.own(taste);
     const without = [...look.unwanted, ...own, ...this.selection.knownRows([...filterItems, ...context])];
     const first = steer?.first(n, without, allowed) ?? [];
     n -= first.length;
@@ -239,7 +242,7 @@ export class Recommender {
     const { taste, look } = this.current(0, domain);
     const among = this.selection.allowedRows(undefined, domain);
     const count = Math.ceil(reach * (among?.length ?? this.items.length));
-    return this.scorer.top(taste, count, [...look.unwanted, ...taste.history.indices], among).includes(row);
+    return this.scorer.top(taste, count, [...look.unwanted, ...this.own(taste)], among).includes(row);
   }
 
   /** Items similar to this one by the model, most similar first, independent of the user. */
@@ -282,6 +285,11 @@ export class Recommender {
     return made;
   }
 
+  /** The rows that the user has themselves: those of a profile are recommended, too. */
+  private own(taste: Taste): Int32Array {
+    return !this.profile ? taste.history.indices : taste.history.indices.filter((_, at) => this.made?.contributed[at] !== PROFILE);
+  }
+
   /** The user's taste for a domain, recomputed after a new event or reaction; their interests and counts. */
   private current(debias: number, domain: string | undefined, context: readonly string[] = []): { taste: Taste; look: Look; counts: Counts } {
     const [look, counts] = [this.interests.look(), this.counts()];
@@ -293,10 +301,12 @@ export class Recommender {
       let history = entries(look.recent, (row) => !dismissed.has(row));
       if (domain !== undefined) history = focus(history, new Set(this.selection.within(domain)));
       if (this.fuse) this.fused = this.fuse(this.scorer, history);
+      let kinds = look.kinds.filter((_, place) => !dismissed.has(look.recent.indices[place]));
+      if (this.profile) ({ history, kinds } = this.profile.into(history, kinds, look.history.indices.length, look.unwanted));
+      const named = new Map(kinds.map((kind, place) => [history.indices[place], kind]));
       if (session.length) history = (this.inSession as typeof inSession)(history, session.filter((row) => !dismissed.has(row)));
       const taste = this.scorer.taste(history, look.dismissed, this.weights(counts, debias));
-      const kinds = new Map(look.kinds.map((kind, place) => [look.recent.indices[place], kind]));
-      this.made = { look, of, taste, contributed: Array.from(history.indices, (row) => kinds.get(row) ?? "view") };
+      this.made = { look, of, taste, contributed: Array.from(history.indices, (row) => named.get(row) ?? "view") };
     }
     return { taste: this.made.taste, look, counts };
   }

@@ -60,6 +60,8 @@ interface Meta {
   readonly counts: Readonly<Record<string, readonly [number, number]>>;
   /** Number of an import of a history -> the service that it is from. */
   readonly imports: Readonly<Record<number, string>>;
+  /** What the user said of themselves, see `recommend/facts/profile.ts`; null: nothing. */
+  readonly profile: Readonly<Record<string, readonly string[]>> | null;
 }
 
 interface Page {
@@ -68,7 +70,7 @@ interface Page {
   readonly bytes: number;
 }
 
-const START: Meta = { generation: 0, reset: 0, last: 0, first: null, believed: null, leapt: null, counts: {}, imports: {} };
+const START: Meta = { generation: 0, reset: 0, last: 0, first: null, believed: null, leapt: null, counts: {}, imports: {}, profile: null };
 
 export class EventStore {
   /** All events, oldest first. */
@@ -124,6 +126,10 @@ export class EventStore {
 
   get counts(): Meta["counts"] {
     return this.meta.counts;
+  }
+
+  get profile(): Meta["profile"] {
+    return this.meta.profile;
   }
 
   get imports(): Meta["imports"] {
@@ -242,7 +248,7 @@ export class EventStore {
 
   /** From now on ignores earlier events, and reactions, for the user's taste. */
   async resetTaste(): Promise<void> {
-    await this.exclusive(() => this.note({ reset: this.meta.last, counts: {}, generation: this.meta.generation + 1 }));
+    await this.exclusive(() => this.note({ reset: this.meta.last, counts: {}, profile: null, generation: this.meta.generation + 1 }));
   }
 
   /** Changes the counts of reactions, if the user agreed to `store`. */
@@ -250,6 +256,12 @@ export class EventStore {
     await this.exclusive(async () => {
       if (this.granted("store")) await this.note({ counts: change(this.meta.counts) });
     });
+  }
+
+  /** Keeps a profile, if the user agreed to `store`; an empty one forgets it. */
+  async keepProfile(profile: NonNullable<Meta["profile"]>): Promise<void> {
+    const kept = this.granted("store") && Object.keys(profile).length ? profile : null;
+    await this.exclusive(() => this.note({ profile: kept }));
   }
 
   private get bytes(): number {

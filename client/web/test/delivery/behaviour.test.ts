@@ -7,6 +7,7 @@ import { eventOf, type Row } from "../../src/events.js";
 import { loyalty } from "../../src/loyalty/loyalty.js";
 import { pastOf, visitsOf } from "../../src/store/activity.js";
 import { tuning } from "../../src/recommend/adaptation/tuning.js";
+import { Float } from "../../src/records/canonical.js";
 import { readSurvey } from "../../src/rounds/survey.js";
 import { surveyAnswers } from "../../src/rounds/survey_answers.js";
 import { environment, equal, ok, test } from "../harness.js";
@@ -54,7 +55,8 @@ test("behaviour.json: caps, quiet hours and pace", async () => {
 
 test("behaviour.json: answers to a survey", async () => {
   const { events, survey, zone } = await file();
-  const settings = Object.fromEntries(Object.entries(survey.settings).filter(([name]) => name !== "shares"));
+  const { shares: _, most_spent: most, ...others } = survey.settings;
+  const settings = { ...others, most_spent: new Float(most) };
   const deliveries = survey.deliveries.map(({ channel, sent, reaction }: any): Delivery => ({ message: messageOf({ id: "new-1", title: "A book" }), reason: "sent", channel, given: sent, due: null, sent, reaction }));
   const found = surveyAnswers(readSurvey(settings as never), { events: rowsOf(events), deliveries, coins: survey.coins, first: survey.first }, new Calendar(zone), survey.now);
   const given = Object.fromEntries([...found].filter(([, value]) => value).map(([name, value]) => [name, Number(value.toPrecision(8))]));

@@ -6,6 +6,7 @@ import { fromBase64, utf8 } from "../../src/records/bytes.js";
 import { SigningKey } from "../../src/records/signing.js";
 import { boughtAgain, unfinished } from "../../src/recommend/facts/again.js";
 import { Interests } from "../../src/recommend/interests.js";
+import { answersOf } from "../../src/recommend/facts/profile.js";
 import { Recommender } from "../../src/recommend/recommender.js";
 import { check, parse, select } from "../../src/recommend/where.js";
 import { eventOf, type Row } from "../../src/events.js";
@@ -58,6 +59,43 @@ test("where.json: lists that facts, rules and an app steer are Python's", async 
   const shown = made.recommend(30, { discovery: 0 });
   equal(shown.map(({ item, source, reason }) => [item, source, reason]), steered.new.map(([item, , source, reason]: any) => [item, source, reason]), "new items");
   near(shown, steered.new);
+});
+
+test("where.json: first lists by a profile, beside some of the user's events, are Python's", async () => {
+  const { table: data, items, now, steered } = await file();
+  const { answers, liked, lists } = steered.profile;
+  const model = await expand(fromBase64(steered.model), 2 ** 20);
+  const facts = { table: ItemTable.read(utf8(data), items), rules: [], clock: () => now as number, learned: Infinity, profile: answersOf(answers) };
+  for (const [count, listed] of lists.entries()) {
+    const rows: Row[] = liked.slice(0, count).map((item: string, at: number) => ({ ...eventOf({ kind: "like", item }), id: String(at), seq: at + 1, time: now, received: now, imported: 0 }));
+    const interests = new Interests({ rows, generation: 0, reset: 0, clock: facts.clock }, items, weightingOf("plain"));
+    const shown = (await Recommender.of(model, items, interests, () => ({}), null, undefined, facts)).recommend(8, { explore: 0 });
+    equal(shown.map(({ item, source, reason }) => [item, source, reason]), listed.map(([item, , source, reason]: any) => [item, source, reason]), String(count));
+    near(shown, listed);
+  }
+});
+
+test("a profile is kept with consent alone, makes the first list until ten items are liked, and goes with the taste", async () => {
+  const [key, items] = [await SigningKey.fromSecret(new Uint8Array(32).fill(6)), Array.from({ length: 40 }, (_, row) => `i${row}`)];
+  const table = await deflated(JSON.stringify({ columns: { kinds: items.map((_, row) => [row % 2 ? "Odd" : "Even"]) }, format: 1, ids: {}, items: 40 }));
+  const device = await open(await place({ service: { publicKey: key.publicKey, population: POPULATION } }));
+  equal(await device.profile({ kinds: "Odd" }), {});
+  await device.consent.grant("store");
+  await device.updateModel(await publish(key, 1, items, plainModel(items, 8), "", { "item-table.z": table }));
+  const list = async () => (await device.recommend(10, { discovery: 0 })).map(({ item, reason }) => [item, reason]);
+  const popular = await list();
+  equal([await device.profile({ kinds: "Odd" }), await device.profile()], [{ kinds: ["Odd"] }, { kinds: ["Odd"] }]);
+  ok((await list()).some(([, reason]) => reason === "because of your profile"), "the reason");
+  ok((await (await device.export()).text()).includes('{"type":"profile","answers":{"kinds":["Odd"]}}'), "the export");
+  for (const wrong of [["Odd"], { Kinds: "Odd" }, { kinds: [] }, { kinds: [7] }, { kinds: "x".repeat(101) }]) await refused(() => device.profile(wrong as never), /`answers`/);
+  await device.resetTaste();
+  equal([await device.profile(), await list()], [{}, popular]);
+  await device.profile({ kinds: ["Odd"] });
+  for (const item of items.slice(0, 10)) await device.track("like", item);
+  const faded = await list();
+  await device.profile({});
+  equal(await list(), faded);
+  await device.erase();
 });
 
 test("where.json: what is bought again, and what is unfinished, is Python's", async () => {

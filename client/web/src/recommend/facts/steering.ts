@@ -10,6 +10,7 @@ import { shown } from "../../events.js";
 import type { ItemTable, Value } from "../../models/item_table.js";
 import { PINNED, type Rule } from "../../models/rules.js";
 import { ALIASES, check, namesOf, numberOf, parse, select } from "../where.js";
+import type { Answers } from "./profile.js";
 
 /** Boosts of one call, and filters whose items are kept in memory, at most. */
 const [MOST_BOOSTS, MOST_KEPT] = [20, 64];
@@ -33,6 +34,8 @@ export interface Facts {
   readonly clock: () => number;
   /** Of how many items, the first ones, the model was learned. */
   readonly learned: number;
+  /** What the user said of themselves. */
+  readonly profile?: Answers | null;
 }
 
 /** What one list's candidates become by boosts. */
