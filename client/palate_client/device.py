@@ -72,9 +72,9 @@ if TYPE_CHECKING:
     from palate_client.panel import OpenLog
     from palate_client.recommend.adaptation.tuning import Tuning
     from palate_client.recommend.explanation import Explanation
+    from palate_client.recommend.facts.steering import Filter
     from palate_client.recommend.recommendations import Recommendations
     from palate_client.recommend.recommender import Recommendation, Similar
-    from palate_client.recommend.steering import Filter
     from palate_client.rounds.participation import Masked, Rounds
     from palate_client.rounds.report import PrivacyReport
     from palate_client.store.activity import Activity

@@ -23,7 +23,7 @@ import { optimised } from "./optimised.mjs";
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const DIST = join(HERE, "dist");
 /** The most bytes after gzip: to recommend, when a user takes part, and with all that any browser loads. */
-const MOST = { recommending: 53 * 1024, taking: 80 * 1024, all: 106 * 1024 };
+const MOST = { recommending: 55 * 1024, taking: 82 * 1024, all: 112 * 1024 };
 const at = (name) => join(HERE, "src", `${name}.ts`);
 /** A module belongs to the first of these that reaches it by static imports; an entry is a small file of its own. */
 const GROUPS = Object.entries({ page: at("index"), engine: at("worker"), taking: at("hosting/taking") });
@@ -63,7 +63,7 @@ async function bundled(entries, folder, chunked) {
 }
 
 rmSync(DIST, { recursive: true, force: true });
-const files = await bundled(["index", "worker", "testing"], DIST, true);
+const files = await bundled(["index", "worker", "hosting/testing"], DIST, true);
 await bundled(["core"], join(DIST, "core"), false);
 const page = await bundled(["page/page"], join(DIST, "page"), false);
 

@@ -38,6 +38,7 @@ Kind = Literal[
     "playlist",
     "return",
 ]
+"""A kind of event that all apps have; see `KINDS`."""
 OwnKind = NewType("OwnKind", str)
 """A kind of an app's own, which its weighting declares."""
 EventKind = Kind | OwnKind

@@ -24,8 +24,9 @@ from palate_core.errors import InputError, IntegrityError, LockedError
 from palate_core.log.signing import SigningKey
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.lock import RunLock
-from palate_sim.engines import Job, launch
-from palate_sim.engines.flower import run_flower
+from palate_sim.engines import Job
+from palate_sim.engines.flower import launch
+from palate_sim.engines.flower.engine import run_flower
 from palate_sim.engines.local import run_local
 from palate_sim.engines.processes import PROC, descendants, running
 from palate_sim.provenance import run_sources
@@ -36,7 +37,7 @@ import sys
 import numpy as np
 from palate_common.interactions import Interactions
 from palate_sim.engines import Job
-from palate_sim.engines.flower import run_flower
+from palate_sim.engines.flower.engine import run_flower
 arrays = np.load(sys.argv[2])
 histories = Interactions(arrays["indptr"], arrays["indices"], arrays["weights"], int(arrays["n_items"]))
 run_flower(Job.model_validate_json(open(sys.argv[1]).read()), histories)

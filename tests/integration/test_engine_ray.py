@@ -32,10 +32,10 @@ from palate_server.rounds.coordinator import Release
 from palate_sim.engines import Job
 from palate_sim.engines.cluster.actors import LedgerKeeper
 from palate_sim.engines.cluster.engine import LOG, address_of, run_ray
+from palate_sim.engines.flower.superlink import free_port
 from palate_sim.engines.ledger.simulated_ledger import SimulatedLedger
 from palate_sim.engines.local import run_local
 from palate_sim.engines.processes import MARK, PROC, descendants, end, marked
-from palate_sim.engines.superlink import free_port
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
 RAY = Path(sysconfig.get_path("scripts")) / "ray"

@@ -28,7 +28,7 @@ from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import trust_anchor
 from palate_server.service.listener import Listener
 from palate_server.service.setup import make_site
-from palate_sim.engines.superlink import free_port
+from palate_sim.engines.flower.superlink import free_port
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:websockets.legacy is deprecated"),

@@ -19,9 +19,9 @@ from palate_core.plan import RoundPlan
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.run import run_rounds
 from palate_sim.engines.client_app import Host, Shards, node_app
+from palate_sim.engines.flower.server_app import ServerJob, app, await_nodes
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.in_process import InProcess
-from palate_sim.engines.server_app import ServerJob, app, await_nodes
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
 

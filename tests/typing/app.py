@@ -221,6 +221,13 @@ def on_my_data(device: palate.Device, titles: dict[str, str]) -> str:
     return device.page(language="de", actions="/palate", token=palate.new_key().hex())
 
 
+def in_a_cart(device: palate.Device, cart: list[str]) -> list[palate.Similar]:
+    assert_type(device.recommend(5, where="price < 20", pin=["tea-1"], boost={"sale": 0.1}), list[palate.Recommendation])
+    assert_type(device.buy_again() + device.unfinished(3), list[palate.Recommendation])
+    assert_type(device.rank_lists({"evening": cart}, context=cart), list[palate.Similar])
+    return device.goes_with(cart, 3)
+
+
 def tested() -> palate.SyncResult:
     clock = palate.testing.Clock()
     with palate.testing.device(consents=("store",), clock=clock) as alone:

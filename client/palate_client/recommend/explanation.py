@@ -13,7 +13,7 @@ from typing import Any
 
 from palate_client.language.language import Language
 from palate_client.recommend.adaptation.blending import EXPLORATION, PROMOTED
-from palate_client.recommend.new_items import NEW_ITEM
+from palate_client.recommend.facts.new_items import NEW_ITEM
 from palate_common.score_sources import POPULARITY
 
 DID: Mapping[str, str] = {

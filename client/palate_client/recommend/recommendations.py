@@ -19,10 +19,10 @@ from palate_client.loyalty import visits_of
 from palate_client.models import Models
 from palate_client.recommend.adaptation.blending import AGAIN, EXPLORATION, PROMOTED, Blend, RecommendationOutcome
 from palate_client.recommend.adaptation.tuning import Tuning, tuning
-from palate_client.recommend.again import bought_again, unfinished
+from palate_client.recommend.facts.again import bought_again, unfinished
+from palate_client.recommend.facts.steering import Steering
 from palate_client.recommend.interests import Interests
 from palate_client.recommend.recommender import ModelRecommender, Recommendation
-from palate_client.recommend.steering import Steering
 from palate_client.store.activity import Activity
 from palate_client.store.store import EventStore
 from palate_client.store.tracker import Tracker

@@ -36,13 +36,13 @@ from palate_client.recommend.explanation import (
     reason_in,
 )
 from palate_client.recommend.exploration import RandomHistories, slots
+from palate_client.recommend.facts.new_items import NEW_ITEM
+from palate_client.recommend.facts.steering import Filter, Steer, Steering
 from palate_client.recommend.interests import Interests, Look
-from palate_client.recommend.new_items import NEW_ITEM
 from palate_client.recommend.questions import questions
 from palate_client.recommend.reasons import named_events
 from palate_client.recommend.scoring import TINY, Added, Taste, Vector, scorer_of
 from palate_client.recommend.selection import Rows, Selection
-from palate_client.recommend.steering import Filter, Steer, Steering
 from palate_client.store.forking import ForkGuard
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.domains import focus

@@ -16,8 +16,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from palate_client.recommend.facts.new_items import stand_in
 from palate_client.recommend.linked import Bonds, Linked, Triples, closer
-from palate_client.recommend.new_items import stand_in
 from palate_client.recommend.ranking import Ranking
 from palate_common.algorithms.base import Factors, Fold
 from palate_common.interactions import Interactions, Ints

@@ -25,7 +25,7 @@ import type { Keeping } from "./hosting/opening.js";
 import type { HistoryOptions, HistoryPreview } from "./history/preview.js";
 import type { Import } from "./history/storing.js";
 import type { Statement } from "./leaving/remains.js";
-import type { Loyalty } from "./loyalty.js";
+import type { Loyalty } from "./loyalty/loyalty.js";
 import type { ItemFacts } from "./models/item_table.js";
 import type { OpenLog } from "./panel.js";
 import type { OwnModel, OwnModelOptions } from "./recommend/own_model.js";

@@ -1,5 +1,5 @@
 import { type Device, type Tracked } from "../src/index.js";
-import { Clock, device, modelOf } from "../src/testing.js";
+import { Clock, device, modelOf } from "../src/hosting/testing.js";
 import { equal, ok, refused, test } from "./harness.js";
 
 const SHELVES = [["tea-1", "tea-2", "tea-3"], ["cup-1", "cup-2", "cup-3"]];

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from palate_client.device import open_device
-from palate_client.recommend.again import bought_again, unfinished
+from palate_client.recommend.facts.again import bought_again, unfinished
+from palate_client.recommend.facts.steering import Steering
 from palate_client.recommend.interests import Interests
 from palate_client.recommend.recommender import ModelRecommender
-from palate_client.recommend.steering import Steering
 from palate_common.models.compact import compact, expand, inflate
 from palate_common.models.item_changes import CHANGES, TABLE, changes_of, table_from
 from palate_common.models.item_table import ItemFacts, ItemTable

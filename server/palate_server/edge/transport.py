@@ -431,6 +431,7 @@ class _Desk:
     _have: int
     _unsent: Iterator[_Part]
     _part: _Part | None
+    _sent: _Part | None
     _further: _Part | None
 
     def __init__(
@@ -470,6 +471,7 @@ class _Desk:
         """The next batch to the edge: requests, and with the last of them, or after it, the question for answers."""
         asks = wait if self._further is None else 0.0
         head: dict[str, Any] = {"ask": EXCHANGE, "exchange": self._name, "have": self._have, "wait": asks}
+        self._sent = self._part
         return pack(head) if self._part is None else pack(head | begun | self._part[0], self._part[1])
 
     def add(self, devices: list[int]) -> None:
@@ -492,7 +494,8 @@ class _Desk:
         else:
             self._boot = boot
             self._have = max(self._have, turn)
-            self._part, self._further = self._further, next(self._unsent, None)  # it has the latest one
+            if self._sent is self._part:  # it has that; others may have come while it was on the way
+                self._part, self._further = self._further, next(self._unsent, None)
         return frames
 
     def _begin(self) -> None:

@@ -123,7 +123,7 @@ class SettingInForce:
 
 
 @dataclass(frozen=True)
-class Rule:
+class DerivedSetting:
     """How a setting follows from others.
 
     Attributes:
@@ -181,13 +181,13 @@ def _of_size(get: Get) -> str:
 
 
 RULES: Final = (
-    Rule(
+    DerivedSetting(
         "privacy.delta",
         "one in ten times `devices`, at most 1e-6 and at least 1e-8",
         _delta,
         lambda _, get: f"one in ten times the {get('devices'):,} devices, at most 1e-6 and at least 1e-8",
     ),
-    Rule(
+    DerivedSetting(
         "privacy.lifetime_epsilon",
         "the epsilon of the profile's years together: their mu^2 add up, epsilons don't",
         lambda profile, get: _divided(get, profile.years),
@@ -197,7 +197,7 @@ RULES: Final = (
             else "the year's"
         ),
     ),
-    Rule(
+    DerivedSetting(
         "privacy.epsilon",
         "the period's mu^2 divided among the profile's runs a year",
         lambda profile, get: _divided(get, 1 / profile.runs),
@@ -205,7 +205,7 @@ RULES: Final = (
             f"{get('privacy.period_epsilon'):g} of the period divided among {profile.runs} runs, in mu^2"
         ),
     ),
-    Rule(
+    DerivedSetting(
         "cohort.size",
         "one in 4 of `devices` with pilot, at least 5, and with company, at least 25; one in 10 with public, and one "
         "in 2 with commons, at least 100; at most 1,000. With trial all of them, at most 100. So many come while a run "
@@ -218,12 +218,12 @@ RULES: Final = (
             else f"all {get('devices'):,} devices, at most 100"
         ),
     ),
-    Rule(
+    DerivedSetting(
         "cohort.plan_seconds",
         "an hour, or ten exchanges where those are longer: an attempt has seven",
         lambda _, get: max(3600, math.ceil(10 * float(get("cohort.exchange_seconds")))),
     ),
-    Rule(
+    DerivedSetting(
         "gateway.connections",
         f"200, or two for each device of a cohort, at most {MOST_CONNECTIONS:,}: all of them may come from one address",
         lambda _, get: min(max(200, 2 * int(get("cohort.size"))), MOST_CONNECTIONS),
@@ -232,15 +232,15 @@ RULES: Final = (
             f"{MOST_CONNECTIONS:,}"
         ),
     ),
-    Rule(
+    DerivedSetting(
         "gateway.requests_per_second",
         "50, or a fifth of a cohort: all of it may come from one address",
         lambda _, get: max(50, int(get("cohort.size")) // 5),
         lambda _, get: f"{_of_size(get)}, and all may come from one address; at least 50",
     ),
-    Rule("gateway.superlink_port", "the port after the gateway's", _next(1)),
-    Rule("gateway.metrics_port", "two after the gateway's", _next(2)),
-    Rule(
+    DerivedSetting("gateway.superlink_port", "the port after the gateway's", _next(1)),
+    DerivedSetting("gateway.metrics_port", "two after the gateway's", _next(2)),
+    DerivedSetting(
         "witnesses.needed",
         "more than half of the witnesses",
         lambda _, get: len(get("witnesses.keys")) // 2 + 1 if get("witnesses.keys") else None,

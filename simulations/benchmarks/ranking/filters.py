@@ -13,8 +13,8 @@ import numpy as np
 
 import palate
 from benchmarks.sheet import Table
+from palate_client.recommend.facts.steering import Steering
 from palate_client.recommend.recommender import ModelRecommender
-from palate_client.recommend.steering import Steering
 from palate_common.models.item_changes import CHANGES, TABLE, files_of
 from palate_common.models.item_table import ItemFacts, ItemTable
 from palate_common.models.model import GlobalModel

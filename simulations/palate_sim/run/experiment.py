@@ -229,7 +229,7 @@ def check_engine(config: SimulationConfig) -> None:
         InputError: naming the extra.
     """
     if config.engine.name == "flower":
-        from palate_sim.engines.launch import require_flower
+        from palate_sim.engines.flower.launch import require_flower
 
         require_flower()
     if config.engine.name == "ray":
@@ -296,7 +296,7 @@ def users_per_node(config: SimulationConfig, n_users: int) -> int:
 
 def _engine(config: SimulationConfig) -> Engine:
     if config.engine.name == "flower":
-        from palate_sim.engines.flower import run_flower  # loads Flower
+        from palate_sim.engines.flower.engine import run_flower  # loads Flower
 
         return run_flower
     return run_ray if config.engine.name == "ray" else run_local

@@ -28,7 +28,7 @@ from palate_server.rounds.shelf import ModelShelf
 from palate_server.service.edge_process import edge_answers, edge_command
 from palate_server.service.gateway import trust_anchor
 from palate_server.service.setup import make_site
-from palate_sim.engines.superlink import free_port
+from palate_sim.engines.flower.superlink import free_port
 
 CONFIG = 'population = "readers"\n[gateway]\nlink = "direct"\nport = {port}\n[enrolment]\nrequests_per_minute = 1000\n'
 LOOK = 0.05

@@ -25,7 +25,7 @@ from palate_core.masks.packing import unpack as unpacked
 from palate_core.masks.transcript import AttemptTerms
 from palate_core.noise_share import NoisedVector
 from palate_server.edge import transport
-from palate_server.edge.batches import EXCHANGE, SHARED, Frame, pack, unpack
+from palate_server.edge.batches import EXCHANGE, LOOK, SHARED, Frame, pack, unpack
 from palate_server.edge.proofs import Proofs, proof_of, proven
 from palate_server.edge.told_register import ToldRegister
 from palate_server.edge.transport import EdgeMessenger
@@ -59,7 +59,7 @@ class Hosts:
         self.sums = list[list[int]]()
         """Who was in each sum that was sent."""
         self.fate: Callable[[str], str] = lambda edge: ""
-        self._replies = dict[str, bytes | None]()
+        self._replies, self._looks = dict[str, bytes | None](), set[str]()
         self._time = 1000 * 1_800_000_000
         members = [COHORT[place::subcohorts] for place in range(subcohorts)]
         made = [Directory({each: KEYS[each].public for each in part}) for part in members]
@@ -97,19 +97,23 @@ class Hosts:
             return name
         room = self.rooms[edge]
         reply = asyncio.run(room.answer(pack(head | {"wait": 0.0}, frames)))
+        if head["ask"] == LOOK:
+            self._looks.add(name)
         if head["ask"] == EXCHANGE:
             said, found = unpack(reply)
             if found and found[0][0] == SHARED:
                 self.sums.append([device for device, _ in found[1:]])
             reply, self.exchange = pack(said, self.lie(edge, found)), str(head["exchange"])
             if not found:
-                CLOCK.sleep(head["wait"])
+                CLOCK.sleep(head["wait"] / 10)
             self._live(edge, room)
         self._replies[name] = None if fate == "unheard" else reply
         return name
 
     def replies(self, asked: Collection[str], *, seconds: float) -> Iterable[tuple[str, bytes | None]]:
-        found = [(each, self._replies.pop(each)) for each in asked if each in self._replies]
+        """Those to a look before others, which may have been asked earlier, and wait."""
+        there = [each for each in asked if each in self._replies]
+        found = [(each, self._replies.pop(each)) for each in [e for e in there if e in self._looks] or there]
         CLOCK.sleep(0.0 if found else seconds)
         return found
 
@@ -156,7 +160,7 @@ def attempt_at(hosts: Hosts, *, adds: Collection[str]) -> Subcohorts:
     messenger = EdgeMessenger(
         hosts, Proofs(REGISTER, "p", clock=lambda: 1_800_000_000.0), adds=lambda name: name in adds
     )
-    carrier = messenger.transport(COHORT, timeout=400.0)
+    carrier = messenger.transport(COHORT, timeout=200.0)
     for device, edge in hosts.home.items():
         hosts.rooms[edge].arrive(device, Availability(900.0, 3), hosts.signed(device, "", b""))
     messenger.online()

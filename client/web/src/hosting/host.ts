@@ -16,7 +16,7 @@ import type { HistoryAsked } from "../history/storing.js";
 import { ErasedError, InputError, LockedError, PalateError, RefusedError, UnreachableError } from "../errors.js";
 import { checkKind, checkText, eventOf, shown, type EventInput, type Tracked } from "../events.js";
 import type { EventKind } from "../kinds.js";
-import type { Loyalty } from "../loyalty.js";
+import type { Loyalty } from "../loyalty/loyalty.js";
 import { pastOf, visitsOf } from "../store/activity.js";
 import type { ItemFacts } from "../models/item_table.js";
 import { fetched, given, Models } from "../models/models.js";

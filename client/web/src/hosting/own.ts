@@ -2,6 +2,6 @@
 
 export { history } from "../history/storing.js";
 export { statementOf } from "../leaving/statement.js";
-export { loyalty } from "../loyalty.js";
+export { loyalty } from "../loyalty/loyalty.js";
 export { exportLines, importLines } from "../portability.js";
 export { reported } from "./report.js";

@@ -19,7 +19,7 @@ import { entries, focus, type Interests, type Look } from "./interests.js";
 import { namedEvents } from "./reasons.js";
 import { highest, Scorer, type Added, type Taste } from "./scoring.js";
 import { Selection } from "./selection.js";
-import type { Facts, Steer, Steering, Steers } from "./steering.js";
+import type { Facts, Steer, Steering, Steers } from "./facts/steering.js";
 
 const [POOL, SHORT] = [4, 10];
 /** How far a list departs from the highest scores if nothing is said; what the setting is for the three options at 1. */

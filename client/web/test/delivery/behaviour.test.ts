@@ -4,7 +4,7 @@ import { messageOf } from "../../src/delivery/message.js";
 import { hold } from "../../src/delivery/rules.js";
 import type { Delivery } from "../../src/delivery/record.js";
 import { eventOf, type Row } from "../../src/events.js";
-import { loyalty } from "../../src/loyalty.js";
+import { loyalty } from "../../src/loyalty/loyalty.js";
 import { pastOf, visitsOf } from "../../src/store/activity.js";
 import { tuning } from "../../src/recommend/adaptation/tuning.js";
 import { readSurvey } from "../../src/rounds/survey.js";

@@ -4,7 +4,7 @@ import { ItemTable } from "../../src/models/item_table.js";
 import { rulesFrom } from "../../src/models/rules.js";
 import { fromBase64, utf8 } from "../../src/records/bytes.js";
 import { SigningKey } from "../../src/records/signing.js";
-import { boughtAgain, unfinished } from "../../src/recommend/again.js";
+import { boughtAgain, unfinished } from "../../src/recommend/facts/again.js";
 import { Interests } from "../../src/recommend/interests.js";
 import { Recommender } from "../../src/recommend/recommender.js";
 import { check, parse, select } from "../../src/recommend/where.js";

@@ -1,7 +1,7 @@
 /** New items: vectors for items that came after a model was learned, by their kinds; as `palate_client.recommend.new_items`. */
 
-import type { ItemTable } from "../models/item_table.js";
-import type { Factors } from "./factors.js";
+import type { ItemTable } from "../../models/item_table.js";
+import type { Factors } from "../factors.js";
 
 /** Gives new items without a direction of taste a vector, by their kinds; the rows that were given one. */
 export function standIn(factors: Factors, table: ItemTable, learned: number): ReadonlySet<number> {

@@ -2,9 +2,9 @@
 
     flwr run -> SuperLink -> main -> open_job -> run_rounds -> GridTransport -> nodes
 
-Flower loads `palate_sim.engines.server_app:app` from the INSTALLED package, never from the app bundle that it gets. The
-run-config key `job` names a file with a `ServerJob`. The app writes its progress to a file beside the job, line by
-line, because Flower reports neither the progress of a ServerApp nor, in its exit code, a failure:
+Flower loads `palate_sim.engines.flower.server_app:app` from the INSTALLED package, never from the app bundle that it
+gets. The run-config key `job` names a file with a `ServerJob`. The app writes its progress to a file beside the job,
+line by line, because Flower reports neither the progress of a ServerApp nor, in its exit code, a failure:
 
     {"event": "training"}    nodes are online; the first charge comes next
     {"event": "release", "plan": {...}, "aggregate": {...}, "model": "model-1.safetensors"}

@@ -5,11 +5,11 @@
  * Nothing of it is about the user but what they hid, which no rule outranks, and nothing of it leaves the device.
  */
 
-import { InputError } from "../errors.js";
-import { shown } from "../events.js";
-import type { ItemTable, Value } from "../models/item_table.js";
-import { PINNED, type Rule } from "../models/rules.js";
-import { ALIASES, check, namesOf, numberOf, parse, select } from "./where.js";
+import { InputError } from "../../errors.js";
+import { shown } from "../../events.js";
+import type { ItemTable, Value } from "../../models/item_table.js";
+import { PINNED, type Rule } from "../../models/rules.js";
+import { ALIASES, check, namesOf, numberOf, parse, select } from "../where.js";
 
 /** Boosts of one call, and filters whose items are kept in memory, at most. */
 const [MOST_BOOSTS, MOST_KEPT] = [20, 64];

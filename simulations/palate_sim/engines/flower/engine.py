@@ -23,9 +23,9 @@ from palate_core.plan import RoundPlan
 from palate_server.rounds.aggregation import ParticipationCounts
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.lock import RunLock
-from palate_sim.engines.bundle import CONNECTION
+from palate_sim.engines.flower.bundle import CONNECTION
+from palate_sim.engines.flower.launch import Engine, launched, require_flower
 from palate_sim.engines.job import Job, OnRelease, Outcome
-from palate_sim.engines.launch import Engine, launched, require_flower
 from palate_sim.engines.processes import cpu_seconds
 from palate_sim.steps import Notify, silent, step
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from palate_common.interactions import Interactions, save_interactions
 from palate_common.records.key_file import load_key
+from palate_sim.engines.flower.server_app import ServerJob
 from palate_sim.engines.job import Job
 from palate_sim.engines.node import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE
-from palate_sim.engines.server_app import ServerJob
 
 CONNECTION = "palate"
 """Name of the SuperLink in Flower's configuration."""
@@ -68,7 +68,7 @@ def _project(config: dict[str, str | int]) -> str:
             "[tool.flwr.app]",
             'publisher = "palate"',
             "[tool.flwr.app.components]",
-            'serverapp = "palate_sim.engines.server_app:app"',
+            'serverapp = "palate_sim.engines.flower.server_app:app"',
             'clientapp = "palate_sim.engines.node:app"',
             "[tool.flwr.app.config]",
             *lines,

@@ -4,9 +4,9 @@
  *     Past -> visits -> Loyalty
  */
 
-import { DAY } from "./clock.js";
-import type { Calendar } from "./delivery/calendar.js";
-import { churnRisk, visitsOf, type Past } from "./store/activity.js";
+import { DAY } from "../clock.js";
+import type { Calendar } from "../delivery/calendar.js";
+import { churnRisk, visitsOf, type Past } from "../store/activity.js";
 
 /** Calendar days over which stickiness and frequency are computed. */
 const WINDOW = 30;

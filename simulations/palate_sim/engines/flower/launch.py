@@ -23,10 +23,10 @@ from uuid import uuid4
 from palate_common.extras import to_install
 from palate_common.interactions import Interactions
 from palate_core.errors import InputError, PalateError
-from palate_sim.engines.bundle import write_bundle
+from palate_sim.engines.flower.bundle import write_bundle
+from palate_sim.engines.flower.superlink import SuperLink, free_port, superlink_command
 from palate_sim.engines.job import Job
 from palate_sim.engines.processes import MARK, PROC, end, marked
-from palate_sim.engines.superlink import SuperLink, free_port, superlink_command
 
 STARTUP = 120.0  # seconds for the SuperLink to answer
 OBJECT_STORE = 2**27  # bytes of Ray's shared memory: a message is a model or a contribution

@@ -9,15 +9,15 @@
  * memory never does: rounds are tried with Python's `palate.testing.Server`, or at `palate serve run --dev`.
  */
 
-import { Device } from "./device.js";
-import { InputError } from "./errors.js";
-import type { Purpose } from "./consent.js";
-import { Host, type HostOptions } from "./hosting/host.js";
-import { direct } from "./hosting/link.js";
-import { catalogueHash } from "./models/manifest.js";
-import { concat, u32, utf8 } from "./records/bytes.js";
-import { canonicalJson, type Json } from "./records/canonical.js";
-import { openMemory } from "./store/memory.js";
+import { Device } from "../device.js";
+import { InputError } from "../errors.js";
+import type { Purpose } from "../consent.js";
+import { Host, type HostOptions } from "./host.js";
+import { direct } from "./link.js";
+import { catalogueHash } from "../models/manifest.js";
+import { concat, u32, utf8 } from "../records/bytes.js";
+import { canonicalJson, type Json } from "../records/canonical.js";
+import { openMemory } from "../store/memory.js";
 
 /** Where a made clock begins, in seconds since 1970: 15 January 2027, 08:00 UTC. */
 export const NOW = 1_800_000_000;

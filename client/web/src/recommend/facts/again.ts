@@ -1,6 +1,6 @@
 /** Again: what a user buys again and again, and what they have begun and not finished; as `palate_client.recommend.again`. */
 
-import type { Row } from "../events.js";
+import type { Row } from "../../events.js";
 
 /** Seconds after which a purchase counts half; the time between two purchases where none was bought twice. */
 const [HALF_LIFE, USUAL] = [180 * 86_400, 30 * 86_400];
