@@ -15,16 +15,19 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 import palate
+from palate_client.online import sync
 from palate_client.starter import Starter
 from palate_common.enrolment import Invitation
 from palate_common.system import open_many
 from palate_node.people import HostedPeople, HostedPerson
 from palate_node.work import take_part
 
-EPSILON = 1e5
+EPSILON, AT_ONCE = 1e5, 4
+"""Of each person; devices of a process that compute an answer at a time."""
 
 
 def node(home: Path, invitations: list[str], job: dict[str, Any], starter: Starter) -> HostedPeople:
@@ -54,6 +57,7 @@ def node(home: Path, invitations: list[str], job: dict[str, Any], starter: Start
 def main(file: Path) -> None:
     job, starter = json.loads(file.read_text()), palate.starter("films")
     open_many()
+    sync.turns = BoundedSemaphore(AT_ONCE)  # ten homes have ten processors
     with ExitStack() as stack:
         made = [(file.parent / name, lines) for name, lines in job["nodes"].items()]
         nodes = [stack.enter_context(node(home, lines, job, starter)) for home, lines in made]

@@ -394,7 +394,7 @@ def of_nodes(data: Path, *, nodes: int, processes: int = 20, exchange_seconds: f
         world = World(
             home, size=count, algorithm="als", settings=f"{{rounds = {NODE_ROUNDS}, popularity_only_below = 0.0}}",
             noise="seeded", epsilon=5.0, dropout=0.2, every_hours=720.0, exchange_seconds=exchange_seconds,
-            wait_seconds=600.0, items=cut.items,
+            wait_seconds=900.0, items=cut.items,
         )  # fmt: skip
         world.start()
         try:
@@ -408,7 +408,7 @@ def of_nodes(data: Path, *, nodes: int, processes: int = 20, exchange_seconds: f
             ready = time.monotonic() - begun
             for each in made:
                 each.go()
-            world.wait(lambda: bool(world.events("opened")), seconds=600.0)
+            world.wait(lambda: bool(world.events("opened")), seconds=1800.0)
             begun, before = time.monotonic(), world.cpu()
             kills = [rng.uniform(1.0, 5.0), rng.uniform(5.0, 30.0)]
             time.sleep(kills[0])
