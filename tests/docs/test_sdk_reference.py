@@ -22,7 +22,9 @@ from palate_client.recommend.recommender import Recommendation
 from palate_client.rounds.report import PrivacyReport
 from palate_common.kinds import KINDS
 from palate_common.models import published
+from palate_common.models.item_changes import CHANGES
 from palate_common.models.manifest import STARTS
+from palate_common.models.rules import RULES
 from palate_common.weighting import weighting_names
 from palate_core.log.consistency import SPENT
 
@@ -124,7 +126,7 @@ def test_the_privacy_report_names_its_members(pages: dict[str, Any]) -> None:
 def test_a_published_model(pages: dict[str, Any]) -> None:
     rows = tables(pages["docs/wire-exchange.md"], "A published model")
     files = {published.MANIFEST, published.SIGNATURE, published.ITEMS, published.DOMAINS}
-    files |= {published.TABLE, published.MODEL, published.COMPACT}
+    files |= {published.TABLE, published.MODEL, published.COMPACT, CHANGES, RULES}
     named = {name for row in pages["docs/wire-exchange.md"].rows(
         pages["docs/wire-exchange.md"].section("A published model")
     ) for name in NAME.findall(row[0])}  # fmt: skip

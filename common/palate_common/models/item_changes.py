@@ -79,7 +79,7 @@ def table_from(files: Mapping[str, bytes], items: Sequence[str]) -> ItemTable | 
         files: the model's files.
         items: the ids of the model's items.
 
-    **Guarantees:** each file is bounded before it is parsed: by the number of items.
+    **Guarantees:** a table is bounded before it is parsed: each file, by the number of items.
 
     Raises:
         IntegrityError: the files are no table of these items.

@@ -89,7 +89,8 @@ def parse(text: str, name: str = "where") -> Where:
         text: the filter.
         name: what messages call it.
 
-    **Guarantees:** at most `MOST_TEXT` characters are read, `MOST_TESTS` values and columns, and `MOST_LEVELS` levels.
+    **Guarantees:** any text is a filter or refused: at most `MOST_TEXT` characters are read, `MOST_TESTS` values and
+    columns, and `MOST_LEVELS` levels.
 
     Raises:
         InputError: it is no filter; it says what must stand at which character.
