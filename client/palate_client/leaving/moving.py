@@ -8,7 +8,7 @@ r"""Moving: all that an installation knows, in one encrypted file, and into the 
 **Guarantees:** what was charged, seen, limited, decided or tossed before is known after; no file revives a consent,
 as the user of the new store is asked again; the old store, from before its state is read, takes part in no round.
 
-**Assumes:** nobody keeps a copy of the file, of which a second reading makes two installations, as a copied folder does.
+**Assumes:** nobody keeps a copy of the file, which read twice makes two installations, as a copied folder does.
 """
 
 from __future__ import annotations
