@@ -45,7 +45,7 @@ def node(home: Path, invitations: list[str], job: dict[str, Any], starter: Start
     for name in [person.name for person in people]:  # whose devices take a test's noise
         person = people._people[name] = HostedPerson(name, home, starter, service)
         for purpose in ("store", "train"):
-            person.device.consent.grant(purpose, version="node")  # type: ignore[arg-type]  # they are purposes
+            person.device.consent.grant(purpose, version="node")
         if person.device.enrolment is None and person.settings.invitation is not None:
             person.device.enroll(person.settings.invitation)
         enrolled = person.device.enrolment
