@@ -425,8 +425,10 @@ def of_nodes(data: Path, *, nodes: int, processes: int = 20, exchange_seconds: f
             memory = world.memory()
             ended = sum((Counter(each.ended()) for each in made[1:]), Counter())
             last = final(world)
-            world.wait(lambda: latest(world.site).model.hash == last)
+            world.wait(lambda: bool(world.events("published")))
             released, done = latest(world.site), world.events("round")
+            if released is None or released.model.hash != last:
+                raise PalateError("the newest model must be the run's, got another")
             lost, back = made[0].devices, made[1].devices | made[2].devices
             # Who is in a masked sum is seen nowhere; their number fits one of these sets, or a round was between them.
             of = {count - len(out): out for out in (set[int](), lost, back, lost | back)}
@@ -437,12 +439,12 @@ def of_nodes(data: Path, *, nodes: int, processes: int = 20, exchange_seconds: f
             for each in made:
                 each.kill()
             world.stop()
-    own = quality(released.model, cut.test, cut, 0)
+    found = quality(released.model, cut.test, cut, 0)
     return {
         "nodes": nodes, "people": PEOPLE, "processes": processes, "killed": [len(lost), len(back)],
         "kills": kills, "users": [each["users"] for each in done], "aborted": len(world.events("aborted")),
         "seconds": [each["seconds"] for each in done], "ready": ready, "wall": wall, "load": load, "ended": ended,
-        "same": None if model is None else model.hash == released.model.hash, METRIC: own,
+        "same": None if model is None else model.hash == released.model.hash, METRIC: found,
         "simulated": None if model is None else quality(model, cut.test, cut, 0),
         "all": quality(whole, cut.test, cut, 0),
         "cpu": {part: after.get(part, 0.0) - before.get(part, 0.0) for part in PROCESSES}, "memory": memory,
