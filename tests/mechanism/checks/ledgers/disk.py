@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from plans import kept_plan
 
@@ -27,6 +28,7 @@ from mechanism.harness.durable import Commits, watched_commits
 from mechanism.harness.probe_run import POPULATION
 from mechanism.harness.watched_run import memory, release_key
 from palate_audit.evidence.evidence import Finding
+from palate_client import consent
 from palate_client.consent import PURPOSES, Consent, Purpose
 from palate_client.device import Device, open_device
 from palate_client.ledger.own_ledger import ONE, OwnLedger
@@ -175,6 +177,8 @@ def _devices() -> Iterator[str]:
 
 
 def _opened(stack: ExitStack, folder: Path, service: Service) -> Device:
+    """A device on files that stand for those another process finds: not for a copy, where nothing is agreed to."""
+    stack.enter_context(mock.patch.object(consent, "_is_copy", lambda _: False))
     return stack.enter_context(open_device(folder, app="audit", key=KEY, service=service))
 
 
