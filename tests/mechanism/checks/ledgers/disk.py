@@ -178,7 +178,7 @@ def _devices() -> Iterator[str]:
 
 def _opened(stack: ExitStack, folder: Path, service: Service) -> Device:
     """A device on files that stand for those another process finds: not for a copy, where nothing is agreed to."""
-    stack.enter_context(mock.patch.object(consent, "_is_copy", lambda _: False))
+    stack.enter_context(mock.patch.object(consent, "_is_copy", return_value=False))
     return stack.enter_context(open_device(folder, app="audit", key=KEY, service=service))
 
 
