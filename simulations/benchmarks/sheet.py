@@ -180,9 +180,9 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def cell(values: Sequence[float], digits: int = 4) -> str:
-    """Mean and standard error as a table's cell."""
+    """Mean and standard error as a table's cell; of one value it alone."""
     mean, error = mean_error(values)
-    return f"{mean:.{digits}f} ± {error:.{digits}f}"
+    return f"{mean:.{digits}f} ± {error:.{digits}f}" if len(values) > 1 else f"{mean:.{digits}f}"
 
 
 def main(
