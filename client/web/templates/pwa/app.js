@@ -13,7 +13,8 @@ const asked = async (path) => {
   return answer;
 };
 
-let [device, service, shown] = [null, null, []];
+/** The device, its server, what is listed, and what the user picked before they were asked. */
+let [device, service, shown, waiting] = [null, null, [], null];
 
 function made(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -39,6 +40,7 @@ async function list() {
 
 async function picked(kind, item) {
   if (!(await device.consent.get("store"))) {
+    waiting = [kind, item];
     $("ask").hidden = false;
     return $("ask").querySelector("button").focus();
   }
@@ -49,10 +51,12 @@ async function picked(kind, item) {
 
 $("ask").onsubmit = async (event) => {
   event.preventDefault();
+  const agreed = event.submitter.value === "yes";
+  if (agreed) await device.consent.grant("store", { version: TEXT });
+  if (agreed && $("training").checked) await device.consent.grant("train", { version: TEXT });
   $("ask").hidden = true;
-  if (event.submitter.value !== "yes") return;
-  await device.consent.grant("store", { version: TEXT });
-  if ($("training").checked) await device.consent.grant("train", { version: TEXT });
+  if (!agreed) return;
+  if (waiting) await picked(...waiting);
   say("What you like is remembered on this phone");
   void takePart();
 };

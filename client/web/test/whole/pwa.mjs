@@ -80,6 +80,7 @@ try {
   await page.waitForSelector("#ask:not([hidden])"); // before anything is remembered
   await tap(page, page.locator("#ask button[value=yes]"));
   await page.waitForSelector("#ask", { state: "hidden" });
+  await page.waitForFunction(() => /because you liked/i.test(document.querySelector("#list").textContent)); // what was picked before the question
   const before = await titles(page);
   await tap(page, page.locator("#list li").nth(1).locator("button").first());
   await page.waitForFunction((had) => ![...document.querySelectorAll("#list .title")].some((each) => each.textContent === had), before[1]);
