@@ -53,7 +53,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, State
+from palate_common.algorithms.base import Algorithm, PublicFacts, State
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
 from palate_common.interactions import Interactions
 from palate_core.layout import Layout
@@ -91,10 +91,6 @@ class {title}(Algorithm):
     def layout(self, state: State, round_: int) -> Layout:
         """The blocks of a contribution; their squared weights sum to 1."""
         return popularity_layout(self.facts.n_items)
-
-    def item_rows(self, state: State, round_: int) -> ItemRows:
-        """Whose places the blocks have, so that a run can leave items out."""
-        return {{COUNTS: (np.arange(self.facts.n_items),)}}
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """One raw contribution a user, which follows from that user's history and the state alone."""
