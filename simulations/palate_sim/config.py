@@ -96,14 +96,6 @@ class DataConfig(_Section):
     panel_apart: bool = False
     """Leave the panel out of the private rounds, where it otherwise takes part like everybody."""
 
-    @field_validator("weights")
-    @classmethod
-    def _speak_for(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
-        """Refuse what speaks against an item, of which a log's events make nothing."""
-        if any(weight < 0 for weight in (weights or {}).values()):
-            raise PydanticCustomError("weights", "must be finite and not negative")
-        return weights
-
     @field_validator("panel", mode="before")
     @classmethod
     def _share_or_log(cls, value: Any) -> Any:

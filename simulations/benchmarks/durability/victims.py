@@ -13,8 +13,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import palate
+from palate_client import consent
 
 KEY, APP = bytes(range(32)), "kills"
 LIMITS = palate.Limits(max_per_day=10**9, window_seconds=0)
@@ -30,7 +32,8 @@ def opened(folder: str | Path, public_key: str = "", limits: palate.Limits = LIM
         service = palate.Service(
             public_key=public_key, population="readers", epsilon=1000.0, participations=10**6, floors=floors
         )
-    return palate.open(folder, app=APP, key=KEY, limits=limits, service=service)
+    with mock.patch.object(consent, "_is_copy", return_value=False):  # a copied folder stands for the device's own
+        return palate.open(folder, app=APP, key=KEY, limits=limits, service=service)
 
 
 def say(text: str) -> None:

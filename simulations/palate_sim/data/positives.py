@@ -216,6 +216,8 @@ def positives(
     """
     if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"`threshold` must be a finite number, got {threshold}")
+    if (least := min((weights or {}).values(), default=0)) < 0:  # a log's rows speak for items alone
+        raise InputError(f"`weights` must be finite and not negative, got {least}")
     rule = _Rule(
         Weighting(weights, value_weights, kind_values or {}, combine, cap, half_life_days), threshold, log.kinds
     )

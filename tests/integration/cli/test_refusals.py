@@ -143,7 +143,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "a core that is empty": (sets("filters.user_core=1000"), "`filters` must leave a 1000-0 core"),
     "a column that isn't there": (sets("data.columns.user_id=who"), "'who': no such column"),
     "a column Palate doesn't know": (sets("data.columns.colour=item"), "got 'colour'"),
-    "weights that are negative": (sets("data.weights={view=-1}"), "`data.weights` must be finite and not negative"),
+    "weights that are negative": (sets("data.weights={view=-1}"), "`weights` must be finite and not negative"),
     "a cap without end": (sets("positives.cap=inf"), "`positives.cap` must be a finite number"),
     "a population without a name": (sets("privacy.population="), "`privacy.population` must not be empty"),
     "a population of a long name": (sets(f"privacy.population={LONG}"), "must have at most 200 characters"),
