@@ -19,7 +19,6 @@ from typing import Any, BinaryIO
 from palate_client.consent import Consent
 from palate_client.events import HISTORY, Event, Tracked, check_kind, event_from, event_line
 from palate_client.recommend.adaptation.blending import Blend
-from palate_client.recommend.facts.profile import UserProfile
 from palate_client.store.pace import Pace
 from palate_client.store.store import EventStore
 from palate_core.errors import InputError, PalateError
@@ -82,6 +81,8 @@ def export_lines(store: EventStore, *, app: str) -> Iterator[str]:
         yield _line({"type": "consent", **fields, "time": decision.time})
     for source, (shown, liked) in Blend(store).counts().items():
         yield _line({"type": "outcome", "source": source, "shown": shown, "liked": liked})
+    from palate_client.recommend.facts.profile import UserProfile  # here: nothing else on the way to `track` needs it
+
     if answers := UserProfile(store).answers():
         yield _line({"type": "profile", "answers": answers})
     if mark := store.reset_mark():

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from palate.simulation import simulate
-from palate_client.recommend.scoring import scorer_of
 from palate_common.interactions import Interactions
 from palate_common.keywords import nearest, says_which
 from palate_core.errors import InputError
@@ -181,6 +180,8 @@ class RecommenderEstimator:
         Raises:
             InputError: not fitted, or an item that the model doesn't know.
         """
+        from palate_client.recommend.scoring import scorer_of
+
         model = self._fitted().model
         rows, likeness = scorer_of(model).similar(self._row("item", str(item)), n=_count(n))
         found = zip(rows.tolist(), likeness.tolist(), strict=True)

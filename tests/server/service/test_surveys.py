@@ -120,7 +120,7 @@ def test_its_result_is_kept_signed_and_can_be_made_again(service: Any, clock: An
     assert cost["epsilon"] == pytest.approx(1.0, abs=1e-6)
     assert cost["epsilon"] < cost["surveys_epsilon"] < cost["yearly_epsilon"] < 10
     assert (cost["unit"], cost["adjacency"], cost["delta"]) == ("user (one installation)", "zero-out", 1e-6)
-    assert kept["tests"] == {"new-model": {"looks": ["2026-11-23", "2026-12-07"], "found": None}}
+    assert kept["tests"] == {"new-model": {"looks": ["2026-11-23", "2026-12-07"], "outcome": "days", "found": None}}
     assert all(each["definition"] for each in kept["figures"])
     # Eight devices are nobody's business; noise alone is above four deviations once in 30,000 figures.
     assert sum(each["value"] is not None for each in kept["figures"]) <= 1
