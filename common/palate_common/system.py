@@ -287,3 +287,12 @@ def peak_memory(*, children: bool) -> int | None:
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)[: 1 + children]
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, KiB on Linux
     return unit * max(resource.getrusage(each).ru_maxrss for each in who)
+
+
+def memory_folder() -> Path | None:
+    """A folder in memory where the system has one, for files that needn't survive a power failure; None: there is none.
+
+    A folder of one's own is made in it.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 - see above
+    return memory if os.access(memory, os.W_OK) else None

@@ -17,7 +17,6 @@ people, who answer its rounds together with the app's device. There is no networ
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -46,6 +45,7 @@ from palate_common.models.item_table import ItemFacts, ItemTable
 from palate_common.records.closing import Closing
 from palate_common.rounds.exchange import MessageKind, ServerMessage, framed
 from palate_common.rounds.wire import REFUSED
+from palate_common.system import memory_folder
 from palate_core.cohort_terms import CohortTerms
 from palate_core.device.attempt import MaskedDevice
 from palate_core.device.floors import Floors
@@ -339,9 +339,7 @@ def _neighbours(people: int, items: int) -> Interactions:
 @contextmanager
 def _temporary() -> Iterator[Path]:
     """A folder that is gone afterwards, in memory where the system has one."""
-    memory = Path("/dev/shm")  # noqa: S108, a folder of our own is made in it
-    home = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=home, prefix="palate-") as made:
+    with tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-") as made:
         yield Path(made)
 
 

@@ -21,6 +21,7 @@ from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.compact import compact, compact_unpacked, deflate, expand, expand_unpacked
 from palate_common.models.item_table import ItemFacts, ItemTable
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
+from palate_common.models.rules import Rule
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.canonical import canonical_json, digest, read_canonical
 from palate_core.log.consistency import Shown
@@ -102,7 +103,14 @@ def test_a_later_model_takes_the_place_of_an_earlier_one(folder: Path) -> None:
     "name",
     [*manifest.BESIDE, "manifest.json", "model.safetensors", "signature"],
 )
-def test_a_model_with_any_file_missing_or_changed_is_refused(folder: Path, name: str) -> None:
+def test_a_model_with_any_file_missing_or_changed_is_refused(tmp_path: Path, name: str) -> None:
+    notes = ["".join(digest(f"{item} {part}".encode()) for part in range(30)) for item in ITEMS]
+    long = [ItemFacts(item, more={"note": note}) for item, note in zip(ITEMS, notes, strict=True)]
+    facts: dict[str, Any] = {"population": "readers", "shown": AT, "rules": (Rule("year is known"),)}
+    place, folder = (make_model(), ItemCatalogue(ITEMS, DOMAINS), {"run": "1"}, KEY), tmp_path / "model"
+    former = published.pack(*place, **facts, table=ItemTable.of(long))
+    newer = ItemTable.of([ItemFacts(ITEMS[0], more={"note": "new"}), *long[1:]])
+    published.write(folder, published.pack(*place, **facts, table=newer, former=former))
     path = folder / name
     data = path.read_bytes()
     for place in range(0, len(data), 3):

@@ -77,12 +77,11 @@ CORE = "common/palate_core/noise/randomness.py"
 ASKING = ("common", "client/palate_client", "simulations/palate", "simulations/palate_*")
 """A device, and what a person runs on a log: everything but the server."""
 LINUX = {
-    *(f"simulations/palate_sim/engines/{name}.py" for name in ("guard", "launch", "processes", "workers")),
+    *(f"simulations/palate_sim/engines/{name}.py" for name in ("guard", "flower/launch", "processes", "workers")),
     "simulations/palate_cli/cli.py",
     "simulations/palate_sim/cores.py",
-    "simulations/palate_audit/harness/production.py",
 }
-"""What runs where there are forks or /proc, or says that it doesn't; the last looks for a folder in memory."""
+"""What runs where there are forks or /proc, or says that it doesn't."""
 MODULES = {"fcntl", "grp", "msvcrt", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty", "winreg"}
 CALLS = re.compile(
     r"os[.](fork|forkpty|register_at_fork|[gs]ete?[ug]id|[gs]etpgid|[gs]etsid|killp?g?|wait(pid|3|4)?|l?chown|fch(mod|own)|"

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released, Vector
 from palate_common.algorithms import PublicFacts
 from palate_common.rounds.wire import REFUSED, ContributionHeader, decode_local, decode_share, encode_share
+from palate_common.system import memory_folder
 from palate_core.accounting import charged_mu2, epsilon_of, mu_of, sigma_for
 from palate_core.cohort_terms import CohortTerms
 from palate_core.device.floors import Floors
@@ -286,7 +286,7 @@ class Production:
         per_node, key = self.users_per_node or self.users, release_key()
         with (
             carried(CanaryTable(contributions, self.parts), shares=self.shares) as settings,
-            tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as home,
+            tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-") as home,
             SimulatedLedger(":memory:") as devices,
         ):
             terms, folder = self._terms(settings, seed), Path(home) / "run"
@@ -350,12 +350,6 @@ class Production:
 def release_key() -> SigningKey:
     """One key for all runs, because making a key takes longer than a round."""
     return SigningKey.generate()
-
-
-def memory() -> Path | None:
-    """A folder in memory where the system has one: these files needn't survive a power failure."""
-    memory = Path("/dev/shm")  # noqa: S108, a folder of our own is made in it
-    return memory if os.access(memory, os.W_OK) else None
 
 
 def _nothing(asked: RoundPlan, users: int) -> bytes:
