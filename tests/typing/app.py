@@ -232,6 +232,13 @@ def in_a_cart(device: palate.Device, cart: list[str]) -> list[palate.Similar]:
     return device.goes_with(cart, 3)
 
 
+def to_a_new_phone(old: palate.Device, new: palate.Device, file: Path) -> None:
+    key = palate.new_key()
+    assert_type(old.profile({"kinds": ["Comedy"], "age": "25-34"}), dict[str, list[str]])
+    old.export_portable(file, key=key)
+    new.import_portable(file, key=key)
+
+
 def tested() -> palate.SyncResult:
     clock = palate.testing.Clock()
     with palate.testing.device(consents=("store",), clock=clock) as alone:
