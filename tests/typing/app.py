@@ -232,11 +232,13 @@ def in_a_cart(device: palate.Device, cart: list[str]) -> list[palate.Similar]:
     return device.goes_with(cart, 3)
 
 
-def to_a_new_phone(old: palate.Device, new: palate.Device, file: Path) -> None:
-    key = palate.new_key()
-    assert_type(old.profile({"kinds": ["Comedy"], "age": "25-34"}), dict[str, list[str]])
-    old.export_portable(file, key=key)
-    new.import_portable(file, key=key)
+def to_a_new_phone(device: palate.Device, file: Path, key: bytes) -> None:
+    kinds: tuple[palate.Kind, palate.OwnKind] = ("view", palate.OwnKind("unboxed"))
+    device.track_many(palate.Event(kind, "book-7") for kind in kinds)
+    assert_type(device.profile({"kinds": ["Comedy"], "age": "25-34"}), dict[str, list[str]])
+    device.export_portable(file, key=key)
+    with palate.open("new", app="shelf", key=key, user="anna") as device:
+        device.import_portable(file, key=key)
 
 
 def tested() -> palate.SyncResult:
