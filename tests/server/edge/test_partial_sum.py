@@ -254,17 +254,6 @@ LIES: dict[str, Callable[[Hosts, list[Frame]], list[Frame]]] = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_a_sum_that_its_devices_have_not_all_signed_for_is_refused_and_costs_them_alone(lie: str) -> None:
-    hosts = Hosts(1)
-
-    def said(edge: str, frames: list[Frame]) -> list[Frame]:
-        return LIES[lie](hosts, frames) if edge == "north" and frames and frames[0][0] == SHARED else frames
-
-    hosts.lie = said
-    _without_north(hosts, attempt_at(hosts, adds=("east", "north", "south")))
-
-
 def test_an_edge_that_may_not_add_is_not_heard_with_a_sum() -> None:
     hosts = Hosts(1)
 
