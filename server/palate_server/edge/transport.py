@@ -376,6 +376,7 @@ class EdgeTransport:
                             yield device, found
                 except IntegrityError as error:  # the edge is false: the rest of the reply isn't looked at
                     logger.warning("%s", error)
+                    desks[edge].put_off()
 
     def _take_sum(self, request: Request, edge: str, name: str, frames: list[Frame], left: dict[int, None]) -> None:
         """Take a sum of vectors whose devices have all signed for them, and none was heard before; or nothing of it.
@@ -464,8 +465,12 @@ class _Desk:
                 return [(device, answer) for device, answer in frames if device in self._devices]
         except IntegrityError as error:
             logger.warning("%s", error)
-        self._next = time.monotonic() + PAUSE
+        self.put_off()
         return []
+
+    def put_off(self) -> None:
+        """Ask the edge after a pause: what it said is of no use, and it could say it again at once."""
+        self._next = time.monotonic() + PAUSE
 
     def next_batch(self, begun: dict[str, Any], wait: float) -> bytes:
         """The next batch to the edge: requests, and with the last of them, or after it, the question for answers."""

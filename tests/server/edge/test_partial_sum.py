@@ -105,7 +105,7 @@ class Hosts:
                 self.sums.append([device for device, _ in found[1:]])
             reply, self.exchange = pack(said, self.lie(edge, found)), str(head["exchange"])
             if not found:
-                CLOCK.sleep(head["wait"] / 10)
+                CLOCK.sleep(max(head["wait"] / 10, 0.1))  # a tenth of what is left alone would never come to its end
             self._live(edge, room)
         self._replies[name] = None if fate == "unheard" else reply
         return name
@@ -252,6 +252,17 @@ LIES: dict[str, Callable[[Hosts, list[Frame]], list[Frame]]] = {
     "a sum that is too short": lambda _, it: _changed(it, 0, lambda data: data[:-1]),
     "a sum with padding": lambda _, it: _changed(it, 0, lambda data: data[:-1] + b"\xff"),
 }
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_sum_that_its_devices_have_not_all_signed_for_is_refused_and_costs_them_alone(lie: str) -> None:
+    hosts = Hosts(1)
+
+    def said(edge: str, frames: list[Frame]) -> list[Frame]:
+        return LIES[lie](hosts, frames) if edge == "north" and frames and frames[0][0] == SHARED else frames
+
+    hosts.lie = said
+    _without_north(hosts, attempt_at(hosts, adds=("east", "north", "south")))
 
 
 def test_an_edge_that_may_not_add_is_not_heard_with_a_sum() -> None:
