@@ -10,6 +10,7 @@ import palate
 import palate.testing
 from palate_client.consent import PURPOSES
 from palate_client.delivery.record import record_of
+from palate_client.leaving import moving
 from palate_core.errors import InputError, WrongKeyError
 
 KEY = bytes(range(32))
@@ -246,3 +247,18 @@ def test_a_file_to_move_by_is_sealed_for_one_app_and_user_and_taken_once(tmp_pat
         ]
         new.consent.grant("store")
         assert new.track("like", "book-7", id="own") is palate.Tracked.DUPLICATE
+
+
+def test_what_nobody_could_read_again_is_not_written_and_closes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, file = palate.new_key(), tmp_path / "moving"
+    with palate.testing.device() as device:
+        device.track("like", "book-7")
+        with monkeypatch.context() as small:
+            small.setattr(moving, "MOST_TEXT", 100)
+            with pytest.raises(palate.InputError, match="at most 100 bytes to be moved"):
+                device.export_portable(file, key=key)
+        assert (file.exists(), device.consent.get("store")) == (False, True)
+        device.export_portable(file, key=key)
+        assert (file.exists(), device.consent.get("store")) == (True, False)

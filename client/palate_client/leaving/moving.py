@@ -38,10 +38,11 @@ from palate_core.errors import InputError, PalateError, WrongKeyError
 
 VERSION: Final = "moved"
 """Version of the revocations that a move writes, in both stores."""
-MOST_BYTES: Final = 2**28
-"""Of a file, and four times as many of what is in it."""
+MOST_BYTES, MOST_TEXT = 2**28, 2**30
+"""Of what is encrypted in a file, and of what that is unpacked, at most."""
 _HEAD: Final = b"palate portable 1\n"
 _INFO: Final = b"palate portable, version 1"
+_MOST_FILE: Final = len(_HEAD) + SALT_BYTES + NONCE_BYTES + MOST_BYTES + 16  # AES-GCM's tag
 _EVENTS: Final = "db"
 _BESIDE: Final[Mapping[str, tuple[int, tuple[str, ...]]]] = {
     "ledger": (tables.KIND, tables.SCHEMA),
@@ -57,7 +58,7 @@ def move_out(store: EventStore, path: Path, key: bytes) -> None:
     """Write the file, and close this installation; see `Device.export_portable`.
 
     Raises:
-        InputError: the key is none, this installation has moved before, or the file can't be written.
+        InputError: the key is none, this installation has moved before, or has too much; or the file can't be written.
         LockedError: the device is online.
         PalateError: the store can't be read or written.
     """
@@ -156,18 +157,21 @@ def _fill(connection: Any, given: Tables) -> None:
 def _seal(store: EventStore, found: dict[str, Tables], key: bytes) -> bytes:
     salt, nonce = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(NONCE_BYTES)
     text = json.dumps(found, default=lambda data: {"b": base64.b64encode(data).decode()}).encode()
-    return _HEAD + salt + nonce + AESGCM(derive(key, salt, _INFO)).encrypt(nonce, zlib.compress(text), _about(store))
+    packed = zlib.compress(text)
+    if len(text) > MOST_TEXT or len(packed) > MOST_BYTES:  # nobody could read it again, and this store is closed by it
+        raise InputError(f"a store must have at most {MOST_TEXT} bytes to be moved, got {len(text)}: use `export`")
+    return _HEAD + salt + nonce + AESGCM(derive(key, salt, _INFO)).encrypt(nonce, packed, _about(store))
 
 
 def _open(store: EventStore, path: Path, key: bytes) -> dict[str, Tables]:
     Caller(key)
     try:
         with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            data = file.read(_MOST_FILE + 1)
     except OSError as error:
         raise InputError(f"`path` must be a file that can be read, got {path}: {error.strerror}") from None
     at = len(_HEAD) + SALT_BYTES
-    if not data.startswith(_HEAD) or len(data) > MOST_BYTES:
+    if not data.startswith(_HEAD) or len(data) > _MOST_FILE:
         raise InputError(f"`path` must be a file of `export_portable`, or was moved in before, got {path}")
     salt, nonce = data[len(_HEAD) : at], data[at : at + NONCE_BYTES]
     try:
@@ -176,7 +180,7 @@ def _open(store: EventStore, path: Path, key: bytes) -> dict[str, Tables]:
         raise WrongKeyError(
             "`key` must be the one this file was made with, for this app and user, got another (or it was changed)"
         ) from None
-    text = zlib.decompressobj().decompress(packed, 4 * MOST_BYTES)
+    text = zlib.decompressobj().decompress(packed, MOST_TEXT)
     found: dict[str, Tables] = json.loads(
         text, object_hook=lambda each: base64.b64decode(each["b"]) if set(each) == {"b"} else each
     )
