@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import inspect
 import json
 import signal
 import subprocess
@@ -74,6 +75,9 @@ def test_a_life_of_a_device_by_requests_alone(host: Host, server: palate.testing
     found = host.ask("POST", "/v1/feedback", {"shown": [first], "outcomes": {first: "purchase"}})[1]
     assert found == {"results": ["stored", "stored"]}
     assert len(host.ask("POST", "/v1/similar", {"item": first, "n": 2})[1]["items"]) == 2
+    assert len(host.ask("POST", "/v1/basket", {"items": [first, "tea-1"], "n": 3})[1]["items"]) == 3
+    asked = {"n": 2, "explore": 0.0, "pin": ["tea-9"], "where": "title is known"}
+    assert host.ask("POST", "/v1/recommendations", asked)[1]["items"][0]["source"] == "promoted"
     status, lines = host.ask("GET", "/v1/export")
     assert status == 200
     assert any('"purchase"' in line for line in lines)
@@ -91,6 +95,7 @@ def test_a_life_of_a_device_by_requests_alone(host: Host, server: palate.testing
         ("POST", "/v1/recommendations", {"m": 3}, 422, "`m`: Extra inputs are not permitted"),
         ("POST", "/v1/recommendations", {"n": "3"}, 422, "`n`: Input should be a valid integer"),
         ("POST", "/v1/recommendations", {"n": 0}, 422, "`n` must be"),
+        ("POST", "/v1/recommendations", {"where": "price <"}, 422, "`where` must have a number at character 8"),
         ("POST", "/v1/recommendations", b"{", 422, "`the body`: Invalid JSON"),
         ("POST", "/v1/recommendations", b"[" * 100_000, 422, "`the body`: Invalid JSON"),
         ("POST", "/v1/events", {"events": [{"kind": "love", "item": "tea-1"}]}, 422, "`kind` must be one of"),
@@ -137,6 +142,8 @@ def test_the_description_is_whole_and_needs_no_token(host: Host) -> None:
     described = {(method.upper(), path) for path, methods in found["paths"].items() for method in methods}
     assert described == {(each.method, each.path) for each in ROUTES} | {("GET", "/v1/export")}
     schemas = found["components"]["schemas"]
+    options = set(inspect.signature(palate.Device.recommend).parameters) - {"self"}
+    assert set(schemas["ListAsked"]["properties"]) == options
     assert schemas["ListAsked"]["properties"]["n"]["default"] == 10
     assert all(schemas[each.asked.__name__]["additionalProperties"] is False for each in ROUTES)
 

@@ -94,6 +94,20 @@ class ListAsked(_Body):
     explore: float | None = None
     diversity: float | None = None
     debias: float | None = None
+    context: list[str] = []
+    where: str | None = None
+    pin: list[str] = []
+    boost: dict[str, float] | None = None
+    diversity_by: str | None = None
+    tuned: bool = True
+
+
+class BasketAsked(_Body):
+    """The arguments of `Device.goes_with`."""
+
+    items: list[str]
+    n: int = 10
+    domain: str | None = None
 
 
 class SimilarAsked(_Body):
@@ -238,6 +252,10 @@ class Bridge(Closing):
         """Items like one."""
         return {"items": [asdict(each) for each in self.device.similar_items(asked.item, asked.n, domain=asked.domain)]}
 
+    def goes_with(self, asked: BasketAsked) -> dict[str, Any]:
+        """Items that go with some."""
+        return {"items": [asdict(each) for each in self.device.goes_with(asked.items, asked.n, domain=asked.domain)]}
+
     def feedback(self, asked: FeedbackAsked) -> dict[str, Any]:
         """Store what was seen, and what the user did with it."""
         with self._lock:
@@ -278,6 +296,7 @@ ROUTES: Final = (
     Route("POST", "/v1/events", "Store events", EventsAsked, Bridge.track),
     Route("POST", "/v1/recommendations", "A list for the user", ListAsked, Bridge.recommend),
     Route("POST", "/v1/similar", "Items like one", SimilarAsked, Bridge.similar),
+    Route("POST", "/v1/basket", "Items that go with some", BasketAsked, Bridge.goes_with),
     Route("POST", "/v1/feedback", "How the user reacted to a list", FeedbackAsked, Bridge.feedback),
     Route("POST", "/v1/enrolment", "Enrol at the service, by an invitation", InvitationAsked, Bridge.enroll),
     Route("DELETE", "/v1/enrolment", "Leave the service", Nothing, Bridge.leave),
