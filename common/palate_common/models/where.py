@@ -108,14 +108,13 @@ class _Reader:
     """Reads a filter from its beginning, one token at a time."""
 
     def __init__(self, text: str, name: str) -> None:
-        self._text, self._name = text, name
+        self._text, self._name, self.here = text, name, ""
         self._end, self._operands, self._levels = 0, 0, 0
         self.step()
 
     def step(self) -> str:
         """Go on to the next token; returns the one before it."""
-        former = getattr(self, "here", "")
-        self.here, self.at, self.kind = "", self._end, 0
+        former, self.here, self.at, self.kind = self.here, "", self._end, 0
         while self._end < len(self._text) and not self.here:
             self.at = self._end
             if (found := _TOKEN.match(self._text, self._end)) is None:
@@ -182,7 +181,8 @@ class _Reader:
             return ColumnTest(column, "has", (True,), at)
         ordered, value = self.kind == _NUMBER, self._value("a test")
         if ordered and (sign := self.took("<", "<=", ">", ">=")):
-            return ColumnTest(*self._ordered(_TURNED[sign], value))
+            column, at = self._column()
+            return ColumnTest(column, _TURNED[sign], (value,), at)
         if sign := self.took("==", "!="):
             column, at = self._column()
             return _equal(sign, ColumnTest(column, "has", (value,), at))
@@ -191,10 +191,6 @@ class _Reader:
             self.refuse("`in`" if without else "a comparison or `in`")
         column, at = self._column()
         return _unless(without, ColumnTest(column, "has", (value,), at))
-
-    def _ordered(self, sign: str, value: str | float | bool) -> tuple[str, str, tuple[str | float | bool], int]:
-        column, at = self._column()
-        return column, sign, (value,), at
 
     def _list(self) -> tuple[str | float | bool, ...]:
         if not self.took("["):
@@ -279,10 +275,11 @@ class ItemColumns:
         Raises:
             InputError: there is one.
         """
+        names = self.names
         for test in leaves_of(where):
-            if test.column not in self.names:
-                names = ", ".join(self.names)
-                raise InputError(f"`{name}` must have one of {names} at character {test.at}, got '{test.column[:20]}'")
+            if test.column not in names:
+                said = ", ".join(names)
+                raise InputError(f"`{name}` must have one of {said} at character {test.at}, got '{test.column[:20]}'")
 
     def select(self, where: Where) -> Mask:
         """Which items a filter lets through, bool [n_items]."""

@@ -115,13 +115,13 @@ class Steering:
         """
         check_items("pin", pin)
         boosts = _checked(boost)
-        pinned, lifts = list(dict.fromkeys(pin)), [(self._mask(each, "boost"), by) for each, by in boosts.items()]
+        pinned, lifts = list(dict.fromkeys(pin)), [(self._asked(each, "boost")[0], by) for each, by in boosts.items()]
         now, among = self._clock(), list[str]()
         for rule in self._rules:
             if rule.holds(now):
                 among += [item for item in rule.pin if item not in pinned]
                 if rule.boost and self._columns is not None:
-                    lifts.append((self._rule_mask(rule), rule.boost))
+                    lifts.append((self._rule_mask(self._columns, rule), rule.boost))
         pinned += among[: math.ceil(PINNED * n)]
         by = None if diversity_by is None else self._likeness(diversity_by)
         rows = None if where is None else self._rows(where)
@@ -147,39 +147,41 @@ class Steering:
             edges += [float(each) for each in np.unique(np.append(begin, end)) if not math.isnan(each)]
             for rule in self._rules:
                 if rule.exclude and rule.holds(now):
-                    out |= self._rule_mask(rule)
+                    out |= self._rule_mask(self._columns, rule)
         since = max((each for each in edges if each <= now), default=-math.inf)
         until = min((each for each in edges if each > now), default=math.inf)
         return since, until, np.flatnonzero(~out) if out.any() else None
 
-    def _rule_mask(self, rule: Rule) -> Mask:
+    def _rule_mask(self, columns: ItemColumns, rule: Rule) -> Mask:
         """A rule's items; a column that the table doesn't have is of no item."""
-        return self._select(rule.where)[0]
+        return self._select(columns, rule.where)[0]
 
     def _rows(self, where: Filter) -> Rows:
         if isinstance(where, str):
-            self._mask(where, "where")
-            return self._select(where)[1]
+            return self._asked(where, "where")[1]
         if not callable(where):
             raise InputError(f"`where` must be a filter such as 'price < 20', or a function, got {where!r:.80}")
         if self.table is None:
             raise _no_table("where")
         return np.array([row for row, facts in enumerate(self.table) if where(facts)], np.int64)
 
-    def _mask(self, text: str, name: str) -> Mask:
-        """A filter's items, of columns that there are."""
+    def _asked(self, text: str, name: str) -> tuple[Mask, Rows]:
+        """The items of an app's filter, which is of columns that there are."""
         if self._columns is None:
             raise _no_table(name)
         self._columns.check(parse(text, name), name)
-        return self._select(text)[0]
+        return self._select(self._columns, text)
 
-    def _select(self, text: str) -> tuple[Mask, Rows]:
-        if text not in self._found and self._columns is not None:
-            if len(self._found) == MOST_KEPT:
+    def _select(self, columns: ItemColumns, text: str) -> tuple[Mask, Rows]:
+        """A filter's items; those of the latest filters are kept. Several threads may ask."""
+        found = self._found.get(text)
+        if found is None:
+            mask = columns.select(parse(text))
+            found = mask, np.flatnonzero(mask)
+            if len(self._found) >= MOST_KEPT:
                 self._found.clear()
-            mask = self._columns.select(parse(text))
-            self._found[text] = mask, np.flatnonzero(mask)
-        return self._found[text]
+            self._found[text] = found
+        return found
 
     def _likeness(self, name: str) -> Callable[[Rows], npt.NDArray[np.float64]]:
         """How alike items are by one column: a dimension for each value that some of them have."""
