@@ -42,7 +42,7 @@ def folder_of(path: Path | str) -> Path:
 
 
 def place_of(path: Path | str, app: str, user: str | None) -> tuple[Path, str]:
-    """The folder of a user's store, and the name that it is made under. Neither says who the user is.
+    """The folder of a user's store, and the name that it is made under: a hash, which tells who guesses the user.
 
     Raises:
         InputError: an argument is invalid.
