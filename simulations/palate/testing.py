@@ -155,7 +155,7 @@ class Server(Closing):
         *,
         people: int = 4,
         epsilon: float = 100.0,
-        clock: Callable[[], float] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.clock, self.runs = clock or Clock(), 0
         self._epsilon, self._key = epsilon, SigningKey.generate()

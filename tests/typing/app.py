@@ -248,6 +248,7 @@ def tested() -> palate.SyncResult:
     clock.advance(days=1.5, hours=2)
     with palate.testing.Server({"tea-1": "Green"}, clock=clock) as server, server.device() as device:
         assert_type(device.enroll(server.invitation()), palate.Enrolment)
+        server.clock.advance(hours=1)
         return device.sync()
 
 
