@@ -43,7 +43,7 @@ from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.item_table import ItemFacts, ItemTable
 from palate_common.records.closing import Closing
-from palate_common.rounds.exchange import MessageKind, ServerMessage, framed
+from palate_common.rounds.exchange import MessageKind, ServerMessage, first_body
 from palate_common.rounds.wire import REFUSED
 from palate_common.system import memory_folder
 from palate_core.cohort_terms import CohortTerms
@@ -320,7 +320,7 @@ class _Guest:
         kind, body = MessageKind.STEP, given["request"]
         if "plan" in given:
             self.model = given["model"]
-            kind, body = MessageKind.MASKED, framed(given["plan"]) + framed(given["directory"]) + body
+            kind, body = MessageKind.MASKED, first_body(given["plan"], given["directory"], body)
         answer = self.host.reply_to(ServerMessage(kind, f"{self.answers:032x}", body=body))
         self.host.note_delivery("yes")
         self.answers, self.sent = self.answers + 1, self.sent + len(answer)
