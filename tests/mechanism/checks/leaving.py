@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import NormalDist
 
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
-from mechanism.harness.watched_run import WatchedRun, memory
+from mechanism.harness.watched_run import WatchedRun
 from palate_audit.evidence.evidence import Finding
 from palate_client.device import Device, open_device
 from palate_client.events import Event
@@ -27,6 +27,7 @@ from palate_client.service import Service
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.rounds.wire import REFUSED
+from palate_common.system import memory_folder
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.log.consistency import SPENT
@@ -100,7 +101,7 @@ def _names() -> list[str]:
 
 def _wrong(stack: ExitStack) -> Iterator[str]:
     """What is wrong."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
     terms = SETTING.terms(ALGORITHM, n_users=1, n_items=ITEMS)
     stage = stack.enter_context(WatchedRun(terms, crowd([[0]], n_items=ITEMS), users_per_node=1))
     floors = Floors(allow_central=True, allow_unmasked=True).for_few()

@@ -27,10 +27,10 @@ from mechanism.checks.masks.bindings import variants
 from mechanism.harness.durable import Commits, watched_commits
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
 from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
-from mechanism.harness.watched_run import WatchedRun, memory
+from mechanism.harness.watched_run import WatchedRun
 from palate_audit.evidence.evidence import Finding
 from palate_common.models.model import read_metadata
-from palate_common.system import set_mode
+from palate_common.system import memory_folder, set_mode
 from palate_core.errors import BudgetError, IntegrityError, PalateError
 from palate_core.layout import released_size
 from palate_core.plan import Noise, SignedPlan
@@ -351,7 +351,7 @@ def two_writers(*, threads: bool) -> Finding:
     cost, room = 0.25, 5
     admitted: list[tuple[str, int]] = []
     broken: list[str] = []
-    with tempfile.TemporaryDirectory(dir=memory()) as folder:
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
         file = Path(folder) / "shared.ledger.db"
         with Ledger(file, population=POPULATION) as one, Ledger(file, population=POPULATION) as two:
             one.set_budget(mu2=cost * room, epsilon=5.0, delta=1e-5)

@@ -30,7 +30,7 @@ import numpy as np
 from mechanism.checks.side_outputs import difference, outside
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
 from mechanism.harness.recording import Recording, recorded
-from mechanism.harness.watched_run import WatchedRun, memory, release_key
+from mechanism.harness.watched_run import WatchedRun, release_key
 from palate_audit.evidence.evidence import Finding
 from palate_client.device import Device, open_device
 from palate_client.events import Event
@@ -39,6 +39,7 @@ from palate_client.service import Service
 from palate_common.mechanism.update import Int64
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.rounds.wire import REFUSED, decode_share
+from palate_common.system import memory_folder
 from palate_core.device.floors import Floors
 from palate_core.device.ledger import Receipt
 from palate_core.errors import IntegrityError, PalateError
@@ -184,7 +185,7 @@ def _lived(road: Road, items: tuple[int, ...]) -> Lived:
     floors = Floors(allow_unmasked=not road.masks).for_few()
     service = Service(public_key=release_key().public, population=POPULATION, epsilon=50.0, floors=floors)
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         device = stack.enter_context(open_device(home / "app", app="audit", key=bytes(range(32)), service=service))
         for purpose in ("store", "train"):
             device.consent.grant(purpose)

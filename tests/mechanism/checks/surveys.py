@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mechanism.checks.side_outputs import difference, outside, plain
-from mechanism.harness.watched_run import memory, release_key
+from mechanism.harness.watched_run import release_key
 from palate_audit.evidence.evidence import Finding
 from palate_client.consent import Purpose
 from palate_client.delivery.channel import Channel
@@ -33,6 +33,7 @@ from palate_common.algorithms import PublicFacts
 from palate_common.models.model import catalogue_hash
 from palate_common.rounds.wire import REFUSED, decode
 from palate_common.survey import SURVEYING, Survey
+from palate_common.system import memory_folder
 from palate_core.accounting import mu_of
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
@@ -302,7 +303,7 @@ def _world(live: Callable[[SurveyLife], None], *purposes: Purpose) -> Iterator[t
         grid=GRID,
     )
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         folder = home / "server"
         folder.mkdir()
         device = stack.enter_context(

@@ -22,7 +22,7 @@ import numpy as np
 
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
 from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
-from mechanism.harness.watched_run import WatchedRun, memory
+from mechanism.harness.watched_run import WatchedRun
 from palate_audit.evidence.evidence import Finding
 from palate_client.device import open_device
 from palate_client.rounds.contribution import Contributor
@@ -31,6 +31,7 @@ from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.manifest import Publication
 from palate_common.rounds.wire import REFUSED
+from palate_common.system import memory_folder
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.log.checkpoints import origin_of, sign_checkpoint
@@ -376,7 +377,7 @@ def _models(operator: _Operator) -> Finding:
     """The first wrong model that a device takes, if any: one that shows no entry of its own, though cosigned it is."""
     test, key, model = f"{TEST}: models", operator.stage.key, operator.stage.coordinator.model
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         ledger = stack.enter_context(Ledger(":memory:", population=POPULATION))
         keys = tuple(str(each) for each in operator.pinned.quorums[0].witnesses)
         service = Service(

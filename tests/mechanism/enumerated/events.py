@@ -31,7 +31,6 @@ from mechanism.enumerated.noises import ROADS, plan_of
 from mechanism.enumerated.separability import sums_of
 from mechanism.enumerated.settings import ITEMS, RoundStage, SettingsCase, cases, names, rounds
 from mechanism.harness.recording import recorded
-from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
 from palate_client.device import Device, open_device
 from palate_client.events import Event
@@ -41,6 +40,7 @@ from palate_client.service import Service
 from palate_common.algorithms import Algorithm, EventAlgorithm, algorithm_class
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Float64, Int64
+from palate_common.system import memory_folder
 from palate_common.weighting import Weighting, weighting_names
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
@@ -226,7 +226,7 @@ def _grown(preset: str | Weighting, *, later: float) -> tuple[Interactions, Inte
     """What a real store says of its events, and what it says with one more, so many seconds after the last ones."""
     now, items = [START], [f"item-{row}" for row in range(ITEMS)]
     service = Service(public_key=SigningKey.generate().public, population="audited", epsilon=50.0, floors=Floors())
-    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as home:
+    with tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-") as home:
         opened = open_device(
             Path(home) / "app", app="audit", key=bytes(range(32)), service=service, preset=preset, clock=lambda: now[0]
         )

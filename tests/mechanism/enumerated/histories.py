@@ -25,12 +25,12 @@ from mechanism.enumerated.events import moved
 from mechanism.enumerated.settings import RoundStage
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting
-from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
 from palate_client.events import Event
 from palate_client.rounds import contribution
 from palate_common.interactions import Interactions
 from palate_common.rounds.wire import REFUSED
+from palate_common.system import memory_folder
 from palate_core.errors import PalateError
 from palate_core.privacy_mode import LOCAL
 
@@ -94,7 +94,7 @@ def histories_of_every_size(*, quick: bool = False) -> list[Finding]:
 
 def _grown(stack: ExitStack, sizes: tuple[int, ...], quick: bool) -> Iterator[str]:
     """One device's life."""
-    home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
     operator = lying_operator(stack, home, SETTING, items=ITEMS, rounds=2, act=False)
     operator.log.add(kind="population", population=POPULATION, created="2026")
     yield from filter(None, [operator.tell("model", 1.0)])

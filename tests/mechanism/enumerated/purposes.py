@@ -18,13 +18,13 @@ from pathlib import Path
 from mechanism.enumerated.settings import ITEMS, SettingsCase, cases, names
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting
-from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_common.algorithms import EventAlgorithm
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
 from palate_common.survey import SURVEYING, Survey
+from palate_common.system import memory_folder
 from palate_core.plan import Sampling
 from palate_core.privacy_mode import LOCAL
 
@@ -50,7 +50,7 @@ def purposes() -> list[Finding]:
 
 def _wrong() -> Iterator[str]:
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         operator = lying_operator(stack, home, SETTING, items=ITEMS)
         operator.log.add(kind="population", population=POPULATION, created="2026")
         yield from filter(None, [operator.tell("model", 1.0)])

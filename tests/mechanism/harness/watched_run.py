@@ -21,11 +21,12 @@ import safetensors.numpy
 from flwr.app import ConfigRecord, Error, Message
 from flwr.clientapp import ClientApp
 
-from palate_audit.harness.production import memory, release_key
+from palate_audit.harness.production import release_key
 from palate_common.algorithms import State
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Int64
 from palate_common.records.closing import Closing
+from palate_common.system import memory_folder
 from palate_core.device.floors import Floors
 from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory
@@ -84,7 +85,9 @@ class WatchedRun(Closing):
         self.directory_of = None if identities is None else identities.directory
         self._stack = ExitStack()
         try:
-            self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+            self.folder = Path(
+                self._stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-"))
+            )
             if algorithm is not None:
                 self._stack.enter_context(algorithm)
             self.key = release_key()

@@ -20,10 +20,10 @@ from unittest import mock
 
 import numpy as np
 
-from mechanism.harness.watched_run import memory
 from palate_client import consent
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.device import Device, open_device
+from palate_common.system import memory_folder
 
 DECISIONS, COPIED = 120, 15
 """How many there are, and after how many the files are copied."""
@@ -38,7 +38,7 @@ def decided() -> Iterator[str]:
     rng, now = np.random.default_rng(SEED), [START]
     book, told = dict.fromkeys(PURPOSES, False), list[tuple[Purpose, bool, str]]()
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         device, other = (_opened(stack, home / "app", now) for _ in range(2))
         for number in range(DECISIONS):
             now[0] += float(rng.choice(JUMPS))

@@ -22,9 +22,9 @@ from unittest import mock
 import sqlcipher3.dbapi2 as sqlcipher
 
 from mechanism.checks.ledgers.books import done
-from mechanism.harness.watched_run import memory
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.device import Device, open_device
+from palate_common.system import memory_folder
 from palate_core.errors import PalateError
 
 Asked = tuple[Any, ...]
@@ -69,7 +69,7 @@ class _Disk:
 def failing() -> Iterator[str]:
     """Each decision, with each thing failing that it takes."""
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         disk = _Disk()
         stack.enter_context(mock.patch.object(sqlcipher, "connect", disk.connected))
         device = _opened(stack, home / "app")

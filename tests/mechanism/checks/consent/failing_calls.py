@@ -31,7 +31,7 @@ import palate_common
 from mechanism.checks.roads import DEVICES, OURS, AppHost, identities_with
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
-from mechanism.harness.watched_run import WatchedRun, memory, release_key
+from mechanism.harness.watched_run import WatchedRun, release_key
 from palate_client.device import open_device
 from palate_client.events import Event
 from palate_client.ledger.own_ledger import OwnLedger
@@ -40,6 +40,7 @@ from palate_client.service import Service
 from palate_client.store.journal import Sent
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.rounds.wire import REFUSED
+from palate_common.system import memory_folder
 from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, LockedError, PalateError
 from palate_core.log.consistency import Shown
@@ -168,7 +169,7 @@ _PACKAGES = tuple(str(Path(str(each.__file__)).parent) for each in (palate_clien
 def failing_calls(*, quick: bool = False) -> Iterator[str]:
     """A contribution with consent and without; `quick`: with consent, and locks where the road asks for them."""
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         operator = lying_operator(stack, home)
         operator.log.add(kind="population", population=POPULATION, created="2026")
         operator.tell("model", 1.0)
@@ -229,7 +230,7 @@ def _masked() -> Iterator[str]:
         mode=DISTRIBUTED, noise=Noise.SECURE, users_per_node=1, lost=1, masks=True, epsilon=20.0, algorithm="popularity"
     )  # fmt: skip
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         service = Service(
             public_key=release_key().public, population=POPULATION, epsilon=50.0, floors=Floors().for_few()
         )  # fmt: skip

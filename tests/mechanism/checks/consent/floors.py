@@ -30,12 +30,13 @@ from plans import kept_plan
 
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
 from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
-from mechanism.harness.watched_run import memory, release_key
+from mechanism.harness.watched_run import release_key
 from palate_audit.evidence.evidence import Finding
 from palate_client.service import Service
 from palate_common.algorithms import algorithm_names
 from palate_common.algorithms.registry import COUNTING
 from palate_common.interactions import save_interactions
+from palate_common.system import memory_folder
 from palate_core.device import admission
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError, RefusedError
@@ -196,7 +197,7 @@ def _defaults(broken: dict[str, tuple[RoundPlan, Any]]) -> Iterator[str]:
 
 def _hosts() -> Iterator[str]:
     """The open host of a process, for one configuration after the other."""
-    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as folder:
+    with tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-") as folder:
         home, keys = Path(folder), (release_key().public, SigningKey.generate().public)
         for users in (4, 5):
             save_interactions(home / f"{users}", crowd([[0]] * users, n_items=PLAIN))

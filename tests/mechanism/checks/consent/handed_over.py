@@ -32,7 +32,6 @@ import numpy as np
 
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION
-from mechanism.harness.watched_run import memory
 from palate_client.consent import PURPOSES
 from palate_client.device import Device, open_device
 from palate_client.events import Event, event_line
@@ -40,6 +39,7 @@ from palate_client.recommend.interests import Interests
 from palate_client.store import reading, store
 from palate_client.store.retention import Limits
 from palate_common.kinds import Kind
+from palate_common.system import memory_folder
 
 ITEMS = 12
 START, DAY = 1_795_392_000.0, 86_400.0
@@ -91,7 +91,7 @@ class _Book:
 def handed_over(*, quick: bool = False) -> Iterator[str]:
     """Every life; `quick`: the beginning of one."""
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         operator = lying_operator(stack, home, items=ITEMS, act=False)
         operator.log.add(kind="population", population=POPULATION, created="2026")
         yield from filter(None, [operator.tell("model", 1.0)])

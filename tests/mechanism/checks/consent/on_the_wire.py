@@ -30,12 +30,12 @@ from stand_in_server import Heard, StandIn
 from mechanism.checks.consent.wire import FAILURES, KilledError, asked, enrolled, online
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting
-from mechanism.harness.watched_run import memory
 from palate_client.consent import PURPOSES
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_common.rounds.exchange import ServerMessage
 from palate_common.rounds.wire import REFUSED
+from palate_common.system import memory_folder
 from palate_core.cohort_terms import CohortTerms
 from palate_core.log.consistency import Shown
 from palate_core.log.merkle import MerkleTree
@@ -63,7 +63,7 @@ KEY = bytes(range(32))
 def on_the_wire(*, quick: bool = False) -> Iterator[str]:
     """Every life, and every request that fails, or at which consent is taken back; `quick`: some requests."""
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         operator = lying_operator(stack, home, NOISED)
         operator.log.add(kind="population", population=POPULATION, created="2026")
         yield from filter(None, [operator.tell("model", 1.0)])

@@ -28,7 +28,7 @@ from mechanism.checks.consent.on_the_wire import on_the_wire
 from mechanism.checks.consent.sending import sending
 from mechanism.checks.roads import DEVICES, OURS, AppHost, identities_with
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
-from mechanism.harness.watched_run import WatchedRun, memory, release_key
+from mechanism.harness.watched_run import WatchedRun, release_key
 from palate_audit.evidence.evidence import Finding
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.device import Device, open_device
@@ -47,6 +47,7 @@ from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import catalogue_hash
 from palate_common.rounds.wire import REFUSED
 from palate_common.survey import SURVEYING, Survey
+from palate_common.system import memory_folder
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError, RefusedError
 from palate_core.masks.messages import step_of
@@ -287,7 +288,7 @@ def _app(stack: ExitStack, masks: bool) -> Device:
         epsilon=50.0,
         floors=Floors(allow_unmasked=not masks).for_few(),
     )
-    home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
     device = stack.enter_context(open_device(home / "app", app="audit", key=bytes(range(32)), service=service))
     for each in PURPOSES:
         device.consent.grant(each)

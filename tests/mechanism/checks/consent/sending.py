@@ -24,12 +24,13 @@ from stand_in_server import Given, StandIn, Trouble
 from mechanism.checks.consent.wire import asked, enrolled, online
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
-from mechanism.harness.watched_run import WatchedRun, memory
+from mechanism.harness.watched_run import WatchedRun
 from palate_client.consent import PURPOSES, Purpose
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.rounds.exchange import ServerMessage
 from palate_common.rounds.wire import REFUSED
 from palate_common.survey import SURVEYING, Survey
+from palate_common.system import memory_folder
 from palate_core.plan import RoundPlan, SignedPlan
 
 TRIES = 2
@@ -77,7 +78,7 @@ class _Server(StandIn):
 def sending(*, quick: bool = False) -> Iterator[str]:
     """Each purpose revoked at each second moment, one of them at the others, and none; `quick`: one at each moment."""
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         operator = lying_operator(stack, home)
         operator.log.add(kind="population", population=POPULATION, created="2026")
         operator.tell("model", 1.0)

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
 from palate_common.accounting.sampled import noise_for, sampled_mu2
+from palate_common.system import memory_folder
 from palate_core import accounting
 from palate_core.accounting import mu_of, sigma_for
 from palate_core.cohort_terms import GRAPH_FAILURE, MAX_ATTEMPTS, CohortTerms
@@ -290,7 +290,7 @@ def _lives(rng: np.random.Generator, cases: int) -> Iterator[str]:
         life, delta = _budget(rng)[0], DELTAS[-1 - number % len(DELTAS)]
         epsilons = {"epsilon": life / 4, "lifetime_epsilon": life, "period_epsilon": life, "delta": delta}
         config = server_toml({"population": "audit"} | {f"privacy.{key}": value for key, value in epsilons.items()})
-        with tempfile.TemporaryDirectory(dir=memory()) as folder:
+        with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
             site = Site(Path(folder).resolve())
             site.config_file.write_text(config)
             site.make_folders()

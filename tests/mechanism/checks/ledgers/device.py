@@ -32,12 +32,13 @@ from plans import kept_plan
 
 from mechanism.checks.ledgers.books import beside, done, up
 from mechanism.harness.probe_run import POPULATION
-from mechanism.harness.watched_run import memory, release_key
+from mechanism.harness.watched_run import release_key
 from palate_audit.evidence.evidence import Finding
 from palate_client.device import open_device
 from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
+from palate_common.system import memory_folder
 from palate_core.cohort_terms import CohortTerms
 from palate_core.errors import PalateError
 from palate_core.log.merkle import Checkpoint
@@ -149,7 +150,7 @@ class _Pair:
 def _lived(steps: int = STEPS) -> Iterator[str]:
     """Ledgers of several installations, with each kind of limit."""
     for number, (limit, most) in enumerate(LIMITS):
-        with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as folder:
+        with tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-") as folder:
             pair, rng = _Pair(Path(folder) / "devices.db", limit, most), np.random.default_rng(number)
             pair.joins = number % 2 == 1
             for _ in range(steps // len(LIMITS)):
@@ -202,7 +203,7 @@ def _step(pair: _Pair, rng: np.random.Generator) -> str:
 
 def _long() -> Iterator[str]:
     """A ledger with hundreds of charges knows all of them when it is opened once more."""
-    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as folder:
+    with tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-") as folder:
         cost = 2.0**-7
         pair = _Pair(Path(folder) / "devices.db", MANY * cost, None)
         for number in range(MANY - 1):
@@ -225,7 +226,7 @@ def _own() -> Iterator[str]:
     """An app's own ledger: its limits across openings, and what its report says."""
     service = Service(public_key=release_key().public, population=POPULATION, epsilon=3.0, participations=90)
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         device = stack.enter_context(open_device(home / "app", app="audit", key=bytes(range(32)), service=service))
         rounds = device.rounds
         book = DeviceBook(Fraction(service.limit_mu2), service.participations)

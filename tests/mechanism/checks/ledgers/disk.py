@@ -26,7 +26,7 @@ from plans import kept_plan
 from mechanism.checks.ledgers.books import beside, done
 from mechanism.harness.durable import Commits, watched_commits
 from mechanism.harness.probe_run import POPULATION
-from mechanism.harness.watched_run import memory, release_key
+from mechanism.harness.watched_run import release_key
 from palate_audit.evidence.evidence import Finding
 from palate_client import consent
 from palate_client.consent import PURPOSES, Consent, Purpose
@@ -34,6 +34,7 @@ from palate_client.device import Device, open_device
 from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.rounds.contribution import OneDevice, Participations
 from palate_client.service import Service
+from palate_common.system import memory_folder
 from palate_core.log.canonical import canonical_json
 from palate_core.log.entries import entry_from
 from palate_core.log.merkle import Checkpoint
@@ -102,7 +103,7 @@ def _population() -> Iterator[str]:
     place = {"run": "one", "round_": 0, "attempt": 0}
     witness = str(VerifierKey.of("witness.example", SigningKey.generate(), COSIGNATURE))
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         commits = stack.enter_context(watched_commits())
         file = folder / "population.ledger.db"
         ledger = stack.enter_context(Ledger(file, population=POPULATION))
@@ -161,7 +162,7 @@ def _known(ledger: Participations, name: str) -> bool:
 def _devices() -> Iterator[str]:
     """A ledger of devices."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         commits = stack.enter_context(watched_commits())
         file = folder / "devices.db"
         ledger = stack.enter_context(SimulatedLedger(file))
@@ -186,7 +187,7 @@ def _own() -> Iterator[str]:
     """An app's own, encrypted ledger."""
     service = Service(public_key=release_key().public, population=POPULATION)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         device = _opened(stack, folder / "app", service)
         device.consent.grant("store")
         commits = stack.enter_context(watched_commits())
@@ -208,7 +209,7 @@ def _decisions() -> Iterator[str]:
     """What a user agrees to, and takes back, for every purpose; and what is stored before it isn't lost either."""
     service = Service(public_key=release_key().public, population=POPULATION)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         commits = stack.enter_context(watched_commits())
         device = _opened(stack, folder / "app", service)
         calls: Mapping[str, Callable[[Purpose], object]] = {

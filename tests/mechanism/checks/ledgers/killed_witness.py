@@ -28,8 +28,9 @@ import numpy as np
 from mechanism.checks.ledgers.books import beside
 from mechanism.harness.durable import watched_syncs
 from mechanism.harness.probe_run import POPULATION
-from mechanism.harness.watched_run import memory, release_key
+from mechanism.harness.watched_run import release_key
 from palate_audit.evidence.evidence import Finding
+from palate_common.system import memory_folder
 from palate_core.log.checkpoints import log_key, sign_checkpoint
 from palate_core.log.merkle import MerkleTree
 from palate_server.witness import folder as folders
@@ -81,7 +82,7 @@ def _started(folder: Path) -> Cosigner:
 def _lived(copy: str, *, anew: bool) -> Iterator[str]:
     """One life of a log and its witness."""
     rng, log, origin = np.random.default_rng(5), _Grown(), log_key(POPULATION, release_key().public)
-    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as name:
+    with tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-") as name:
         home = Path(name)
         folder = home / "alive" / "witness"
         second = str(home / "alive" / copy) if copy else ""

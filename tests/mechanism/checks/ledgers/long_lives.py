@@ -31,13 +31,14 @@ from plans import kept_plan
 
 from mechanism.checks.ledgers.books import beside, done, up
 from mechanism.harness.probe_run import POPULATION
-from mechanism.harness.watched_run import memory, release_key
+from mechanism.harness.watched_run import release_key
 from palate_audit.evidence.evidence import Finding
 from palate_client.device import Device, open_device
 from palate_client.leaving.statement import Statement
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.service import Service
 from palate_client.store.journal import Journal, Sent
+from palate_common.system import memory_folder
 from palate_core.device.participation import KeptPlan
 
 PLACES = (1, 9, 10, 11, 99, 100, 101, 127, 129, 255, 257, 999, 1001, 1025)
@@ -81,7 +82,7 @@ def _lived(places: list[int]) -> Iterator[str]:
     service = Service(public_key=release_key().public, population=POPULATION, epsilon=50.0, participations=10**6)
     book = _Book()
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         device = stack.enter_context(open_device(home / "app", app="audit", key=bytes(range(32)), service=service))
         device.consent.grant("store")
         for place, before in zip(places, [0, *places], strict=False):

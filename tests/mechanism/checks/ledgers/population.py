@@ -36,9 +36,10 @@ import numpy as np
 
 from mechanism.checks.ledgers.books import beside, done, up
 from mechanism.harness.probe_run import POPULATION, Setting
-from mechanism.harness.watched_run import memory, release_key
+from mechanism.harness.watched_run import release_key
 from palate_audit.evidence.evidence import Finding
 from palate_common.survey import SURVEYING, Survey
+from palate_common.system import memory_folder
 from palate_core.accounting import mu_of
 from palate_core.errors import InputError
 from palate_core.log.merkle import Checkpoint
@@ -141,7 +142,7 @@ def _lived() -> Iterator[str]:
     """One ledger through many steps."""
     rng = np.random.default_rng(17)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         pair = _Pair(folder / "ledger.db", stack)
         limits = {f"run-{number}": (None, 2.0, 0.75, 0.3)[number % 4] for number in range(RUNS)}
         for step in range(STEPS):
@@ -155,7 +156,7 @@ def _two() -> Iterator[str]:
     """Two populations of one server, whose runs have the same names: each has its own budget and its own charges."""
     rng = np.random.default_rng(23)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         names = (POPULATION, f"{POPULATION} of another site")
         pairs = [_Pair(folder / f"ledger-{place}.db", stack, name) for place, name in enumerate(names)]
         for pair, mu2 in zip(pairs, (2.0, 0.75), strict=True):
@@ -384,7 +385,7 @@ def _months(config: ServerConfig) -> Iterator[str]:
     most["period"] = Fraction(mu_of(epsilon=privacy.period_epsilon, delta=delta) ** 2)
     others = ("popularity", "als", "sgd")
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         ledger = stack.enter_context(Ledger(folder / "ledger.db", population=POPULATION))
         ledger.set_budget(mu2=float(most["lifetime"]), epsilon=privacy.lifetime_epsilon, delta=privacy.delta)
         book.lower(float(most["lifetime"]))

@@ -21,12 +21,13 @@ import numpy as np
 
 from mechanism.checks.ledgers.books import beside
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
-from mechanism.harness.watched_run import WatchedRun, memory, release_key
+from mechanism.harness.watched_run import WatchedRun, release_key
 from palate_audit.evidence.evidence import Finding
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
 from palate_common.records.key_file import save_key
+from palate_common.system import memory_folder
 from palate_core.errors import InputError
 from palate_core.log.canonical import canonical_json
 from palate_core.log.checkpoints import sign_checkpoint
@@ -69,7 +70,7 @@ def restorations() -> list[Finding]:
 
 
 def _restored() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as name:
+    with tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-") as name:
         home = Path(name).resolve()
         site, signed, model = _site(home)
         with site.ledger() as ledger:

@@ -26,8 +26,8 @@ from mechanism.checks.ledgers.books import beside
 from mechanism.harness.durable import Commits, watched_commits
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION
-from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
+from palate_common.system import memory_folder
 from palate_core.log.merkle import Checkpoint
 
 STEPS = 36
@@ -48,7 +48,7 @@ def shown(*, quick: bool = False) -> list[Finding]:
 def _lived(seed: int) -> Iterator[str]:
     """One device and the generated steps of its operator."""
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         commits = stack.enter_context(watched_commits())
         shows = lying_operator(stack, home)
         rng = np.random.default_rng(seed)

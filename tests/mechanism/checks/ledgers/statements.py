@@ -26,13 +26,13 @@ import numpy as np
 from mechanism.checks.ledgers.books import before_transaction, beside, done, up
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION
-from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
 from palate_client.device import Device
 from palate_client.rounds.contribution import Contributor
 from palate_client.store import folder
 from palate_client.store.journal import Journal, Sent
 from palate_client.store.store_file import StoreFile
+from palate_common.system import memory_folder
 
 ASKED, SEED = 16, 4
 RUNS = ("one", "two")
@@ -48,7 +48,7 @@ def statements() -> list[Finding]:
 
 def _lived() -> Iterator[str]:
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         operator, rng = lying_operator(stack, home), np.random.default_rng(SEED)
         operator.log.add(kind="population", population=POPULATION, created="2026")
         yield operator.tell("model", 1.0)

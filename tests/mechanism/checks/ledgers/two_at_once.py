@@ -24,13 +24,14 @@ from plans import kept_plan
 
 from mechanism.checks.ledgers.books import before_transaction, beside, done
 from mechanism.harness.probe_run import POPULATION
-from mechanism.harness.watched_run import memory, release_key
+from mechanism.harness.watched_run import release_key
 from palate_audit.evidence.evidence import Finding
 from palate_client.device import open_device
 from palate_client.ledger.anchor import known_charges
 from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.rounds.contribution import OneDevice, Participations
 from palate_client.service import Service
+from palate_common.system import memory_folder
 from palate_core.errors import PalateError
 from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.ledger import Ledger
@@ -126,7 +127,7 @@ def _told(ledger: SimulatedLedger | OwnLedger) -> object:
 @contextmanager
 def _devices() -> Iterator[tuple[SimulatedLedger, SimulatedLedger, Callable[[], object]]]:
     """A device's ledger, with room for one charge."""
-    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-") as folder, ExitStack() as stack:
         one, two = (
             stack.enter_context(SimulatedLedger(Path(folder) / "devices.db", limit_mu2=ROOM * COST, durable=False))
             for _ in range(2)
@@ -138,7 +139,7 @@ def _devices() -> Iterator[tuple[SimulatedLedger, SimulatedLedger, Callable[[], 
 def _own() -> Iterator[tuple[OneDevice, OneDevice, Callable[[], object]]]:
     """An app's own, with the store that knows of how many charges it has."""
     service = Service(public_key=release_key().public, population=POPULATION)
-    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-") as folder, ExitStack() as stack:
         stores = [stack.enter_context(open_device(Path(folder) / "app", app="audit", key=KEY)).store for _ in range(2)]
         one, two = (stack.enter_context(OwnLedger(store, service)) for store in stores)
         yield OneDevice(one), OneDevice(two), lambda: (_told(two), known_charges(stores[0]))
@@ -147,7 +148,7 @@ def _own() -> Iterator[tuple[OneDevice, OneDevice, Callable[[], object]]]:
 @contextmanager
 def _population() -> Iterator[tuple[Ledger, Ledger, Callable[[], object]]]:
     """A population's ledger, with room for one charge."""
-    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-") as folder, ExitStack() as stack:
         one, two = (
             stack.enter_context(Ledger(Path(folder) / "population.ledger.db", population=POPULATION)) for _ in range(2)
         )

@@ -33,10 +33,11 @@ import numpy as np
 
 from mechanism.checks.side_outputs import difference
 from mechanism.harness.probe_run import Setting
-from mechanism.harness.watched_run import memory, release_key
+from mechanism.harness.watched_run import release_key
 from palate_audit.evidence.evidence import Finding
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import save_key
+from palate_common.system import memory_folder
 from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.plan import Noise
@@ -134,7 +135,7 @@ def _played(few: int, *, without: int | None) -> _World:
     world, setting = _World(), Setting(noise=Noise.SECURE, algorithm="popularity", users_per_node=6)
     histories = _histories(without)
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-")))
         for name in ("run", "temporary"):
             (home / name).mkdir()
         stack.enter_context(mock.patch.object(tempfile, "tempdir", str(home / "temporary")))

@@ -29,9 +29,9 @@ from unittest import mock
 
 from mechanism.checks.side_outputs import difference, heard, plain, scrubbed
 from mechanism.harness.probe_run import crowd
-from mechanism.harness.watched_run import memory
 from palate_audit.evidence.evidence import Finding
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability, MessageKind, ServerMessage
+from palate_common.system import memory_folder
 from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.plan import read_plan
@@ -233,7 +233,7 @@ def _served(name: str, acts: tuple[int, ...]) -> _Served:
     served, histories = _Served(), [[user % len(ITEMS)] for user in range(DEVICES)]
     histories[SUBJECT] = list(acts)
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-"))).resolve()
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory_folder(), prefix="palate-"))).resolve()
         site = make_site(home / "site", CONFIG.format(mode=MODES[name]), ITEMS)
         identities = Identities.generate(DEVICES)
         _enrol(site, identities)
