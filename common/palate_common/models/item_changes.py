@@ -15,9 +15,8 @@ bytes. Where that would have more than a quarter of the bytes of the whole, the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from palate_common.models.compact import deflate, inflate
 from palate_common.models.item_table import ItemTable, Value, most_of_table, parse_table, table_of
@@ -58,18 +57,22 @@ def changes_of(table: ItemTable, base: bytes) -> bytes | None:
     Raises:
         IntegrityError: it is no table of these.
     """
-    over = int(json.loads(inflate(base, most=most_of_table(len(table.items)), noun="an item table"))["items"])
-    had = ItemTable.from_bytes(base, table.items[:over])
+    n_items = len(table.items)
+    value = parse_table(inflate(base, most=most_of_table(n_items), noun="an item table"), n_items)
+    over = value.get("items") if isinstance(value, dict) else None
+    if not _is_count(over):
+        raise IntegrityError("an item table must say of how many items it is, got something else")
+    had = table_of(value, table.items[:over])
     rows = sorted(_differing(had.columns, table.columns, over) | _differing(had.ids, table.ids, over))
-    rows += range(over, len(table.items))
+    rows += range(over, n_items)
     if not rows:
         return None
 
     def of(columns: Mapping[str, tuple[Value, ...]]) -> dict[str, list[Value]]:
         return {name: [column[row] for row in rows] for name, column in columns.items()}
 
-    value = {"columns": of(table.columns), "format": 1, "ids": of(table.ids), "items": len(rows)}
-    return deflate(canonical_json({**value, "over": over, "rows": rows}))
+    news = {"columns": of(table.columns), "format": 1, "ids": of(table.ids), "items": len(rows)}
+    return deflate(canonical_json({**news, "over": over, "rows": rows}))
 
 
 def table_from(files: Mapping[str, bytes], items: Sequence[str]) -> ItemTable | None:
@@ -98,7 +101,7 @@ def table_from(files: Mapping[str, bytes], items: Sequence[str]) -> ItemTable | 
     return ItemTable(tuple(items), _put(had.columns, news.columns, rows, items), _put(had.ids, news.ids, rows, items))
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
